@@ -1,0 +1,44 @@
+"""Mistakes of the user: one clear message each, exit status 2, no traceback."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """One or more problems that the user can mend; every problem says what is wrong, where, and how to mend it."""
+
+    def __init__(self, *problems: str):
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command. A user's mistake or a failed file operation ends it with its message and status 2."""
+    try:
+        main()
+    except UserError as error:
+        _stop(2, [f"error: {problem}" for problem in error.problems])
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _stop(2, [f"error: {error.filename}: {error.strerror}"])
+    except KeyboardInterrupt:
+        _stop(130, ["interrupted"])
+
+
+def _stop(status: int, lines: list[str]) -> None:
+    """Print and exit. Every rank meets most mistakes at once, so ranks above 0 wait to be stopped before they speak."""
+    rank = int(os.environ.get("RANK", "0"))
+    if rank > 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(5)
+        lines = [f"[rank {rank}] {line}" for line in lines]
+    sys.stdout.flush()
+    print("\n".join(lines), file=sys.stderr, flush=True)
+    sys.exit(status)
