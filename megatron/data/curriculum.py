@@ -1,0 +1,170 @@
+"""Curriculum over corpora: which windows a step draws.
+
+Pacing never decreases, so every sample has one entry step: the first at which all metrics admit it. Sorted by it, the pool of
+a step is a prefix. One metric or five, value or percentile: the same array. A blend's weights choose the corpus, the
+curriculum acts inside each.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from megatron.data.analysis import find_analysis, load_column
+from megatron.data.draws import Chain, counts, make_chain, take, weighted_chain
+from megatron.data.gpt_dataset import Corpus
+from megatron.data_efficiency import DataEfficiency, Metric
+from megatron.errors import UserError
+from megatron.plan import Plan, Step
+from megatron.random import key, shuffle
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The samples of one corpus by entry. `entry`: first step of every group; `order`: sample ids sorted by entry, or None
+    where the pool is the whole corpus in order; `chain`: the groups' draws; `never`: samples that never enter."""
+
+    entry: np.ndarray
+    order: np.ndarray | None
+    chain: Chain
+    never: int
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws of the whole run: a pure function of the step. Rank and batch split play no part."""
+
+    corpora: list[Corpus]
+    blend: Chain
+    pools: list[Pool]
+    seed: int
+
+
+def make_sampler(corpora: list[tuple[float | None, Corpus]], efficiency: DataEfficiency, plan: Plan) -> Sampler:
+    """The sampler of a training run. UserError where an analysis is missing or the first pool is empty."""
+    members = [corpus for _, corpus in corpora]
+    weights = np.array([corpus.windows if weight is None else weight for weight, corpus in corpora], np.float64)
+    blend = weighted_chain(weights, efficiency.seed)
+    draws = np.concatenate([[0], plan.consumed_samples])
+    pools = [_make_pool(number, corpus, efficiency, plan, blend, draws) for number, corpus in enumerate(members)]
+    return Sampler(members, blend, pools, efficiency.seed)
+
+
+def draw_batch(sampler: Sampler, step: Step) -> tuple[np.ndarray, np.ndarray]:
+    """Corpus numbers and sample ids (int64, one a sample of the global batch) of a step, in the batch's order."""
+    first, last = step.drawn_before, step.drawn_before + step.batch_size
+    before, after = counts(sampler.blend, first), counts(sampler.blend, last)
+    members = np.repeat(np.arange(len(sampler.corpora)), after - before)
+    samples = np.empty(step.batch_size, np.int64)
+    filled = 0
+    for number in np.flatnonzero(after - before):
+        part = samples[filled : filled + int(after[number] - before[number])]
+        _draw(sampler.pools[number], int(before[number]), int(after[number]), step.number, key(sampler.seed, "draws", int(number)), part)
+        filled += len(part)
+    places = np.arange(step.batch_size)
+    shuffle(places, np.uint64(key(sampler.seed, "batch", step.number)))
+    return members[places], samples[places]
+
+
+def describe_passes(sampler: Sampler, plan: Plan) -> list[str]:
+    """One line a corpus: samples, tokens, and how often the run passes over it."""
+    drawn = counts(sampler.blend, int(plan.consumed_samples[-1]))
+    lines = []
+    for corpus, pool, number in zip(sampler.corpora, sampler.pools, drawn):
+        line = (
+            f"{corpus.name}: {corpus.windows:,} samples of {corpus.seq_length} tokens ({corpus.windows * corpus.seq_length:,}, "
+            f"{len(corpus.tokens) - corpus.windows * corpus.seq_length - 1:,} at the end unused), "
+            f"{int(number):,} drawn, {int(number) / corpus.windows:.2f} passes"
+        )
+        if pool.never:
+            line += f"; {pool.never:,} samples are never admitted"
+        lines.append(line)
+    return lines
+
+
+def _draw(pool: Pool, first: int, last: int, step: int, seed: int, out: np.ndarray) -> None:
+    admitted = int(np.searchsorted(pool.entry, step, side="right"))
+    take(pool.chain, first, last, seed, admitted, out)
+    if pool.order is not None:
+        out[:] = pool.order[out]
+
+
+def _make_pool(number: int, corpus: Corpus, efficiency: DataEfficiency, plan: Plan, blend: Chain, draws: np.ndarray) -> Pool:
+    if not efficiency.metrics:
+        size, entry, order = np.array([corpus.windows]), np.array([1]), None
+    elif len(efficiency.metrics) == 1:
+        size, entry, order = _by_one(corpus, efficiency.metrics[0], efficiency, plan)
+    else:
+        size, entry, order = _by_many(corpus, efficiency, plan)
+    if not len(entry) or entry[0] > 1:
+        raise UserError(_empty_pool(corpus, efficiency))
+    start = np.array([counts(blend, int(draws[step - 1]))[number] for step in entry], np.int64)
+    chain = make_chain(size, start, key(efficiency.seed, "pool", number))
+    return Pool(entry, order, chain, corpus.windows - int(size.sum()))
+
+
+def _rises(caps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different levels of a metric's caps and the first step (from 1) of each."""
+    steps = np.concatenate([[0], np.flatnonzero(np.diff(caps)) + 1])
+    return caps[steps], steps + 1
+
+
+def _cuts(levels: np.ndarray, metric: Metric, values: np.ndarray, order: np.ndarray, published: bool) -> np.ndarray:
+    """How many samples of the order each level admits."""
+    total = len(order)
+    if metric.difficulty == "percentile":
+        top = max(metric.pacing.maximum, *metric.pacing.values, 1) if published else 100
+        return np.array(
+            [total if level >= top else total // top * level if published else total * level // top for level in map(int, levels)]
+        )
+    return np.array([_count_up_to(level, values, order) for level in levels])
+
+
+def _count_up_to(level: int, values: np.ndarray, order: np.ndarray) -> int:
+    """How many samples have a value of at most `level`, by bisection along the order."""
+    low, high = 0, len(order)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if values[order[middle]] <= level else (low, middle)
+    return low
+
+
+def _columns(corpus: Corpus, metric: Metric, efficiency: DataEfficiency) -> tuple[np.ndarray, np.ndarray]:
+    folder = find_analysis(efficiency.difficulty_paths, corpus, metric.name)
+    return load_column(folder, metric.name, corpus.windows), load_column(folder, f"{metric.name}.order", corpus.windows)
+
+
+def _by_one(corpus: Corpus, metric: Metric, efficiency: DataEfficiency, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Groups are slices of the analysis' own order, which stays on disk: nothing is sorted at start-up."""
+    values, order = _columns(corpus, metric, efficiency)
+    levels, entry = _rises(plan.caps[metric.name])
+    size = np.diff(_cuts(levels, metric, values, order, efficiency.published), prepend=0)
+    return size[size > 0], entry[size > 0], order
+
+
+def _by_many(corpus: Corpus, efficiency: DataEfficiency, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A sample enters when the last of its metrics admits it; sorted by (entry, id)."""
+    never = plan.steps + 1
+    entries = np.zeros(corpus.windows, np.int32)
+    for metric in efficiency.metrics:
+        values, order = _columns(corpus, metric, efficiency)
+        levels, steps = _rises(plan.caps[metric.name])
+        mine = np.full(corpus.windows, never, np.int32)
+        cuts = _cuts(levels, metric, values, order, efficiency.published)
+        for first, last, step in zip([0, *cuts], cuts, steps):
+            mine[order[first:last]] = step
+        np.maximum(entries, mine, out=entries)
+    order = np.argsort(entries, kind="stable")
+    steps, size = np.unique(entries, return_counts=True)
+    admitted = steps < never
+    return size[admitted], steps[admitted], order.astype(np.uint32 if len(order) <= 1 << 32 else np.int64)
+
+
+def _empty_pool(corpus: Corpus, efficiency: DataEfficiency) -> str:
+    """Why no sample is admitted at step 1, with the smallest minimum of every metric that would admit one."""
+    hints = []
+    for metric in efficiency.metrics:
+        values, order = _columns(corpus, metric, efficiency)
+        least = -(-100 // len(order)) if metric.difficulty == "percentile" else int(values[order[0]])
+        hints.append(f"{metric.name} ({metric.difficulty}): min {least} admits its easiest sample")
+    together = "; together they must admit one sample" if len(hints) > 1 else ""
+    return f"{corpus.name}: the curriculum admits no sample at step 1; raise a minimum: {', '.join(hints)}{together}"

@@ -1,0 +1,144 @@
+"""GPT samples: sample i of a corpus is the window [i·S, i·S + S] of its token stream, S+1 tokens.
+
+A split is a range of sequences, whose tokens lie together in the .bin file, so a window is one slice of the memory map: no
+index is built or cached, and a sample depends on the files, the split and S alone.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from megatron.config import Config
+from megatron.data.indexed_dataset import IndexedDataset, fingerprint, read_sidecar
+from megatron.errors import UserError
+from megatron.random import key
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A split of one dataset, read in windows of `seq_length`+1 tokens. `sequences`: its range; `source`: its fingerprint."""
+
+    name: str
+    tokens: Any
+    windows: int
+    seq_length: int
+    sequences: tuple[int, int]
+    source: str
+    sidecar: dict[str, Any] | None = None
+
+    def window(self, index: int, first: int = 0, length: int | None = None) -> np.ndarray:
+        """`length`+1 tokens of a window from its token `first` on; the whole window by default."""
+        start = index * self.seq_length + first
+        return self.tokens[start : start + (self.seq_length if length is None else length) + 1]
+
+
+def parse_split(text: str) -> list[tuple[float, float]]:
+    """The shares (from, to) of training, validation and test from a text such as "969,30,1"."""
+    numbers = [float(part) for part in re.findall(r"[.0-9]+", text)][:3]
+    numbers += [0.0] * (3 - len(numbers))
+    total = sum(numbers)
+    if total <= 0:
+        raise UserError(f"--split {text}: no share is above 0; write for example 969,30,1")
+    bounds = np.cumsum([0.0, *numbers]) / total
+    return [(float(low), float(high)) for low, high in zip(bounds[:-1], bounds[1:])]
+
+
+def parse_blend(paths: tuple[str, ...], flag: str = "--data-path") -> list[tuple[float | None, str]]:
+    """Weights and prefixes from "P", "P1 P2 ..." (no weights) or "W1 P1 W2 P2 ..."."""
+    weights = [_number(text) for text in paths[::2]]
+    if len(paths) % 2 or any(weight is None for weight in weights):
+        return [(None, prefix) for prefix in paths]
+    if any(weight is not None and weight <= 0 for weight in weights):
+        raise UserError(f"{flag} {' '.join(paths)}: weights must be above 0")
+    return list(zip(weights, paths[1::2]))
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def open_corpus(dataset: IndexedDataset, share: tuple[float, float], seq_length: int, split: str) -> Corpus | None:
+    """The windows of a share of a dataset's sequences; None where the share is empty. UserError where it is too short."""
+    low, high = (round(bound * len(dataset)) for bound in share)
+    if low == high and share[0] == share[1]:
+        return None
+    pointers, size = dataset.sequence_pointers, dataset.dtype.itemsize
+    first = int(pointers[low]) // size if low < len(dataset) else len(dataset.tokens)
+    last = int(pointers[high]) // size if high < len(dataset) else len(dataset.tokens)
+    windows = max(last - first - 1, 0) // seq_length
+    if windows < 1:
+        raise UserError(
+            f"{dataset.prefix}: its {split} split holds {last - first} tokens, and a sample needs {seq_length + 1}; "
+            "use more data, another --split or a smaller --seq-length"
+        )
+    return Corpus(
+        name=str(dataset.prefix),
+        tokens=dataset.tokens[first:last],
+        windows=windows,
+        seq_length=seq_length,
+        sequences=(low, high),
+        source=fingerprint(dataset),
+        sidecar=read_sidecar(dataset.prefix),
+    )
+
+
+def open_splits(config: Config) -> dict[str, list[tuple[float | None, Corpus]]]:
+    """Weights and corpora of "train", "valid" and "test"; a split without data is an empty list."""
+    data = config.data
+    if data.mock_data:
+        return {split: [(None, mock_corpus(config, split))] for split in SPLITS}
+    splits: dict[str, list[tuple[float | None, Corpus]]] = {split: [] for split in SPLITS}
+    if data.data_path:
+        shares = dict(zip(SPLITS, parse_split(data.split)))
+        sources = {split: ("--data-path", data.data_path, shares[split]) for split in SPLITS}
+    else:
+        whole = (0.0, 1.0)
+        sources = {split: (f"--{split}-data-path", getattr(data, f"{split}_data_path"), whole) for split in SPLITS}
+    datasets: dict[str, IndexedDataset] = {}
+    for split, (flag, paths, share) in sources.items():
+        for weight, prefix in parse_blend(paths, flag):
+            if prefix not in datasets:
+                datasets[prefix] = IndexedDataset(prefix, allow_trailing_bytes=data.allow_trailing_bytes)
+            corpus = open_corpus(datasets[prefix], share, data.seq_length, split)
+            if corpus:
+                splits[split].append((weight, corpus))
+    return splits
+
+
+def mock_corpus(config: Config, split: str) -> Corpus:
+    """Made-up tokens with a little structure to learn: a keyed walk over the vocabulary."""
+    vocab_size, seq_length = config.data.vocab_size or 1, config.data.seq_length
+    generator = np.random.Generator(np.random.Philox(key(config.training.seed, "mock", split)))
+    steps = generator.integers(0, 16, size=256 * seq_length + 1)
+    tokens = (np.cumsum(steps) % vocab_size).astype(np.int32)
+    return Corpus(f"mock {split}", tokens, 256, seq_length, (0, 256), f"mock-{vocab_size}")
+
+
+def document_layout(tokens: np.ndarray, eod: int) -> tuple[np.ndarray, np.ndarray]:
+    """Document number and position in the document of every token of [rows, length]; an end-of-document token is the last of
+    its document."""
+    ends = tokens == eod
+    documents = np.cumsum(ends, axis=1) - ends
+    place = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
+    starts = np.where(np.pad(ends, ((0, 0), (1, 0)))[:, :-1], place, 0)
+    return documents, place - np.maximum.accumulate(starts, axis=1)
+
+
+def reshape_offset(seed: int, step: int, row: int, full: int, length: int) -> int:
+    """Where the first of the full//length pieces of a sample starts: a keyed place in [0, full mod length]."""
+    return key(seed, "reshape", step, row) % (full % length + 1)
+
+
+def published_reshape(ids: np.ndarray, length: int, rows: int) -> np.ndarray:
+    """DeepSpeed's reshaping of a micro-batch [samples, S+1]: whole pieces of length+1 ids, then every sample's last ones, cut
+    to `rows` rows."""
+    piece = length + 1
+    whole = ids[:, : ids.shape[1] // piece * piece].reshape(-1, piece)
+    return np.concatenate([whole, ids[:, -piece:]])[:rows]

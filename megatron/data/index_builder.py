@@ -1,0 +1,127 @@
+"""Writer of Megatron's indexed datasets, token for token as a stream: memory does not depend on the number of documents."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from megatron.data.indexed_dataset import CHUNK, HEADER, MAGIC, TYPE_CODES, VERSION, IndexedDataset, write_sidecar
+from megatron.errors import UserError
+from megatron.files import whole_file
+
+
+class IndexedDatasetBuilder:
+    """Writes `<prefix>.bin`, `<prefix>.idx` and, where `sidecar` is set, `<prefix>.json`; none appears unless all is well.
+
+    A context manager. Lengths and document boundaries wait in unnamed files beside the output until the index is written."""
+
+    def __init__(self, prefix: str | os.PathLike[str], dtype: Any):
+        self.prefix, self.dtype = os.fspath(prefix), np.dtype(dtype)
+        self.sequences = self.documents = self.tokens = 0
+        self.sidecar: dict[str, Any] | None = None
+        self._files = ExitStack()
+
+    def __enter__(self) -> "IndexedDatasetBuilder":
+        with ExitStack() as files:
+            # On the way out the last one is closed first: the index takes its name after the tokens.
+            self._index: IO[bytes] = files.enter_context(whole_file(self.prefix + ".idx"))
+            self._tokens: IO[bytes] = files.enter_context(whole_file(self.prefix + ".bin"))
+            folder = Path(self.prefix).parent
+            self._lengths: IO[bytes] = files.enter_context(tempfile.TemporaryFile(dir=folder))
+            self._boundaries: IO[bytes] = files.enter_context(tempfile.TemporaryFile(dir=folder))
+            self._files = files.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if error[0] is not None:
+            self._files.__exit__(*error)
+            return
+        with self._files:
+            self._write_index()
+            self._write_sidecar()
+
+    def add_item(self, tokens: np.ndarray) -> None:
+        """Add one sequence to the document that `end_document` ends."""
+        self._write(tokens, np.array([np.size(tokens)]))
+
+    def end_document(self) -> None:
+        """End a document, which may be empty."""
+        self._end_documents(np.array([self.sequences]))
+
+    def add_document(self, tokens: np.ndarray, lengths: Sequence[int] | np.ndarray) -> None:
+        """Add a document whose sequences, of these lengths, lie back to back in `tokens`."""
+        self._write(tokens, np.asarray(lengths, np.int64))
+        self.end_document()
+
+    def add_documents(self, tokens: np.ndarray, lengths: Sequence[int] | np.ndarray) -> None:
+        """Add documents of one sequence each, back to back in `tokens`; a document of length 0 has no sequence."""
+        lengths = np.asarray(lengths, np.int64)
+        boundaries = self.sequences + np.cumsum(lengths > 0)
+        self._write(tokens, lengths[lengths > 0])
+        self._end_documents(boundaries)
+
+    def add_index(self, prefix: str | os.PathLike[str]) -> None:
+        """Add all documents of another dataset of the same type."""
+        other = IndexedDataset(prefix)
+        if other.dtype != self.dtype:
+            raise UserError(f"{other.prefix}: holds {other.dtype.name} tokens, and {self.prefix} holds {self.dtype.name}; make both alike")
+        before = self.sequences
+        for boundaries in _chunks(other.document_indices[1:]):
+            self._end_documents(before + boundaries)
+        for tokens in _chunks(other.tokens):
+            self._tokens.write(np.ascontiguousarray(tokens))
+        for lengths in _chunks(other.sequence_lengths):
+            self._lengths.write(np.ascontiguousarray(lengths))
+        self.sequences += len(other)
+        self.tokens += len(other.tokens)
+
+    def _write(self, tokens: np.ndarray, lengths: np.ndarray) -> None:
+        if lengths.sum() != np.size(tokens):
+            raise ValueError(f"lengths add up to {lengths.sum()}, and there are {np.size(tokens)} tokens")
+        self._tokens.write(np.ascontiguousarray(tokens, self.dtype))
+        self._lengths.write(lengths.astype("<i4"))
+        self.sequences += len(lengths)
+        self.tokens += np.size(tokens)
+
+    def _end_documents(self, boundaries: np.ndarray) -> None:
+        self._boundaries.write(boundaries.astype("<i8"))
+        self.documents += len(boundaries)
+
+    def _write_index(self) -> None:
+        code = next(code for code, dtype in TYPE_CODES.items() if dtype == self.dtype)
+        index = self._index
+        index.write(HEADER.pack(MAGIC, VERSION, code, self.sequences, self.documents + 1))
+        self._lengths.seek(0)
+        shutil.copyfileobj(self._lengths, index, CHUNK)
+        self._write_pointers()
+        index.write(np.zeros(1, "<i8"))
+        self._boundaries.seek(0)
+        shutil.copyfileobj(self._boundaries, index, CHUNK)
+        index.flush()
+        os.fsync(index.fileno())
+
+    def _write_pointers(self) -> None:
+        """The byte at which every sequence begins: the running sum of lengths, in 64 bits."""
+        self._lengths.seek(0)
+        begin = 0
+        while piece := self._lengths.read(4 * CHUNK):
+            ends = begin + np.cumsum(np.frombuffer(piece, "<i4"), dtype=np.int64) * self.dtype.itemsize
+            self._index.write(np.concatenate(([begin], ends[:-1])).astype("<i8"))
+            begin = int(ends[-1])
+
+    def _write_sidecar(self) -> None:
+        """Say what the dataset is, or remove what was said of the files that it replaces."""
+        if self.sidecar is None:
+            Path(self.prefix + ".json").unlink(missing_ok=True)
+        else:
+            counts = {"documents": self.documents, "sequences": self.sequences, "tokens": self.tokens}
+            write_sidecar(self.prefix, self.sidecar | counts)
+
+
+def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:
+    return (values[first : first + CHUNK] for first in range(0, len(values), CHUNK))

@@ -1,0 +1,32 @@
+"""Linear and embedding layers over boxes of global tensors. Weights are kept in their own precision and computed in that of
+the activations, so gradients gather in the weights' precision whatever the forward pass uses."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from megatron.parallel.parameters import new_parameter
+
+
+class Linear(nn.Module):
+    """y = x·Wᵀ + b with W [out, in]."""
+
+    def __init__(self, inputs: int, outputs: int, *, std: float, bias: bool):
+        super().__init__()
+        self.weight = new_parameter((outputs, inputs), std=std)
+        self.bias = new_parameter((outputs,)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = self.bias.to(x.dtype) if self.bias is not None else None
+        return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+class Embedding(nn.Module):
+    """Rows of a table [entries, width]."""
+
+    def __init__(self, entries: int, width: int, *, std: float):
+        super().__init__()
+        self.weight = new_parameter((entries, width), std=std)
+
+    def forward(self, index: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        return F.embedding(index, self.weight).to(dtype or self.weight.dtype)

@@ -1,0 +1,51 @@
+"""Loss on held-out windows: full length, nothing dropped, the same windows every time."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from megatron.data.draws import counts, weighted_chain
+from megatron.data.gpt_dataset import Corpus
+from megatron.data.loader import Shape, plain_batch
+from megatron.model.gpt import GPT
+from megatron.parallel.mesh import Mesh, sum_over_ranks
+
+Weighted = list[tuple[float | None, Corpus]]
+
+
+def first_windows(corpora: Weighted, wanted: int, seed: int) -> np.ndarray:
+    """Pairs (corpus, window) of about `wanted` windows: the first ones of every corpus, by the blend's weights."""
+    weights = np.array([corpus.windows if weight is None else weight for weight, corpus in corpora], np.float64)
+    shares = counts(weighted_chain(weights, seed), wanted)
+    return np.concatenate(
+        [
+            np.stack([np.full(count, number), np.arange(count)], 1)
+            for number, (_, corpus) in enumerate(corpora)
+            for count in [min(int(shares[number]), corpus.windows)]
+        ]
+    )
+
+
+def mean_losses(model: GPT, corpora: Weighted, windows: np.ndarray, micro_batch_size: int, shape: Shape, mesh: Mesh) -> dict[str, float]:
+    """Mean loss a token by corpus name, and over all under ""; the ranks share the work."""
+    sums = window_sums(model, [corpus for _, corpus in corpora], windows, micro_batch_size, shape, mesh)
+    losses = {"": float(sums[:, 0].sum() / sums[:, 1].sum())}
+    if len(corpora) > 1:
+        losses |= {corpus.name: float(part[0] / part[1]) for (_, corpus), part in zip(corpora, sums) if part[1] > 0}
+    return losses
+
+
+def window_sums(model: GPT, corpora: list[Corpus], windows: np.ndarray, micro_batch_size: int, shape: Shape, mesh: Mesh) -> Tensor:
+    """Sum of losses and number of tokens (float64 [corpora, 2]) over the windows."""
+    was_training = model.training
+    model.eval()
+    sums = torch.zeros(len(corpora), 2, dtype=torch.float64, device=mesh.device)
+    size = micro_batch_size
+    for first in range(mesh.data_rank * size, len(windows), mesh.data_size * size):
+        part = windows[first : first + size]
+        batch = plain_batch(corpora, part[:, 0], part[:, 1], shape, shape.data.seq_length).to(mesh.device)
+        weights = batch.loss_mask if batch.loss_mask is not None else torch.ones_like(batch.labels, dtype=torch.float32)
+        rows = torch.stack([(model.losses(batch) * weights).double().sum(1), weights.double().sum(1)], 1)
+        sums.index_add_(0, torch.from_numpy(part[:, 0]).to(mesh.device), rows)
+    model.train(was_training)
+    return sum_over_ranks(sums, mesh).cpu()

@@ -1,0 +1,148 @@
+"""The training loop: batch, forward, backward, sum, clip, update; validation and checkpoints on the way."""
+
+import math
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+
+from megatron.config import Config
+from megatron.data.curriculum import Sampler
+from megatron.data.loader import MicroBatch, Shape, Share, batches
+from megatron.data_efficiency import DataEfficiency
+from megatron.errors import UserError
+from megatron.model.gpt import GPT
+from megatron.optim.optimizer import clip, update
+from megatron.parallel.data_parallel import GradientBuckets
+from megatron.parallel.mesh import Mesh, sum_over_ranks
+from megatron.plan import Plan, Step
+from megatron.progress import progress
+from megatron.random import key
+from megatron.training.evaluate import Weighted, first_windows, mean_losses
+from megatron.training.log import Log, Outcome
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+@dataclass
+class Run:
+    """Everything a training run works with."""
+
+    config: Config
+    efficiency: DataEfficiency
+    plan: Plan
+    mesh: Mesh
+    model: GPT
+    gradients: GradientBuckets
+    optimizer: torch.optim.AdamW
+    sampler: Sampler
+    splits: dict[str, Weighted]
+    shape: Shape
+
+
+def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
+    """Train from the step after `start` to the end of the plan, or until a signal or a limit; returns the last step done.
+    `save(iteration)` writes a checkpoint."""
+    training, checkpoint = run.config.training, run.config.checkpoint
+    began, signalled = time.perf_counter(), _listen()
+    share = Share(run.mesh.data_rank, run.mesh.data_size, training.micro_batch_size)
+    steps = (run.plan.at(number) for number in range(start + 1, run.plan.steps + 1))
+    run.model.train()
+    iteration = saved = start
+    with progress("training", run.plan.steps, "steps", start=start, quiet=not run.mesh.speaks) as advance:
+        before = time.perf_counter()
+        for step, micro_batches in batches(run.sampler, steps, share, run.shape):
+            ready = time.perf_counter()
+            limit = training.exit_duration_in_mins
+            wish = bool(signalled) or (limit is not None and time.perf_counter() - began > limit * 60)
+            loss, norm, stop = train_step(run, step, micro_batches, wish)
+            after = time.perf_counter()
+            iteration = step.number
+            log.train(iteration, Outcome(loss, norm, after - before, ready - before, _params_norm(run)))
+            advance(1, f"loss {loss:.3f}")
+            stop = stop or (training.exit_interval is not None and iteration % training.exit_interval == 0)
+            if run.config.logging.eval_interval and iteration % run.config.logging.eval_interval == 0:
+                validate(run, iteration, log)
+            if checkpoint.save and (stop or iteration == run.plan.steps or _due(iteration, checkpoint.save_interval)):
+                save(iteration)
+                saved = iteration
+            if stop:
+                break
+            before = time.perf_counter()
+    if iteration < run.plan.steps and run.mesh.speaks:
+        ways = "the same command goes on" if checkpoint.load and saved == iteration else "nothing was saved: give --save and --load"
+        print(f"stopped at iteration {iteration} of {run.plan.steps}; {ways}", flush=True)
+    return iteration
+
+
+def train_step(run: Run, step: Step, micro_batches: list[MicroBatch], wish_to_stop: bool) -> tuple[float, float, bool]:
+    """One update. Returns the mean loss a token, the norm of the gradient, and whether any rank wishes to stop.
+
+    The loss is divided by the global number of loss tokens before the backward pass, so every reduction is a sum."""
+    tokens = _loss_tokens(run, step, micro_batches)
+    step_key = key(run.config.training.seed, "dropout", step.number)
+    total = torch.zeros(2, dtype=torch.float64, device=run.mesh.device)
+    total[1] = float(wish_to_stop)
+    run.gradients.zero()
+    for number, batch in enumerate(micro_batches):
+        if number == len(micro_batches) - 1:
+            run.gradients.reduce_from_now_on()
+        loss_sum = run.model(batch.to(run.mesh.device), step_key)
+        (loss_sum / tokens).backward()
+        total[0] += loss_sum.detach()
+    run.gradients.wait()
+    loss_total, wishes = sum_over_ranks(total, run.mesh).tolist()
+    norm = float(clip(run.gradients, run.config.optimizer.clip_grad))
+    if not (math.isfinite(loss_total) and math.isfinite(norm)):
+        raise UserError(
+            f"iteration {step.number}: the loss is {loss_total / tokens} and the gradient's norm {norm}; nothing was updated or saved. "
+            "Lower --lr, lengthen the warm-up, or go on from an older checkpoint with --ckpt-step"
+        )
+    update(run.optimizer, step.learning_rate)
+    return loss_total / tokens, norm, wishes > 0
+
+
+def validate(run: Run, iteration: int, log: Log, split: str = "valid") -> None:
+    """Loss on the first --eval-iters global batches of a split."""
+    corpora, wanted = run.splits[split], run.config.logging.eval_iters * (run.config.training.global_batch_size or 1)
+    if corpora and wanted:
+        windows = first_windows(corpora, wanted, run.config.training.seed)
+        losses = mean_losses(run.model, corpora, windows, run.config.training.micro_batch_size, run.shape, run.mesh)
+        log.validation(iteration, losses, "validation" if split == "valid" else split)
+
+
+def _loss_tokens(run: Run, step: Step, micro_batches: list[MicroBatch]) -> int:
+    """Tokens of the global batch whose loss counts."""
+    if not run.config.data.eod_mask_loss:
+        return step.rows * step.sequence_length
+    mine = torch.tensor([sum(batch.loss_tokens() for batch in micro_batches)], dtype=torch.int64, device=run.mesh.device)
+    return max(int(sum_over_ranks(mine, run.mesh)), 1)
+
+
+def _due(iteration: int, interval: int | None) -> bool:
+    return interval is not None and iteration % interval == 0
+
+
+def _params_norm(run: Run) -> float | None:
+    if not run.config.logging.log_params_norm:
+        return None
+    norms = [torch.linalg.vector_norm(parameter.detach(), dtype=torch.float64) for parameter in run.model.parameters()]
+    return float(torch.stack(norms).square().sum().sqrt())
+
+
+def _listen() -> list[int]:
+    """A list that holds a signal once one has come. A second Ctrl-C stops at once."""
+    came: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    for number in SIGNALS:
+        signal.signal(number, remember)
+    return came

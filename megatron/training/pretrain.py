@@ -1,0 +1,170 @@
+"""From a command line to a trained model: everything is checked and told before the first step."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from megatron import checks
+from megatron.arguments import parse, unused_flags
+from megatron.checkpoint.load import find_checkpoint, read_index
+from megatron.config import Config, ModelConfig, resolve
+from megatron.data.curriculum import describe_passes, make_sampler
+from megatron.data.gpt_dataset import open_splits
+from megatron.data.loader import Shape
+from megatron.data.vocabulary import Vocabulary, find_vocabulary
+from megatron.data_efficiency import DataEfficiency, describe
+from megatron.errors import UserError
+from megatron.files import writable_folder
+from megatron.foreign_flags import FOREIGN_FLAGS
+from megatron.model.gpt import GPT
+from megatron.optim.optimizer import make_optimizer
+from megatron.parallel.data_parallel import GradientBuckets
+from megatron.parallel.mesh import Mesh, agree, launched_rank, start_mesh, stop_mesh, world_size
+from megatron.parallel.parameters import draw_parameters
+from megatron.plan import Plan, build_plan
+from megatron.random import key
+from megatron.training.announce import describe_for_reports, print_sizes, print_start
+from megatron.training.evaluate import Weighted
+from megatron.training.log import Log, metrics_path, write_description
+from megatron.training.loop import Run, train, validate
+from megatron.training.resume import describe_run, leave, take_up
+
+MakeModel = Callable[[Config, int, tuple[int, ...]], GPT]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A run before its ranks meet: all that follows from the command line and the files."""
+
+    config: Config
+    efficiency: DataEfficiency
+    plan: Plan
+    splits: dict[str, Weighted]
+    vocabulary: Vocabulary
+    make_model: MakeModel
+
+    @property
+    def dropping(self) -> tuple[int, ...]:
+        """Layers under random-LTD."""
+        return self.efficiency.random_ltd.layers if self.efficiency.random_ltd else ()
+
+
+def pretrain(argv: list[str], make_model: MakeModel, description: str, examples: str) -> None:
+    """The command: parse, check, build, train, evaluate."""
+    config, notes = read_config(argv, description, examples)
+    prepared, more = prepare(config, make_model)
+    if launched_rank() == world_size() - 1:
+        print_start(config, prepared.plan, [*notes, *more])
+    if config.training.dry_run:
+        with torch.device("meta"):
+            print_sizes(make_model(config, prepared.vocabulary.size, prepared.dropping))
+        return
+    mesh = start_mesh(config.training.distributed_backend, config.training.distributed_timeout_minutes)
+    try:
+        agree("the plan of the run", _digest(prepared), mesh)
+        _train(prepared, mesh)
+    finally:
+        stop_mesh()
+
+
+def read_config(argv: list[str], description: str, examples: str) -> tuple[Config, list[str]]:
+    """The resolved, checked configuration of a command line, and notes for the user. UserError lists every problem."""
+    config = parse(Config, argv, description=description, examples=examples, foreign=FOREIGN_FLAGS)
+    if config.checkpoint.use_checkpoint_args and config.checkpoint.load:
+        config = _with_checkpoint_model(config)
+    config = resolve(config, world_size())
+    if problems := checks.problems(config, world_size()):
+        raise UserError(*problems)
+    return config, unused_flags(argv, FOREIGN_FLAGS)
+
+
+def prepare(config: Config, make_model: MakeModel) -> tuple[Prepared, list[str]]:
+    """Open the data and compute the plan; also notes for the user."""
+    efficiency, notes = describe(config)
+    path = metrics_path(config)
+    for folder in (config.checkpoint.save, path.parent if path else None, config.logging.tensorboard_dir):
+        if folder and not config.training.dry_run:
+            writable_folder(folder)
+    splits = open_splits(config)
+    if not splits["train"]:
+        raise UserError("no data is left for training; raise its share in --split or give --train-data-path")
+    if not splits["valid"] and config.logging.eval_interval and config.logging.eval_iters:
+        raise UserError("no data is left for validation; raise its share in --split, give --valid-data-path, or set --eval-iters 0")
+    vocabulary = find_vocabulary(config, splits)
+    plan = build_plan(config, efficiency, vocabulary.size)
+    return Prepared(config, efficiency, plan, splits, vocabulary, make_model), notes
+
+
+def _with_checkpoint_model(config: Config) -> Config:
+    """The same with the model's shape as in the checkpoint of --load."""
+    folder = find_checkpoint(config.checkpoint.load or "", config.checkpoint.ckpt_step)
+    if folder is None:
+        return config
+    return dataclasses.replace(config, model=ModelConfig(**read_index(folder)["config"]["model"]))
+
+
+def _train(prepared: Prepared, mesh: Mesh) -> None:
+    config, plan = prepared.config, prepared.plan
+    if config.training.skip_train and not config.checkpoint.load:
+        raise UserError("--skip-train evaluates a checkpoint; give --load FOLDER")
+    run = build(prepared, mesh)
+    about = describe_run(run, prepared.vocabulary)
+    start = take_up(run, about)
+    log = Log(config, prepared.efficiency, plan, mesh, start)
+    if mesh.first:
+        write_description(config, describe_for_reports(run, about, start))
+    if mesh.speaks:
+        print("\n".join(describe_passes(run.sampler, plan)), flush=True)
+
+    def save(iteration: int) -> Any:
+        if mesh.first:
+            leave(run, about, iteration)
+
+    done = start if config.training.skip_train else train(run, start, log, save)
+    if done == plan.steps or config.training.skip_train:
+        if not config.logging.eval_interval or done % config.logging.eval_interval or done == start:
+            validate(run, done, log)
+        validate(run, done, log, "test")
+    log.close()
+
+
+def build(prepared: Prepared, mesh: Mesh) -> Run:
+    """Model, gradients, optimizer and sampler of a run at step 0."""
+    config = prepared.config
+    sampler = make_sampler(prepared.splits["train"], prepared.efficiency, prepared.plan)
+    if mesh.device.type == "cpu":
+        torch.set_flush_denormal(True)
+    model = prepared.make_model(config, prepared.vocabulary.size, prepared.dropping)
+    draw_parameters(model, config.training.seed)
+    model.to(mesh.device)
+    parameters = list(model.parameters())
+    return Run(
+        config=config,
+        efficiency=prepared.efficiency,
+        plan=prepared.plan,
+        mesh=mesh,
+        model=model,
+        gradients=GradientBuckets(parameters, mesh),
+        optimizer=make_optimizer(parameters, config.optimizer),
+        sampler=sampler,
+        splits=prepared.splits,
+        shape=Shape(
+            data=config.data,
+            vocab_size=prepared.vocabulary.size,
+            eod=prepared.vocabulary.eod,
+            reshape=prepared.efficiency.shape,
+            published=prepared.efficiency.published,
+            dropping=prepared.dropping,
+            seed=config.training.seed,
+        ),
+    )
+
+
+def _digest(prepared: Prepared) -> int:
+    """A 62-bit value that differs where configuration, data or plan do."""
+    plan = prepared.plan
+    columns = (plan.rows, plan.sequence_length, plan.kept_length, plan.learning_rate)
+    sources = [(weight, corpus.source, corpus.sequences) for weight, corpus in prepared.splits["train"]]
+    return key(repr(prepared.config), repr(sources), *(column.tobytes().hex() for column in columns)) >> 2

@@ -1,0 +1,70 @@
+"""Gradient buckets on several ranks: exact sums, a fixed order, and tolerance of unused parameters."""
+
+import pytest
+import torch
+
+from megatron.data.loader import MicroBatch
+from megatron.errors import UserError
+from megatron.parallel.data_parallel import GradientBuckets
+from megatron.parallel.mesh import Mesh, agree
+from tests.models import make_model, random_batch
+from tests.ranks import run_ranks
+
+
+def gradients(mesh: Mesh, bucket_elements: int, accumulate: int) -> tuple[list[torch.Tensor], float]:
+    """Gradients of the summed loss over six rows, shared among the ranks in `accumulate` pieces each."""
+    model = make_model("")
+    parameters = list(model.parameters())
+    buckets = GradientBuckets(parameters, mesh, bucket_elements)
+    rows = torch.arange(6).view(accumulate, mesh.data_size, -1)[:, mesh.data_rank]
+    batch = random_batch(6)
+    buckets.zero()
+    for number, part in enumerate(rows):
+        if number == accumulate - 1:
+            buckets.reduce_from_now_on()
+        model(MicroBatch(batch.tokens[part], batch.labels[part], part)).backward()
+    buckets.wait()
+    return [parameter.grad.clone() for parameter in parameters], float(buckets.norm())
+
+
+@pytest.mark.parametrize(("ranks", "accumulate"), [(2, 1), (3, 2), (2, 3)])
+def test_sums_equal_one_rank(ranks, accumulate):
+    (wanted, norm), *_ = run_ranks(1, gradients, 1 << 24, 1)
+    for found, other_norm in run_ranks(ranks, gradients, 3000, accumulate):
+        for a, b in zip(found, wanted):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+        assert abs(other_norm - norm) < 1e-10 * norm
+
+
+def test_every_rank_holds_the_same_bits():
+    first, second, third = run_ranks(3, gradients, 2000, 2)
+    for a, b, c in zip(first[0], second[0], third[0]):
+        assert torch.equal(a, b)
+        assert torch.equal(a, c)
+
+
+def unused(mesh: Mesh) -> list[float]:
+    used, idle = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    buckets = GradientBuckets([used, idle], mesh, 2)
+    for _ in range(2):
+        buckets.zero()
+        buckets.reduce_from_now_on()
+        (used * (mesh.rank + 1)).sum().backward()
+        buckets.wait()
+    return [float(used.grad[0]), float(idle.grad[0])]
+
+
+def test_a_parameter_without_gradient_does_not_block():
+    assert run_ranks(2, unused) == [[3.0, 0.0], [3.0, 0.0]]
+
+
+def test_ranks_that_disagree_are_stopped():
+    def disagree(mesh: Mesh) -> str:
+        agree("the seed", 5, mesh)
+        try:
+            agree("the plan", mesh.rank, mesh)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    assert all("disagree on the plan" in message for message in run_ranks(2, disagree))

@@ -1,0 +1,64 @@
+"""Keyed dropout: the right share, independent bits, and the same bit wherever and whenever a token is computed."""
+
+import torch
+
+from megatron.model.dropout import drop, drop_attention, token_keys
+from tests.models import make_model, random_batch
+
+
+def test_share_and_scale():
+    keys = token_keys(11, torch.arange(32), 64)
+    for probability in (0.05, 0.1, 0.5):
+        y = drop(torch.ones(32, 64, 128), probability, keys, "site")
+        count, share = y.numel(), (y == 0).double().mean().item()
+        assert abs(share - probability) < 5 * (probability * (1 - probability) / count) ** 0.5
+        assert torch.allclose(y[y > 0], torch.tensor(1 / (1 - probability)))
+
+
+def test_bits_do_not_go_together():
+    """Correlations between neighbours in channel, token, row, layer and site stay within 5 standard errors."""
+    keys = token_keys(3, torch.arange(16), 128)
+    first = (drop(torch.ones(16, 128, 64), 0.3, keys, "a", 0) == 0).double() - 0.3
+    others = {
+        "layer": (drop(torch.ones(16, 128, 64), 0.3, keys, "a", 1) == 0).double() - 0.3,
+        "site": (drop(torch.ones(16, 128, 64), 0.3, keys, "b", 0) == 0).double() - 0.3,
+        "step": (drop(torch.ones(16, 128, 64), 0.3, token_keys(4, torch.arange(16), 128), "a", 0) == 0).double() - 0.3,
+        "row": first.roll(1, 0),
+        "token": first.roll(1, 1),
+        "channel": first.roll(1, 2),
+    }
+    for name, other in others.items():
+        correlation = (first * other).mean().item() / 0.21
+        assert abs(correlation) < 5 / first.numel() ** 0.5, name
+
+
+def test_a_bit_follows_its_token():
+    keys = token_keys(3, torch.tensor([4, 9]), 32)
+    x = torch.randn(2, 32, 16)
+    whole = drop(x, 0.2, keys, "a", 2)
+    assert torch.equal(drop(x[1:], 0.2, token_keys(3, torch.tensor([9]), 32), "a", 2), whole[1:])
+    some = torch.tensor([1, 5, 30])
+    assert torch.equal(drop(x[:, some], 0.2, keys[:, some], "a", 2), whole[:, some])
+
+
+def test_attention_dropout_has_the_right_share_and_follows_its_tokens():
+    keys = token_keys(3, torch.arange(4), 64)
+    y = drop_attention(torch.ones(4, 3, 64, 64), 0.1, keys, 1)
+    assert abs((y == 0).double().mean().item() - 0.1) < 5 * (0.09 / y.numel()) ** 0.5
+    some = torch.tensor([0, 7, 33])
+    assert torch.equal(drop_attention(torch.ones(4, 3, 3, 3), 0.1, keys[:, some], 1), y[:, :, some][..., some])
+    assert not torch.equal(y[:, 0], y[:, 1])
+
+
+def test_fused_attention_dropout_repeats_itself():
+    model, batch = make_model("--attention-dropout 0.2 --attention-backend fused"), random_batch()
+    first, again, later = model(batch, step_key=1), model(batch, step_key=1), model(batch, step_key=2)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, later)
+
+
+def test_nothing_is_dropped_in_evaluation():
+    model, batch = make_model("--hidden-dropout 0.5 --attention-dropout 0.5"), random_batch()
+    plain = model(batch)
+    model.eval()
+    torch.testing.assert_close(model(batch, step_key=1), plain, rtol=1e-12, atol=0)

@@ -1,0 +1,136 @@
+"""Logits against Hugging Face transformers with the same weights, for both families of positions, norms and MLPs."""
+
+import pytest
+import torch
+import transformers
+
+from megatron.data.loader import MicroBatch
+from megatron.model.gpt import GPT
+from megatron.parallel.parameters import draw_parameters
+from tests.helpers import make_config
+from tests.models import HEADS, HIDDEN, LAYERS, LENGTH, PLAIN, SHAPE, VOCAB, make_model, random_batch
+
+
+def test_logits_equal_transformers_gpt2():
+    model = make_model("--openai-gelu")
+    config = transformers.GPT2Config(
+        vocab_size=VOCAB, n_positions=LENGTH, n_embd=HIDDEN, n_layer=LAYERS, n_head=HEADS, bos_token_id=0, eos_token_id=0
+    )
+    other = transformers.GPT2LMHeadModel(config).double().eval()
+    mine, theirs = dict(model.named_parameters()), other.state_dict()
+    theirs["transformer.wte.weight"].copy_(mine["word_embeddings.weight"][:VOCAB])
+    theirs["transformer.wpe.weight"].copy_(mine["position_embeddings.weight"])
+    for layer in range(LAYERS):
+        here, there = f"layers.{layer}.", f"transformer.h.{layer}."
+        for kind in ("weight", "bias"):
+            theirs[f"{there}ln_1.{kind}"].copy_(mine[f"{here}attention_norm.{kind}"])
+            theirs[f"{there}ln_2.{kind}"].copy_(mine[f"{here}mlp_norm.{kind}"])
+            joined = torch.cat([mine[f"{here}attention.{part}.{kind}"] for part in ("query", "key", "value")])
+            theirs[f"{there}attn.c_attn.{kind}"].copy_(joined.T if kind == "weight" else joined)
+            for ours, hers in (("attention.projection", "attn.c_proj"), ("mlp.up", "mlp.c_fc"), ("mlp.down", "mlp.c_proj")):
+                value = mine[f"{here}{ours}.{kind}"]
+                theirs[f"{there}{hers}.{kind}"].copy_(value.T if kind == "weight" else value)
+    batch = random_batch()
+    torch.testing.assert_close(model.logits(batch.tokens), other(batch.tokens).logits, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_logits_equal_transformers_llama(groups):
+    flags = "--position-embedding-type rope --normalization RMSNorm --swiglu --disable-bias-linear --norm-epsilon 1e-6 "
+    flags += f"--untie-embeddings-and-output-weights --group-query-attention --num-query-groups {groups} --ffn-hidden-size 80"
+    model = make_model(flags)
+    config = transformers.LlamaConfig(
+        vocab_size=VOCAB,
+        hidden_size=HIDDEN,
+        intermediate_size=80,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=groups,
+        max_position_embeddings=LENGTH,
+        rms_norm_eps=1e-6,
+        tie_word_embeddings=False,
+    )
+    other = transformers.LlamaForCausalLM(config).double().eval()
+    mine, theirs = dict(model.named_parameters()), other.state_dict()
+    theirs["model.embed_tokens.weight"].copy_(mine["word_embeddings.weight"][:VOCAB])
+    theirs["lm_head.weight"].copy_(mine["output_layer.weight"][:VOCAB])
+    names = {
+        "attention_norm": "input_layernorm",
+        "mlp_norm": "post_attention_layernorm",
+        "attention.query": "self_attn.q_proj",
+        "attention.key": "self_attn.k_proj",
+        "attention.value": "self_attn.v_proj",
+        "attention.projection": "self_attn.o_proj",
+        "mlp.gate": "mlp.gate_proj",
+        "mlp.up": "mlp.up_proj",
+        "mlp.down": "mlp.down_proj",
+    }
+    for layer in range(LAYERS):
+        for ours, hers in names.items():
+            theirs[f"model.layers.{layer}.{hers}.weight"].copy_(mine[f"layers.{layer}.{ours}.weight"])
+    batch = random_batch()
+    # transformers computes its rotary angles in fp32: angles up to LENGTH carry relative errors of 6e-8, so 40 · 6e-8 in a logit of order 1
+    torch.testing.assert_close(model.logits(batch.tokens), other(batch.tokens).logits, rtol=0, atol=2e-5)
+
+
+def test_loss_is_the_cross_entropy_of_the_logits_without_padding():
+    model = make_model("--make-vocab-size-divisible-by 64")
+    batch = random_batch()
+    assert model.word_embeddings.weight.shape[0] == 128
+    logits = model.logits(batch.tokens)
+    assert logits.shape[-1] == VOCAB
+    wanted = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), reduction="sum")
+    torch.testing.assert_close(model(batch), wanted, rtol=1e-12, atol=0)
+    torch.testing.assert_close(model.losses(batch).sum(), wanted, rtol=1e-12, atol=0)
+    model(batch).backward()
+    assert not model.word_embeddings.weight.grad[VOCAB:].any()
+
+
+def test_documents_are_computed_as_if_alone():
+    """With document-masked attention and positions that start over, a row of two documents equals two rows of one."""
+    model = make_model("--position-embedding-type rope")
+    batch = random_batch(1)
+    documents = (torch.arange(LENGTH) >= 15).long()[None]
+    positions = torch.cat([torch.arange(15), torch.arange(LENGTH - 15)])[None]
+    together = model.losses(batch._replace(documents=documents, positions=positions))
+    first, second = (MicroBatch(batch.tokens[:, part], batch.labels[:, part], batch.rows) for part in (slice(0, 15), slice(15, None)))
+    torch.testing.assert_close(together, torch.cat([model.losses(first), model.losses(second)], 1), rtol=1e-11, atol=0)
+
+
+def test_loss_mask_leaves_tokens_out():
+    model, batch = make_model(""), random_batch()
+    mask = (torch.arange(LENGTH) % 3 > 0).double().expand(3, -1)
+    torch.testing.assert_close(model(batch._replace(loss_mask=mask)), (model.losses(batch) * mask).sum(), rtol=1e-12, atol=0)
+
+
+def test_recomputed_layers_give_the_same_gradients():
+    flags, batch = "--hidden-dropout 0.1 --attention-dropout 0.1 ", random_batch()
+    kept = torch.arange(0, LENGTH, 2).expand(1, 3, -1)
+    gradients = []
+    for more in ("", "--recompute-granularity full"):
+        model = make_model(flags + more, dropping=(1,))
+        model(batch._replace(kept=kept), step_key=7).backward()
+        gradients.append({name: one.grad for name, one in model.named_parameters()})
+    for name, value in gradients[0].items():
+        assert torch.equal(value, gradients[1][name]), name
+
+
+def test_explicit_and_fused_attention_agree():
+    batch, losses = random_batch(), []
+    for backend in ("fused", "unfused"):
+        model = make_model(f"--attention-backend {backend}")
+        losses.append(model(batch, step_key=1))
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-12, atol=0)
+
+
+def test_bfloat16_computes_near_fp32_and_keeps_fp32_gradients():
+    losses = {}
+    for flags in ("", "--bf16"):
+        model = GPT(make_config(SHAPE + PLAIN + "--init-method-std 0.02 " + flags), VOCAB)
+        draw_parameters(model, 5)
+        loss = model(random_batch(1))
+        loss.backward()
+        losses[flags] = loss.item() / LENGTH
+        assert {one.grad.dtype for one in model.parameters()} == {torch.float32}
+    # bf16 has 8 bits of mantissa: logits of order 0.1 err by about 0.1 · 2^-8, and the mean loss by less
+    assert abs(losses[""] - losses["--bf16"]) < 0.1 * 2**-8

@@ -1,0 +1,88 @@
+"""Token dropping: exact gradients, bypassed tokens untouched, and everything that belongs to a token goes with it."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from megatron.model.context import Context, make_context, take
+from megatron.model.random_ltd import through_kept
+from megatron.model.rotary import rotary_table
+from tests.models import LENGTH, make_model, random_batch
+
+
+def kept_positions(layers: int, rows: int, length: int, kept: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.rand(layers, rows, length, generator=generator).argsort(-1)[..., :kept]
+    return order.sort(-1).values
+
+
+def test_gradients_are_exact():
+    inner = nn.Sequential(nn.Linear(3, 3), nn.Tanh()).double()
+    kept = kept_positions(1, 2, 6, 3)[0]
+    x = torch.randn(2, 6, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: through_kept(lambda y, _: y + inner(y), x, Context(), kept), x)
+    assert torch.autograd.gradgradcheck(lambda x: through_kept(lambda y, _: y + inner(y), x, Context(), kept), x)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 4), st.data())
+def test_kept_tokens_are_computed_and_the_others_pass(length, rows, data):
+    kept = kept_positions(1, rows, length, data.draw(st.integers(1, length)), data.draw(st.integers(0, 99)))[0]
+    x = torch.randn(rows, length, 5)
+    y = through_kept(lambda part, _: part * 2 + 1, x, Context(), kept)
+    chosen = torch.zeros(rows, length, dtype=torch.bool).scatter(1, kept, True)[..., None]
+    assert torch.equal(y, torch.where(chosen, x * 2 + 1, x))
+
+
+def test_keeping_every_token_is_bit_identical_to_off():
+    batch = random_batch()
+    everything = torch.arange(LENGTH).expand(2, 3, -1)
+    for flags in ("", "--position-embedding-type rope --hidden-dropout 0.1 --attention-dropout 0.1"):
+        on, off = make_model(flags, dropping=(0, 1)), make_model(flags)
+        on(batch._replace(kept=everything), step_key=3).backward()
+        off(batch, step_key=3).backward()
+        for (name, first), second in zip(on.named_parameters(), off.parameters()):
+            assert torch.equal(first.grad, second.grad), name
+
+
+def test_dropping_one_layer_equals_running_it_on_the_kept_rows():
+    """A model whose only dropping layer is the middle one, against the same computed by hand."""
+    model, batch = make_model("--position-embedding-type rope", dropping=(1,)), random_batch()
+    kept = kept_positions(1, 3, LENGTH, 17)
+    loss = model(batch._replace(kept=kept))
+    angles = rotary_table(LENGTH, 12, 10000.0)
+    whole = Context(angles[None])
+    x = model.layers["0"](model.word_embeddings(batch.tokens), whole)
+    rows = []
+    for row, places in enumerate(kept[0]):
+        y = x[row].clone()
+        y[places] = model.layers["1"](x[row, places][None], Context(angles[places][None]))[0]
+        rows.append(y)
+    x = model.final_norm(model.layers["2"](torch.stack(rows), whole))
+    logits = x @ model.word_embeddings.weight[: model.vocab_size].T
+    wanted = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), reduction="sum")
+    torch.testing.assert_close(loss, wanted, rtol=1e-12, atol=0)
+
+
+def test_evaluation_drops_nothing():
+    model, batch = make_model("", dropping=(1,)), random_batch()
+    dropped = batch._replace(kept=kept_positions(1, 3, LENGTH, 9))
+    model.eval()
+    assert torch.equal(model(dropped), model(batch))
+    model.train()
+    assert not torch.equal(model(dropped), model(batch))
+
+
+def test_context_of_kept_tokens_is_their_own():
+    documents = torch.tensor([[0, 0, 0, 1, 1, 2]])
+    context = make_context(torch.arange(6.0).view(1, 6, 1), documents, torch.arange(6)[None])
+    part = take(context, torch.tensor([[0, 2, 3, 5]]))
+    assert part.angles is not None and part.angles.flatten().tolist() == [0, 2, 3, 5]
+    assert part.dropout_keys is not None and part.dropout_keys.tolist() == [[0, 2, 3, 5]]
+    assert part.mask_BTT is not None
+    assert part.mask_BTT[0].int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+
+
+def test_parameter_names_do_not_know_of_dropping():
+    assert [name for name, _ in make_model("", dropping=(1,)).named_parameters()] == [name for name, _ in make_model("").named_parameters()]

@@ -1,0 +1,39 @@
+"""The chunked head against PyTorch's cross-entropy over full logits."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from megatron.parallel import cross_entropy
+from megatron.parallel.cross_entropy import cross_entropy_sum, token_losses
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 4 * 37 * 20, 1 << 23])
+def test_sum_and_gradients_equal_full_logits(monkeypatch, chunk_bytes):
+    monkeypatch.setitem(cross_entropy.CHUNK_BYTES, "cpu", chunk_bytes)
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(53, 8, dtype=torch.float64, generator=generator, requires_grad=True)
+    head = torch.randn(37, 8, dtype=torch.float64, generator=generator, requires_grad=True)
+    labels = torch.randint(37, (53,), generator=generator)
+    weights = torch.rand(53, dtype=torch.float64, generator=generator)
+    (cross_entropy_sum(hidden, head, labels, weights) * 0.7).backward()
+    mine = (hidden.grad, head.grad)
+    hidden.grad = head.grad = None
+    losses = F.cross_entropy(hidden @ head.T, labels, reduction="none")
+    ((losses * weights).sum() * 0.7).backward()
+    torch.testing.assert_close(mine[0], hidden.grad, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(mine[1], head.grad, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(token_losses(hidden, head, labels), losses.detach(), rtol=1e-12, atol=1e-14)
+
+
+def test_large_logits_do_not_overflow():
+    hidden, head = torch.full((1, 1), 1e4), torch.tensor([[1.0], [-1.0]])
+    assert cross_entropy_sum(hidden, head, torch.tensor([1])).item() == 2e4
+
+
+def test_gradcheck():
+    generator = torch.Generator().manual_seed(2)
+    hidden = torch.randn(5, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    head = torch.randn(4, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    labels = torch.tensor([0, 3, 1, 1, 2])
+    assert torch.autograd.gradcheck(lambda h, w: cross_entropy_sum(h, w, labels), (hidden, head))
