@@ -7,6 +7,7 @@ A command declares a frozen dataclass whose fields are made by `flag`, and calls
 import argparse
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -87,7 +88,7 @@ def parse(
     strange = [word for word in unknown if word.startswith("-")] or unknown
     problems = [_unknown(word, flags, foreign) for word in strange]
     if raw.get("config"):
-        from_file, more = _read_yaml(raw["config"][-1], flags)
+        from_file, more = _read_yaml(raw["config"][-1], flags, foreign)
         problems += more
         raw = {**from_file, **raw}
     values: dict[str, Any] = {}
@@ -112,8 +113,11 @@ def parse_list(text: str) -> list[int]:
     """Whole numbers from a text such as "1-22" or "0,3-5"; ValueError when it is none."""
     numbers: list[int] = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        numbers += range(int(first), int(last or first) + 1)
+        first, dash, last = part.partition("-")
+        more = range(int(first), int(last if dash else first) + 1)
+        if not more:
+            raise ValueError(f"{part} counts down")
+        numbers += more
     return numbers
 
 
@@ -205,7 +209,7 @@ def _collect(one: Flag, raw: Any, problems: list[str]) -> Any:
     for item in items:
         try:
             values.append(_convert(item, one.kind))
-        except ValueError:
+        except (TypeError, ValueError):
             names = {int: "a whole number", float: "a number", bool: "true or false"}
             problems.append(f"{one.spellings[0]} takes {names.get(one.kind, 'a text')}, not {item!r}")
             return None
@@ -236,6 +240,8 @@ def _convert(value: Any, kind: type) -> Any:
             number = float(text)
             return int(number) if number.is_integer() else _refuse()
         return int(text)
+    if kind is float:
+        return float(value) if not isinstance(value, bool) and math.isfinite(float(value)) else _refuse()
     return kind(value)
 
 
@@ -243,7 +249,7 @@ def _refuse() -> Any:
     raise ValueError
 
 
-def _read_yaml(path: str, flags: list[Flag]) -> tuple[dict[str, Any], list[str]]:
+def _read_yaml(path: str, flags: list[Flag], foreign: Mapping[str, Foreign]) -> tuple[dict[str, Any], list[str]]:
     """Values by flag name from a YAML file, whose keys are flag names, alone or grouped in sections; and the problems."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
@@ -255,15 +261,20 @@ def _read_yaml(path: str, flags: list[Flag]) -> tuple[dict[str, Any], list[str]]
     sections = {one.group for one in flags if one.group}
     values: dict[str, Any] = {}
     problems = []
-    for key, value in list(content.items()):
-        if str(key).replace("-", "_") in sections and isinstance(value, dict):
-            content.update(value)
-            del content[key]
+    pairs: list[tuple[Any, Any]] = []
     for key, value in content.items():
+        section = str(key).replace("-", "_") in sections and isinstance(value, dict)
+        pairs += value.items() if section else [(key, value)]
+    for key, value in pairs:
         name = str(key).removeprefix("--").replace("-", "_")
-        if name in known and value is not None:
+        other = name.replace("_", "-")
+        if value is None or (other in foreign and value is False):
+            continue
+        if name in known:
             values[name] = value
-        elif name not in known:
+        elif other in foreign:
+            values["foreign-" + other] = [] if value is True else [str(value)]
+        else:
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
             problems.append(f"--config {path}: unknown key {key}" + (f"; did you mean {nearest[0]}?" if nearest else ""))
     return values, problems

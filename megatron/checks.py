@@ -1,18 +1,34 @@
 """Rules between flags. Every broken rule is a line that names the flag, the value and the way out; all are told together."""
 
 from megatron.config import Config
-from megatron.learning_rate import UNITS
+from megatron.learning_rate import UNITS, decay_horizon, warmup_horizon
 
 
 def problems(config: Config, data_parallel_size: int) -> list[str]:
     """What is wrong with a resolved configuration on so many data-parallel ranks."""
-    return [*_model(config), *_batch(config, data_parallel_size), *_limits(config), *_optimizer(config), *_data(config), *_rest(config)]
+    return [
+        *_model(config),
+        *_batch(config, data_parallel_size),
+        *_limits(config),
+        *_optimizer(config),
+        *_tail(config),
+        *_data(config),
+        *_rest(config),
+        *_efficiency(config),
+    ]
 
 
 def _model(config: Config) -> list[str]:
     model, found = config.model, []
-    for name in ("num_layers", "hidden_size", "num_attention_heads", "ffn_hidden_size", "kv_channels", "make_vocab_size_divisible_by"):
-        if getattr(model, name) is not None and getattr(model, name) < 1:
+    for name in ("num_layers", "hidden_size", "num_attention_heads", "make_vocab_size_divisible_by"):
+        if getattr(model, name) < 1:
+            found.append(f"{_flag(name)} {getattr(model, name)} must be at least 1")
+    if found:
+        return found
+    if model.hidden_size < model.num_attention_heads and not model.kv_channels:
+        return [f"--hidden-size {model.hidden_size} is below --num-attention-heads {model.num_attention_heads}; give --kv-channels"]
+    for name in ("ffn_hidden_size", "kv_channels"):
+        if (getattr(model, name) or 0) < 1:
             found.append(f"{_flag(name)} {getattr(model, name)} must be at least 1")
     if found:
         return found
@@ -21,23 +37,26 @@ def _model(config: Config) -> list[str]:
             f"--hidden-size {model.hidden_size} is no multiple of --num-attention-heads {model.num_attention_heads}; "
             "change one of them or give --kv-channels"
         )
-    if model.num_query_groups < 1 or model.num_attention_heads % model.num_query_groups:
+    if model.num_query_groups != model.num_attention_heads and not model.group_query_attention:
+        found.append(f"--num-query-groups {model.num_query_groups} needs --group-query-attention")
+    elif model.num_query_groups < 1 or model.num_attention_heads % model.num_query_groups:
         found.append(f"--num-query-groups {model.num_query_groups} does not divide --num-attention-heads {model.num_attention_heads}")
     rotating = int((model.kv_channels or 0) * model.rotary_percent)
-    if model.position_embedding_type == "rope" and (rotating % 2 or rotating < 2):
+    if model.position_embedding_type == "rope" and (rotating % 2 or rotating < 2 or model.rotary_percent > 1):
         found.append(
             f"--position-embedding-type rope turns channels in pairs, and --kv-channels {model.kv_channels} with "
             f"--rotary-percent {model.rotary_percent} leaves {rotating}; make that even"
         )
     if (model.max_position_embeddings or 0) < config.data.seq_length:
         found.append(f"--max-position-embeddings {model.max_position_embeddings} is below --seq-length {config.data.seq_length}; raise it")
+    for name in ("init_method_std", "norm_epsilon", "rotary_base"):
+        if getattr(model, name) < 0:
+            found.append(f"{_flag(name)} {getattr(model, name)} must not be negative")
     for name in ("hidden_dropout", "attention_dropout"):
         if not 0 <= getattr(model, name) < 1:
             found.append(f"{_flag(name)} {getattr(model, name)} must be in [0, 1)")
     if model.swiglu and model.openai_gelu:
         found.append("--swiglu and --openai-gelu are two activations; give only one")
-    if model.num_query_groups > 1 and not model.group_query_attention and model.num_query_groups != model.num_attention_heads:
-        found.append(f"--num-query-groups {model.num_query_groups} needs --group-query-attention")
     return found
 
 
@@ -46,8 +65,10 @@ def _batch(config: Config, data_parallel_size: int) -> list[str]:
     micro, batch = training.micro_batch_size, training.global_batch_size or 0
     if config.data.seq_length < 1:
         found.append(f"--seq-length {config.data.seq_length} must be at least 1")
-    if micro < 1 or batch < 1:
-        return [*found, f"--micro-batch-size {micro} and --global-batch-size {batch} must be at least 1"]
+    if micro < 1:
+        return [*found, f"--micro-batch-size {micro} must be at least 1"]
+    if batch < 1:
+        return [*found, f"--global-batch-size {batch} must be at least 1"]
     share = micro * data_parallel_size
     ways = f"--micro-batch-size {micro} x {data_parallel_size} data-parallel ranks = {share}"
     if batch % share:
@@ -102,17 +123,36 @@ def _optimizer(config: Config) -> list[str]:
     for unit in UNITS:
         decay, warmup = getattr(optimizer, f"lr_decay_{unit}"), getattr(optimizer, f"lr_warmup_{unit}")
         horizon = decay if decay is not None else getattr(config.training, f"train_{unit}")
-        if warmup < 0 or (horizon is not None and warmup > horizon):
+        if decay is not None and decay < 1:
+            found.append(f"--lr-decay-{unit} {decay} must be at least 1")
+        elif warmup < 0 or (warmup and horizon is not None and warmup > horizon):
             found.append(f"--lr-warmup-{unit} {warmup} must lie within the decay of {horizon} {unit}")
-    if optimizer.lr_decay_style == "WSD" and not any(getattr(optimizer, f"lr_wsd_decay_{unit}") for unit in UNITS):
-        found.append("--lr-decay-style WSD needs --lr-wsd-decay-tokens, -samples or -iters, in the unit of the decay")
     for name in ("adam_beta1", "adam_beta2"):
         if not 0 <= getattr(optimizer, name) < 1:
             found.append(f"{_flag(name)} {getattr(optimizer, name)} must be in [0, 1)")
     for name in ("clip_grad", "weight_decay", "adam_eps"):
         if getattr(optimizer, name) < 0:
             found.append(f"{_flag(name)} {getattr(optimizer, name)} must not be negative")
+    if not 0 <= optimizer.lr_warmup_init <= optimizer.lr:
+        found.append(f"--lr-warmup-init {optimizer.lr_warmup_init} must be between 0 and --lr {optimizer.lr}")
     return found
+
+
+def _tail(config: Config) -> list[str]:
+    """Rules of decays that need more than an end."""
+    optimizer = config.optimizer
+    decay = decay_horizon(optimizer, config.training)
+    unit, last = decay.unit, getattr(optimizer, f"lr_wsd_decay_{decay.unit}")
+    if optimizer.lr_decay_style == "WSD" and not last:
+        return [
+            f"--lr-decay-style WSD decays over {unit} here and needs --lr-wsd-decay-{unit}; "
+            "for another unit give --lr-decay-tokens, -samples or -iters and --lr-wsd-decay-tokens, -samples or -iters alike"
+        ]
+    if optimizer.lr_decay_style == "WSD" and last > decay.amount:
+        return [f"--lr-wsd-decay-{unit} {last} is longer than the decay of {decay.amount} {unit}"]
+    if optimizer.lr_decay_style == "inverse-square-root" and not warmup_horizon(optimizer, decay).amount:
+        return ["--lr-decay-style inverse-square-root falls from the end of the warm-up; give --lr-warmup-tokens, -samples or -iters"]
+    return []
 
 
 def _data(config: Config) -> list[str]:
@@ -122,7 +162,7 @@ def _data(config: Config) -> list[str]:
         found.append("give the data once: --data-path, or --train-data-path and its fellows, or --mock-data")
     if separate and not data.train_data_path:
         found.append("--valid-data-path and --test-data-path go with --train-data-path")
-    if data.mock_data and not data.vocab_size:
+    if data.mock_data and data.vocab_size is None:
         found.append("--mock-data needs --vocab-size, the number of made-up tokens")
     if data.vocab_size is not None and data.vocab_size < 1:
         found.append(f"--vocab-size {data.vocab_size} must be at least 1")
@@ -131,13 +171,30 @@ def _data(config: Config) -> list[str]:
 
 def _rest(config: Config) -> list[str]:
     checkpoint, found = config.checkpoint, []
-    if (checkpoint.save_interval or checkpoint.save_retain_interval) and not checkpoint.save:
-        found.append("--save-interval and --save-retain-interval need --save FOLDER")
+    interval, retain = checkpoint.save_interval, checkpoint.save_retain_interval
+    for name in ("save_interval", "save_retain_interval"):
+        if getattr(checkpoint, name) is not None and not checkpoint.save:
+            found.append(f"{_flag(name)} {getattr(checkpoint, name)} needs --save FOLDER")
+    if interval and retain and retain % interval:
+        found.append(f"--save-retain-interval {retain} is no multiple of --save-interval {interval}, so none would be kept")
     for name in ("ckpt_step", "finetune", "use_checkpoint_args", "exit_on_missing_checkpoint"):
-        if getattr(checkpoint, name) and not checkpoint.load:
+        if getattr(checkpoint, name) not in (None, False) and not checkpoint.load:
             found.append(f"{_flag(name)} needs --load FOLDER")
-    if config.training.exit_interval is not None and config.training.exit_interval < 1:
-        found.append(f"--exit-interval {config.training.exit_interval} must be at least 1")
+    for name in ("exit_interval", "exit_duration_in_mins", "distributed_timeout_minutes"):
+        value = getattr(config.training, name)
+        if value is not None and value <= 0:
+            found.append(f"{_flag(name)} {value} must be above 0")
+    return found
+
+
+def _efficiency(config: Config) -> list[str]:
+    """Flags that would do nothing."""
+    flags, found = config.data_efficiency, []
+    described = flags.random_ltd or flags.data_efficiency_config
+    if not described and (flags.random_ltd_duration is not None or flags.random_ltd_layers is not None):
+        found.append("--random-ltd-duration and --random-ltd-layers do nothing without --random-ltd")
+    if flags.difficulty_path and not flags.curriculum and not flags.data_efficiency_config:
+        found.append(f"--difficulty-path {flags.difficulty_path[0]} does nothing without a --curriculum that orders by it")
     return found
 
 

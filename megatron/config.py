@@ -173,16 +173,23 @@ def resolve(config: Config, data_parallel_size: int) -> Config:
     inner = max(model.hidden_size * 8 // 3 // 64, 1) * 64 if model.swiglu else 4 * model.hidden_size
     model = dataclasses.replace(
         model,
-        ffn_hidden_size=model.ffn_hidden_size or inner,
-        kv_channels=model.kv_channels or model.hidden_size // max(model.num_attention_heads, 1),
-        num_query_groups=model.num_query_groups if model.group_query_attention else model.num_attention_heads,
-        max_position_embeddings=model.max_position_embeddings or seq_length,
+        ffn_hidden_size=_default(model.ffn_hidden_size, inner),
+        kv_channels=_default(model.kv_channels, model.hidden_size // max(model.num_attention_heads, 1)),
+        num_query_groups=model.num_query_groups
+        if model.group_query_attention or model.num_query_groups != 1
+        else model.num_attention_heads,
+        max_position_embeddings=_default(model.max_position_embeddings, seq_length),
         position_embedding_type="rope" if model.use_rotary_position_embeddings else model.position_embedding_type,
     )
-    training = dataclasses.replace(training, global_batch_size=training.global_batch_size or training.micro_batch_size * data_parallel_size)
+    batch = _default(training.global_batch_size, training.micro_batch_size * data_parallel_size)
+    training = dataclasses.replace(training, global_batch_size=batch)
     efficiency = dataclasses.replace(
         efficiency,
-        random_ltd_max=efficiency.random_ltd_max or seq_length,
-        data_efficiency_seed=training.seed if efficiency.data_efficiency_seed is None else efficiency.data_efficiency_seed,
+        random_ltd_max=_default(efficiency.random_ltd_max, seq_length),
+        data_efficiency_seed=_default(efficiency.data_efficiency_seed, training.seed),
     )
     return dataclasses.replace(config, model=model, training=training, data_efficiency=efficiency)
+
+
+def _default(value: int | None, otherwise: int) -> int:
+    return otherwise if value is None else value

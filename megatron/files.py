@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ def whole_file(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[An
     """Open a file beside `path`; on success it is synced and renamed to `path`, on any error it is removed."""
     target = Path(path)
     writable_folder(target.parent)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = _beside(target, "partial")
     try:
         with open(partial, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
@@ -32,18 +33,25 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A folder to fill beside `path`; on success it takes `path`'s place, on any error it is removed."""
     target = Path(path)
     writable_folder(target.parent)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, old = _beside(target, "partial"), _beside(target, "old")
     partial.mkdir()
     try:
         yield partial
-        for file in partial.iterdir():
-            sync_file(file)
-        shutil.rmtree(target, ignore_errors=True)
+        for place in partial.rglob("*"):
+            (sync_folder if place.is_dir() else sync_file)(place)
+        sync_folder(partial)
+        if target.exists():
+            os.rename(target, old)
         os.rename(partial, target)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     sync_folder(target.parent)
+
+
+def _beside(target: Path, kind: str) -> Path:
+    """A hidden name in the target's folder that no other process, on this machine or another, uses."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(6)}.{kind}")
 
 
 def sync_file(path: Path) -> None:
@@ -66,7 +74,7 @@ def writable_folder(path: str | os.PathLike[str]) -> Path:
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write-probe.{os.getpid()}"
+        probe = _beside(folder / "probe", "write")
         probe.touch()
         probe.unlink()
     except OSError as error:

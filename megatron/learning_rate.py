@@ -68,7 +68,7 @@ def _decayed(optimizer: OptimizerConfig, decay: Horizon, position: np.ndarray, s
         return np.full(len(position), optimizer.lr)
     if optimizer.lr_decay_style == "inverse-square-root":
         rates = optimizer.lr * np.sqrt(max(start, 1)) / np.sqrt(np.maximum(position, max(start, 1)))
-        return np.maximum(rates, optimizer.min_lr)
+        return np.where(position > decay.amount, optimizer.min_lr, np.maximum(rates, optimizer.min_lr))
     share = np.clip((position - start) / max(decay.amount - start, 1), 0, 1)
     if optimizer.lr_decay_style == "WSD":
         last = getattr(optimizer, f"lr_wsd_decay_{decay.unit}") or 0

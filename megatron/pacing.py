@@ -108,10 +108,10 @@ def problems(pacing: Pacing, name: str) -> list[str]:
         return found
     found = []
     if pacing.minimum > pacing.maximum:
-        found.append(f"{name}: minimum {pacing.minimum} is above maximum {pacing.maximum}; swap them")
+        found.append(f"{name}: minimum {pacing.minimum} is above maximum {pacing.maximum}")
     if pacing.duration < 1 and pacing.curve != "custom":
         found.append(f"{name}: duration {pacing.duration} must be at least 1 step")
-    if pacing.quantum < 1 or pacing.root <= 0:
+    if pacing.quantum < 1 or not pacing.root > 0:
         found.append(f"{name}: quantum {pacing.quantum} and root {pacing.root} must be positive")
     if pacing.curve == "custom" and not pacing.function:
         found.append(f"{name}: pacing=custom needs function=module:function")

@@ -16,6 +16,7 @@ from megatron.errors import UserError
 from megatron.learning_rate import learning_rates
 
 BLOCK = 1 << 16
+MOST_STEPS = 50_000_000
 
 
 class Step(NamedTuple):
@@ -85,6 +86,10 @@ def build_plan(config: Config, efficiency: DataEfficiency, vocab_size: int | Non
         totals = {"samples": totals["samples"] + int(block["batch_size"].sum()), "tokens": totals["tokens"] + int(block["effective"].sum())}
         if stop:
             break
+        if done >= MOST_STEPS:
+            raise UserError(
+                f"the run is longer than {MOST_STEPS:,} steps; lower --train-iters, -samples or -tokens, or raise the batch size"
+            )
     columns = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     return _assemble(config, efficiency, columns, vocab_size)
 
@@ -118,6 +123,10 @@ def _block(config: Config, efficiency: DataEfficiency, first: int, count: int, s
     length = np.full(count, full, np.int64)
     if efficiency.length:
         length = np.minimum(_checked(efficiency.length, f"curriculum {efficiency.shape}", first, count, published, True), full)
+        if length.min() < 1:
+            raise UserError(
+                f"curriculum {efficiency.shape}: length {length.min()} at step {first + int(length.argmin())} must be at least 1"
+            )
     kept = length
     dropping = 0
     if efficiency.random_ltd:
@@ -142,7 +151,7 @@ def _block(config: Config, efficiency: DataEfficiency, first: int, count: int, s
 
 def _checked(shape: pacing.Pacing, name: str, first: int, count: int, published: bool, lifted: bool) -> np.ndarray:
     """Values of a pacing, refused where they decrease; one step more than asked for joins the blocks."""
-    start = max(first - 1, 0)
+    start = max(first - 1, 1 if lifted else 0)
     values = pacing.levels(shape, start, count + first - start, published=published, lifted=lifted)
     if fall := pacing.first_decrease(values, start):
         raise UserError(f"{name}: {fall}")
@@ -158,7 +167,7 @@ def _batch_sizes(config: Config, samples: int, count: int) -> np.ndarray:
     start, increment, over = ramp
     per_stage = over / max((full - start) // increment, 1)
     for i in range(count):
-        if samples > over:
+        if samples >= over:
             break
         sizes[i] = min(start + increment * int(samples / per_stage), full)
         samples += int(sizes[i])

@@ -41,7 +41,7 @@ def _bar(console: Console, what: str, total: float, unit: str, scale: float, sta
     began = time.perf_counter()
     done = start
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=console, transient=True) as bar:
-        task = bar.add_task(what, total=total, completed=start, rate="", note="")
+        task = bar.add_task(what, total=total, completed=int(start), rate="", note="")
 
         def advance(amount: float, note: str = "") -> None:
             nonlocal done

@@ -23,7 +23,7 @@ def key(*parts: int | str) -> int:
     for part in parts:
         if isinstance(part, str):
             part = int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "little")
-        state = int(mix(np.uint64((state + GOLDEN) & MASK) ^ mix(np.uint64((part + 1) & MASK))))
+        state = int(mix(np.uint64((state + GOLDEN) & MASK) ^ mix(np.uint64((int(part) + 1) & MASK))))
     return state
 
 
@@ -36,13 +36,13 @@ def mix(x):
     return x ^ (x >> _S33)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit("uint64(uint64, uint64)", cache=True, nogil=True, inline="always")
 def draw(key, counter):
     """64 random bits of a key at a position (counter)."""
     return mix(np.uint64(key) + (np.uint64(counter) + _ONE) * _GOLDEN)
 
 
-@njit(cache=True, nogil=True)
+@njit("int64(int64, int64, uint64)", cache=True, nogil=True)
 def permute(index, size, key):
     """Where `index` goes in the keyed permutation of [0, size): a Feistel network of 6 rounds over the next power of
     two, walked until it lands inside."""
@@ -62,7 +62,7 @@ def permute(index, size, key):
             return np.int64(x)
 
 
-@njit(cache=True, nogil=True)
+@njit("void(int64[:], uint64)", cache=True, nogil=True)
 def shuffle(values, key):
     """Shuffle a one-dimensional array in place by a key (Fisher-Yates)."""
     for i in range(len(values) - 1, 0, -1):
@@ -70,7 +70,7 @@ def shuffle(values, key):
         values[i], values[j] = values[j], values[i]
 
 
-@njit(cache=True, nogil=True)
+@njit("void(int64, int64[:], uint64)", cache=True, nogil=True)
 def choose(length, out, key):
     """Fill `out` with len(out) of the positions [0, length), uniform without replacement, ascending (selection sampling).
 

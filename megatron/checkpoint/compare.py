@@ -4,7 +4,7 @@ from typing import Any
 
 from megatron.plan import Plan
 
-FREE = {
+FREE: dict[str, set[str]] = {
     "model": {"attention_backend"},
     "data": {"data_path", "train_data_path", "valid_data_path", "test_data_path", "allow_trailing_bytes", "tokenizer_model"},
     "training": {
@@ -22,7 +22,7 @@ FREE = {
     },
     "data_efficiency": {"difficulty_path", "data_efficiency_config"},
 }
-SCHEDULE = {"optimizer": set()}
+SCHEDULE: dict[str, set[str]] = {"optimizer": set()}
 
 
 def differences(saved: dict[str, Any], mine: dict[str, Any], free: dict[str, set[str]]) -> list[str]:

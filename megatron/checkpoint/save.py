@@ -35,6 +35,7 @@ def save_checkpoint(
         index: dict[str, Any] = {"format": FORMAT, "iteration": iteration, **about, "files": {}, "tensors": {}}
         for name, tensors in files.items():
             save_file({key: tensor.detach().contiguous().cpu() for key, tensor in tensors.items()}, folder / name)
+            (folder / name).chmod(folder.stat().st_mode & 0o666)
             index["files"][name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
             for key, tensor in tensors.items():
                 shape, offset = boxes.get(key, Box(tuple(tensor.shape), (0,) * tensor.dim()))

@@ -6,6 +6,7 @@ index is built or cached, and a sample depends on the files, the split and S alo
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def parse_split(text: str) -> list[tuple[float, float]]:
     if total <= 0:
         raise UserError(f"--split {text}: no share is above 0; write for example 969,30,1")
     bounds = np.cumsum([0.0, *numbers]) / total
-    return [(float(low), float(high)) for low, high in zip(bounds[:-1], bounds[1:])]
+    return [(float(low), float(high)) for low, high in pairwise(bounds)]
 
 
 def parse_blend(paths: tuple[str, ...], flag: str = "--data-path") -> list[tuple[float | None, str]]:

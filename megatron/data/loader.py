@@ -39,7 +39,8 @@ class MicroBatch(NamedTuple):
 
     def to(self, device: torch.device) -> "MicroBatch":
         """The same on a device."""
-        return MicroBatch(*(None if part is None else part.to(device, non_blocking=True) for part in self))
+        moved = {name: part.to(device, non_blocking=True) for name, part in self._asdict().items() if part is not None}
+        return self._replace(**moved)
 
     def loss_tokens(self) -> int:
         """Tokens whose loss counts."""
@@ -89,11 +90,11 @@ def make_batch(sampler: Sampler, step: Step, share: Share, shape: Shape) -> list
     return [_micro_batch(sampler.corpora, members, samples, np.arange(start, start + size), step, shape) for start in starts]
 
 
-def plain_batch(corpora: list[Corpus], members: np.ndarray, samples: np.ndarray, shape: Shape, length: int) -> MicroBatch:
-    """Whole windows, nothing dropped: for evaluation."""
-    full = Step(0, len(samples), length, length, len(samples), 0, 0.0, {})
-    plain = Shape(shape.data, shape.vocab_size, shape.eod, "", False, (), shape.seed)
-    return _micro_batch(corpora, members, samples, np.arange(len(samples)), full, plain)
+def plain_batch(corpora: list[Corpus], members: np.ndarray, samples: np.ndarray, shape: Shape) -> MicroBatch:
+    """Whole windows, nothing cut or dropped: for evaluation."""
+    length = shape.data.seq_length
+    step = Step(0, len(samples), length, length, len(samples), 0, 0.0, {})
+    return _micro_batch(corpora, members, samples, np.arange(len(samples)), step, shape)
 
 
 def _micro_batch(

@@ -37,30 +37,31 @@ class GPT(nn.Module):
         self.dtype = torch.bfloat16 if config.training.bf16 else None
         rotating = int((model.kv_channels or 0) * model.rotary_percent)
         table = rotary_table(positions, rotating, model.rotary_base) if model.position_embedding_type == "rope" else None
+        self.rotary_angles: Tensor | None
         self.register_buffer("rotary_angles", table, persistent=False)
 
-    def forward(self, batch: MicroBatch, step_key: int | None = None) -> Tensor:
-        """Sum of the loss over the batch's tokens. `step_key` from (seed, step) keys dropout; None drops nothing."""
+    def forward(self, batch: MicroBatch, step_key: int | None = None, scale: float = 1.0) -> Tensor:
+        """scale · sum of the loss over the batch's tokens. `step_key` from (seed, step) keys dropout; None drops nothing."""
         hidden = self._hidden(batch, step_key)
         weights = batch.loss_mask.flatten() if batch.loss_mask is not None else None
-        return cross_entropy_sum(hidden.flatten(0, 1), self._head(), batch.labels.flatten(), weights)
+        return cross_entropy_sum(hidden.flatten(0, 1), self._head(), batch.labels.flatten(), weights, self.vocab_size, scale)
 
     @torch.no_grad()
     def losses(self, batch: MicroBatch) -> Tensor:
         """Loss of every token [B, T], nothing dropped."""
-        return token_losses(self._hidden(batch, None).flatten(0, 1), self._head(), batch.labels.flatten()).view_as(batch.labels)
+        hidden = self._hidden(batch, None)
+        return token_losses(hidden.flatten(0, 1), self._head(), batch.labels.flatten(), self.vocab_size).view_as(batch.labels)
 
     @torch.no_grad()
     def logits(self, tokens_BT: Tensor) -> Tensor:
         """Logits [B, T, vocabulary] of plain token rows, nothing dropped."""
         rows = torch.arange(len(tokens_BT), device=tokens_BT.device)
         hidden = self._hidden(MicroBatch(tokens_BT, tokens_BT, rows), None)
-        return hidden @ self._head().to(hidden.dtype).T
+        return hidden @ self._head()[: self.vocab_size].to(hidden.dtype).T
 
     def _head(self) -> Tensor:
-        """Rows of the output matrix that are tokens."""
-        weight = self.word_embeddings.weight if self.output_layer is None else self.output_layer.weight
-        return weight[: self.vocab_size]
+        """The output matrix, padding included."""
+        return self.word_embeddings.weight if self.output_layer is None else self.output_layer.weight
 
     def _hidden(self, batch: MicroBatch, step_key: int | None) -> Tensor:
         """Normalised hidden states [B, T, D] before the head."""

@@ -29,5 +29,5 @@ class Stack(nn.ModuleDict):
         return x_BTD
 
 
-def _run(layer: Block, x_BTD: Tensor, context: Context, kept_BR: Tensor | None) -> Tensor:
+def _run(layer: nn.Module, x_BTD: Tensor, context: Context, kept_BR: Tensor | None) -> Tensor:
     return layer(x_BTD, context) if kept_BR is None else through_kept(layer, x_BTD, context, kept_BR)

@@ -9,6 +9,7 @@ from megatron.data.gpt_dataset import Corpus
 from megatron.data.loader import Shape, plain_batch
 from megatron.model.gpt import GPT
 from megatron.parallel.mesh import Mesh, sum_over_ranks
+from megatron.progress import Advance
 
 Weighted = list[tuple[float | None, Corpus]]
 
@@ -35,17 +36,29 @@ def mean_losses(model: GPT, corpora: Weighted, windows: np.ndarray, micro_batch_
     return losses
 
 
-def window_sums(model: GPT, corpora: list[Corpus], windows: np.ndarray, micro_batch_size: int, shape: Shape, mesh: Mesh) -> Tensor:
-    """Sum of losses and number of tokens (float64 [corpora, 2]) over the windows."""
+def window_sums(
+    model: GPT,
+    corpora: list[Corpus],
+    windows: np.ndarray,
+    micro_batch_size: int,
+    shape: Shape,
+    mesh: Mesh,
+    token_bytes: Tensor | None = None,
+    advance: Advance = lambda amount, note="": None,
+) -> Tensor:
+    """Float64 [corpora, 3] over the windows: sum of losses, tokens scored, and bytes of text that they stand for by
+    `token_bytes` [vocabulary]."""
     was_training = model.training
     model.eval()
-    sums = torch.zeros(len(corpora), 2, dtype=torch.float64, device=mesh.device)
+    sums = torch.zeros(len(corpora), 3, dtype=torch.float64, device=mesh.device)
     size = micro_batch_size
     for first in range(mesh.data_rank * size, len(windows), mesh.data_size * size):
         part = windows[first : first + size]
-        batch = plain_batch(corpora, part[:, 0], part[:, 1], shape, shape.data.seq_length).to(mesh.device)
+        batch = plain_batch(corpora, part[:, 0], part[:, 1], shape).to(mesh.device)
         weights = batch.loss_mask if batch.loss_mask is not None else torch.ones_like(batch.labels, dtype=torch.float32)
-        rows = torch.stack([(model.losses(batch) * weights).double().sum(1), weights.double().sum(1)], 1)
+        text = weights * token_bytes[batch.labels] if token_bytes is not None else torch.zeros_like(weights)
+        rows = torch.stack([one.double().sum(1) for one in (model.losses(batch) * weights, weights, text)], 1)
         sums.index_add_(0, torch.from_numpy(part[:, 0]).to(mesh.device), rows)
+        advance(len(part) * mesh.data_size)
     model.train(was_training)
     return sum_over_ranks(sums, mesh).cpu()

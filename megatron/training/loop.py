@@ -91,19 +91,19 @@ def train_step(run: Run, step: Step, micro_batches: list[MicroBatch], wish_to_st
     for number, batch in enumerate(micro_batches):
         if number == len(micro_batches) - 1:
             run.gradients.reduce_from_now_on()
-        loss_sum = run.model(batch.to(run.mesh.device), step_key)
-        (loss_sum / tokens).backward()
-        total[0] += loss_sum.detach()
+        loss = run.model(batch.to(run.mesh.device), step_key, 1 / tokens)
+        loss.backward()
+        total[0] += loss.detach()
     run.gradients.wait()
-    loss_total, wishes = sum_over_ranks(total, run.mesh).tolist()
+    loss, wishes = sum_over_ranks(total, run.mesh).tolist()
     norm = float(clip(run.gradients, run.config.optimizer.clip_grad))
-    if not (math.isfinite(loss_total) and math.isfinite(norm)):
+    if not (math.isfinite(loss) and math.isfinite(norm)):
         raise UserError(
-            f"iteration {step.number}: the loss is {loss_total / tokens} and the gradient's norm {norm}; nothing was updated or saved. "
+            f"iteration {step.number}: the loss is {loss} and the gradient's norm {norm}; nothing was updated or saved. "
             "Lower --lr, lengthen the warm-up, or go on from an older checkpoint with --ckpt-step"
         )
     update(run.optimizer, step.learning_rate)
-    return loss_total / tokens, norm, wishes > 0
+    return loss, norm, wishes > 0
 
 
 def validate(run: Run, iteration: int, log: Log, split: str = "valid") -> None:

@@ -14,7 +14,8 @@ from megatron.data.curriculum import describe_passes, make_sampler
 from megatron.data.gpt_dataset import open_splits
 from megatron.data.loader import Shape
 from megatron.data.vocabulary import Vocabulary, find_vocabulary
-from megatron.data_efficiency import DataEfficiency, describe
+from megatron.data_efficiency import DataEfficiency
+from megatron.data_efficiency_options import describe
 from megatron.errors import UserError
 from megatron.files import writable_folder
 from megatron.foreign_flags import FOREIGN_FLAGS
@@ -92,7 +93,7 @@ def prepare(config: Config, make_model: MakeModel) -> tuple[Prepared, list[str]]
         raise UserError("no data is left for training; raise its share in --split or give --train-data-path")
     if not splits["valid"] and config.logging.eval_interval and config.logging.eval_iters:
         raise UserError("no data is left for validation; raise its share in --split, give --valid-data-path, or set --eval-iters 0")
-    vocabulary = find_vocabulary(config, splits)
+    vocabulary = find_vocabulary(config.data, [corpus for part in splits.values() for _, corpus in part])
     plan = build_plan(config, efficiency, vocabulary.size)
     return Prepared(config, efficiency, plan, splits, vocabulary, make_model), notes
 

@@ -5,7 +5,7 @@ import pytest
 
 from megatron.data.curriculum import Sampler, describe_passes, draw_batch, make_sampler
 from megatron.data.gpt_dataset import Corpus
-from megatron.data_efficiency import describe
+from megatron.data_efficiency_options import describe
 from megatron.errors import UserError
 from megatron.plan import Plan, build_plan
 from tests.corpora import make_analysis, make_corpus

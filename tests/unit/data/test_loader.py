@@ -6,7 +6,7 @@ import torch
 
 from megatron.data.curriculum import draw_batch, make_sampler
 from megatron.data.loader import MicroBatch, Shape, Share, batches, make_batch
-from megatron.data_efficiency import describe
+from megatron.data_efficiency_options import describe
 from megatron.errors import UserError
 from megatron.plan import build_plan
 from tests.corpora import make_corpus

@@ -11,12 +11,13 @@ from megatron.parallel.cross_entropy import cross_entropy_sum, token_losses
 @pytest.mark.parametrize("chunk_bytes", [1, 4 * 37 * 20, 1 << 23])
 def test_sum_and_gradients_equal_full_logits(monkeypatch, chunk_bytes):
     monkeypatch.setitem(cross_entropy.CHUNK_BYTES, "cpu", chunk_bytes)
+    monkeypatch.setattr(cross_entropy, "LEAST_ROWS", 3)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(53, 8, dtype=torch.float64, generator=generator, requires_grad=True)
     head = torch.randn(37, 8, dtype=torch.float64, generator=generator, requires_grad=True)
     labels = torch.randint(37, (53,), generator=generator)
     weights = torch.rand(53, dtype=torch.float64, generator=generator)
-    (cross_entropy_sum(hidden, head, labels, weights) * 0.7).backward()
+    (cross_entropy_sum(hidden, head, labels, weights, scale=0.35) * 2).backward()
     mine = (hidden.grad, head.grad)
     hidden.grad = head.grad = None
     losses = F.cross_entropy(hidden @ head.T, labels, reduction="none")
@@ -24,6 +25,16 @@ def test_sum_and_gradients_equal_full_logits(monkeypatch, chunk_bytes):
     torch.testing.assert_close(mine[0], hidden.grad, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(mine[1], head.grad, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(token_losses(hidden, head, labels), losses.detach(), rtol=1e-12, atol=1e-14)
+
+
+def test_rows_past_the_vocabulary_do_not_count():
+    hidden, head = torch.randn(6, 4, requires_grad=True), torch.randn(9, 4, requires_grad=True)
+    labels = torch.arange(6)
+    loss = cross_entropy_sum(hidden, head, labels, vocab_size=7)
+    torch.testing.assert_close(loss, F.cross_entropy(hidden @ head[:7].T, labels, reduction="sum"))
+    torch.testing.assert_close(token_losses(hidden, head, labels, 7).sum(), loss.detach())
+    loss.backward()
+    assert head.grad is not None and head.grad[:7].any() and not head.grad[7:].any()
 
 
 def test_large_logits_do_not_overflow():

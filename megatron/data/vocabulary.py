@@ -1,0 +1,42 @@
+"""How many tokens a model has to know, and which one ends a document: from the tokenizer, the data's own .json, or a flag."""
+
+from typing import Any, NamedTuple
+
+from megatron.data.gpt_dataset import Corpus
+from megatron.data.tokenizer import build_tokenizer
+from megatron.errors import UserError
+
+
+class Vocabulary(NamedTuple):
+    """`size`: ids are below it; `eod`: the end-of-document id; `tokenizer`: what identifies the tokenizer. None: unknown."""
+
+    size: int
+    eod: int | None
+    tokenizer: dict[str, Any] | None
+
+
+def find_vocabulary(flags: Any, corpora: list[Corpus]) -> Vocabulary:
+    """The vocabulary of corpora under the tokenizer flags of DataConfig. UserError where they contradict each other."""
+    found = [(corpus.name, _of_sidecar(corpus.sidecar)) for corpus in corpora if corpus.sidecar]
+    if flags.tokenizer_type:
+        tokenizer = build_tokenizer(flags)
+        found.insert(0, ("the tokenizer of the flags", Vocabulary(tokenizer.vocab_size, tokenizer.eod, tokenizer.identity())))
+    elif flags.vocab_size and not found:
+        return Vocabulary(flags.vocab_size, None, None)
+    if not found:
+        names = ", ".join(sorted({corpus.name for corpus in corpora}))
+        raise UserError(
+            f"the vocabulary of {names} is unknown: no .json lies beside it; give --tokenizer-type and its files, or --vocab-size"
+        )
+    name, first = found[0]
+    for other, vocabulary in found[1:]:
+        if vocabulary.tokenizer != first.tokenizer:
+            raise UserError(f"{other} and {name} come of different tokenizers: {vocabulary.tokenizer} against {first.tokenizer}")
+    if flags.vocab_size and not flags.tokenizer_type and flags.vocab_size != first.size:
+        raise UserError(f"--vocab-size {flags.vocab_size} contradicts {name}, whose vocabulary has {first.size} tokens; leave it out")
+    return first
+
+
+def _of_sidecar(sidecar: dict[str, Any]) -> Vocabulary:
+    tokenizer = sidecar["tokenizer"]
+    return Vocabulary(int(sidecar["vocab_size"]), sidecar.get("eod"), tokenizer)

@@ -1,0 +1,39 @@
+"""A trained model from its checkpoint alone, for evaluation and generation."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+
+from megatron.checkpoint.load import find_checkpoint, load_model, read_index
+from megatron.config import Config
+from megatron.errors import UserError
+from megatron.model.gpt import GPT
+
+
+def restore(root: str, iteration: int | None, device: torch.device) -> tuple[GPT, Config, dict[str, Any], Path]:
+    """The model in evaluation mode, its configuration, the checkpoint's index and folder."""
+    folder = find_checkpoint(root, iteration)
+    if folder is None:
+        raise UserError(f"--load {root}: holds no checkpoint; train first, or name the folder given to --save")
+    index = read_index(folder)
+    config = _config(index["config"], folder)
+    model = GPT(config, index["vocab_size"])
+    load_model(model, folder, index)
+    return model.to(device).eval(), config, index, folder
+
+
+def _config(saved: dict[str, Any], folder: Path) -> Config:
+    """The configuration that a checkpoint was trained with."""
+    try:
+        groups: dict[str, Any] = {}
+        for name, group in get_type_hints(Config).items():
+            if name not in saved or not dataclasses.is_dataclass(group):
+                continue
+            known = {field.name for field in dataclasses.fields(group)}
+            values = {key: tuple(value) if isinstance(value, list) else value for key, value in saved[name].items() if key in known}
+            groups[name] = group(**values)  # type: ignore[operator]
+        return Config(**groups)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder}/index.json: its configuration is not understood ({error})") from None

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Install what the tests need into .venv and run them: bash scripts/test.sh [pytest arguments]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/environment.sh
+install_environment test,dev
+export TOKENIZERS_PARALLELISM=true HF_HUB_OFFLINE=1
+if [ $# -gt 0 ]; then
+    exec python -m pytest "$@"
+fi
+echo "+ ruff check . && ruff format --check . && mypy"
+ruff check .
+ruff format --check .
+mypy
+echo "+ pytest"
+exec python -m pytest

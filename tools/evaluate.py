@@ -1,0 +1,146 @@
+"""Loss, perplexity and bits per byte of a checkpoint, by corpus and split, at full length with nothing dropped."""
+
+import dataclasses
+import json
+import math
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from megatron.arguments import flag, parse
+from megatron.config import Config
+from megatron.data.gpt_dataset import SPLITS, open_splits
+from megatron.data.loader import Shape
+from megatron.data.tokenizer import build_tokenizer
+from megatron.data.vocabulary import find_vocabulary
+from megatron.errors import UserError, run
+from megatron.files import whole_file
+from megatron.model.gpt import GPT
+from megatron.parallel.mesh import Mesh
+from megatron.progress import progress
+from megatron.training.evaluate import Weighted, window_sums
+from megatron.training.log import perplexity
+from megatron.training.restore import restore
+
+EXAMPLES = """\
+  # the validation and test parts of the data it was trained on
+  python tools/evaluate.py --load runs/small --splits valid test --output runs/small/evaluation.json
+
+  # other texts, with bits per byte, which compare models of different tokenizers
+  python tools/evaluate.py --load runs/small --data-path books_text_document --split 0,0,1 --splits test \\
+      --tokenizer-type HuggingFaceTokenizer --tokenizer-model tokenizer.json
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    load: str = flag(help="folder of checkpoints, or one checkpoint", metavar="FOLDER")
+    splits: tuple[str, ...] = flag(("valid", "test"), "which parts", choices=SPLITS)
+    data_path: tuple[str, ...] = flag((), "prefixes of .bin/.idx files; those it was trained on")
+    split: str | None = flag(None, "shares of training, validation and test; those it was trained with")
+    ckpt_step: int | None = flag(None, "step of the checkpoint; the newest")
+    micro_batch_size: int = flag(16, "windows at a time")
+    max_windows: int | None = flag(None, "at most so many windows of each corpus, from its start; all")
+    output: str | None = flag(None, "also write the results as JSON", metavar="FILE")
+    tokenizer_type: str | None = flag(None, "kind of tokenizer, for bits per byte")
+    tokenizer_model: str | None = flag(None, "its file", metavar="FILE")
+    vocab_file: str | None = flag(None, "vocab.json of GPT2BPETokenizer", metavar="FILE")
+    merge_file: str | None = flag(None, "merges.txt of GPT2BPETokenizer", metavar="FILE")
+    eod_token: str | None = flag(None, "text of the end-of-document token")
+    vocab_size: int | None = flag(None, "size of the vocabulary of NullTokenizer")
+
+
+def main() -> None:
+    options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
+    if options.micro_batch_size < 1 or (options.max_windows is not None and options.max_windows < 1):
+        raise UserError("--micro-batch-size and --max-windows must be at least 1")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model, config, index, folder = restore(options.load, options.ckpt_step, device)
+    token_bytes = _token_bytes(options, index, device)
+    results = []
+    config = _with_data(config, options)
+    for split, corpora in open_splits(config).items():
+        if split in options.splits:
+            results += _evaluate(model, config, split, corpora, index, options, token_bytes)
+    if not results:
+        raise UserError(f"--splits {' '.join(options.splits)}: no data is there; change --split or --data-path")
+    _print(results, str(folder))
+    if options.output:
+        with whole_file(options.output, "w") as file:
+            json.dump({"checkpoint": str(folder), "iteration": index["iteration"], "results": results}, file, indent=1)
+            file.write("\n")
+
+
+def _with_data(config: Config, options: Options) -> Config:
+    """The checkpoint's configuration with the data of the flags."""
+    data = config.data
+    if options.data_path:
+        data = dataclasses.replace(
+            data, data_path=options.data_path, train_data_path=(), valid_data_path=(), test_data_path=(), mock_data=False
+        )
+    if options.split:
+        data = dataclasses.replace(data, split=options.split)
+    return dataclasses.replace(config, data=data)
+
+
+def _token_bytes(options: Options, index: dict[str, Any], device: torch.device) -> torch.Tensor | None:
+    """Bytes of text behind every token, float64 [vocabulary]; None without a tokenizer."""
+    if not options.tokenizer_type:
+        print("note: without --tokenizer-type and its files there are no bits per byte", file=sys.stderr)
+        return None
+    tokenizer = build_tokenizer(options)
+    if index["tokenizer"] is not None and index["tokenizer"] != tokenizer.identity():
+        raise UserError(f"the model was trained with another tokenizer: {index['tokenizer']} against {tokenizer.identity()}")
+    return torch.from_numpy(tokenizer.token_bytes()).to(device, torch.float64)
+
+
+def _evaluate(
+    model: GPT, config: Config, split: str, corpora: Weighted, index: dict[str, Any], options: Options, token_bytes: torch.Tensor | None
+) -> list[dict[str, Any]]:
+    """One result a corpus of a split."""
+    if not corpora:
+        return []
+    vocabulary = find_vocabulary(config.data, [corpus for _, corpus in corpora])
+    if vocabulary.size != index["vocab_size"]:
+        raise UserError(f"{corpora[0][1].name} has a vocabulary of {vocabulary.size} tokens, the model one of {index['vocab_size']}")
+    shape = Shape(config.data, vocabulary.size, vocabulary.eod, "", False, (), 0)
+    counts = [min(corpus.windows, options.max_windows or corpus.windows) for _, corpus in corpora]
+    windows = np.concatenate([np.stack([np.full(count, number), np.arange(count)], 1) for number, count in enumerate(counts)])
+    with progress(split, len(windows), "windows") as advance:
+        members = [corpus for _, corpus in corpora]
+        mesh = Mesh(device=next(model.parameters()).device)
+        sums = window_sums(model, members, windows, options.micro_batch_size, shape, mesh, token_bytes, advance)
+    return [_result(corpus.name, split, part.tolist()) for corpus, part in zip(members, sums)]
+
+
+def _result(corpus: str, split: str, sums: list[float]) -> dict[str, Any]:
+    loss, tokens, text = sums
+    return {
+        "corpus": corpus,
+        "split": split,
+        "tokens": int(tokens),
+        "loss": loss / tokens,
+        "perplexity": perplexity(loss / tokens),
+        "bytes": int(text) or None,
+        "bits_per_byte": loss / math.log(2) / text if text else None,
+    }
+
+
+def _print(results: list[dict[str, Any]], title: str) -> None:
+    table = Table(title=title)
+    for heading in ("corpus", "split", "tokens", "loss", "perplexity", "bits per byte"):
+        table.add_column(heading, justify="left" if heading in ("corpus", "split") else "right")
+    for result in results:
+        bits = f"{result['bits_per_byte']:.4f}" if result["bits_per_byte"] is not None else "-"
+        row = (result["corpus"], result["split"], f"{result['tokens']:,}", f"{result['loss']:.4f}", f"{result['perplexity']:.2f}", bits)
+        table.add_row(*row)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    run(main)

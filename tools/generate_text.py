@@ -1,0 +1,63 @@
+"""Let a trained GPT continue texts."""
+
+import sys
+from dataclasses import dataclass
+
+import torch
+
+from megatron.arguments import flag, parse
+from megatron.data.tokenizer import build_tokenizer
+from megatron.errors import UserError, run
+from megatron.files import whole_file
+from megatron.training.generate import generate
+from megatron.training.restore import restore
+
+EXAMPLES = """\
+  python tools/generate_text.py --load runs/small --tokenizer-type HuggingFaceTokenizer --tokenizer-model tokenizer.json \\
+      --prompt "The function returns" --num-tokens 100 --temperature 0.8
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    load: str = flag(help="folder of checkpoints, or one checkpoint", metavar="FOLDER")
+    prompt: tuple[str, ...] = flag(("",), "a text to continue; repeat the flag for several", repeat=True, metavar="TEXT")
+    num_tokens: int = flag(100, "tokens to add to each")
+    temperature: float = flag(1.0, "below 1 sharper, above 1 flatter, 0 the likeliest token")
+    top_k: int = flag(0, "choose among the k likeliest tokens; 0: all")
+    top_p: float = flag(1.0, "choose among the likeliest tokens of this total probability")
+    seed: int = flag(1234, "of the choices")
+    ckpt_step: int | None = flag(None, "step of the checkpoint; the newest")
+    output: str | None = flag(None, "also write the texts to a file", metavar="FILE")
+    tokenizer_type: str = flag("HuggingFaceTokenizer", "kind of tokenizer")
+    tokenizer_model: str | None = flag(None, "its file", metavar="FILE")
+    vocab_file: str | None = flag(None, "vocab.json of GPT2BPETokenizer", metavar="FILE")
+    merge_file: str | None = flag(None, "merges.txt of GPT2BPETokenizer", metavar="FILE")
+    eod_token: str | None = flag(None, "text of the end-of-document token")
+    vocab_size: int | None = flag(None, "size of the vocabulary of NullTokenizer")
+
+
+def main() -> None:
+    options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
+    if options.num_tokens < 1 or options.temperature < 0 or options.top_k < 0 or not 0 < options.top_p <= 1:
+        raise UserError("--num-tokens must be at least 1, --temperature and --top-k not negative, --top-p in (0, 1]")
+    tokenizer = build_tokenizer(options)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model, config, index, folder = restore(options.load, options.ckpt_step, device)
+    if index["tokenizer"] is not None and index["tokenizer"] != tokenizer.identity():
+        raise UserError(f"{folder} was trained with another tokenizer: {index['tokenizer']} against {tokenizer.identity()}")
+    generator = torch.Generator(device).manual_seed(options.seed)
+    texts = []
+    for prompt in options.prompt:
+        ids = [int(token) for token in tokenizer.encode_batch([prompt])[0]] or [tokenizer.eod]
+        start = torch.tensor(ids, device=device)
+        chosen = [options.num_tokens, config.data.seq_length, options.temperature, options.top_k, options.top_p, generator]
+        texts.append(prompt + tokenizer.decode(list(generate(model, start, *chosen))))
+        print(texts[-1] + "\n")
+    if options.output:
+        with whole_file(options.output, "w") as file:
+            file.write("\n\n".join(texts) + "\n")
+
+
+if __name__ == "__main__":
+    run(main)
