@@ -127,7 +127,8 @@ def _checks(config: Config, metrics: list[Metric], lengths: list[Metric], random
             largest = max(metric.pacing.maximum, *metric.pacing.values, 0)
             if largest > seq_length:
                 problems.append(f"{name}: maximum {largest} is above --seq-length {seq_length}")
-            if min(metric.pacing.values if metric.pacing.curve == "fixed_discrete" else [metric.pacing.minimum], default=1) < 1:
+            smallest = {"fixed_discrete": min(metric.pacing.values, default=1), "custom": 1}.get(metric.pacing.curve, metric.pacing.minimum)
+            if smallest < 1:
                 problems.append(f"{name}: a sequence has at least one token; raise the minimum")
             if metric.difficulty != "value":
                 problems.append(f"{name}: a length is a value; write difficulty=value")

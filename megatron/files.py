@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -80,3 +81,17 @@ def writable_folder(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise UserError(f"cannot write to the folder {folder}: {error.strerror}; choose another folder or mend its permissions") from None
     return folder
+
+
+@contextmanager
+def hold_folder(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep a folder for this process; UserError where another one holds it. The lock goes with the process, however it ends.
+    Where the file system knows no locks, nothing is held."""
+    with open(writable_folder(path) / ".lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{path}: another run is writing to this folder; stop it, or choose another folder") from None
+        except OSError:
+            pass
+        yield

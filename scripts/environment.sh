@@ -1,7 +1,8 @@
 # Sourced by the other scripts: makes .venv and installs the project with the extras given, as constraints.txt says.
-# PYTHON names another interpreter.
+# PYTHON names another interpreter; SKIP_INSTALL=1 takes the environment as it is, for containers and the like.
 install_environment() {
     local extras="$1" python="${PYTHON:-python3}" wanted
+    if [ -n "${SKIP_INSTALL:-}" ]; then return; fi
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
         echo "error: Python 3.11 or newer is needed; name one with PYTHON=/path/to/python3.11" >&2
         exit 2
@@ -10,13 +11,19 @@ install_environment() {
     wanted="$extras $(cat constraints.txt pyproject.toml scripts/environment.sh | cksum)"
     if [ "$(cat ".venv/installed-$extras" 2>/dev/null)" != "$wanted" ]; then
         echo "+ .venv/bin/python -m pip install --constraint constraints.txt --editable .${extras:+[$extras]}"
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".${extras:+[$extras]}"
-        case ",$extras," in
+        echo "  (minutes the first time; the log is .venv/install.log)"
+        if ! pip_install torch > .venv/install.log 2>&1 || ! pip_install --editable ".${extras:+[$extras]}" >> .venv/install.log 2>&1; then
+            tail -n 30 .venv/install.log >&2
+            echo "error: the installation failed; the whole log is .venv/install.log" >&2
+            exit 2
+        fi
         # NVIDIA's own reader of .bin/.idx files is an oracle of the tests; its many optional dependencies are not needed for that
-        *,test,*) .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps megatron-core ;;
-        esac
+        case ",$extras," in *,test,*) pip_install --no-deps megatron-core >> .venv/install.log 2>&1 ;; esac
         echo "$wanted" > ".venv/installed-$extras"
     fi
     export PATH="$PWD/.venv/bin:$PATH"
+}
+
+pip_install() {
+    .venv/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt "$@"
 }

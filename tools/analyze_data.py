@@ -58,7 +58,7 @@ def main() -> None:
     share = dict(zip(SPLITS, parse_split(options.split)))[options.part]
     corpus = open_corpus(dataset, share, options.seq_length, options.part)
     if corpus is None:
-        raise UserError(f"--split {options.split} leaves nothing for {options.part}")
+        raise UserError(f"--split {options.split} leaves no sample of {options.seq_length} tokens for {options.part}")
     vocabulary = find_vocabulary(options, [corpus])
     manifest = analyze(corpus, options.part, metrics, vocabulary.size, folder, options.workers)
     table = Table(title=f"{manifest['samples']:,} samples of {options.seq_length} tokens, {options.part} part of {options.data_path}")

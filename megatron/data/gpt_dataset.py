@@ -66,28 +66,27 @@ def _number(text: str) -> float | None:
 
 
 def open_corpus(dataset: IndexedDataset, share: tuple[float, float], seq_length: int, split: str) -> Corpus | None:
-    """The windows of a share of a dataset's sequences; None where the share is empty. UserError where it is too short."""
+    """The windows of a share of a dataset's sequences. Where it holds none: UserError for training, None for other splits."""
     low, high = (round(bound * len(dataset)) for bound in share)
-    if low == high and share[0] == share[1]:
-        return None
     pointers, size = dataset.sequence_pointers, dataset.dtype.itemsize
-    first = int(pointers[low]) // size if low < len(dataset) else len(dataset.tokens)
-    last = int(pointers[high]) // size if high < len(dataset) else len(dataset.tokens)
+    first, last = (int(pointers[bound]) // size if bound < len(dataset) else len(dataset.tokens) for bound in (low, high))
     windows = max(last - first - 1, 0) // seq_length
-    if windows < 1:
-        raise UserError(
-            f"{dataset.prefix}: its {split} split holds {last - first} tokens, and a sample needs {seq_length + 1}; "
-            "use more data, another --split or a smaller --seq-length"
+    if windows:
+        return Corpus(
+            name=str(dataset.prefix),
+            tokens=dataset.tokens[first:last],
+            windows=windows,
+            seq_length=seq_length,
+            sequences=(low, high),
+            source=fingerprint(dataset),
+            sidecar=read_sidecar(dataset.prefix),
         )
-    return Corpus(
-        name=str(dataset.prefix),
-        tokens=dataset.tokens[first:last],
-        windows=windows,
-        seq_length=seq_length,
-        sequences=(low, high),
-        source=fingerprint(dataset),
-        sidecar=read_sidecar(dataset.prefix),
-    )
+    if split == "train" and share[0] < share[1]:
+        raise UserError(
+            f"{dataset.prefix}: its {split} split has {high - low} of {len(dataset)} sequences with {last - first} tokens, and a sample "
+            f"needs {seq_length + 1}; use more data, another --split or a smaller --seq-length"
+        )
+    return None
 
 
 def open_splits(config: Config) -> dict[str, list[tuple[float | None, Corpus]]]:

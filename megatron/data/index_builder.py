@@ -1,10 +1,11 @@
 """Writer of Megatron's indexed datasets, token for token as a stream: memory does not depend on the number of documents."""
 
+import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,18 +23,20 @@ class IndexedDatasetBuilder:
 
     def __init__(self, prefix: str | os.PathLike[str], dtype: Any):
         self.prefix, self.dtype = os.fspath(prefix), np.dtype(dtype)
+        self.code = next(code for code, known in TYPE_CODES.items() if known == self.dtype)
         self.sequences = self.documents = self.tokens = 0
         self.sidecar: dict[str, Any] | None = None
         self._files = ExitStack()
 
     def __enter__(self) -> "IndexedDatasetBuilder":
         with ExitStack() as files:
+            files.enter_context(_full_disk(self.prefix))
             # On the way out the last one is closed first: the index takes its name after the tokens.
-            self._index: IO[bytes] = files.enter_context(whole_file(self.prefix + ".idx"))
-            self._tokens: IO[bytes] = files.enter_context(whole_file(self.prefix + ".bin"))
+            self._index: IO[Any] = files.enter_context(whole_file(self.prefix + ".idx"))
+            self._tokens: IO[Any] = files.enter_context(whole_file(self.prefix + ".bin"))
             folder = Path(self.prefix).parent
-            self._lengths: IO[bytes] = files.enter_context(tempfile.TemporaryFile(dir=folder))
-            self._boundaries: IO[bytes] = files.enter_context(tempfile.TemporaryFile(dir=folder))
+            self._lengths: IO[Any] = files.enter_context(tempfile.TemporaryFile(dir=folder))
+            self._boundaries: IO[Any] = files.enter_context(tempfile.TemporaryFile(dir=folder))
             self._files = files.pop_all()
         return self
 
@@ -93,9 +96,8 @@ class IndexedDatasetBuilder:
         self.documents += len(boundaries)
 
     def _write_index(self) -> None:
-        code = next(code for code, dtype in TYPE_CODES.items() if dtype == self.dtype)
         index = self._index
-        index.write(HEADER.pack(MAGIC, VERSION, code, self.sequences, self.documents + 1))
+        index.write(HEADER.pack(MAGIC, VERSION, self.code, self.sequences, self.documents + 1))
         self._lengths.seek(0)
         shutil.copyfileobj(self._lengths, index, CHUNK)
         self._write_pointers()
@@ -121,6 +123,17 @@ class IndexedDatasetBuilder:
         else:
             counts = {"documents": self.documents, "sequences": self.sequences, "tokens": self.tokens}
             write_sidecar(self.prefix, self.sidecar | counts)
+
+
+@contextmanager
+def _full_disk(prefix: str) -> Iterator[None]:
+    """Say which files a full disk has no room for; the system's own error does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(f"{prefix}.bin and .idx: {error.strerror}; nothing was written, make room or choose another folder") from None
 
 
 def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:

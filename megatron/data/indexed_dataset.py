@@ -24,7 +24,8 @@ VERSION = 1
 HEADER = struct.Struct("<9sQBQQ")
 TYPE_CODES = {1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64, 8: np.uint16}
 FLOAT_CODES = (6, 7)
-SAMPLED_POINTERS = 1024
+SIDECAR_KEYS = {"tokenizer", "vocab_size", "eod"}
+SAMPLED_POINTERS = 64
 CHUNK = 1 << 20
 AGAIN = "make the dataset again, or copy it again if it came from elsewhere"
 
@@ -164,8 +165,8 @@ def read_sidecar(prefix: str | os.PathLike[str]) -> dict[str, Any] | None:
         return None
     except ValueError as error:
         raise UserError(f"{path}: is no JSON ({error}); {AGAIN}, or remove this one file") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must hold one JSON object; {AGAIN}, or remove this one file")
+    if not isinstance(content, dict) or SIDECAR_KEYS - content.keys():
+        raise UserError(f"{path}: does not describe a dataset (no {', '.join(sorted(SIDECAR_KEYS))}); {AGAIN}, or remove this one file")
     return content
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from megatron.data.vocabulary import Vocabulary, find_vocabulary
 from megatron.data_efficiency import DataEfficiency
 from megatron.data_efficiency_options import describe
 from megatron.errors import UserError
-from megatron.files import writable_folder
+from megatron.files import hold_folder, writable_folder
 from megatron.foreign_flags import FOREIGN_FLAGS
 from megatron.model.gpt import GPT
 from megatron.optim.optimizer import make_optimizer
@@ -26,6 +27,7 @@ from megatron.parallel.mesh import Mesh, agree, launched_rank, start_mesh, stop_
 from megatron.parallel.parameters import draw_parameters
 from megatron.plan import Plan, build_plan
 from megatron.random import key
+from megatron.report.plan_summary import summarise
 from megatron.training.announce import describe_for_reports, print_sizes, print_start
 from megatron.training.evaluate import Weighted
 from megatron.training.log import Log, metrics_path, write_description
@@ -60,12 +62,15 @@ def pretrain(argv: list[str], make_model: MakeModel, description: str, examples:
         print_start(config, prepared.plan, [*notes, *more])
     if config.training.dry_run:
         with torch.device("meta"):
-            print_sizes(make_model(config, prepared.vocabulary.size, prepared.dropping))
+            model = make_model(config, prepared.vocabulary.size, prepared.dropping)
+        print_sizes(model, summarise(config, prepared.efficiency, prepared.plan, world_size()))
         return
     mesh = start_mesh(config.training.distributed_backend, config.training.distributed_timeout_minutes)
     try:
         agree("the plan of the run", _digest(prepared), mesh)
-        _train(prepared, mesh)
+        path = metrics_path(config)
+        with hold_folder(path.parent) if path and mesh.first else nullcontext():
+            _train(prepared, mesh)
     finally:
         stop_mesh()
 
@@ -92,7 +97,10 @@ def prepare(config: Config, make_model: MakeModel) -> tuple[Prepared, list[str]]
     if not splits["train"]:
         raise UserError("no data is left for training; raise its share in --split or give --train-data-path")
     if not splits["valid"] and config.logging.eval_interval and config.logging.eval_iters:
-        raise UserError("no data is left for validation; raise its share in --split, give --valid-data-path, or set --eval-iters 0")
+        raise UserError(
+            f"no sample of {config.data.seq_length} tokens is left for validation; use more documents, raise its share in "
+            f"--split {config.data.split}, give --valid-data-path, or set --eval-iters 0"
+        )
     vocabulary = find_vocabulary(config.data, [corpus for part in splits.values() for _, corpus in part])
     plan = build_plan(config, efficiency, vocabulary.size)
     return Prepared(config, efficiency, plan, splits, vocabulary, make_model), notes

@@ -1,0 +1,135 @@
+"""Speed of tools/preprocess_data.py, from JSON lines to .bin/.idx, beside a worker pool as Megatron's tool has it.
+
+The corpus is all that tools/collect_corpus.py finds on this machine; the tokenizer is a byte-level BPE trained on a part of it.
+The pool encodes one line a call (chunks of 32) with HF tokenizers; it and the reference engine run on a part of the corpus, for
+their speed does not depend on its size. All outputs are compared.
+
+python benchmarks/preprocess.py --workers 2
+"""
+
+import itertools
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from megatron.arguments import flag, parse
+from megatron.data.index_builder import IndexedDatasetBuilder
+from megatron.data.indexed_dataset import token_dtype
+from megatron.errors import UserError, run
+
+TOOLS = Path(__file__).parents[1] / "tools"
+
+
+@dataclass(frozen=True)
+class Options:
+    workers: int = flag(2, "worker processes")
+    vocab_size: int = flag(32768, "size of the vocabulary")
+    part: float = flag(30.0, "text that the slow ways encode", metavar="MB")
+    rounds: int = flag(3, "repetitions")
+
+
+def main() -> None:
+    options = parse(Options, sys.argv[1:], description=__doc__)
+    with tempfile.TemporaryDirectory() as folder:
+        whole, part, model = (f"{folder}/{name}" for name in ("whole.jsonl", "part.jsonl", "tokenizer.json"))
+        _tool("collect_corpus", "--output", whole, "--max-size", "1000")
+        _take(whole, part, int(options.part * 1e6))
+        _tool("train_tokenizer", "--input", whole, "--vocab-size", options.vocab_size, "--max-bytes", "1e8", "--output", model)
+        ways: dict[str, tuple[str, Callable[[str, str], None]]] = {
+            "pool of one line a call, HF tokenizers": (part, lambda source, target: pool(source, target, model, options)),
+            "this tool, --tokenizer-engine tokenizers": (part, lambda *paths: _preprocess(*paths, model, options, "tokenizers")),
+            "this tool, the same part": (part, lambda *paths: _preprocess(*paths, model, options, "auto")),
+            "this tool, the whole corpus": (whole, lambda *paths: _preprocess(*paths, model, options, "auto")),
+        }
+        seconds = _measure(ways, folder, options)
+        _print(options, {name: (os.path.getsize(source) / 1e6, seconds[name]) for name, (source, _) in ways.items()})
+        _require_equal([f"{folder}/{number}_text_document" for number in range(3)])
+
+
+def _measure(ways: dict[str, tuple[str, Callable[[str, str], None]]], folder: str, options: Options) -> dict[str, list[float]]:
+    """Seconds of every way in every round, process start included. A round goes through all, so that all see the same machine."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(options.rounds):
+        for number, (name, (source, way)) in enumerate(ways.items()):
+            began = time.perf_counter()
+            way(source, f"{folder}/{number}")
+            seconds[name].append(time.perf_counter() - began)
+            print(f"{name}: {seconds[name][-1]:.2f} s", file=sys.stderr)
+    return seconds
+
+
+def pool(source: str, target: str, model: str, options: Options) -> None:
+    """Megatron's scheme: workers get lines and give lists of ids, the parent adds one document after another."""
+    with (
+        multiprocessing.Pool(options.workers, _start, (model,)) as workers,
+        IndexedDatasetBuilder(f"{target}_text_document", token_dtype(options.vocab_size)) as builder,
+        open(source, encoding="utf-8") as lines,
+    ):
+        for ids in workers.imap(_encode, lines, 32):
+            builder.add_document(ids, [len(ids)] if ids else [])
+
+
+_library: Any = None
+
+
+def _start(model: str) -> None:
+    import tokenizers
+
+    global _library
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    _library = tokenizers.Tokenizer.from_file(model)
+
+
+def _encode(line: str) -> list[int]:
+    ids = _library.encode(json.loads(line)["text"], add_special_tokens=False).ids
+    return [*ids, 0] if ids else ids
+
+
+def _preprocess(source: str, target: str, model: str, options: Options, engine: str) -> None:
+    tokenizer = ("--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", model, "--tokenizer-engine", engine)
+    _tool("preprocess_data", "--input", source, "--output-prefix", target, "--append-eod", "--workers", options.workers, *tokenizer)
+
+
+def _tool(name: str, *words: object) -> None:
+    done = subprocess.run([sys.executable, str(TOOLS / f"{name}.py"), *map(str, words)], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"tools/{name}.py failed:\n{done.stderr}")
+
+
+def _take(source: str, target: str, size: int) -> None:
+    """About `size` bytes of the lines of a file, evenly spread over it."""
+    stride = max(os.path.getsize(source) // size, 1)
+    with open(source, "rb") as lines, open(target, "wb") as file:
+        file.writelines(itertools.islice(lines, 0, None, stride))
+
+
+def _require_equal(prefixes: list[str]) -> None:
+    for ending in (".bin", ".idx"):
+        first, *others = [Path(prefix + ending).read_bytes() for prefix in prefixes]
+        if any(other != first for other in others):
+            raise UserError(f"the outputs differ in {ending}")
+
+
+def _print(options: Options, measured: dict[str, tuple[float, list[float]]]) -> None:
+    """The fastest round of every way, and the median over the rounds of its speed against the pool's in the same round."""
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores ({platform.machine()}), load average {load}, {options.rounds} rounds\n")
+    print("| | input MB | seconds | MB/s | against the pool |\n|---|---|---|---|---|")
+    pool_size, pool_seconds = next(iter(measured.values()))
+    for name, (size, seconds) in measured.items():
+        ratio = statistics.median((size / mine) / (pool_size / its) for mine, its in zip(seconds, pool_seconds))
+        print(f"| {name} | {size:.0f} | {min(seconds):.2f} | {size / min(seconds):.1f} | {ratio:.1f}x |")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,48 @@
+"""Write docs/flags.md: every flag of training, from the dataclasses that define them. `python scripts/make_flags_page.py`"""
+
+from pathlib import Path
+
+from megatron.arguments import Flag, flags_of
+from megatron.config import Config
+from megatron.foreign_flags import FOREIGN_FLAGS
+
+PAGE = Path(__file__).parents[1] / "docs" / "flags.md"
+HEAD = """\
+# Flags of training
+
+Made by `python scripts/make_flags_page.py` from `megatron/config.py`. The names are Megatron's where Megatron has the flag. All of them may
+stand in a YAML file too (`--config FILE.yaml`), alone or grouped in sections named as below; flags on the command line win.
+Whole numbers may be written 300e9 or 1_000_000.
+"""
+
+
+def flags_page() -> str:
+    """The page as text."""
+    parts = [HEAD]
+    groups: dict[str, list[Flag]] = {}
+    for one in flags_of(Config):
+        groups.setdefault(one.group or "file", []).append(one)
+    for group, flags in groups.items():
+        parts.append(f"\n## {group.replace('_', ' ')}\n\n| flag | default | meaning |\n|---|---|---|\n" + "".join(map(_row, flags)))
+    parts.append(
+        "\n## Flags of other Megatrons\n\nRead, so that launch scripts keep working. *Unused* ones are accepted and said to do nothing; "
+        "*refused* ones would change the run and are accepted only with the value that changes nothing.\n\n"
+        "| flag | | why |\n|---|---|---|\n"
+    )
+    for name, about in sorted(FOREIGN_FLAGS.items()):
+        accepted = "" if not about.accepted else f" unless {about.accepted[0]}"
+        parts.append(f"| `--{name}` | {'unused' if about.accepted is None else 'refused' + accepted} | {about.why} |\n")
+    return "".join(parts)
+
+
+def _row(one: Flag) -> str:
+    about, default = one.field.metadata, one.field.default
+    names = ", ".join(f"`{spelling}`" for spelling in one.spellings)
+    shown = "required" if one.required else "" if default in (None, False, ()) else f"`{default}`"
+    choices = f" ({', '.join(map(str, about['choices']))})" if about["choices"] else ""
+    text = (about["help"] + choices).replace("|", "\\|")
+    return f"| {names} | {shown} | {text} |\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(flags_page(), encoding="utf-8")

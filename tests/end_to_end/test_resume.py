@@ -1,0 +1,148 @@
+"""A killed run that is started again writes what an unbroken one writes, to the bit: curriculum, random-LTD and dropout on."""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import EFFICIENT, MODEL, ROOT, Prepared, command, records, run_command
+
+STEPS = 30
+
+
+def training(prepared: Prepared, folder: Path, *more: str) -> list[str]:
+    data = ["--data-path", prepared.prefix, "--split", "90,5,5", "--difficulty-path", prepared.difficulty]
+    saving = ["--save", str(folder), "--load", str(folder), "--save-interval", "4", "--eval-interval", "10", "--eval-iters", "2"]
+    return ["pretrain_gpt.py", *MODEL, *data, *EFFICIENT, "--train-iters", str(STEPS), *saving, *more]
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / f"iter_{STEPS:07d}" / "model.safetensors").read_bytes()
+
+
+def processes_of(folder: Path) -> list[int]:
+    """All processes that have the folder on their command line: torchrun and its ranks, which sit in sessions of their own."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(folder).encode() in entry.read_bytes():
+                found.append(int(entry.parent.name))
+    return found
+
+
+def interrupt(words: list[str], folder: Path, after: int, how: signal.Signals, ranks: int = 1) -> subprocess.CompletedProcess[str]:
+    """Start a run and send a signal to all of its processes once `after` steps are recorded."""
+    process = subprocess.Popen(command(*words, ranks=ranks), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    path = folder / "metrics.jsonl"
+    end = time.monotonic() + 120
+    while time.monotonic() < end and process.poll() is None:
+        if path.is_file() and sum(1 for line in path.open() if '"train"' in line) >= after:
+            break
+        time.sleep(0.005)
+    for number in processes_of(folder):
+        os.kill(number, how)
+    output, _ = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(words, process.returncode, output)
+
+
+@pytest.fixture(scope="module")
+def unbroken(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Unbroken runs on one and on two ranks."""
+    folders = {}
+    for ranks in (1, 2):
+        folders[ranks] = tmp_path_factory.mktemp(f"unbroken{ranks}")
+        run_command(*training(prepared, folders[ranks]), ranks=ranks)
+    return folders
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_killed_twice_and_started_again(prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path, ranks: int) -> None:
+    words = training(prepared, tmp_path)
+    for after in (6, 17):
+        assert interrupt(words, tmp_path, after, signal.SIGKILL, ranks).returncode != 0
+    output = run_command(*words, ranks=ranks).stdout
+    assert "going on after step" in output
+    assert records(tmp_path) == records(unbroken[ranks])
+    assert weights(tmp_path) == weights(unbroken[ranks])
+
+
+def test_two_ranks_compute_what_one_computes(unbroken: dict[int, Path]) -> None:
+    one, two = records(unbroken[1]), records(unbroken[2])
+    assert len(one) == len(two) > STEPS
+    for a, b in zip(one, two):
+        # sums over 512 tokens in another order: about sqrt(512) roundings of fp32, 22 · 6e-8, grown over 30 steps
+        assert abs(a["lm_loss"] - b["lm_loss"]) < 2e-5 * a["lm_loss"]
+        assert {name: a[name] for name in ("iteration", "consumed_tokens")} == {name: b[name] for name in ("iteration", "consumed_tokens")}
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_saves_and_the_same_command_goes_on(prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path, how) -> None:
+    words = training(prepared, tmp_path)
+    stopped = interrupt(words, tmp_path, 5, how)
+    assert stopped.returncode == 0, stopped.stdout
+    assert "the same command goes on" in stopped.stdout
+    latest = int((tmp_path / "latest_checkpointed_iteration.txt").read_text())
+    assert len([record for record in records(tmp_path) if record["kind"] == "train"]) == latest < STEPS
+    run_command(*words)
+    assert records(tmp_path) == records(unbroken[1])
+
+
+def test_exit_interval_stops_and_goes_on(prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path) -> None:
+    output = run_command(*training(prepared, tmp_path, "--exit-interval", "7")).stdout
+    assert f"stopped at iteration 7 of {STEPS}" in output
+    run_command(*training(prepared, tmp_path))
+    assert records(tmp_path) == records(unbroken[1])
+
+
+def test_an_older_checkpoint_can_be_chosen(prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path) -> None:
+    words = training(prepared, tmp_path, "--ckpt-step", "12")
+    words[words.index("--load") + 1] = str(unbroken[1])
+    assert "going on after step 12" in run_command(*words).stdout
+    wanted = [record for record in records(unbroken[1]) if record["iteration"] > 12]
+    assert records(tmp_path) == wanted
+
+
+def test_a_new_run_in_an_old_folder_starts_its_records_anew(prepared: Prepared, tmp_path: Path) -> None:
+    words = training(prepared, tmp_path, "--train-iters", "5")
+    load = words.index("--load")
+    del words[load : load + 2]
+    for _ in range(2):
+        run_command(*words)
+        assert [record["iteration"] for record in records(tmp_path) if record["kind"] == "train"] == [1, 2, 3, 4, 5]
+
+
+def test_two_runs_cannot_write_to_one_folder(prepared: Prepared, tmp_path: Path) -> None:
+    words = training(prepared, tmp_path)
+    with open(tmp_path / ".lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert "another run is writing" in run_command(*words, status=2).stderr
+    assert not list(tmp_path.glob("iter_*"))
+
+
+def test_old_checkpoints_are_deleted_where_asked(prepared: Prepared, tmp_path: Path) -> None:
+    run_command(*training(prepared, tmp_path, "--save-retain-interval", "8", "--train-iters", "20"))
+    assert sorted(path.name for path in tmp_path.glob("iter_*")) == ["iter_0000008", "iter_0000016", "iter_0000020"]
+
+
+def test_finetuning_takes_the_weights_alone(prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path) -> None:
+    words = training(prepared, tmp_path, "--finetune", "--train-iters", "3", "--lr-warmup-iters", "0")
+    words[words.index("--load") + 1] = str(unbroken[1])
+    run_command(*words)
+    first, start = records(tmp_path)[0], records(unbroken[1])[0]
+    assert first["iteration"] == 1
+    assert first["lm_loss"] < start["lm_loss"] - 0.5
+
+
+def test_what_a_checkpoint_holds(unbroken: dict[int, Path]) -> None:
+    index = json.loads((unbroken[1] / f"iter_{STEPS:07d}" / "index.json").read_text())
+    assert index["iteration"] == STEPS
+    assert index["tensors"]["layers.2.mlp.up.weight"]["global_shape"] == [128, 32]
+    assert index["tensors"]["optimizer.exp_avg_sq.layers.2.mlp.up.weight"]["offset"] == [0, 0]
+    files = {path.name for path in (unbroken[1] / f"iter_{STEPS:07d}").iterdir()}
+    assert files == {"index.json", "model.safetensors", "optimizer.safetensors"}

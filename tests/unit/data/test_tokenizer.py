@@ -1,0 +1,243 @@
+"""Tokenizers against the libraries that define them, and engines against one another."""
+
+import json
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import sentencepiece
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from megatron.data.encoding import is_unusual
+from megatron.data.token_engines import first_difference
+from megatron.data.tokenizer import Tokenizer, build_tokenizer
+from megatron.errors import UserError
+from tests.unit.data.made_up_text import TEXTS, write_tokenizer
+
+ENGINES = ["tokenizers", "gigatoken", "auto"]
+USUAL = st.text(st.characters(exclude_categories=["Cs"]).filter(lambda character: not is_unusual(character)), max_size=60)
+
+
+def options(kind: str, **given: Any) -> SimpleNamespace:
+    names = ("tokenizer_model", "vocab_file", "merge_file", "eod_token", "vocab_size")
+    return SimpleNamespace(tokenizer_type=kind, **{name: given.get(name) for name in names})
+
+
+def rows(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    ids, lengths = tokenizer.encode_batch(texts)
+    assert lengths.sum() == len(ids) and len(lengths) == len(texts)
+    return [part.tolist() for part in np.split(ids, np.cumsum(lengths)[:-1])]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A tokenizer.json, the same BPE as vocab.json and merges.txt, and two SentencePiece models."""
+    where = tmp_path_factory.mktemp("tokenizers")
+    tokenizers.Tokenizer.from_file(write_tokenizer(where)).model.save(str(where))
+    for kind, size in (("bpe", 420), ("unigram", 370)):
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter([line for text in TEXTS * 40 for line in text.splitlines() if line.strip()]),
+            model_prefix=str(where / kind),
+            model_type=kind,
+            vocab_size=size,
+            byte_fallback=True,
+            pad_id=3,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            hard_vocab_limit=False,
+            minloglevel=2,
+        )
+    return where
+
+
+@pytest.fixture
+def changed(folder, tmp_path):
+    """Writes the tokenizer.json with changes and gives options for it."""
+
+    def write(**changes: Any) -> SimpleNamespace:
+        content = json.loads((folder / "tokenizer.json").read_text()) | changes
+        (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+        return options("HuggingFaceTokenizer", tokenizer_model=str(tmp_path / "tokenizer.json"))
+
+    return write
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", ["HuggingFaceTokenizer", "GPT2BPETokenizer"])
+def test_byte_level_bpe(folder, kind, engine):
+    files = (
+        {"tokenizer_model": folder} if kind.startswith("H") else {"vocab_file": folder / "vocab.json", "merge_file": folder / "merges.txt"}
+    )
+    tokenizer = build_tokenizer(options(kind, **{name: str(path) for name, path in files.items()}), engine)
+    library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert rows(tokenizer, TEXTS) == [library.encode(text, add_special_tokens=False).ids for text in TEXTS]
+    assert tokenizer.engine == ("tokenizers" if engine == "tokenizers" else "gigatoken")
+    assert (tokenizer.vocab_size, tokenizer.eod, tokenizer.pad) == (400, 0, None)
+    assert tokenizer.special_tokens == {"<|endoftext|>": 0}
+    assert rows(tokenizer, ["a<|endoftext|>b"])[0][1] == 0
+    for text, ids in zip(TEXTS, rows(tokenizer, TEXTS)):
+        assert tokenizer.decode(ids) == text
+        assert tokenizer.token_bytes()[ids].sum() == len(text.encode())
+
+
+@pytest.mark.parametrize("engine", ENGINES[1:])
+@settings(max_examples=150, deadline=None)
+@given(texts=st.lists(USUAL, min_size=1, max_size=6))
+def test_engines_agree_on_usual_texts(folder, engine, texts):
+    tokenizer = build_tokenizer(options("HuggingFaceTokenizer", tokenizer_model=str(folder)), engine)
+    assert first_difference(tokenizer.encode_batch(texts), tokenizer.reference(texts)) is None
+
+
+def test_first_difference():
+    one = np.array([1, 2, 3, 4]), np.array([2, 0, 1, 1])
+    assert first_difference(one, (np.array([1, 2, 3, 4]), np.array([2, 0, 1, 1]))) is None
+    assert first_difference(one, (np.array([1, 2, 7, 4]), np.array([2, 0, 1, 1]))) == 2
+    assert first_difference(one, (np.array([1, 2, 3, 4]), np.array([2, 1, 0, 1]))) == 1
+    assert first_difference(one, (np.array([1, 2, 3]), np.array([2, 0, 1, 0]))) == 3
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_nothing_is_cut_padded_or_added(folder, changed, engine):
+    library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    library.enable_truncation(4)
+    library.enable_padding(length=16)
+    library.post_processor = tokenizers.processors.TemplateProcessing("<|endoftext|> $0", special_tokens=[("<|endoftext|>", 0)])
+    tokenizer = build_tokenizer(changed(**json.loads(library.to_str())), engine)
+    plain = build_tokenizer(options("HuggingFaceTokenizer", tokenizer_model=str(folder)))
+    assert rows(tokenizer, TEXTS) == rows(plain, TEXTS)
+
+
+SPLIT = {"type": "Split", "pattern": {"Regex": "[a-z]+|[^a-z]+"}, "behavior": "Isolated", "invert": False}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+ADDED = {"id": 400, "content": "fox", "single_word": True, "lstrip": True, "rstrip": False, "normalized": False, "special": False}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT, BYTES]}},
+        {"pre_tokenizer": None},
+        {"normalizer": {"type": "Lowercase"}},
+        {"added_tokens": [ADDED]},
+    ],
+    ids=["pattern", "no pre-tokenizer", "lower case", "word that strips"],
+)
+def test_the_reference_takes_what_gigatoken_cannot(changed, changes):
+    given = changed(**changes)
+    tokenizer = build_tokenizer(given, "auto")
+    library = tokenizers.Tokenizer.from_file(given.tokenizer_model)
+    assert tokenizer.engine == "tokenizers"
+    assert rows(tokenizer, TEXTS) == [library.encode(text, add_special_tokens=False).ids for text in TEXTS]
+    with pytest.raises(UserError, match=r"--tokenizer-engine gigatoken: gigatoken cannot do this tokenizer \(.*\); leave the flag out"):
+        build_tokenizer(given, "gigatoken")
+
+
+@pytest.mark.parametrize("engine", ["tokenizers", "auto"])
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_sentencepiece(folder, kind, engine):
+    path = str(folder / f"{kind}.model")
+    tokenizer = build_tokenizer(options("SentencePieceTokenizer", tokenizer_model=path), engine)
+    library = sentencepiece.SentencePieceProcessor(model_file=path)
+    texts = [*TEXTS, "names in text: </s><s> <unk> <pad>", "</s>"]
+    assert rows(tokenizer, texts) == library.encode(texts)
+    assert tokenizer.engine == ("gigatoken" if (kind, engine) == ("bpe", "auto") else "tokenizers")
+    assert (tokenizer.eod, tokenizer.pad, tokenizer.vocab_size) == (2, 3, library.vocab_size())
+    assert tokenizer.special_tokens == {"<unk>": 0, "<s>": 1, "</s>": 2, "<pad>": 3}
+    for text, ids in zip(TEXTS, rows(tokenizer, TEXTS)):
+        assert tokenizer.decode(ids) == text
+        # sentencepiece puts one space before every text that is not empty
+        assert tokenizer.token_bytes()[ids].sum() == len(text.encode()) + bool(text)
+
+
+def test_null_tokenizer():
+    tokenizer = build_tokenizer(options("NullTokenizer", vocab_size=100), "auto")
+    assert rows(tokenizer, ["1 22  99\n", "", "100"]) == [[1, 22, 99], [], [100]]
+    assert (tokenizer.eod, tokenizer.vocab_size, tokenizer.pad) == (100, 101, None)
+    assert tokenizer.decode(np.array([3, 100])) == "3 100"
+    assert tokenizer.token_bytes()[[7, 42, 100]].tolist() == [2, 3, 0]
+    assert tokenizer.identity() == {"type": "NullTokenizer", "files": {}, "vocab_size": 101}
+    for text, message in (("1 two", "not 'two'"), ("101", "the id 101 is outside"), ("-1", "the id -1 is outside"), ("1.5", "not '1.5'")):
+        with pytest.raises(UserError, match=message):
+            tokenizer.encode_batch([text])
+
+
+@pytest.mark.parametrize("size", [None, 0, -3])
+def test_null_tokenizer_needs_a_size(size):
+    with pytest.raises(UserError, match="--vocab-size"):
+        build_tokenizer(options("NullTokenizer", vocab_size=size))
+
+
+def test_end_of_document(folder, changed):
+    def eod(given: SimpleNamespace, token: str | None = None) -> int:
+        given.eod_token = token
+        return build_tokenizer(given).eod
+
+    special = [{**ADDED, "id": 400 + n, "content": name, "special": True} for n, name in enumerate(["</s>", "<end>", "<pad>"])]
+    added = json.loads((folder / "tokenizer.json").read_text())["added_tokens"] + special
+    given = changed(added_tokens=added)
+    beside = Path(given.tokenizer_model).with_name("tokenizer_config.json")
+    assert eod(given) == 0
+    assert eod(given, "</s>") == 400
+    beside.write_text('{"eos_token": "<end>", "pad_token": {"content": "<pad>"}, "model_max_length": 8}')
+    assert eod(given) == 401 and build_tokenizer(given).pad == 402
+    assert eod(given, "<|endoftext|>") == 0
+    with pytest.raises(UserError, match="--eod-token <none>: the tokenizer has no such token"):
+        eod(given, "<none>")
+    beside.write_text('{"eos_token": {"content": "</s>"}}')
+    assert eod(given) == 400
+    beside.write_text("{")
+    with pytest.raises(UserError, match=r"tokenizer_config\.json: cannot be read"):
+        eod(given)
+
+
+@pytest.mark.parametrize("kind", ["HuggingFaceTokenizer", "GPT2BPETokenizer", "SentencePieceTokenizer"])
+def test_any_token_can_end_documents(folder, kind):
+    files = {"tokenizer_model": folder / "bpe.model"} if kind.startswith("S") else {"tokenizer_model": folder}
+    files |= {"vocab_file": folder / "vocab.json", "merge_file": folder / "merges.txt"}
+    tokenizer = build_tokenizer(options(kind, eod_token="x", **{name: str(path) for name, path in files.items()}), "auto")
+    assert tokenizer.special_tokens["x"] == tokenizer.eod and tokenizer.token_bytes()[tokenizer.eod] == 0
+    assert first_difference(tokenizer.encode_batch(["a x b", "xx"]), tokenizer.reference(["a x b", "xx"])) is None
+
+
+def test_no_end_of_document(folder, changed):
+    content = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = {("other" if token == "<|endoftext|>" else token): number for token, number in content["model"]["vocab"].items()}
+    with pytest.raises(UserError, match=r"none of the usual end-of-document tokens \(.*\); name it with --eod-token"):
+        build_tokenizer(changed(added_tokens=[], model=content["model"] | {"vocab": vocabulary}))
+
+
+def test_identity_follows_the_files(folder, changed):
+    one = build_tokenizer(options("HuggingFaceTokenizer", tokenizer_model=str(folder)), "auto").identity()
+    same = build_tokenizer(options("HuggingFaceTokenizer", tokenizer_model=str(folder / "tokenizer.json"))).identity()
+    other = build_tokenizer(changed()).identity()
+    assert one == same != other and one["vocab_size"] == other["vocab_size"] == 400
+
+
+MISTAKES = [
+    ("HuggingFaceTokenizer", {}, "--tokenizer-model is missing: --tokenizer-type HuggingFaceTokenizer needs it"),
+    ("HuggingFaceTokenizer", {"tokenizer_model": "org/name"}, "--tokenizer-model org/name: does not exist; it must be a local path"),
+    ("HuggingFaceTokenizer", {"tokenizer_model": "gpt2"}, "never fetched from a hub"),
+    ("HuggingFaceTokenizer", {"tokenizer_model": "empty"}, r"empty/tokenizer\.json: is no file; the folder holds nothing"),
+    ("HuggingFaceTokenizer", {"tokenizer_model": "wrong"}, "wrong: is no tokenizer.json that HF tokenizers can read"),
+    ("GPT2BPETokenizer", {"vocab_file": "wrong"}, "--merge-file is missing"),
+    ("GPT2BPETokenizer", {"vocab_file": "wrong", "merge_file": "wrong"}, r"are no vocab\.json and merges\.txt"),
+    ("SentencePieceTokenizer", {"tokenizer_model": "wrong"}, "wrong: is no SentencePiece model"),
+    ("SentencePieceTokenizer", {"tokenizer_model": "empty"}, "empty: is no file; give the file itself"),
+    ("TikTokenizer", {}, "--tokenizer-type TikTokenizer: choose one of HuggingFaceTokenizer"),
+]
+
+
+@pytest.mark.parametrize("kind, given, message", MISTAKES)
+def test_mistakes_are_told_without_the_network(tmp_path, monkeypatch, kind, given, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(socket, "socket", lambda *_: pytest.fail("a tokenizer asked for the network"))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "wrong").write_text("{}")
+    for engine in ENGINES:
+        with pytest.raises(UserError, match=message):
+            build_tokenizer(options(kind, **given), engine)

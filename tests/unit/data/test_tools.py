@@ -1,0 +1,299 @@
+"""The tools around a dataset: train a tokenizer, merge, inspect, gather a corpus; and the whole chain as a user types it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from megatron.data.index_builder import IndexedDatasetBuilder
+from megatron.data.indexed_dataset import IndexedDataset, read_sidecar
+from megatron.data.preprocess import preprocess
+from megatron.errors import UserError
+from tests.unit.data.made_up_text import TEXTS, make_options, many_texts, write_lines
+from tools import collect_corpus, inspect_data, merge_datasets, train_tokenizer
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs a tool's main with arguments and gives what it printed."""
+
+    def run(tool, *arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["tool", *map(str, arguments)])
+        tool.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def command(*words: object) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    return subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+
+
+# train_tokenizer
+
+
+@pytest.mark.parametrize("vocab_size", [257, 300, 420, 510, 519, 540, 5000])
+def test_a_trained_tokenizer_is_that_of_hfs_trainer(tmp_path, call, vocab_size):
+    texts = [*TEXTS, *many_texts(40)]
+    path = write_lines(tmp_path / "a.jsonl", texts)
+    printed = call(train_tokenizer, "--input", path, "--vocab-size", vocab_size, "--output", tmp_path / "t.json")
+    library = tokenizers.Tokenizer(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    library.train_from_iterator(texts, trainer)
+    assert json.loads((tmp_path / "t.json").read_text()) == json.loads(library.to_str())
+    assert ("was not reached" in printed) == (
+        library.get_vocab_size() < vocab_size
+    ) and f"{library.get_vocab_size():,} tokens from" in printed
+
+
+@settings(max_examples=40, deadline=None)
+@given(texts=st.lists(st.text("ab é\n中", max_size=40), min_size=1, max_size=12), vocab_size=st.integers(257, 300))
+def test_training_small_texts_as_hf_does(texts, vocab_size):
+    content = train_tokenizer.BETWEEN_DOCUMENTS.join(text.encode() for text in texts)
+    ours, theirs = train_tokenizer.train(content, vocab_size, ("<a>",)), train_tokenizer.train_by_huggingface(content, vocab_size, ("<a>",))
+    assert ours.to_str() == theirs.to_str()
+
+
+def test_special_tokens_come_first(tmp_path, call):
+    path = write_lines(tmp_path / "a.jsonl", TEXTS)
+    call(train_tokenizer, "--input", path, "--vocab-size", 300, "--output", tmp_path / "t.json", "--special-tokens", "<a>", "<b>")
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "t.json"))
+    assert library.encode("<b>x<a>").ids[::2] == [1, 0] and library.get_vocab_size() == 300
+    assert [token.content for token in library.get_added_tokens_decoder().values()] == ["<a>", "<b>"]
+
+
+def test_training_reads_no_more_than_it_is_told(tmp_path, call, monkeypatch):
+    monkeypatch.setattr(train_tokenizer, "cut_into_blocks", lambda files: _cut(files, 100))
+    path = write_lines(tmp_path / "a.jsonl", ["aa" * 50] * 5 + ["bb" * 50] * 50)
+    call(train_tokenizer, "--input", path, "--vocab-size", 260, "--output", tmp_path / "t.json", "--max-bytes", 400)
+    vocabulary = tokenizers.Tokenizer.from_file(str(tmp_path / "t.json")).get_vocab()
+    assert "aa" in vocabulary and "bb" not in vocabulary
+
+
+_cut = train_tokenizer.cut_into_blocks
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--vocab-size", 256], "--vocab-size 256: 256 bytes and 1 special tokens need 257"),
+        (["--json-keys", "title"], r"line 1: has no key 'title'; its keys are text"),
+        (["--output", "/proc/none/t.json"], "cannot write to the folder /proc/none"),
+    ],
+)
+def test_training_mistakes(tmp_path, call, arguments, message):
+    path = write_lines(tmp_path / "a.jsonl", TEXTS)
+    output = [] if "--output" in arguments else ["--output", tmp_path / "t.json"]
+    with pytest.raises(UserError, match=message):
+        call(train_tokenizer, "--input", path, *output, *arguments)
+    assert os.listdir(tmp_path) == ["a.jsonl"]
+
+
+def test_training_on_nothing(tmp_path, call):
+    path = write_lines(tmp_path / "a.jsonl", ["", ""])
+    with pytest.raises(UserError, match="no text in"):
+        call(train_tokenizer, "--input", path, "--output", tmp_path / "t.json")
+
+
+# merge_datasets
+
+
+@pytest.fixture
+def two(tmp_path) -> tuple[str, str]:
+    """Two datasets of one tokenizer in the folder `shards`, and their texts in one file beside it."""
+    texts = many_texts(60)
+    write_lines(tmp_path / "all.jsonl", texts)
+    for name, part in (("a", texts[:25]), ("b", texts[25:])):
+        path = write_lines(tmp_path / f"{name}.jsonl", part)
+        preprocess(make_options(tmp_path, path, output_prefix=str(tmp_path / "shards" / name), append_eod=True))
+    return tuple(str(tmp_path / "shards" / f"{name}_text_document") for name in "ab")
+
+
+def test_merging_gives_what_preprocessing_at_once_gives(tmp_path, call, two):
+    preprocess(make_options(tmp_path, str(tmp_path / "all.jsonl"), append_eod=True))
+    for number, inputs in enumerate([two, [tmp_path / "shards"]]):
+        printed = call(merge_datasets, "--input", *inputs, "--output-prefix", tmp_path / f"merged{number}")
+        assert f"{tmp_path}/merged{number}: 60 documents, " in printed and "of 2 datasets" in printed
+        for ending in (".bin", ".idx", ".json"):
+            assert (tmp_path / f"merged{number}{ending}").read_bytes() == (tmp_path / f"out_text_document{ending}").read_bytes()
+
+
+def test_merging_files_without_sidecars(tmp_path, call, two):
+    os.unlink(two[0] + ".json")
+    with pytest.raises(UserError, match=r"a_text_document: has no \.json .*b_text_document has"):
+        call(merge_datasets, "--input", *two, "--output-prefix", tmp_path / "m")
+    os.unlink(two[1] + ".json")
+    call(merge_datasets, "--input", *two, "--output-prefix", tmp_path / "m")
+    assert read_sidecar(tmp_path / "m") is None and len(IndexedDataset(tmp_path / "m").document_indices) == 61
+
+
+def test_what_does_not_go_together(tmp_path, call, two):
+    with IndexedDatasetBuilder(tmp_path / "wide", np.int32) as builder:
+        builder.add_documents(np.arange(4), [4])
+    for prefix in two:
+        os.rename(prefix + ".json", prefix + ".kept")
+    with pytest.raises(UserError, match=r"wide holds int32 tokens and .*a_text_document uint16; make both with one tokenizer"):
+        call(merge_datasets, "--input", *two, tmp_path / "wide", "--output-prefix", tmp_path / "m")
+    for prefix in two:
+        os.rename(prefix + ".kept", prefix + ".json")
+    sidecar = read_sidecar(two[1])
+    for fact, value in (("eod", 3), ("append_eod", False), ("tokenizer", {"type": "other"})):
+        Path(two[1] + ".json").write_text(json.dumps(sidecar | {fact: value}))
+        with pytest.raises(UserError, match=f"b_text_document and .*a_text_document differ in {fact}: "):
+            call(merge_datasets, "--input", *two, "--output-prefix", tmp_path / "m")
+    with pytest.raises(UserError, match="is one of the inputs"):
+        call(merge_datasets, "--input", *two, "--output-prefix", two[0])
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="the folder holds no dataset"):
+        call(merge_datasets, "--input", tmp_path / "none", "--output-prefix", tmp_path / "m")
+    assert not list(tmp_path.glob("*m.*"))
+
+
+# inspect_data
+
+
+def test_inspecting(tmp_path, call, two, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    dataset = IndexedDataset(two[1])
+    tokenizer = ["--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", tmp_path / "tokenizer.json"]
+    printed = call(inspect_data, "--data-path", two[1], "--validate", "--samples", 35, *tokenizer)
+    assert f"{len(dataset.tokens):,}" in printed and f"{len(dataset.tokens) / len(dataset):,.1f}" in printed and "uint16" in printed
+    assert "tokenizer.type" in printed and "35" in printed and f"ids reach from 0 to {dataset.tokens.max()}" in printed
+    assert "1234567890" in printed and "<|endoftext|>" in printed
+    lengths = sorted(dataset.sequence_lengths.tolist())
+    assert f" {lengths[0]:,} " in printed and f" {lengths[-1]:,} " in printed and f" {lengths[(len(lengths) - 1) // 2]:,} " in printed
+    plain = call(inspect_data, "--data-path", two[1], "--samples", 1)
+    assert " ".join(map(str, dataset[0][:8].tolist())) in plain
+
+
+def test_inspecting_finds_what_is_wrong(tmp_path, call, two):
+    sidecar = read_sidecar(two[0])
+    Path(two[0] + ".json").write_text(json.dumps(sidecar | {"vocab_size": 10}))
+    with pytest.raises(UserError, match=r"a_text_document\.bin: ids reach from 0 to \d+, outside the vocabulary of 10"):
+        call(inspect_data, "--data-path", two[0], "--validate")
+    with pytest.raises(UserError, match=r"was made by .* and the flags name"):
+        call(inspect_data, "--data-path", two[0], "--tokenizer-type", "NullTokenizer", "--vocab-size", 5)
+
+
+def test_inspecting_a_dataset_of_empty_documents(tmp_path, call):
+    with IndexedDatasetBuilder(tmp_path / "a", np.uint16) as builder:
+        builder.add_documents(np.empty(0), [0, 0])
+    printed = call(inspect_data, "--data-path", tmp_path / "a", "--validate", "--samples", 5)
+    assert "ids reach from none" in printed
+
+
+# collect_corpus
+
+SOURCE = (
+    '"""What this module does, in a few words."""\n\n\ndef double(number):\n    """Twice a number."""\n    return number + number\n' * 2
+)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A tree with two files worth reading and one of every kind that is not."""
+    files = {
+        "pkg/code.py": SOURCE,
+        "pkg/guide.rst": "How to use it, at some length.\n" * 8,
+        "pkg/copy_of_code.py": SOURCE,
+        "pkg/tests/code.py": SOURCE + "# tests",
+        "pkg/test_code.py": SOURCE + "# test",
+        "pkg/LICENSE.txt": "You may use it. " * 30,
+        "pkg/tables.py": "TABLE = [\n" + "    0x1234, 0x5678, 0x9ABC,\n" * 100 + "]\n",
+        "pkg/made.py": "# Generated by a tool; do not edit.\n" + SOURCE,
+        "pkg/wide.txt": "word " * 500,
+        "pkg/short.md": "Short.",
+        "pkg/data.json": "{}" * 500,
+        "pkg-1.0.dist-info/entry.txt": "words of an index " * 30,
+    }
+    for name, text in files.items():
+        (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / name).write_text(text)
+    (tmp_path / "tree" / "pkg" / "latin.txt").write_bytes(("caf\u00e9 and more words\n" * 30).encode("latin-1"))
+    return tmp_path / "tree"
+
+
+def collect(call, folder: Path, *more: object) -> list[dict[str, str]]:
+    output = folder.parent / "corpus.jsonl"
+    call(collect_corpus, "--output", output, "--input", folder, "--min-size", 0, *more)
+    return [json.loads(line) for line in output.read_text().splitlines()]
+
+
+def test_what_is_worth_reading(folder, call):
+    found = collect(call, folder)
+    assert [document["source"] for document in found] == ["tree/pkg/code.py", "tree/pkg/guide.rst"]
+    assert found[0]["text"] == SOURCE.strip()
+
+
+def test_of_a_long_source_the_docstrings(folder, call):
+    (folder / "pkg" / "long.py").write_text(SOURCE * 2000)
+    text = collect(call, folder)[-1]["text"]
+    assert text.startswith("What this module does") and "return" not in text and text.count("Twice a number.") == 4000
+
+
+def test_a_cap_takes_the_same_files_every_time(folder, call):
+    for number in range(50):
+        (folder / f"{number}.txt").write_text(f"text number {number}\n" * 20)
+    whole, small = collect(call, folder), collect(call, folder, "--max-size", 0.005)
+    assert small == collect(call, folder, "--max-size", 0.005) != whole
+    sources = [document["source"] for document in small]
+    assert sources == sorted(sources) and 4000 < sum(len(document["text"]) for document in small) <= 5000
+    assert all(document in whole for document in small)
+
+
+def test_too_little_text(folder, call):
+    with pytest.raises(UserError, match=r"found only 0\.0 MB of text, less than --min-size 20"):
+        call(collect_corpus, "--output", folder.parent / "corpus.jsonl", "--input", folder)
+    with pytest.raises(UserError, match="--input /no/such: no such folder"):
+        call(collect_corpus, "--output", folder.parent / "corpus.jsonl", "--input", "/no/such")
+    assert not list(folder.parent.glob("*corpus*"))
+
+
+# as a user types it
+
+
+def test_the_whole_chain(tmp_path):
+    """A corpus of this Python, its tokenizer, its dataset."""
+    collected = command("tools/collect_corpus.py", "--output", tmp_path / "c.jsonl", "--max-size", 3, "--min-size", 1)
+    assert collected.returncode == 0 and "python" in collected.stdout and "documents, " in collected.stdout
+    trained = command("tools/train_tokenizer.py", "--input", tmp_path / "c.jsonl", "--vocab-size", 1024, "--output", tmp_path / "t.json")
+    assert trained.returncode == 0 and trained.stderr == "" and trained.stdout.startswith(f"{tmp_path}/t.json: 1,024 tokens from 3.0 MB")
+    model = ["--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", tmp_path / "t.json"]
+    written = command(
+        "tools/preprocess_data.py", "--input", tmp_path / "c.jsonl", "--output-prefix", tmp_path / "c", "--append-eod", *model
+    )
+    assert written.returncode == 0 and "Processed " in written.stdout
+    shown = command("tools/inspect_data.py", "--data-path", tmp_path / "c_text_document", "--samples", 2, "--validate", *model)
+    assert shown.returncode == 0 and "ids reach from 0 to" in shown.stdout
+    lines = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
+    dataset, library = IndexedDataset(tmp_path / "c_text_document"), tokenizers.Tokenizer.from_file(str(tmp_path / "t.json"))
+    assert len(dataset) == len(lines)
+    for number in (0, len(lines) // 2, len(lines) - 1):
+        assert library.decode(dataset[number][:-1]) == lines[number]["text"] and dataset[number][-1] == 0
+
+
+@pytest.mark.parametrize("tool", ["preprocess_data", "train_tokenizer", "merge_datasets", "inspect_data", "collect_corpus"])
+def test_help_and_mistakes(tool):
+    shown = command(f"tools/{tool}.py", "--help")
+    assert shown.returncode == 0 and f"examples:\n  python tools/{tool}.py --" in shown.stdout
+    wrong = command(f"tools/{tool}.py", "--no-such-flag")
+    assert wrong.returncode == 2 and wrong.stdout == "" and "Traceback" not in wrong.stderr
+    assert "error: unknown flag --no-such-flag" in wrong.stderr and " is required: " in wrong.stderr

@@ -1,0 +1,109 @@
+"""tools/plan_run.py: the published schedules through the tool, its files, and what it asks for."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from megatron.errors import UserError
+from tools import plan_run
+
+ROOT = Path(__file__).parents[3]
+MODEL = "--num-layers 24 --hidden-size 2048 --num-attention-heads 16 --seq-length 2048 --micro-batch-size 8 --global-batch-size 512"
+RATE = "--lr 2e-4 --min-lr 1e-6 --lr-warmup-tokens 3e9 --lr-decay-style cosine"
+ORDER = "--curriculum vocab_rarity:difficulty=percentile,min=1,max=100,pacing=fixed_root,root=2,duration=110000"
+CURRICULUM = f"{ORDER} --curriculum seqlen_truncate:min=80,max=2048,duration=110000,quantum=8"
+DROPPING = "--random-ltd --random-ltd-min 128 --random-ltd-duration 200000"
+SMALL = "--num-layers 4 --hidden-size 64 --num-attention-heads 4 --seq-length 128 --micro-batch-size 2 --lr 1e-3"
+
+
+@pytest.mark.parametrize(
+    ("flags", "steps", "raw"),
+    [("", 286_103, 300.0), (CURRICULUM, 339_169, 300.0), (DROPPING, 372_789, 390.9), (f"{CURRICULUM} {DROPPING}", 377_264, 339.9)],
+)
+def test_published_schedules(tmp_path, capsys, flags, steps, raw):
+    plan_run.main([*f"{MODEL} {RATE} --train-tokens 300e9 {flags}".split(), "--output", str(tmp_path)])
+    summary = json.loads((tmp_path / "plan.json").read_text())
+    assert summary["steps"] == steps
+    assert round(summary["totals"]["raw_tokens"] / 1e9, 1) == raw
+    assert f"{steps:,}" in capsys.readouterr().out
+    assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
+    with open(tmp_path / "plan.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert 9_000 < len(rows) <= 10_001
+    lengths = np.array([int(row["sequence_length"]) for row in rows])
+    assert set(np.diff(lengths)) <= {0, 8}
+    assert (rows[0]["step"], rows[-1]["step"]) == ("1", str(steps))
+    assert int(rows[-1]["consumed_tokens"]) == summary["totals"]["consumed_tokens"] >= 300e9
+    assert int(rows[-2]["consumed_tokens"]) < 300e9
+
+
+def test_summary_of_curriculum_and_dropping(tmp_path, capsys):
+    plan_run.main([*f"{MODEL} {RATE} --train-tokens 300e9 {CURRICULUM} {DROPPING}".split(), "--output", str(tmp_path)])
+    summary = json.loads((tmp_path / "plan.json").read_text())
+    assert summary["sequence_length"] == {"first": 80, "last": 2048, "from_step": 110_000, "full": 2048}
+    assert summary["kept_length"] == {"first": 80, "last": 2048, "from_step": 200_001, "full": 2048, "layers": 22}
+    assert summary["caps"]["vocab_rarity"] == {"first": 1, "last": 100, "from_step": 110_000, "full": 100, "difficulty": "percentile"}
+    totals = summary["totals"]
+    assert totals["drawn_tokens"] == 377_264 * 512 * 2048
+    assert summary["layer_tokens_saved"] == pytest.approx(1 - totals["layer_tokens"] / (24 * totals["raw_tokens"]))
+    assert summary["vocab_size"] is None
+    assert [row["step"] for row in summary["milestones"]] == [1, 37_726, 94_316, 188_632, 282_948, 377_264]
+    text = capsys.readouterr().out
+    assert "80 to 2,048 tokens, full from step 110,000" in text
+    assert "300.0 B (300,000,323,584)" in text
+    assert "without the logits" in text
+
+
+def test_a_short_run_has_every_step_and_needs_no_data(tmp_path, capsys):
+    plan_run.main([*f"{SMALL} --global-batch-size 8 --train-iters 50 --vocab-size 500".split(), "--output", str(tmp_path)])
+    with open(tmp_path / "plan.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["raw_tokens"]) for row in rows] == [8 * 128 * step for step in range(1, 51)]
+    weights, rows_of_step = 12 * 64 * 64 * 4, 8
+    expected = rows_of_step * (6 * 128 * weights + 6 * 64 * 128**2 * 4 + 6 * 64 * 500 * 128)
+    assert float(rows[0]["flops"]) == expected
+    assert json.loads((tmp_path / "plan.json").read_text())["flops"] == pytest.approx(50 * expected)
+    text = capsys.readouterr().out
+    assert "nothing is dropped" in text and "with the logits of 500 tokens" in text and "128 tokens in every step" in text
+
+
+def test_a_launch_command_can_be_pasted(capsys):
+    launch = "--data-path corpus --save out --save-interval 10 --num-workers 4 --bf16 --global-batch-size 64 --train-samples 640"
+    plan_run.main(f"{SMALL} {launch} --data-parallel-size 8".split())
+    told = capsys.readouterr()
+    assert "micro-batches of 2 on 8 data-parallel ranks" in told.out
+    assert "--num-workers is accepted and not used" in told.err
+
+
+def test_lengths_that_never_get_full_are_told(capsys):
+    plan_run.main(f"{SMALL} --train-iters 20 --curriculum seqlen_reshape:min=16,max=128,duration=40,quantum=8".split())
+    assert "16 to 72 tokens, from step 20, short of the full 128" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("", "nothing says when to stop"),
+        ("--train-iters 5 --data-parallel-size 0", "--data-parallel-size 0 must be at least 1"),
+        ("--train-iters 5 --global-batch-size 12 --data-parallel-size 4", "is no multiple of"),
+        ("--train-iters 5 --curriculum seqlen_truncate:min=64,max=256,duration=5", "maximum 256 is above --seq-length 128"),
+        ("--train-iters 5 --vocab-size 0", "--vocab-size 0 must be at least 1"),
+        ("--train-itres 5", "did you mean --train-iters"),
+    ],
+)
+def test_mistakes_are_told(flags, message):
+    with pytest.raises(UserError, match=message):
+        plan_run.main(f"{SMALL} {flags}".split())
+
+
+def test_a_mistake_ends_the_command_with_status_2():
+    command = [sys.executable, str(ROOT / "tools" / "plan_run.py"), *SMALL.split()]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: nothing says when to stop") and "Traceback" not in done.stderr

@@ -1,0 +1,143 @@
+"""What is read of a run, and the arithmetic over it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from megatron.errors import UserError
+from megatron.report.records import flags, read_evaluation, read_run
+from megatron.report.summary import differences, facts, gap, reading, saved_share, smoothed, statement, validation_at, window
+from tests.unit.report.made_up_runs import write_run
+
+
+def test_columns_hold_every_record_and_the_time_so_far(two_runs):
+    run = read_run("plain", two_runs[0])
+    assert run.steps == 40
+    np.testing.assert_allclose(run.train["seconds"], 0.5 * np.arange(1, 41))
+    np.testing.assert_allclose(run.valid["seconds"], [5, 10, 15, 20])
+    np.testing.assert_allclose(run.valid["lm_loss"], [5.4, 5.3, 5.2, 5.1])
+    assert run.caps["vocab_rarity"][[0, -1]].tolist() == [11, 30]
+    assert run.last("raw_tokens") == 40 * 2 * 100
+    assert flags(run)["--num-layers"] == 4
+    assert run.notes == ()
+
+
+def test_missing_and_null_fields_are_unknown(tmp_path):
+    records = [
+        {"kind": "train", "iteration": 1, "consumed_tokens": 5},
+        {"kind": "train", "iteration": 2, "consumed_tokens": 9, "lm_loss": None},
+    ]
+    records += [
+        {"kind": "train", "iteration": 3, "consumed_tokens": 12, "lm_loss": 2.5, "caps": {"a": 4}},
+        {"kind": "other", "anything": "x"},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    run = read_run("short", tmp_path)
+    assert np.isnan(run.train["lm_loss"]).tolist() == [True, True, False]
+    assert np.isnan(run.caps["a"]).tolist() == [True, True, False]
+    assert "2 of 3 training losses" in run.notes[0]
+    assert facts(run)["training time"] == "–"
+    assert facts(run)["training loss"] == "2.5000"
+
+
+def test_a_partial_last_line_is_left_out_and_told(tmp_path):
+    path = write_run(tmp_path / "run") / "metrics.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"kind": "train", "iteration": 41, "lm_l')
+    run = read_run("going", tmp_path / "run")
+    assert run.steps == 40
+    assert "incomplete" in run.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"kind": "train", "iter\n', "metrics.jsonl:45: is no JSON"),
+        ("[1, 2]\n", "metrics.jsonl:45: is no record"),
+        ('{"kind": "train", "iteration": 41}\n', "metrics.jsonl:45: consumed_tokens must be a number"),
+        ('{"kind": "train", "iteration": 41, "consumed_tokens": 1, "lm_loss": "low"}\n', "metrics.jsonl:45: lm_loss must be a number"),
+        ('{"kind": "train", "iteration": 40, "consumed_tokens": 1}\n', "metrics.jsonl:45: iteration 40 follows 40"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path, line, message):
+    path = write_run(tmp_path / "run") / "metrics.jsonl"
+    path.write_text(path.read_text() + line)
+    with pytest.raises(UserError, match=message):
+        read_run("broken", tmp_path / "run")
+
+
+def test_runs_that_cannot_be_read_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"holds no metrics\.jsonl"):
+        read_run("none", tmp_path)
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "valid", "iteration": 1, "consumed_tokens": 1, "lm_loss": 1}\n')
+    with pytest.raises(UserError, match="no training record"):
+        read_run("empty", tmp_path)
+    write_run(tmp_path)
+    for content in ("{", "[]", '{"config": 3}'):
+        (tmp_path / "run.json").write_text(content)
+        with pytest.raises(UserError, match=r"run\.json"):
+            read_run("run", tmp_path)
+    (tmp_path / "evaluation.json").write_text('{"results": [{"corpus": "a"}]}')
+    with pytest.raises(UserError, match="each with a loss"):
+        read_evaluation(tmp_path / "evaluation.json")
+
+
+def test_smoothing_is_the_mean_of_the_last_values():
+    values = np.array([4.0, 2.0, np.nan, 6.0, 8.0, np.inf])
+    np.testing.assert_allclose(smoothed(values, 3), [4, 3, 3, 4, 7, 7])
+    np.testing.assert_allclose(smoothed(np.arange(5.0), 9), [0, 0.5, 1, 1.5, 2])
+    noise = np.random.default_rng(0).normal(size=500)
+    expected = [noise[max(0, i - 19) : i + 1].mean() for i in range(500)]
+    np.testing.assert_allclose(smoothed(noise, 20), expected, atol=1e-12)
+
+
+def test_facts_against_plain_arithmetic(two_runs):
+    run = read_run("dropped", two_runs[1])
+    found = facts(run)
+    assert found["effective tokens"] == "7,200"  # 20 steps · 2 rows · 80, then 20 · 2 · 100
+    assert found["raw tokens"] == found["drawn tokens"] == "8,000"
+    assert found["layer tokens"] == "28.8 K\n28,800"
+    assert found["layer tokens saved"] == "10.0%"
+    assert found["raw tokens a second"] == "400"
+    assert found["training time"] == "20.0 s"
+    assert found["training loss"] == "4.5000"  # 4.9 - 0.01 · 40
+    assert found["last validation loss"] == f"5.0000\nperplexity {np.exp(5):,.2f}"
+    assert found["best validation loss"] == "5.0000\nat step 40"
+    np.testing.assert_allclose(saved_share(run)[[0, 19, 39]], [0.2, 0.2, 0.1])
+
+
+def test_runs_are_compared_at_the_most_tokens_that_both_reached(two_runs):
+    plain, dropped = (read_run(folder.name, folder) for folder in two_runs)
+    # At 7,200 effective tokens the baseline is at step 36, between its validations at 30 and 40: 5.14 on the line.
+    assert validation_at(plain, np.array(7200.0)) == pytest.approx(5.14)
+    first, *_, last = reading([plain, dropped])
+    assert first == "At 7,200 effective tokens, the validation loss of dropped was 0.1400 nats below that of plain (5.0000 against 5.1400)."
+    assert "plain went on to 8,000" in reading([plain, dropped])[1]
+    assert "single seed" in last
+    tokens, apart = gap(dropped, plain)
+    assert tokens.tolist() == [2000, 4000, 6000, 7200]
+    assert apart[-1] == pytest.approx(-0.14)
+
+
+def test_a_comparison_that_is_not_possible_is_not_made(tmp_path, two_runs):
+    lone = read_run("plain", two_runs[0])
+    assert "no comparison" in reading([lone])[0]
+    short = read_run("short", write_run(tmp_path / "short", steps=9))
+    assert "no comparison" in reading([lone, short])[0]
+    assert len(gap(short, lone)[0]) == 0
+
+
+def test_words_and_differences(two_runs):
+    runs = [read_run(folder.name, folder) for folder in two_runs]
+    words = statement(runs)
+    assert words.startswith(
+        "Two runs of 1,234 parameters on corpus <one> (50 samples). plain took 40 steps over 8,000 effective tokens: sequence length 100"
+    )
+    assert "kept length from 60 to 100 tokens by step 21, vocab_rarity cap from 11 to 30 by step 20." in words
+    assert differences(runs) == [["--random-ltd", "false", "true"], ["--curriculum", "–", "a:b=1 c:d=2"]]
+
+
+def test_a_long_run_is_smoothed_over_a_hundredth(tmp_path):
+    run = read_run("long", write_run(tmp_path, steps=1000))
+    assert window(run) == 10
+    assert facts(run)["training loss"] == "-4.9550\nmean of the last 10 steps"  # 5 - 0.01 · (991 + ... + 1000) / 10

@@ -1,0 +1,124 @@
+"""Show what an indexed dataset holds, and check it."""
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from megatron.arguments import flag, parse
+from megatron.data.indexed_dataset import IndexedDataset, fingerprint, read_sidecar
+from megatron.data.tokenizer import TOKENIZERS, Tokenizer, build_tokenizer
+from megatron.errors import UserError, run
+
+EXAMPLES = """\
+  python tools/inspect_data.py --data-path data/corpus_text_document --validate
+  python tools/inspect_data.py --data-path data/corpus_text_document --samples 3 \\
+      --tokenizer-type HuggingFaceTokenizer --tokenizer-model tokenizer.json"""
+
+QUANTILES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
+SAMPLE_TOKENS = 60
+CHUNK = 1 << 24
+
+
+@dataclass(frozen=True)
+class Options:
+    data_path: str = flag(help="prefix of the .bin and .idx files")
+    samples: int = flag(0, "documents to show, evenly spread")
+    validate: bool = flag(False, "check every length, pointer, document and id; reads the whole dataset")
+    allow_trailing_bytes: bool = flag(False, "accept a .bin longer than its .idx says")
+    tokenizer_type: str | None = flag(None, "kind of tokenizer, to show samples as text", choices=TOKENIZERS)
+    tokenizer_model: str | None = flag(None, "tokenizer.json, its folder, or a SentencePiece .model", metavar="FILE")
+    vocab_file: str | None = flag(None, "vocab.json of GPT2BPETokenizer", metavar="FILE")
+    merge_file: str | None = flag(None, "merges.txt of GPT2BPETokenizer", metavar="FILE")
+    eod_token: str | None = flag(None, "text of the end-of-document token")
+    vocab_size: int | None = flag(None, "number of ids of NullTokenizer")
+
+
+def main() -> None:
+    options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
+    dataset = IndexedDataset(options.data_path, allow_trailing_bytes=options.allow_trailing_bytes)
+    sidecar = read_sidecar(options.data_path)
+    tokenizer = build_tokenizer(options) if options.tokenizer_type else None
+    if tokenizer and sidecar and sidecar["tokenizer"] != tokenizer.identity():
+        raise UserError(f"{options.data_path} was made by {sidecar['tokenizer']}, and the flags name {tokenizer.identity()}")
+    console = Console()
+    console.print(_table(dataset.prefix, header(dataset)))
+    if len(dataset):
+        console.print(_lengths(dataset))
+    if sidecar:
+        console.print(_table(f"{dataset.prefix}.json", _flat(sidecar)))
+    if options.validate:
+        dataset.validate()
+        print(f"valid: lengths, pointers and documents fit; ids reach from {id_range(dataset, sidecar)}")
+    if options.samples:
+        console.print(_samples(dataset, options.samples, tokenizer))
+
+
+def header(dataset: IndexedDataset) -> dict[str, Any]:
+    """What the header and the sizes of the files say."""
+    return {
+        "documents": len(dataset.document_indices) - 1,
+        "sequences": len(dataset),
+        "tokens": len(dataset.tokens),
+        "type of ids": dataset.dtype.name,
+        "bytes of .bin and .idx": " ".join(f"{os.path.getsize(dataset.prefix + ending):,}" for ending in (".bin", ".idx")),
+        "fingerprint": fingerprint(dataset),
+    }
+
+
+def _lengths(dataset: IndexedDataset) -> Table:
+    """The lengths that shares of the sequences do not exceed, in tokens."""
+    lengths = np.quantile(dataset.sequence_lengths, QUANTILES, method="inverted_cdf")
+    table = Table("mean", *(f"{quantile:.0%}" for quantile in QUANTILES), title="lengths of sequences", title_justify="left")
+    table.add_row(f"{len(dataset.tokens) / len(dataset):,.1f}", *(f"{length:,}" for length in lengths))
+    return table
+
+
+def _flat(facts: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested facts under names such as `tokenizer.type`."""
+    flat: dict[str, Any] = {}
+    for name, value in facts.items():
+        flat |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: value}
+    return flat
+
+
+def id_range(dataset: IndexedDataset, sidecar: dict[str, Any] | None) -> str:
+    """The smallest and largest id. UserError where the vocabulary does not reach that far."""
+    if not len(dataset.tokens):
+        return "none"
+    pieces = [dataset.tokens[first : first + CHUNK] for first in range(0, len(dataset.tokens), CHUNK)]
+    smallest, largest = min(int(piece.min()) for piece in pieces), max(int(piece.max()) for piece in pieces)
+    if smallest < 0 or (sidecar and largest >= sidecar["vocab_size"]):
+        limit = f"the vocabulary of {sidecar['vocab_size']:,}" if sidecar else "any vocabulary"
+        raise UserError(f"{dataset.prefix}.bin: ids reach from {smallest} to {largest}, outside {limit}; make the dataset again")
+    return f"{smallest} to {largest}"
+
+
+def _table(title: str, facts: dict[str, Any]) -> Table:
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(Text(name), Text(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)))
+    return table
+
+
+def _samples(dataset: IndexedDataset, count: int, tokenizer: Tokenizer | None) -> Table:
+    """The beginnings of documents, as text where there is a tokenizer."""
+    table = Table("document", "tokens", "begins with", title_justify="left")
+    documents = len(dataset.document_indices) - 1
+    for document in np.unique(np.linspace(0, documents - 1, min(count, documents)).astype(int)):
+        first, last = (int(bound) for bound in dataset.document_indices[document : document + 2])
+        length = int(dataset.sequence_lengths[first:last].sum())
+        ids = dataset[first][:SAMPLE_TOKENS] if last > first else np.empty(0, dataset.dtype)
+        table.add_row(f"{document:,}", f"{length:,}", Text(tokenizer.decode(ids) if tokenizer else " ".join(map(str, ids.tolist()))))
+    return table
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,126 @@
+"""The plan of a training run before it is started: steps, lengths, tokens, FLOPs and learning rate, from the run's own flags."""
+
+import csv
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from megatron import checks
+from megatron.arguments import flag, parse, unused_flags
+from megatron.config import Config, resolve
+from megatron.data_efficiency import DataEfficiency
+from megatron.data_efficiency_options import describe
+from megatron.errors import UserError, run
+from megatron.files import whole_file
+from megatron.foreign_flags import FOREIGN_FLAGS
+from megatron.plan import Plan, build_plan
+from megatron.report.figures import png, thin
+from megatron.report.plan_figure import plan_figure
+from megatron.report.plan_summary import summarise, tables
+
+MOST_ROWS = 10_000
+TEXT_WIDTH = 130
+COLUMNS = (
+    "batch_size",
+    "sequence_length",
+    "kept_length",
+    "rows",
+    "consumed_samples",
+    "consumed_tokens",
+    "raw_tokens",
+    "drawn_tokens",
+    "layer_tokens",
+    "flops",
+    "learning_rate",
+)
+EXAMPLES = """\
+  the 1.3B recipe of arXiv 2212.03597: curriculum and random-LTD at 300 B effective tokens
+    python tools/plan_run.py --num-layers 24 --hidden-size 2048 --num-attention-heads 16 --seq-length 2048 \\
+      --micro-batch-size 8 --global-batch-size 512 --train-tokens 300e9 \\
+      --lr 2e-4 --min-lr 1e-6 --lr-warmup-tokens 3e9 --lr-decay-style cosine \\
+      --curriculum vocab_rarity:difficulty=percentile,min=1,max=100,pacing=fixed_root,root=2,duration=110000 \\
+      --curriculum seqlen_truncate:min=80,max=2048,duration=110000,quantum=8 \\
+      --random-ltd --random-ltd-min 128 --random-ltd-duration 200000 --output plan_1.3b"""
+
+
+@dataclass(frozen=True)
+class Options(Config):
+    """The flags of a training run, of which only those that shape the plan are needed, and two more."""
+
+    output: str | None = flag(None, "folder for plan.csv, plan.json and plan.png", metavar="FOLDER")
+    data_parallel_size: int = flag(1, "data-parallel ranks that will share a batch")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the plan of the run that these flags describe, and write it where --output says."""
+    argv = sys.argv[1:] if argv is None else argv
+    options: Options = parse(Options, argv, description=__doc__ or "", examples=EXAMPLES, foreign=FOREIGN_FLAGS)
+    config, efficiency, notes = _understand(options)
+    plan = build_plan(config, efficiency, config.data.vocab_size)
+    summary = summarise(config, efficiency, plan, options.data_parallel_size)
+    if options.output:
+        _write(Path(options.output), plan, efficiency, summary)
+    for note in [*unused_flags(argv, FOREIGN_FLAGS), *notes]:
+        print(f"note: {note}", file=sys.stderr)
+    console = Console(width=None if sys.stdout.isatty() else TEXT_WIDTH)
+    for table in tables(summary):
+        console.print(table)
+    if options.output:
+        print(f"wrote plan.csv, plan.json and plan.png to {options.output}")
+
+
+def _understand(options: Options) -> tuple[Config, DataEfficiency, list[str]]:
+    """The resolved configuration and what it shortens and drops; UserError with every broken rule."""
+    if options.data_parallel_size < 1:
+        raise UserError(f"--data-parallel-size {options.data_parallel_size} must be at least 1")
+    config = resolve(options, options.data_parallel_size)
+    if problems := checks.problems(_with_some_data(config), options.data_parallel_size):
+        raise UserError(*problems)
+    return config, *describe(config)
+
+
+def _with_some_data(config: Config) -> Config:
+    """The same run on made-up data: a plan depends on no token, so the rules about data have nothing to ask for."""
+    vocab_size = 1 if config.data.vocab_size is None else config.data.vocab_size
+    data = dataclasses.replace(
+        config.data, mock_data=True, vocab_size=vocab_size, data_path=(), train_data_path=(), valid_data_path=(), test_data_path=()
+    )
+    return dataclasses.replace(config, data=data)
+
+
+def _write(folder: Path, plan: Plan, efficiency: DataEfficiency, summary: dict[str, Any]) -> None:
+    image = png(plan_figure(plan, efficiency, summary["num_layers"]))
+    with whole_file(folder / "plan.csv", "w") as file:
+        csv.writer(file, lineterminator="\n").writerows(csv_rows(plan))
+    with whole_file(folder / "plan.json", "w") as file:
+        json.dump(summary, file, indent=2)
+        file.write("\n")
+    with whole_file(folder / "plan.png") as file:
+        file.write(image)
+
+
+def csv_rows(plan: Plan) -> Iterator[Sequence[Any]]:
+    """A header and one row a step; of a long run about MOST_ROWS, with every step at which a length changes."""
+    written = _written_steps(plan)
+    columns = [written + 1, *(getattr(plan, name)[written] for name in COLUMNS), *(values[written] for values in plan.caps.values())]
+    yield ["step", *COLUMNS, *(f"cap.{name}" for name in plan.caps)]
+    yield from zip(*(column.tolist() for column in columns))
+
+
+def _written_steps(plan: Plan) -> np.ndarray:
+    """Indices of the steps that the CSV shows."""
+    if plan.steps <= MOST_ROWS:
+        return np.arange(plan.steps)
+    changes = np.flatnonzero(np.diff(plan.sequence_length) | np.diff(plan.kept_length)) + 1
+    return np.union1d(changes, thin(plan.steps, max(MOST_ROWS - len(changes), 2)))
+
+
+if __name__ == "__main__":
+    run(main)
