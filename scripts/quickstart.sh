@@ -59,16 +59,17 @@ else
     stamp=$(echo "$stamp $(find "${corpus[@]}" -type f -printf '%p %s %T@\n' | sort)" | cksum)
 fi
 
-# 2. Tokens: a byte-level BPE of 8,192 tokens, and the corpus in Megatron's .bin/.idx format, documents shuffled.
+# 2. Tokens: a byte-level BPE of 8,192 tokens, and the corpus in Megatron's .bin/.idx format, documents shuffled. Long documents
+#    are several sequences, so that the split finds its shares in one large text, too.
 step tokenizer "$run/tokenizer.json" \
     python tools/train_tokenizer.py --input "${corpus[@]}" --vocab-size 8192 --output "$run/tokenizer.json"
 tokenizer=(--tokenizer-type HuggingFaceTokenizer --tokenizer-model "$run/tokenizer.json")
 step preprocess "$run/corpus_text_document.*" \
     python tools/preprocess_data.py --input "${corpus[@]}" --output-prefix "$run/corpus" "${tokenizer[@]}" \
-    --append-eod --shuffle-documents 1 --workers 2
+    --append-eod --shuffle-documents 1 --max-sequence-length 4096 --workers 2
 
 # 3. Difficulty: how rare the words of every sample of 256 tokens are.
-data=(--data-path "$run/corpus_text_document" --split 96,2,2 --seq-length 256)
+data=(--data-path "$run/corpus_text_document" --split 98,1,1 --seq-length 256)
 step analyze "$run/difficulty" \
     python tools/analyze_data.py "${data[@]}" --metrics vocab_rarity --output-dir "$run/difficulty" --workers 2
 

@@ -15,14 +15,17 @@ from megatron.data.indexed_dataset import CHUNK, HEADER, MAGIC, TYPE_CODES, VERS
 from megatron.errors import UserError
 from megatron.files import whole_file
 
+LONGEST = (1 << 31) - 1
+"""Tokens of the longest sequence that the format knows."""
+
 
 class IndexedDatasetBuilder:
     """Writes `<prefix>.bin`, `<prefix>.idx` and, where `sidecar` is set, `<prefix>.json`; none appears unless all is well.
 
     A context manager. Lengths and document boundaries wait in unnamed files beside the output until the index is written."""
 
-    def __init__(self, prefix: str | os.PathLike[str], dtype: Any):
-        self.prefix, self.dtype = os.fspath(prefix), np.dtype(dtype)
+    def __init__(self, prefix: str | os.PathLike[str], dtype: Any, longest_sequence: int | None = None):
+        self.prefix, self.dtype, self.longest_sequence = os.fspath(prefix), np.dtype(dtype), longest_sequence or LONGEST
         self.code = next(code for code, known in TYPE_CODES.items() if known == self.dtype)
         self.sequences = self.documents = self.tokens = 0
         self.sidecar: dict[str, Any] | None = None
@@ -62,10 +65,15 @@ class IndexedDatasetBuilder:
         self.end_document()
 
     def add_documents(self, tokens: np.ndarray, lengths: Sequence[int] | np.ndarray) -> None:
-        """Add documents of one sequence each, back to back in `tokens`; a document of length 0 has no sequence."""
+        """Add documents of one sequence each, back to back in `tokens`; a document of length 0 has no sequence, one longer than
+        `longest_sequence` has several."""
         lengths = np.asarray(lengths, np.int64)
-        boundaries = self.sequences + np.cumsum(lengths > 0)
-        self._write(tokens, lengths[lengths > 0])
+        pieces = -(-lengths // self.longest_sequence)
+        boundaries = self.sequences + np.cumsum(pieces)
+        sequences = np.full(pieces.sum(), self.longest_sequence)
+        ends = (np.cumsum(pieces) - 1)[pieces > 0]
+        sequences[ends] = (lengths - (pieces - 1) * self.longest_sequence)[pieces > 0]
+        self._write(tokens, sequences)
         self._end_documents(boundaries)
 
     def add_index(self, prefix: str | os.PathLike[str]) -> None:

@@ -43,6 +43,9 @@ class PreprocessOptions:
     eod_token: str | None = flag(None, "text of the end-of-document token; found by its usual names")
     vocab_size: int | None = flag(None, "number of ids of NullTokenizer")
     append_eod: bool = flag(False, "an end-of-document token behind every document that is not empty")
+    max_sequence_length: int | None = flag(
+        None, "cut longer documents into sequences of so many tokens, so that splits, which are ranges of sequences, can part them"
+    )
     workers: int | None = flag(None, "worker processes; one a core")
     tokenizer_engine: str = flag("auto", "library that encodes; auto: gigatoken where it can", choices=("auto", "gigatoken", "tokenizers"))
     shuffle_documents: int | None = flag(None, "write the documents in a random order of this seed", metavar="SEED")
@@ -112,6 +115,8 @@ def _problems(options: PreprocessOptions) -> list[str]:
     problems = []
     if options.workers is not None and options.workers < 1:
         problems.append(f"--workers {options.workers} must be at least 1")
+    if options.max_sequence_length is not None and options.max_sequence_length < 1:
+        problems.append(f"--max-sequence-length {options.max_sequence_length} must be at least 1")
     if options.max_bad_lines < 0:
         problems.append(f"--max-bad-lines {options.max_bad_lines} must not be negative")
     if not options.json_keys or len(set(options.json_keys)) < len(options.json_keys):
@@ -125,7 +130,9 @@ def _run(options: PreprocessOptions, engine: str, files: list[str], tokenizer: T
     totals = Totals([0] * len(keys), [0] * len(keys))
     with ExitStack() as opened:
         dtype = token_dtype(tokenizer.vocab_size)
-        builders = [opened.enter_context(IndexedDatasetBuilder(output_prefix(options, key), dtype)) for key in keys]
+        builders = [
+            opened.enter_context(IndexedDatasetBuilder(output_prefix(options, key), dtype, options.max_sequence_length)) for key in keys
+        ]
         shuffles = [] if options.shuffle_documents is None else _shuffles(options.shuffle_documents, builders, size, opened)
         with progress("encoding", size, "MB", 1e6) as advance, closing(_encode_all(options, engine, files, totals, block_bytes)) as blocks:
             for block, encoded in blocks:
@@ -190,6 +197,7 @@ def _sidecar(options: PreprocessOptions, tokenizer: Tokenizer, text_bytes: int, 
         "text_bytes": text_bytes,
         "bad_lines_skipped": bad_lines,
         "shuffle_seed": options.shuffle_documents,
+        "max_sequence_length": options.max_sequence_length,
         "tool_version": _version(),
     }
 

@@ -75,3 +75,11 @@ def test_quickstart_runs_reuses_and_goes_on(prepared: Prepared, tmp_path: Path) 
     assert all(word in report for word in ("baseline", "efficient", "bits per byte", "vocab_rarity", "data:image/png"))
     assert second.returncode == 0
     assert second.stdout.count("done before") == first.stdout.count("\n+ ") == 10
+    killed = tree / "runs" / "quickstart" / "baseline"
+    (tree / "runs" / "quickstart" / "steps" / "train-baseline.done").unlink()
+    latest = killed / "latest_checkpointed_iteration.txt"
+    assert int(latest.read_text()) > 0
+    third = subprocess.run(
+        ["bash", "scripts/quickstart.sh", prepared.text], cwd=tree, capture_output=True, text=True, env=environment, check=False
+    )
+    assert f"going on after step {latest.read_text().strip()}" in third.stdout

@@ -308,3 +308,18 @@ def test_fuzzed_files_are_refused_or_read(tmp_path_factory, ending, keep, flips)
         return
     assert [len(array) for array in dataset[:]] == dataset.sequence_lengths.tolist()
     assert sum(map(len, dataset[:])) == len(dataset.tokens)
+
+
+@settings(max_examples=40, deadline=None)
+@given(lengths=st.lists(st.integers(0, 30), max_size=20), longest=st.integers(1, 12))
+def test_long_documents_become_several_sequences(tmp_path_factory, lengths, longest):
+    prefix = tmp_path_factory.mktemp("cut") / "data"
+    tokens = np.arange(sum(lengths), dtype=np.uint16)
+    with IndexedDatasetBuilder(prefix, np.uint16, longest) as builder:
+        builder.add_documents(tokens, lengths)
+    dataset = IndexedDataset(prefix)
+    dataset.validate()
+    assert dataset.tokens.tolist() == tokens.tolist()
+    wanted = [[min(longest, length - first) for first in range(0, length, longest)] for length in lengths]
+    assert dataset.sequence_lengths.tolist() == list(itertools.chain(*wanted))
+    assert dataset.document_indices.tolist() == np.cumsum([0, *map(len, wanted)]).tolist()
