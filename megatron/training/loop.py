@@ -130,7 +130,7 @@ def _due(iteration: int, interval: int | None) -> bool:
 def _params_norm(run: Run) -> float | None:
     if not run.config.logging.log_params_norm:
         return None
-    norms = [torch.linalg.vector_norm(parameter.detach(), dtype=torch.float64) for parameter in run.model.parameters()]
+    norms = [torch.linalg.vector_norm(parameter.detach()).double() for parameter in run.model.parameters()]
     return float(torch.stack(norms).square().sum().sqrt())
 
 
