@@ -162,10 +162,10 @@ def _data(config: Config) -> list[str]:
         found.append("give the data once: --data-path, or --train-data-path and its fellows, or --mock-data")
     if separate and not data.train_data_path:
         found.append("--valid-data-path and --test-data-path go with --train-data-path")
-    if data.mock_data and data.vocab_size is None:
+    if data.mock_data and config.tokenizer.vocab_size is None:
         found.append("--mock-data needs --vocab-size, the number of made-up tokens")
-    if data.vocab_size is not None and data.vocab_size < 1:
-        found.append(f"--vocab-size {data.vocab_size} must be at least 1")
+    if config.tokenizer.vocab_size is not None and config.tokenizer.vocab_size < 1:
+        found.append(f"--vocab-size {config.tokenizer.vocab_size} must be at least 1")
     return found
 
 

@@ -40,14 +40,9 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    seq_length: int = flag(help="tokens of a full sample")
-    data_path: tuple[str, ...] = flag((), "prefix of the .bin/.idx files, or weights and prefixes: W1 P1 W2 P2 ...")
-    split: str = flag("969,30,1", "shares of training, validation and test, as ranges of sequences")
-    train_data_path: tuple[str, ...] = flag((), "like --data-path, for training alone; whole files, no split")
-    valid_data_path: tuple[str, ...] = flag((), "like --train-data-path, for validation")
-    test_data_path: tuple[str, ...] = flag((), "like --train-data-path, for test")
-    mock_data: bool = flag(False, "made-up tokens instead of files, to try a configuration out")
+class TokenizerOptions:
+    """How a tokenizer is named, in training and in every tool."""
+
     tokenizer_type: str | None = flag(
         None,
         "kind of tokenizer; the data's .json file says it where this does not",
@@ -57,7 +52,18 @@ class DataConfig:
     vocab_file: str | None = flag(None, "vocab.json of GPT2BPETokenizer", metavar="FILE")
     merge_file: str | None = flag(None, "merges.txt of GPT2BPETokenizer", metavar="FILE")
     eod_token: str | None = flag(None, "text of the end-of-document token; found by its usual names")
-    vocab_size: int | None = flag(None, "size of the vocabulary, for NullTokenizer and for files without a .json")
+    vocab_size: int | None = flag(None, "number of ids of NullTokenizer, or of data without a .json file")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    seq_length: int = flag(help="tokens of a full sample")
+    data_path: tuple[str, ...] = flag((), "prefix of the .bin/.idx files, or weights and prefixes: W1 P1 W2 P2 ...")
+    split: str = flag("969,30,1", "shares of training, validation and test, as ranges of sequences")
+    train_data_path: tuple[str, ...] = flag((), "like --data-path, for training alone; whole files, no split")
+    valid_data_path: tuple[str, ...] = flag((), "like --train-data-path, for validation")
+    test_data_path: tuple[str, ...] = flag((), "like --train-data-path, for test")
+    mock_data: bool = flag(False, "made-up tokens instead of files, to try a configuration out")
     eod_mask_loss: bool = flag(False, "no loss where the input is an end-of-document token")
     reset_position_ids: bool = flag(False, "positions start at 0 after every end-of-document token")
     reset_attention_mask: bool = flag(False, "no attention across documents")
@@ -158,6 +164,7 @@ class Config:
 
     model: ModelConfig
     data: DataConfig
+    tokenizer: TokenizerOptions
     training: TrainingConfig
     optimizer: OptimizerConfig
     data_efficiency: DataEfficiencyConfig

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from megatron.arguments import flag, parse
+from megatron.config import TokenizerOptions
 from megatron.data.analysis import analyze, choose_metrics
 from megatron.data.difficulty import METRICS
 from megatron.data.gpt_dataset import SPLITS, open_corpus, parse_split
@@ -28,21 +29,16 @@ EXAMPLES = """\
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     data_path: str = flag(help="prefix of the .bin/.idx files", metavar="PREFIX")
     seq_length: int = flag(help="tokens of a sample, as in training")
     output_dir: str = flag(help="folder for the analysis; an older analysis there is replaced", metavar="FOLDER")
+    tokenizer: TokenizerOptions
     metrics: tuple[str, ...] = flag(("vocab_rarity",), f"what to compute: {', '.join(METRICS)}, or module:function")
     split: str = flag("969,30,1", "shares of training, validation and test, as in training")
     part: str = flag("train", "which part to analyse", choices=SPLITS)
     workers: int = flag(os.cpu_count() or 1, "threads; they change no byte of the result")
-    tokenizer_type: str | None = flag(None, "kind of tokenizer, where no .json lies beside the data")
-    tokenizer_model: str | None = flag(None, "its file", metavar="FILE")
-    vocab_file: str | None = flag(None, "vocab.json of GPT2BPETokenizer", metavar="FILE")
-    merge_file: str | None = flag(None, "merges.txt of GPT2BPETokenizer", metavar="FILE")
-    eod_token: str | None = flag(None, "text of the end-of-document token")
-    vocab_size: int | None = flag(None, "size of the vocabulary, where nothing else says it")
     allow_trailing_bytes: bool = flag(False, "accept a .bin longer than its .idx says")
 
 
@@ -59,7 +55,7 @@ def main() -> None:
     corpus = open_corpus(dataset, share, options.seq_length, options.part)
     if corpus is None:
         raise UserError(f"--split {options.split} leaves no sample of {options.seq_length} tokens for {options.part}")
-    vocabulary = find_vocabulary(options, [corpus])
+    vocabulary = find_vocabulary(options.tokenizer, [corpus])
     manifest = analyze(corpus, options.part, metrics, vocabulary.size, folder, options.workers)
     table = Table(title=f"{manifest['samples']:,} samples of {options.seq_length} tokens, {options.part} part of {options.data_path}")
     for heading in ("metric", "easiest", "10 %", "25 %", "median", "75 %", "90 %", "hardest", "mean"):

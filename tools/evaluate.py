@@ -13,10 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from megatron.arguments import flag, parse
-from megatron.config import Config
+from megatron.config import Config, TokenizerOptions
 from megatron.data.gpt_dataset import SPLITS, open_splits
 from megatron.data.loader import Shape
-from megatron.data.tokenizer import build_tokenizer
 from megatron.data.vocabulary import find_vocabulary
 from megatron.errors import UserError, run
 from megatron.files import whole_file
@@ -25,7 +24,7 @@ from megatron.parallel.mesh import Mesh
 from megatron.progress import progress
 from megatron.training.evaluate import Weighted, window_sums
 from megatron.training.log import perplexity
-from megatron.training.restore import restore
+from megatron.training.restore import restore, tokenizer_of
 
 EXAMPLES = """\
   # the validation and test parts of the data it was trained on
@@ -37,9 +36,10 @@ EXAMPLES = """\
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     load: str = flag(help="folder of checkpoints, or one checkpoint", metavar="FOLDER")
+    tokenizer: TokenizerOptions
     splits: tuple[str, ...] = flag(("valid", "test"), "which parts", choices=SPLITS)
     data_path: tuple[str, ...] = flag((), "prefixes of .bin/.idx files; those it was trained on")
     split: str | None = flag(None, "shares of training, validation and test; those it was trained with")
@@ -47,12 +47,6 @@ class Options:
     micro_batch_size: int = flag(16, "windows at a time")
     max_windows: int | None = flag(None, "at most so many windows of each corpus, from its start; all")
     output: str | None = flag(None, "also write the results as JSON", metavar="FILE")
-    tokenizer_type: str | None = flag(None, "kind of tokenizer, for bits per byte")
-    tokenizer_model: str | None = flag(None, "its file", metavar="FILE")
-    vocab_file: str | None = flag(None, "vocab.json of GPT2BPETokenizer", metavar="FILE")
-    merge_file: str | None = flag(None, "merges.txt of GPT2BPETokenizer", metavar="FILE")
-    eod_token: str | None = flag(None, "text of the end-of-document token")
-    vocab_size: int | None = flag(None, "size of the vocabulary of NullTokenizer")
 
 
 def main() -> None:
@@ -90,12 +84,10 @@ def _with_data(config: Config, options: Options) -> Config:
 
 def _token_bytes(options: Options, index: dict[str, Any], device: torch.device) -> torch.Tensor | None:
     """Bytes of text behind every token, float64 [vocabulary]; None without a tokenizer."""
-    if not options.tokenizer_type:
+    if not options.tokenizer.tokenizer_type:
         print("note: without --tokenizer-type and its files there are no bits per byte", file=sys.stderr)
         return None
-    tokenizer = build_tokenizer(options)
-    if index["tokenizer"] is not None and index["tokenizer"] != tokenizer.identity():
-        raise UserError(f"the model was trained with another tokenizer: {index['tokenizer']} against {tokenizer.identity()}")
+    tokenizer = tokenizer_of(index, options.tokenizer)
     return torch.from_numpy(tokenizer.token_bytes()).to(device, torch.float64)
 
 
@@ -105,7 +97,7 @@ def _evaluate(
     """One result a corpus of a split."""
     if not corpora:
         return []
-    vocabulary = find_vocabulary(config.data, [corpus for _, corpus in corpora])
+    vocabulary = find_vocabulary(config.tokenizer, [corpus for _, corpus in corpora])
     if vocabulary.size != index["vocab_size"]:
         raise UserError(f"{corpora[0][1].name} has a vocabulary of {vocabulary.size} tokens, the model one of {index['vocab_size']}")
     shape = Shape(config.data, vocabulary.size, vocabulary.eod, "", False, (), 0)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 
 from megatron.arguments import flag, parse
-from megatron.data.tokenizer import build_tokenizer
+from megatron.config import TokenizerOptions
 from megatron.errors import UserError, run
 from megatron.files import whole_file
 from megatron.training.generate import generate
-from megatron.training.restore import restore
+from megatron.training.restore import restore, tokenizer_of
 
 EXAMPLES = """\
   python tools/generate_text.py --load runs/small --tokenizer-type HuggingFaceTokenizer --tokenizer-model tokenizer.json \\
@@ -18,9 +18,10 @@ EXAMPLES = """\
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     load: str = flag(help="folder of checkpoints, or one checkpoint", metavar="FOLDER")
+    tokenizer: TokenizerOptions
     prompt: tuple[str, ...] = flag(("",), "a text to continue; repeat the flag for several", repeat=True, metavar="TEXT")
     num_tokens: int = flag(100, "tokens to add to each")
     temperature: float = flag(1.0, "below 1 sharper, above 1 flatter, 0 the likeliest token")
@@ -29,23 +30,15 @@ class Options:
     seed: int = flag(1234, "of the choices")
     ckpt_step: int | None = flag(None, "step of the checkpoint; the newest")
     output: str | None = flag(None, "also write the texts to a file", metavar="FILE")
-    tokenizer_type: str = flag("HuggingFaceTokenizer", "kind of tokenizer")
-    tokenizer_model: str | None = flag(None, "its file", metavar="FILE")
-    vocab_file: str | None = flag(None, "vocab.json of GPT2BPETokenizer", metavar="FILE")
-    merge_file: str | None = flag(None, "merges.txt of GPT2BPETokenizer", metavar="FILE")
-    eod_token: str | None = flag(None, "text of the end-of-document token")
-    vocab_size: int | None = flag(None, "size of the vocabulary of NullTokenizer")
 
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
     if options.num_tokens < 1 or options.temperature < 0 or options.top_k < 0 or not 0 < options.top_p <= 1:
         raise UserError("--num-tokens must be at least 1, --temperature and --top-k not negative, --top-p in (0, 1]")
-    tokenizer = build_tokenizer(options)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, config, index, folder = restore(options.load, options.ckpt_step, device)
-    if index["tokenizer"] is not None and index["tokenizer"] != tokenizer.identity():
-        raise UserError(f"{folder} was trained with another tokenizer: {index['tokenizer']} against {tokenizer.identity()}")
+    model, config, index, _ = restore(options.load, options.ckpt_step, device)
+    tokenizer = tokenizer_of(index, options.tokenizer)
     generator = torch.Generator(device).manual_seed(options.seed)
     texts = []
     for prompt in options.prompt:

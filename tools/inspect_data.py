@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from megatron.arguments import flag, parse
+from megatron.config import TokenizerOptions
 from megatron.data.indexed_dataset import IndexedDataset, fingerprint, read_sidecar
-from megatron.data.tokenizer import TOKENIZERS, Tokenizer, build_tokenizer
+from megatron.data.tokenizer import Tokenizer, build_tokenizer
 from megatron.errors import UserError, run
 
 EXAMPLES = """\
@@ -25,25 +26,20 @@ SAMPLE_TOKENS = 60
 CHUNK = 1 << 24
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     data_path: str = flag(help="prefix of the .bin and .idx files")
+    tokenizer: TokenizerOptions
     samples: int = flag(0, "documents to show, evenly spread")
     validate: bool = flag(False, "check every length, pointer, document and id; reads the whole dataset")
     allow_trailing_bytes: bool = flag(False, "accept a .bin longer than its .idx says")
-    tokenizer_type: str | None = flag(None, "kind of tokenizer, to show samples as text", choices=TOKENIZERS)
-    tokenizer_model: str | None = flag(None, "tokenizer.json, its folder, or a SentencePiece .model", metavar="FILE")
-    vocab_file: str | None = flag(None, "vocab.json of GPT2BPETokenizer", metavar="FILE")
-    merge_file: str | None = flag(None, "merges.txt of GPT2BPETokenizer", metavar="FILE")
-    eod_token: str | None = flag(None, "text of the end-of-document token")
-    vocab_size: int | None = flag(None, "number of ids of NullTokenizer")
 
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
     dataset = IndexedDataset(options.data_path, allow_trailing_bytes=options.allow_trailing_bytes)
     sidecar = read_sidecar(options.data_path)
-    tokenizer = build_tokenizer(options) if options.tokenizer_type else None
+    tokenizer = build_tokenizer(options.tokenizer) if options.tokenizer.tokenizer_type else None
     if tokenizer and sidecar and sidecar["tokenizer"] != tokenizer.identity():
         raise UserError(f"{options.data_path} was made by {sidecar['tokenizer']}, and the flags name {tokenizer.identity()}")
     console = Console()

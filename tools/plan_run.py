@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     options: Options = parse(Options, argv, description=__doc__ or "", examples=EXAMPLES, foreign=FOREIGN_FLAGS)
     config, efficiency, notes = _understand(options)
-    plan = build_plan(config, efficiency, config.data.vocab_size)
+    plan = build_plan(config, efficiency, config.tokenizer.vocab_size)
     summary = summarise(config, efficiency, plan, options.data_parallel_size)
     if options.output:
         _write(Path(options.output), plan, efficiency, summary)
@@ -88,11 +88,9 @@ def _understand(options: Options) -> tuple[Config, DataEfficiency, list[str]]:
 
 def _with_some_data(config: Config) -> Config:
     """The same run on made-up data: a plan depends on no token, so the rules about data have nothing to ask for."""
-    vocab_size = 1 if config.data.vocab_size is None else config.data.vocab_size
-    data = dataclasses.replace(
-        config.data, mock_data=True, vocab_size=vocab_size, data_path=(), train_data_path=(), valid_data_path=(), test_data_path=()
-    )
-    return dataclasses.replace(config, data=data)
+    vocab_size = 1 if config.tokenizer.vocab_size is None else config.tokenizer.vocab_size
+    data = dataclasses.replace(config.data, mock_data=True, data_path=(), train_data_path=(), valid_data_path=(), test_data_path=())
+    return dataclasses.replace(config, data=data, tokenizer=dataclasses.replace(config.tokenizer, vocab_size=vocab_size))
 
 
 def _write(folder: Path, plan: Plan, efficiency: DataEfficiency, summary: dict[str, Any]) -> None:

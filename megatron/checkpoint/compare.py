@@ -6,7 +6,7 @@ from megatron.plan import Plan
 
 FREE: dict[str, set[str]] = {
     "model": {"attention_backend"},
-    "data": {"data_path", "train_data_path", "valid_data_path", "test_data_path", "allow_trailing_bytes", "tokenizer_model"},
+    "data": {"data_path", "train_data_path", "valid_data_path", "test_data_path", "allow_trailing_bytes"},
     "training": {
         "micro_batch_size",
         "train_iters",

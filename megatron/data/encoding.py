@@ -73,7 +73,7 @@ def encode_block(options: Any, engine: str, block: Block, allowance: int) -> Enc
 @functools.lru_cache(maxsize=2)
 def _tokenizer(options: Any, engine: str) -> Tokenizer:
     """The tokenizer of a run, built once in every process."""
-    return build_tokenizer(options, engine)
+    return build_tokenizer(options.tokenizer, engine)
 
 
 def _encode_key(tokenizer: Tokenizer, texts: list[str], eod: int | None, block: Block, allowance: int) -> Part:

@@ -114,7 +114,7 @@ def open_splits(config: Config) -> dict[str, list[tuple[float | None, Corpus]]]:
 
 def mock_corpus(config: Config, split: str) -> Corpus:
     """Made-up tokens with a little structure to learn: a keyed walk over the vocabulary."""
-    vocab_size, seq_length = config.data.vocab_size or 1, config.data.seq_length
+    vocab_size, seq_length = config.tokenizer.vocab_size or 1, config.data.seq_length
     generator = np.random.Generator(np.random.Philox(key(config.training.seed, "mock", split)))
     steps = generator.integers(0, 16, size=256 * seq_length + 1)
     tokens = (np.cumsum(steps) % vocab_size).astype(np.int32)

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from megatron.arguments import flag
+from megatron.config import TokenizerOptions
 from megatron.data.documents import BLOCK_BYTES, Block, bad_record, cut_into_blocks, find_files
 from megatron.data.encoding import Encoded, encode_block
 from megatron.data.index_builder import IndexedDatasetBuilder
 from megatron.data.indexed_dataset import token_dtype
 from megatron.data.ordered_pool import map_in_order
-from megatron.data.tokenizer import TOKENIZERS, Tokenizer, build_tokenizer
+from megatron.data.tokenizer import Tokenizer, build_tokenizer
 from megatron.errors import UserError
 from megatron.progress import progress
 
@@ -31,17 +32,12 @@ BLOCKS_IN_FLIGHT = 4
 BAD_LINES_SHOWN = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PreprocessOptions:
     input: tuple[str, ...] = flag(help="files, globs or folders; .jsonl, .jsonl.gz, .jsonl.zst, .parquet, .txt", metavar="FILES")
     output_prefix: str = flag(help="path of the output; _{key}_document.bin, .idx and .json are added")
-    tokenizer_type: str = flag(help="kind of tokenizer", choices=TOKENIZERS)
+    tokenizer: TokenizerOptions
     json_keys: tuple[str, ...] = flag(("text",), "keys or columns that hold text; one dataset each", metavar="KEY")
-    tokenizer_model: str | None = flag(None, "tokenizer.json, its folder, or a SentencePiece .model", metavar="FILE")
-    vocab_file: str | None = flag(None, "vocab.json of GPT2BPETokenizer", metavar="FILE")
-    merge_file: str | None = flag(None, "merges.txt of GPT2BPETokenizer", metavar="FILE")
-    eod_token: str | None = flag(None, "text of the end-of-document token; found by its usual names")
-    vocab_size: int | None = flag(None, "number of ids of NullTokenizer")
     append_eod: bool = flag(False, "an end-of-document token behind every document that is not empty")
     max_sequence_length: int | None = flag(
         None, "cut longer documents into sequences of so many tokens, so that splits, which are ranges of sequences, can part them"
@@ -91,7 +87,7 @@ def preprocess(options: PreprocessOptions, block_bytes: int = BLOCK_BYTES) -> To
         raise UserError(*problems)
     began = time.perf_counter()
     files = find_files(options.input)
-    tokenizer = build_tokenizer(options)
+    tokenizer = build_tokenizer(options.tokenizer)
     engine = options.tokenizer_engine
     totals = None
     while totals is None:
@@ -113,6 +109,8 @@ def output_prefix(options: PreprocessOptions, key: str) -> str:
 
 def _problems(options: PreprocessOptions) -> list[str]:
     problems = []
+    if options.tokenizer.tokenizer_type is None:
+        problems.append("--tokenizer-type is required: it says how text becomes tokens")
     if options.workers is not None and options.workers < 1:
         problems.append(f"--workers {options.workers} must be at least 1")
     if options.max_sequence_length is not None and options.max_sequence_length < 1:

@@ -50,8 +50,8 @@ class Tokenizer:
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for two datasets to hold the same ids."""
-        files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files}
-        return {"type": self.kind, "files": files, "vocab_size": self.vocab_size}
+        files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files]
+        return {"type": self.kind, "sha256": files, "vocab_size": self.vocab_size}
 
 
 def build_tokenizer(options: Any, engine: str = "tokenizers") -> Tokenizer:

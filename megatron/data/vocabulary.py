@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from megatron.config import TokenizerOptions
 from megatron.data.gpt_dataset import Corpus
 from megatron.data.tokenizer import build_tokenizer
 from megatron.errors import UserError
@@ -15,8 +16,8 @@ class Vocabulary(NamedTuple):
     tokenizer: dict[str, Any] | None
 
 
-def find_vocabulary(flags: Any, corpora: list[Corpus]) -> Vocabulary:
-    """The vocabulary of corpora under the tokenizer flags of DataConfig. UserError where they contradict each other."""
+def find_vocabulary(flags: TokenizerOptions, corpora: list[Corpus]) -> Vocabulary:
+    """The vocabulary of corpora under the tokenizer flags. UserError where they contradict each other."""
     found = [(corpus.name, _of_sidecar(corpus.sidecar)) for corpus in corpora if corpus.sidecar]
     if flags.tokenizer_type:
         tokenizer = build_tokenizer(flags)

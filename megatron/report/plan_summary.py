@@ -42,7 +42,7 @@ def summarise(config: Config, efficiency: DataEfficiency, plan: Plan, data_paral
         "totals": totals,
         "layer_tokens_saved": 1 - totals["layer_tokens"] / (layers * totals["raw_tokens"]),
         "flops": float(plan.flops.sum()),
-        "vocab_size": config.data.vocab_size,
+        "vocab_size": config.tokenizer.vocab_size,
         "learning_rate": {
             "peak": float(plan.learning_rate[peak]),
             "peak_step": peak + 1,

@@ -101,7 +101,7 @@ def prepare(config: Config, make_model: MakeModel) -> tuple[Prepared, list[str]]
             f"no sample of {config.data.seq_length} tokens is left for validation; use more documents, raise its share in "
             f"--split {config.data.split}, give --valid-data-path, or set --eval-iters 0"
         )
-    vocabulary = find_vocabulary(config.data, [corpus for part in splits.values() for _, corpus in part])
+    vocabulary = find_vocabulary(config.tokenizer, [corpus for part in splits.values() for _, corpus in part])
     plan = build_plan(config, efficiency, vocabulary.size)
     return Prepared(config, efficiency, plan, splits, vocabulary, make_model), notes
 

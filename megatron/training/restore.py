@@ -7,7 +7,8 @@ from typing import Any, get_type_hints
 import torch
 
 from megatron.checkpoint.load import find_checkpoint, load_model, read_index
-from megatron.config import Config
+from megatron.config import Config, TokenizerOptions
+from megatron.data.tokenizer import Tokenizer, build_tokenizer
 from megatron.errors import UserError
 from megatron.model.gpt import GPT
 
@@ -22,6 +23,16 @@ def restore(root: str, iteration: int | None, device: torch.device) -> tuple[GPT
     model = GPT(config, index["vocab_size"])
     load_model(model, folder, index)
     return model.to(device).eval(), config, index, folder
+
+
+def tokenizer_of(index: dict[str, Any], options: TokenizerOptions) -> Tokenizer:
+    """The tokenizer of the flags, which must be the one that the checkpoint of this index was trained with."""
+    if options.tokenizer_type is None:
+        raise UserError("--tokenizer-type is required, and the tokenizer's files")
+    tokenizer = build_tokenizer(options)
+    if index["tokenizer"] is not None and index["tokenizer"] != tokenizer.identity():
+        raise UserError(f"the model was trained with another tokenizer: {index['tokenizer']} against {tokenizer.identity()}")
+    return tokenizer
 
 
 def _config(saved: dict[str, Any], folder: Path) -> Config:

@@ -126,7 +126,7 @@ def test_a_run_without_a_stop_and_mock_data_without_a_vocabulary() -> None:
     (problem,) = found("")
     assert all(name in problem for name in ("--train-iters", "--train-samples", "--train-tokens"))
     config = make_config(STOP)
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, vocab_size=None))
+    config = dataclasses.replace(config, tokenizer=dataclasses.replace(config.tokenizer, vocab_size=None))
     (problem,) = problems(config, 1)
     assert "--mock-data needs --vocab-size" in problem
 

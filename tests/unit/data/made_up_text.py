@@ -1,12 +1,15 @@
 """Small texts, corpora and tokenizers to test with."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+from megatron.config import TokenizerOptions
 from megatron.data.preprocess import PreprocessOptions
 from tools.train_tokenizer import BETWEEN_DOCUMENTS, train
 
+TOKENIZER_FLAGS = {field.name for field in dataclasses.fields(TokenizerOptions)}
 TEXTS = [
     "The quick brown fox jumps over the lazy dog's back; it doesn't mind.\n",
     "def add(a, b):\n    return a + b  # 1234567890\n\n\n\tassert add(1, 2) == 3\r\n",
@@ -41,11 +44,11 @@ def write_lines(path: Path, records: list[Any], **spelling: Any) -> str:
 def make_options(folder: Path, *inputs: str, **changes: Any) -> PreprocessOptions:
     """Options that write `<folder>/out_text_document` with the tokenizer of `write_tokenizer`."""
     model = folder / "tokenizer.json"
+    tokenizer = {name: changes.pop(name) for name in list(changes) if name in TOKENIZER_FLAGS}
     defaults = {
         "input": inputs,
         "output_prefix": str(folder / "out"),
-        "tokenizer_type": "HuggingFaceTokenizer",
-        "tokenizer_model": str(model) if model.exists() else write_tokenizer(folder),
         "workers": 2,
     }
-    return PreprocessOptions(**{**defaults, **changes})
+    trained = {"tokenizer_type": "HuggingFaceTokenizer", "tokenizer_model": str(model) if model.exists() else write_tokenizer(folder)}
+    return PreprocessOptions(**{**defaults, **changes}, tokenizer=TokenizerOptions(**{**trained, **tokenizer}))

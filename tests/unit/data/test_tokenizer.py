@@ -160,7 +160,7 @@ def test_null_tokenizer():
     assert (tokenizer.eod, tokenizer.vocab_size, tokenizer.pad) == (100, 101, None)
     assert tokenizer.decode(np.array([3, 100])) == "3 100"
     assert tokenizer.token_bytes()[[7, 42, 100]].tolist() == [2, 3, 0]
-    assert tokenizer.identity() == {"type": "NullTokenizer", "files": {}, "vocab_size": 101}
+    assert tokenizer.identity() == {"type": "NullTokenizer", "sha256": [], "vocab_size": 101}
     for text, message in (("1 two", "not 'two'"), ("101", "the id 101 is outside"), ("-1", "the id -1 is outside"), ("1.5", "not '1.5'")):
         with pytest.raises(UserError, match=message):
             tokenizer.encode_batch([text])
