@@ -40,7 +40,8 @@ def _bar(console: Console, what: str, total: float, unit: str, scale: float, sta
     )
     began = time.perf_counter()
     done = start
-    with Progress(*columns, TextColumn("{task.fields[note]}"), console=console, transient=True) as bar:
+    note = TextColumn("{task.fields[note]}")
+    with Progress(*columns, note, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task(what, total=total, completed=int(start), rate="", note="")
 
         def advance(amount: float, note: str = "") -> None:

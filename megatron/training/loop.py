@@ -2,6 +2,7 @@
 
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
     steps = (run.plan.at(number) for number in range(start + 1, run.plan.steps + 1))
     run.model.train()
     iteration = saved = start
-    with progress("training", run.plan.steps, "steps", start=start, quiet=not run.mesh.speaks) as advance:
+    with progress("training", run.plan.steps, "steps", start=start, quiet=not (run.mesh.speaks and sys.stderr.isatty())) as advance:
         before = time.perf_counter()
         for step, micro_batches in batches(run.sampler, steps, share, run.shape):
             ready = time.perf_counter()
