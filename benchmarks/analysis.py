@@ -13,9 +13,8 @@ import numpy as np
 
 from megatron.arguments import flag, parse
 from megatron.data.analysis import analyze, choose_metrics
-from megatron.data.gpt_dataset import open_corpus
+from megatron.data.gpt_dataset import open_corpus, open_source
 from megatron.data.index_builder import IndexedDatasetBuilder
-from megatron.data.indexed_dataset import IndexedDataset
 from megatron.errors import run
 
 
@@ -36,7 +35,7 @@ def main() -> None:
             for _ in range(options.tokens // 4_000_000):
                 block = (generator.random(4_000_000) ** 4 * options.vocab_size).astype(np.uint16)
                 builder.add_documents(block, np.full(4_000, 1_000))
-        corpus = open_corpus(IndexedDataset(prefix), (0.0, 1.0), options.seq_length, "train")
+        corpus = open_corpus(open_source(prefix, False), (0.0, 1.0), options.seq_length, "train")
         if corpus is None:
             return
         for metrics in (("vocab_rarity",), ("vocab_rarity",), ("vocab_rarity", "distinct_tokens")):

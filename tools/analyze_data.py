@@ -12,8 +12,7 @@ from megatron.arguments import flag, parse
 from megatron.config import TokenizerOptions
 from megatron.data.analysis import analyze, choose_metrics
 from megatron.data.difficulty import METRICS
-from megatron.data.gpt_dataset import SPLITS, open_corpus, parse_split
-from megatron.data.indexed_dataset import IndexedDataset
+from megatron.data.gpt_dataset import SPLITS, open_corpus, open_source, parse_split
 from megatron.data.vocabulary import find_vocabulary
 from megatron.errors import UserError, run
 from megatron.files import writable_folder
@@ -50,9 +49,9 @@ def main() -> None:
     metrics = choose_metrics(options.metrics)
     folder = Path(options.output_dir)
     writable_folder(folder.parent)
-    dataset = IndexedDataset(options.data_path, allow_trailing_bytes=options.allow_trailing_bytes)
+    source = open_source(options.data_path, options.allow_trailing_bytes)
     share = dict(zip(SPLITS, parse_split(options.split)))[options.part]
-    corpus = open_corpus(dataset, share, options.seq_length, options.part)
+    corpus = open_corpus(source, share, options.seq_length, options.part)
     if corpus is None:
         raise UserError(f"--split {options.split} leaves no sample of {options.seq_length} tokens for {options.part}")
     vocabulary = find_vocabulary(options.tokenizer, [corpus])

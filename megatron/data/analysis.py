@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from megatron.progress import progress
 
 FORMAT = 1
 CHUNK_TOKENS = 1 << 22
+IDENTITY = ("fingerprint", "sequences", "seq_length", "samples")
 
 
 def analyze(corpus: Corpus, split: str, metrics: dict[str, Metric], vocab_size: int, folder: Path, workers: int) -> dict[str, Any]:
@@ -46,12 +47,7 @@ def analyze(corpus: Corpus, split: str, metrics: dict[str, Metric], vocab_size: 
 
 def identity(corpus: Corpus) -> dict[str, Any]:
     """What ties an analysis to its data: fingerprint, range of sequences, sample length, number of samples."""
-    return {
-        "fingerprint": corpus.source,
-        "sequences": list(corpus.sequences),
-        "seq_length": corpus.seq_length,
-        "samples": corpus.windows,
-    }
+    return dict(zip(IDENTITY, (corpus.source, list(corpus.sequences), corpus.seq_length, corpus.windows)))
 
 
 def choose_metrics(names: tuple[str, ...]) -> dict[str, Metric]:
@@ -127,19 +123,45 @@ def _summary(folder: Path, name: str, metric: Metric) -> dict[str, Any]:
     return {"version": metric.version, "about": metric.about, "mean": float(values.mean()), "percentiles": ranks}
 
 
-def find_analysis(paths: tuple[str, ...], corpus: Corpus, metric: str) -> Path:
-    """The folder among `paths` whose analysis is of this corpus and has the metric; UserError with the difference."""
-    if not paths:
+class Analyses(NamedTuple):
+    """The analyses of a run: their folders, and the same by the data that they are of, so that thousands of corpora find theirs."""
+
+    folders: list[Path]
+    by_data: dict[str, list[Path]]
+
+
+def open_analyses(paths: tuple[str, ...]) -> Analyses:
+    """Read the manifests of --difficulty-path folders. UserError where one holds none."""
+    by_data: dict[str, list[Path]] = {}
+    for path in map(Path, paths):
+        manifest = read_manifest(path)
+        by_data.setdefault(_plain({name: manifest.get(name) for name in IDENTITY}), []).append(path)
+    return Analyses(list(map(Path, paths)), by_data)
+
+
+def find_analysis(analyses: Analyses, corpus: Corpus, metric: str) -> Path:
+    """The folder whose analysis is of this corpus and has the metric; UserError with the difference."""
+    if not analyses.folders:
         raise UserError(f"the curriculum orders by {metric}; give --difficulty-path FOLDER, made by tools/analyze_data.py")
-    reasons = []
-    for path in paths:
-        manifest = read_manifest(Path(path))
-        mine = identity(corpus)
-        differences = [f"{name} {manifest.get(name)} against {value}" for name, value in mine.items() if manifest.get(name) != value]
-        if not differences and metric in manifest["metrics"]:
-            return Path(path)
-        reasons.append(f"{path} {'is of other data: ' + ', '.join(differences) if differences else f'lacks the metric {metric}'}")
-    raise UserError(f"no analysis fits {corpus.name}: {'; '.join(reasons)}; run tools/analyze_data.py with this data, split and length")
+    for folder in analyses.by_data.get(_plain(identity(corpus)), ()):
+        if metric in read_manifest(folder)["metrics"]:
+            return folder
+    reasons = [_reason(folder, corpus, metric) for folder in analyses.folders[:5]]
+    more = f"; and {len(analyses.folders) - 5} more" if len(analyses.folders) > 5 else ""
+    raise UserError(
+        f"no analysis fits {corpus.name}: {'; '.join(reasons)}{more}; run tools/analyze_data.py with this data, split and length"
+    )
+
+
+def _plain(identity: dict[str, Any]) -> str:
+    return json.dumps(identity, sort_keys=True)
+
+
+def _reason(folder: Path, corpus: Corpus, metric: str) -> str:
+    """Why an analysis does not serve."""
+    manifest, mine = read_manifest(folder), identity(corpus)
+    differences = [f"{name} {manifest.get(name)} against {value}" for name, value in mine.items() if manifest.get(name) != value]
+    return f"{folder} {'is of other data: ' + ', '.join(differences) if differences else f'lacks the metric {metric}'}"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -5,11 +5,13 @@ a step is a prefix. One metric or five, value or percentile: the same array. A b
 curriculum acts inside each.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from megatron.data.analysis import find_analysis, load_column
+from megatron.data.analysis import Analyses, find_analysis, load_column, open_analyses
 from megatron.data.draws import Chain, counts, make_chain, take, weighted_chain
 from megatron.data.gpt_dataset import Corpus
 from megatron.data_efficiency import DataEfficiency, Metric
@@ -44,8 +46,14 @@ def make_sampler(corpora: list[tuple[float | None, Corpus]], efficiency: DataEff
     members = [corpus for _, corpus in corpora]
     weights = np.array([corpus.windows if weight is None else weight for weight, corpus in corpora], np.float64)
     blend = weighted_chain(weights, efficiency.seed)
-    draws = np.concatenate([[0], plan.consumed_samples])
-    pools = [_make_pool(number, corpus, efficiency, plan, blend, draws) for number, corpus in enumerate(members)]
+
+    @functools.cache
+    def drawn_before(step: int) -> np.ndarray:
+        """How many draws each corpus made before a step; asked for the few steps at which groups enter."""
+        return counts(blend, plan.at(step).drawn_before)
+
+    analyses = open_analyses(efficiency.difficulty_paths if efficiency.metrics else ())
+    pools = [_make_pool(number, corpus, efficiency, analyses, plan, drawn_before) for number, corpus in enumerate(members)]
     return Sampler(members, blend, pools, efficiency.seed)
 
 
@@ -88,16 +96,23 @@ def _draw(pool: Pool, first: int, last: int, step: int, seed: int, out: np.ndarr
         out[:] = pool.order[out]
 
 
-def _make_pool(number: int, corpus: Corpus, efficiency: DataEfficiency, plan: Plan, blend: Chain, draws: np.ndarray) -> Pool:
+def _make_pool(
+    number: int,
+    corpus: Corpus,
+    efficiency: DataEfficiency,
+    analyses: Analyses,
+    plan: Plan,
+    drawn_before: Callable[[int], np.ndarray],
+) -> Pool:
     if not efficiency.metrics:
         size, entry, order = np.array([corpus.windows]), np.array([1]), None
     elif len(efficiency.metrics) == 1:
-        size, entry, order = _by_one(corpus, efficiency.metrics[0], efficiency, plan)
+        size, entry, order = _by_one(corpus, efficiency, analyses, plan)
     else:
-        size, entry, order = _by_many(corpus, efficiency, plan)
+        size, entry, order = _by_many(corpus, efficiency, analyses, plan)
     if not len(entry) or entry[0] > 1:
-        raise UserError(_empty_pool(corpus, efficiency))
-    start = np.array([counts(blend, int(draws[step - 1]))[number] for step in entry], np.int64)
+        raise UserError(_empty_pool(corpus, efficiency, analyses))
+    start = np.array([drawn_before(int(step))[number] for step in entry], np.int64)
     chain = make_chain(size, start, key(efficiency.seed, "pool", number))
     return Pool(entry, order, chain, corpus.windows - int(size.sum()))
 
@@ -128,25 +143,26 @@ def _count_up_to(level: int, values: np.ndarray, order: np.ndarray) -> int:
     return low
 
 
-def _columns(corpus: Corpus, metric: Metric, efficiency: DataEfficiency) -> tuple[np.ndarray, np.ndarray]:
-    folder = find_analysis(efficiency.difficulty_paths, corpus, metric.name)
+def _columns(corpus: Corpus, metric: Metric, analyses: Analyses) -> tuple[np.ndarray, np.ndarray]:
+    folder = find_analysis(analyses, corpus, metric.name)
     return load_column(folder, metric.name, corpus.windows), load_column(folder, f"{metric.name}.order", corpus.windows)
 
 
-def _by_one(corpus: Corpus, metric: Metric, efficiency: DataEfficiency, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _by_one(corpus: Corpus, efficiency: DataEfficiency, analyses: Analyses, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Groups are slices of the analysis' own order, which stays on disk: nothing is sorted at start-up."""
-    values, order = _columns(corpus, metric, efficiency)
+    (metric,) = efficiency.metrics
+    values, order = _columns(corpus, metric, analyses)
     levels, entry = _rises(plan.caps[metric.name])
     size = np.diff(_cuts(levels, metric, values, order, efficiency.published), prepend=0)
     return size[size > 0], entry[size > 0], order
 
 
-def _by_many(corpus: Corpus, efficiency: DataEfficiency, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _by_many(corpus: Corpus, efficiency: DataEfficiency, analyses: Analyses, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A sample enters when the last of its metrics admits it; sorted by (entry, id)."""
     never = plan.steps + 1
     entries = np.zeros(corpus.windows, np.int32)
     for metric in efficiency.metrics:
-        values, order = _columns(corpus, metric, efficiency)
+        values, order = _columns(corpus, metric, analyses)
         levels, steps = _rises(plan.caps[metric.name])
         mine = np.full(corpus.windows, never, np.int32)
         cuts = _cuts(levels, metric, values, order, efficiency.published)
@@ -159,11 +175,11 @@ def _by_many(corpus: Corpus, efficiency: DataEfficiency, plan: Plan) -> tuple[np
     return size[admitted], steps[admitted], order.astype(np.uint32 if len(order) <= 1 << 32 else np.int64)
 
 
-def _empty_pool(corpus: Corpus, efficiency: DataEfficiency) -> str:
+def _empty_pool(corpus: Corpus, efficiency: DataEfficiency, analyses: Analyses) -> str:
     """Why no sample is admitted at step 1, with the smallest minimum of every metric that would admit one."""
     hints = []
     for metric in efficiency.metrics:
-        values, order = _columns(corpus, metric, efficiency)
+        values, order = _columns(corpus, metric, analyses)
         least = -(-100 // len(order)) if metric.difficulty == "percentile" else int(values[order[0]])
         hints.append(f"{metric.name} ({metric.difficulty}): min {least} admits its easiest sample")
     together = "; together they must admit one sample" if len(hints) > 1 else ""

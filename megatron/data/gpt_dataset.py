@@ -5,9 +5,10 @@ index is built or cached, and a sample depends on the files, the split and S alo
 """
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,8 +66,23 @@ def _number(text: str) -> float | None:
         return None
 
 
-def open_corpus(dataset: IndexedDataset, share: tuple[float, float], seq_length: int, split: str) -> Corpus | None:
+class Source(NamedTuple):
+    """An open dataset, its fingerprint, and what its .json says."""
+
+    dataset: IndexedDataset
+    fingerprint: str
+    sidecar: dict[str, Any] | None
+
+
+def open_source(prefix: str, allow_trailing_bytes: bool) -> Source:
+    """Open a dataset. UserError where its files are missing or damaged."""
+    dataset = IndexedDataset(prefix, allow_trailing_bytes=allow_trailing_bytes)
+    return Source(dataset, fingerprint(dataset), read_sidecar(prefix))
+
+
+def open_corpus(opened: Source, share: tuple[float, float], seq_length: int, split: str) -> Corpus | None:
     """The windows of a share of a dataset's sequences. Where it holds none: UserError for training, None for other splits."""
+    dataset, source, sidecar = opened
     low, high = (round(bound * len(dataset)) for bound in share)
     pointers, size = dataset.sequence_pointers, dataset.dtype.itemsize
     first, last = (int(pointers[bound]) // size if bound < len(dataset) else len(dataset.tokens) for bound in (low, high))
@@ -78,8 +94,8 @@ def open_corpus(dataset: IndexedDataset, share: tuple[float, float], seq_length:
             windows=windows,
             seq_length=seq_length,
             sequences=(low, high),
-            source=fingerprint(dataset),
-            sidecar=read_sidecar(dataset.prefix),
+            source=source,
+            sidecar=sidecar,
         )
     if split == "train" and share[0] < share[1]:
         raise UserError(
@@ -101,12 +117,13 @@ def open_splits(config: Config) -> dict[str, list[tuple[float | None, Corpus]]]:
     else:
         whole = (0.0, 1.0)
         sources = {split: (f"--{split}-data-path", getattr(data, f"{split}_data_path"), whole) for split in SPLITS}
-    datasets: dict[str, IndexedDataset] = {}
-    for split, (flag, paths, share) in sources.items():
-        for weight, prefix in parse_blend(paths, flag):
-            if prefix not in datasets:
-                datasets[prefix] = IndexedDataset(prefix, allow_trailing_bytes=data.allow_trailing_bytes)
-            corpus = open_corpus(datasets[prefix], share, data.seq_length, split)
+    blends = {split: parse_blend(paths, flag) for split, (flag, paths, _) in sources.items()}
+    prefixes = list(dict.fromkeys(prefix for blend in blends.values() for _, prefix in blend))
+    with ThreadPoolExecutor(16) as pool:
+        opened = dict(zip(prefixes, pool.map(lambda prefix: open_source(prefix, data.allow_trailing_bytes), prefixes)))
+    for split, blend in blends.items():
+        for weight, prefix in blend:
+            corpus = open_corpus(opened[prefix], sources[split][2], data.seq_length, split)
             if corpus:
                 splits[split].append((weight, corpus))
     return splits

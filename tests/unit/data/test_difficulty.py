@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.data import analysis
-from megatron.data.analysis import analyze, choose_metrics, find_analysis, load_column
+from megatron.data.analysis import analyze, choose_metrics, find_analysis, load_column, open_analyses
 from megatron.data.difficulty import sort_by_difficulty, token_costs
 from megatron.errors import UserError
 from tests.corpora import make_analysis, make_corpus
@@ -91,17 +91,17 @@ def test_a_folder_of_other_files_is_not_replaced(tmp_path):
 def test_an_analysis_of_other_data_is_refused_with_the_difference(tmp_path):
     corpus = make_corpus(20, 16)
     path = make_analysis(corpus, tmp_path / "a")
-    assert str(find_analysis((path,), corpus, "vocab_rarity")) == path
+    assert str(find_analysis(open_analyses((path,)), corpus, "vocab_rarity")) == path
     with pytest.raises(UserError, match="seq_length 16 against 8"):
-        find_analysis((path,), make_corpus(20, 8), "vocab_rarity")
+        find_analysis(open_analyses((path,)), make_corpus(20, 8), "vocab_rarity")
     with pytest.raises(UserError, match="fingerprint corpus-0 against corpus-1"):
-        find_analysis((path,), make_corpus(20, 16, seed=1), "vocab_rarity")
+        find_analysis(open_analyses((path,)), make_corpus(20, 16, seed=1), "vocab_rarity")
     with pytest.raises(UserError, match="lacks the metric distinct_tokens"):
-        find_analysis((path,), corpus, "distinct_tokens")
+        find_analysis(open_analyses((path,)), corpus, "distinct_tokens")
     with pytest.raises(UserError, match="holds no analysis"):
-        find_analysis((str(tmp_path),), corpus, "vocab_rarity")
+        find_analysis(open_analyses((str(tmp_path),)), corpus, "vocab_rarity")
     with pytest.raises(UserError, match="--difficulty-path"):
-        find_analysis((), corpus, "vocab_rarity")
+        find_analysis(open_analyses(()), corpus, "vocab_rarity")
 
 
 @settings(max_examples=40, deadline=None)
