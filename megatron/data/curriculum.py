@@ -23,12 +23,14 @@ from megatron.random import key, shuffle
 @dataclass(frozen=True)
 class Pool:
     """The samples of one corpus by entry. `entry`: first step of every group; `order`: sample ids sorted by entry, or None
-    where the pool is the whole corpus in order; `chain`: the groups' draws; `never`: samples that never enter."""
+    where the pool is the whole corpus in order; `chain`: the groups' draws; `never`: samples that never enter; `seed`: of the
+    permutations."""
 
     entry: np.ndarray
     order: np.ndarray | None
     chain: Chain
     never: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def draw_batch(sampler: Sampler, step: Step) -> tuple[np.ndarray, np.ndarray]:
     filled = 0
     for number in np.flatnonzero(after - before):
         part = samples[filled : filled + int(after[number] - before[number])]
-        _draw(sampler.pools[number], int(before[number]), int(after[number]), step.number, key(sampler.seed, "draws", int(number)), part)
+        _draw(sampler.pools[number], int(before[number]), int(after[number]), step.number, part)
         filled += len(part)
     places = np.arange(step.batch_size)
     shuffle(places, np.uint64(key(sampler.seed, "batch", step.number)))
@@ -89,9 +91,9 @@ def describe_passes(sampler: Sampler, plan: Plan) -> list[str]:
     return lines
 
 
-def _draw(pool: Pool, first: int, last: int, step: int, seed: int, out: np.ndarray) -> None:
+def _draw(pool: Pool, first: int, last: int, step: int, out: np.ndarray) -> None:
     admitted = int(np.searchsorted(pool.entry, step, side="right"))
-    take(pool.chain, first, last, seed, admitted, out)
+    take(pool.chain, first, last, pool.seed, admitted, out)
     if pool.order is not None:
         out[:] = pool.order[out]
 
@@ -114,7 +116,7 @@ def _make_pool(
         raise UserError(_empty_pool(corpus, efficiency, analyses))
     start = np.array([drawn_before(int(step))[number] for step in entry], np.int64)
     chain = make_chain(size, start, key(efficiency.seed, "pool", number))
-    return Pool(entry, order, chain, corpus.windows - int(size.sum()))
+    return Pool(entry, order, chain, corpus.windows - int(size.sum()), key(efficiency.seed, "draws", number))
 
 
 def _rises(caps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
