@@ -27,7 +27,7 @@ AHEAD = 2
 class MicroBatch(NamedTuple):
     """Rows of one forward pass. `tokens`, `labels` [rows, length]; `rows`: their numbers in the global batch, which key
     dropout; `loss_mask`, `positions`, `documents` [rows, length] or None where they are trivial; `kept` [dropping layers,
-    rows, kept length]: ascending positions that random-LTD keeps, or None."""
+    rows, kept length]: ascending positions that random-LTD keeps, or None; `first_row`: the first of `rows`."""
 
     tokens: torch.Tensor
     labels: torch.Tensor
@@ -36,11 +36,11 @@ class MicroBatch(NamedTuple):
     positions: torch.Tensor | None = None
     documents: torch.Tensor | None = None
     kept: torch.Tensor | None = None
+    first_row: int = 0
 
     def to(self, device: torch.device) -> "MicroBatch":
         """The same on a device."""
-        moved = {name: part.to(device, non_blocking=True) for name, part in self._asdict().items() if part is not None}
-        return self._replace(**moved)
+        return MicroBatch(*(part.to(device, non_blocking=True) if torch.is_tensor(part) else part for part in self))  # type: ignore[arg-type]
 
     def loss_tokens(self) -> int:
         """Tokens whose loss counts."""
@@ -116,6 +116,7 @@ def _micro_batch(
         torch.from_numpy(rows),
         *_documents(tokens, shape),
         _kept(step, rows, shape),
+        int(rows[0]),
     )
 
 

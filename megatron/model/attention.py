@@ -48,10 +48,10 @@ class Attention(nn.Module):
         return x_BTD.unflatten(-1, (-1, self.head)).transpose(1, 2)
 
     def _fused(self, query: Tensor, keys: Tensor, value: Tensor, context: Context) -> Tensor:
-        """PyTorch's attention kernels. Their dropout is keyed by step, layer and first row only."""
+        """PyTorch's attention kernels. Their dropout is keyed by step, micro-batch and layer only."""
         probability = self.dropout if context.dropout_keys is not None else 0.0
         if probability:
-            torch.manual_seed(key(int(context.dropout_keys[0, 0]) & ((1 << 63) - 1), self.layer))  # type: ignore[index]
+            torch.manual_seed(key(context.batch_key, self.layer) >> 1)
         mask = context.mask_BTT[:, None] if context.mask_BTT is not None else None
         return F.scaled_dot_product_attention(query, keys, value, mask, probability, is_causal=mask is None)
 

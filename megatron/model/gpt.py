@@ -12,6 +12,7 @@ from megatron.model.rotary import rotary_table
 from megatron.model.stack import Stack
 from megatron.parallel.cross_entropy import cross_entropy_sum, token_losses
 from megatron.parallel.layers import Embedding, Linear
+from megatron.random import key
 
 
 class GPT(nn.Module):
@@ -67,11 +68,13 @@ class GPT(nn.Module):
         """Normalised hidden states [B, T, D] before the head."""
         length = batch.tokens.shape[1]
         positions = batch.positions if batch.positions is not None else torch.arange(length, device=batch.tokens.device)[None]
-        keys = token_keys(step_key, batch.rows, length) if step_key is not None and self.training else None
+        keys, batch_key = None, 0
+        if step_key is not None and self.training:
+            keys, batch_key = token_keys(step_key, batch.rows, length), key(step_key, batch.first_row)
         x_BTD = self.word_embeddings(batch.tokens, self.dtype)
         if self.position_embeddings is not None:
             x_BTD = x_BTD + self.position_embeddings(positions, self.dtype)
         x_BTD = drop(x_BTD, self.dropout, keys, "embedding")
         angles = self.rotary_angles[positions] if self.rotary_angles is not None else None
         kept = batch.kept if self.training else None
-        return self.final_norm(self.layers(x_BTD, make_context(angles, batch.documents, keys), kept))
+        return self.final_norm(self.layers(x_BTD, make_context(angles, batch.documents, keys, batch_key), kept))
