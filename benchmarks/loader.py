@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from megatron.arguments import flag, parse
@@ -21,6 +20,7 @@ from megatron.data.loader import Shape, Share, make_batch
 from megatron.data_efficiency_options import describe
 from megatron.errors import run
 from megatron.plan import build_plan
+from megatron.terminal import show
 
 SHAPES = {
     "quickstart: 8 samples of 256, 2 of 4 layers drop, 2 ranks": (
@@ -46,7 +46,7 @@ def main() -> None:
     table.add_column("milliseconds a step", justify="right")
     for name, (flags, ranks) in SHAPES.items():
         table.add_row(name, f"{_milliseconds(flags, ranks):.2f}")
-    Console(width=120).print(table)
+    show(table)
     for folder in options.runs:
         records = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
         steps = [record for record in records if record["kind"] == "train"]

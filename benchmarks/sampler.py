@@ -8,10 +8,10 @@ import statistics
 import time
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from megatron.data.draws import make_chain, take
+from megatron.terminal import show
 
 BATCH, DURATION = 512, 110_000
 
@@ -50,7 +50,7 @@ def main() -> None:
     table.add_row("1e9 samples, 1 group", "1", f"{microseconds(np.array([10**9]), np.array([1]), 1):.0f}")
     many = np.full(8000, 125_000)
     table.add_row("1e9 samples, 8,000 groups", "80,000", f"{microseconds(many, np.arange(1, 80_001, 10), 80_000):.0f}")
-    Console(width=120).print(table)
+    show(table)
 
 
 if __name__ == "__main__":

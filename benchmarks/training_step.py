@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 import transformers
-from rich.console import Console
 from rich.table import Table
 
 from megatron.arguments import flag, parse
@@ -23,6 +22,7 @@ from megatron.optim.optimizer import clip, make_optimizer, update
 from megatron.parallel.data_parallel import GradientBuckets
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parameters import draw_parameters
+from megatron.terminal import show
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def main() -> None:
         table.add_column(heading, justify="right")
     for shape in options.shapes:
         table.add_row(shape, *_compare([int(part) for part in shape.split(",")], options.rounds))
-    Console(width=140).print(table)
+    show(table)
 
 
 def _compare(shape: list[int], rounds: int) -> tuple[str, str, str]:

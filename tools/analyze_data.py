@@ -5,7 +5,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from megatron.arguments import flag, parse
@@ -16,6 +15,7 @@ from megatron.data.gpt_dataset import SPLITS, open_corpus, open_source, parse_sp
 from megatron.data.vocabulary import find_vocabulary
 from megatron.errors import UserError, run
 from megatron.files import writable_folder
+from megatron.terminal import show
 
 EXAMPLES = """\
   # the training part of a corpus, in windows of 256 tokens; train with the same --split and --seq-length
@@ -61,7 +61,7 @@ def main() -> None:
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for name, about in manifest["metrics"].items():
         table.add_row(name, *(f"{about['percentiles'][share]:,}" for share in (0, 10, 25, 50, 75, 90, 100)), f"{about['mean']:,.1f}")
-    Console().print(table)
+    show(table)
     print(f"wrote {folder}")
 
 

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import orjson
-from rich.console import Console
 from rich.table import Table
 
 from megatron.arguments import flag, parse
 from megatron.errors import UserError, run
 from megatron.files import whole_file
-from megatron.progress import progress
+from megatron.terminal import progress, show
 
 EXAMPLES = """\
   python tools/collect_corpus.py --output corpus.jsonl
@@ -73,7 +72,7 @@ def main() -> None:
             )
         for document in taken:
             file.write(orjson.dumps({"text": document.text, "source": document.source}) + b"\n")
-    Console().print(_table(taken))
+    show(_table(taken))
     print(f"{options.output}: {len(taken):,} documents, {size / 1e6:,.1f} MB of text; {len(found) - len(taken):,} more were not needed")
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from megatron.arguments import flag, parse
@@ -21,7 +20,7 @@ from megatron.errors import UserError, run
 from megatron.files import whole_file
 from megatron.model.gpt import GPT
 from megatron.parallel.mesh import Mesh
-from megatron.progress import progress
+from megatron.terminal import progress, show
 from megatron.training.evaluate import Weighted, window_sums
 from megatron.training.log import perplexity
 from megatron.training.restore import restore, tokenizer_of
@@ -131,7 +130,7 @@ def _print(results: list[dict[str, Any]], title: str) -> None:
         bits = f"{result['bits_per_byte']:.4f}" if result["bits_per_byte"] is not None else "-"
         row = (result["corpus"], result["split"], f"{result['tokens']:,}", f"{result['loss']:.4f}", f"{result['perplexity']:.2f}", bits)
         table.add_row(*row)
-    Console().print(table)
+    show(table)
 
 
 if __name__ == "__main__":

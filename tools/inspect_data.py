@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +14,7 @@ from megatron.config import TokenizerOptions
 from megatron.data.indexed_dataset import IndexedDataset, fingerprint, read_sidecar
 from megatron.data.tokenizer import Tokenizer, build_tokenizer
 from megatron.errors import UserError, run
+from megatron.terminal import show
 
 EXAMPLES = """\
   python tools/inspect_data.py --data-path data/corpus_text_document --validate
@@ -42,17 +42,16 @@ def main() -> None:
     tokenizer = build_tokenizer(options.tokenizer) if options.tokenizer.tokenizer_type else None
     if tokenizer and sidecar and sidecar["tokenizer"] != tokenizer.identity():
         raise UserError(f"{options.data_path} was made by {sidecar['tokenizer']}, and the flags name {tokenizer.identity()}")
-    console = Console()
-    console.print(_table(dataset.prefix, header(dataset)))
+    show(_table(dataset.prefix, header(dataset)))
     if len(dataset):
-        console.print(_lengths(dataset))
+        show(_lengths(dataset))
     if sidecar:
-        console.print(_table(f"{dataset.prefix}.json", _flat(sidecar)))
+        show(_table(f"{dataset.prefix}.json", _flat(sidecar)))
     if options.validate:
         dataset.validate()
         print(f"valid: lengths, pointers and documents fit; ids reach from {id_range(dataset, sidecar)}")
     if options.samples:
-        console.print(_samples(dataset, options.samples, tokenizer))
+        show(_samples(dataset, options.samples, tokenizer))
 
 
 def header(dataset: IndexedDataset) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from megatron.arguments import Foreign, flag, parse
 from megatron.data.index_builder import IndexedDatasetBuilder
 from megatron.data.indexed_dataset import IndexedDataset, read_sidecar
 from megatron.errors import UserError, run
-from megatron.progress import progress
+from megatron.terminal import progress
 
 EXAMPLES = """\
   python tools/merge_datasets.py --input data/a_text_document data/b_text_document --output-prefix data/ab_text_document

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from megatron import checks
 from megatron.arguments import flag, parse, unused_flags
@@ -24,9 +23,9 @@ from megatron.plan import Plan, build_plan
 from megatron.report.figures import png, thin
 from megatron.report.plan_figure import plan_figure
 from megatron.report.plan_summary import summarise, tables
+from megatron.terminal import show
 
 MOST_ROWS = 10_000
-TEXT_WIDTH = 130
 COLUMNS = (
     "batch_size",
     "sequence_length",
@@ -69,9 +68,7 @@ def main(argv: list[str] | None = None) -> None:
         _write(Path(options.output), plan, efficiency, summary)
     for note in [*unused_flags(argv, FOREIGN_FLAGS), *notes]:
         print(f"note: {note}", file=sys.stderr)
-    console = Console(width=None if sys.stdout.isatty() else TEXT_WIDTH)
-    for table in tables(summary):
-        console.print(table)
+    show(*tables(summary))
     if options.output:
         print(f"wrote plan.csv, plan.json and plan.png to {options.output}")
 

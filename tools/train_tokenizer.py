@@ -15,7 +15,7 @@ from megatron.arguments import flag, parse
 from megatron.data.documents import bad_record, cut_into_blocks, find_files
 from megatron.errors import UserError, run
 from megatron.files import whole_file
-from megatron.progress import progress
+from megatron.terminal import progress
 
 EXAMPLES = """\
   python tools/train_tokenizer.py --input corpus.jsonl --output tokenizer.json

@@ -18,7 +18,7 @@ from megatron.data.gpt_dataset import Corpus
 from megatron.errors import UserError
 from megatron.files import whole_folder
 from megatron.pacing import load_function
-from megatron.progress import progress
+from megatron.terminal import progress
 
 FORMAT = 1
 CHUNK_TOKENS = 1 << 22

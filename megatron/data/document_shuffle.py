@@ -14,8 +14,8 @@ import numpy as np
 from numba import njit
 
 from megatron.data.index_builder import IndexedDatasetBuilder
-from megatron.progress import progress
 from megatron.random import draw, key
+from megatron.terminal import progress
 
 BUCKET_BYTES = 128 << 20
 MOST_BUCKET_BITS = 8

@@ -24,7 +24,7 @@ from megatron.data.indexed_dataset import token_dtype
 from megatron.data.ordered_pool import map_in_order
 from megatron.data.tokenizer import Tokenizer, build_tokenizer
 from megatron.errors import UserError
-from megatron.progress import progress
+from megatron.terminal import progress
 
 UNUSUAL_BYTES = 4 << 20
 """About how much text a run verifies for its unusual code points."""

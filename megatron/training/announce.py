@@ -6,12 +6,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from megatron.config import Config
 from megatron.model.gpt import GPT
 from megatron.plan import Plan
 from megatron.report.plan_summary import tables
+from megatron.terminal import show
 from megatron.training.log import process_environment
 from megatron.training.loop import Run
 
@@ -36,9 +35,7 @@ def print_start(config: Config, plan: Plan, notes: list[str]) -> None:
 
 def print_sizes(model: GPT, summary: dict[str, Any]) -> None:
     """Print how large a model is, which may lie on the meta device, and the summary of its plan."""
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    for table in tables(summary):
-        console.print(table)
+    show(*tables(summary))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"model: {parameters:,} parameters over a vocabulary of {model.vocab_size:,}")
     print(f"memory a rank: {parameters * 16 / 2**30:.2f} GiB for weights, gradients and moments in fp32, activations besides")

@@ -9,7 +9,7 @@ from megatron.data.gpt_dataset import Corpus
 from megatron.data.loader import Shape, plain_batch
 from megatron.model.gpt import GPT
 from megatron.parallel.mesh import Mesh, sum_over_ranks
-from megatron.progress import Advance
+from megatron.terminal import Advance
 
 Weighted = list[tuple[float | None, Corpus]]
 

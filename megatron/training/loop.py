@@ -21,8 +21,8 @@ from megatron.optim.optimizer import clip, update
 from megatron.parallel.data_parallel import GradientBuckets
 from megatron.parallel.mesh import Mesh, sum_over_ranks
 from megatron.plan import Plan, Step
-from megatron.progress import progress
 from megatron.random import key
+from megatron.terminal import progress
 from megatron.training.evaluate import Weighted, first_windows, mean_losses
 from megatron.training.log import Log, Outcome
 

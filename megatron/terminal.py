@@ -1,4 +1,5 @@
-"""Progress of long work: a bar with rate and estimate on a terminal, a plain line now and then elsewhere."""
+"""What people see: tables, and the progress of long work, as a bar with rate and estimate on a terminal and as a plain line
+now and then elsewhere."""
 
 import sys
 import time
@@ -6,10 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 10.0
+WIDTH_ELSEWHERE = 130
+
+
+def show(*parts: RenderableType) -> None:
+    """Print tables and texts as wide as the terminal, or as a wide one where the output goes elsewhere."""
+    Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE).print(*parts, sep="\n")
 
 
 class Advance(Protocol):
