@@ -180,6 +180,8 @@ def _rest(config: Config) -> list[str]:
     for name in ("ckpt_step", "finetune", "use_checkpoint_args", "exit_on_missing_checkpoint"):
         if getattr(checkpoint, name) not in (None, False) and not checkpoint.load:
             found.append(f"{_flag(name)} needs --load FOLDER")
+    if config.training.skip_train and not checkpoint.load:
+        found.append("--skip-train evaluates a checkpoint; give --load FOLDER")
     for name in ("exit_interval", "exit_duration_in_mins", "distributed_timeout_minutes"):
         value = getattr(config.training, name)
         if value is not None and value <= 0:

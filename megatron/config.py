@@ -85,7 +85,8 @@ class TrainingConfig:
     recompute_granularity: str | None = flag(None, "compute layers again in the backward pass to save memory", choices=("full",))
     distributed_backend: str | None = flag(None, "nccl on GPUs, gloo elsewhere", choices=("nccl", "gloo"))
     distributed_timeout_minutes: float = flag(10.0, "how long a rank waits for the others")
-    skip_train: bool = flag(False, "no training, only the evaluation at the end")
+    deterministic_mode: bool = flag(False, "on GPUs, only kernels that repeat their results to the bit; a CPU always does")
+    skip_train: bool = flag(False, "no training, only the evaluation of --load")
     dry_run: bool = flag(False, "print the plan, sizes and FLOPs of the run, then stop")
 
 

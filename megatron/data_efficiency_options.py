@@ -45,7 +45,7 @@ def describe(config: Config) -> tuple[DataEfficiency, list[str]]:
     if problems:
         raise UserError(*problems)
     described = DataEfficiency(
-        metrics=tuple(metric for metric in metrics if metric not in lengths),
+        metrics=tuple(sorted((metric for metric in metrics if metric not in lengths), key=lambda metric: metric.name)),
         shape=lengths[0].name if lengths else "",
         length=lengths[0].pacing if lengths else None,
         random_ltd=random_ltd,

@@ -1,10 +1,14 @@
 """Mistakes of the user: one clear message each, exit status 2, no traceback."""
 
+import errno
 import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(Exception):
@@ -24,12 +28,15 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        _stop(2, [f"error: {error.filename}: {error.strerror}"])
     except KeyboardInterrupt:
         _stop(130, ["interrupted"])
+    except Exception as error:
+        if isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
+            _stop(2, [f"error: {error.filename or 'a file could not be written'}: {error.strerror}"])
+        if "RANK" not in os.environ:
+            raise
+        traceback.print_exc()
+        _leave(1)
     _leave(0)
 
 

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import fcntl
+import hashlib
 import os
 import secrets
 import shutil
@@ -43,7 +44,12 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         sync_folder(partial)
         if target.exists():
             os.rename(target, old)
-        os.rename(partial, target)
+        try:
+            os.rename(partial, target)
+        except OSError:
+            if old.exists():
+                os.rename(old, target)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -53,6 +59,12 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 def _beside(target: Path, kind: str) -> Path:
     """A hidden name in the target's folder that no other process, on this machine or another, uses."""
     return target.with_name(f".{target.name}.{secrets.token_hex(6)}.{kind}")
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_file(path: Path) -> None:
@@ -84,14 +96,15 @@ def writable_folder(path: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def hold_folder(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Keep a folder for this process; UserError where another one holds it. The lock goes with the process, however it ends.
+def hold(lock: Path) -> Iterator[None]:
+    """Keep the lock file for this process; UserError where another one holds it. The lock goes with the process, however it ends.
     Where the file system knows no locks, nothing is held."""
-    with open(writable_folder(path) / ".lock", "w") as handle:
+    writable_folder(lock.parent)
+    with open(lock, "w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{path}: another run is writing to this folder; stop it, or choose another folder") from None
+            raise UserError(f"{lock}: another run is writing here; stop it, or choose another place") from None
         except OSError:
             pass
         yield

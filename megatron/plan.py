@@ -14,6 +14,7 @@ from megatron.config import Config
 from megatron.data_efficiency import RESHAPE, DataEfficiency
 from megatron.errors import UserError
 from megatron.learning_rate import learning_rates
+from megatron.random import key
 
 BLOCK = 1 << 16
 MOST_STEPS = 50_000_000
@@ -66,6 +67,11 @@ class Plan:
             learning_rate=float(self.learning_rate[i]),
             caps={name: int(values[i]) for name, values in self.caps.items()},
         )
+
+    def digest(self, steps: int) -> int:
+        """A 62-bit value of the lengths, batches and admitted difficulties of the first `steps` steps."""
+        columns = (self.rows, self.sequence_length, self.kept_length, *self.caps.values())
+        return key(*(column[:steps].tobytes().hex() for column in columns)) >> 2
 
     def totals(self, step: int) -> dict[str, int]:
         """The cumulative counters after `step` steps; all 0 after none."""

@@ -96,9 +96,10 @@ def _evaluate(
     """One result a corpus of a split."""
     if not corpora:
         return []
-    vocabulary = find_vocabulary(config.tokenizer, [corpus for _, corpus in corpora])
-    if vocabulary.size != index["vocab_size"]:
-        raise UserError(f"{corpora[0][1].name} has a vocabulary of {vocabulary.size} tokens, the model one of {index['vocab_size']}")
+    vocabulary = find_vocabulary(config.tokenizer, [corpus for _, corpus in corpora], config.data)
+    known = index["vocabulary"]["size"]
+    if vocabulary.size != known:
+        raise UserError(f"{corpora[0][1].name} has a vocabulary of {vocabulary.size} tokens, the model one of {known}")
     shape = Shape(config.data, vocabulary.size, vocabulary.eod, "", False, (), 0)
     counts = [min(corpus.windows, options.max_windows or corpus.windows) for _, corpus in corpora]
     windows = np.concatenate([np.stack([np.full(count, number), np.arange(count)], 1) for number, count in enumerate(counts)])

@@ -8,8 +8,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from megatron.checkpoint.save import FORMAT, LATEST, folder_of, sha256
+from megatron.checkpoint.save import FORMAT, LATEST, folder_of
 from megatron.errors import UserError
+from megatron.files import checksum
 
 
 def find_checkpoint(root: str | Path, iteration: int | None = None) -> Path | None:
@@ -40,7 +41,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         index = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); load an older checkpoint with --ckpt-step") from None
-    needed = ("iteration", "files", "tensors", "config", "vocab_size", "totals")
+    needed = ("iteration", "files", "tensors", "config", "vocabulary", "data", "data_efficiency", "schedule", "totals", "plan")
     if not isinstance(index, dict) or index.get("format") != FORMAT or any(name not in index for name in needed):
         raise UserError(f"{path}: is not the index of a checkpoint of format {FORMAT}")
     return index
@@ -54,7 +55,7 @@ def load_tensors(folder: Path, index: dict[str, Any], name: str, verify: bool = 
         raise UserError(damaged.format("it is missing"))
     if path.stat().st_size != about["bytes"]:
         raise UserError(damaged.format(f"{path.stat().st_size} bytes instead of {about['bytes']}"))
-    if verify and sha256(path) != about["sha256"]:
+    if verify and checksum(path) != about["sha256"]:
         raise UserError(damaged.format("its checksum differs"))
     try:
         return load_file(path)

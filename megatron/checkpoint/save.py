@@ -4,16 +4,17 @@ A checkpoint appears whole or not at all. Nothing in it is pickled. Every tensor
 tensor; everything that is not a tensor is in the index.
 """
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from megatron.files import whole_file, whole_folder, writable_folder
+from megatron.errors import UserError
+from megatron.files import checksum, whole_file, whole_folder, writable_folder
 from megatron.parallel.parameters import Box
 
 FORMAT = 1
@@ -31,19 +32,37 @@ def save_checkpoint(
     """Write the tensors of every file, the index with `about`, and then point to the new checkpoint."""
     writable_folder(root)
     target = folder_of(root, iteration)
+    try:
+        _write(target, iteration, files, boxes, about)
+        with whole_file(Path(root) / LATEST, "w") as file:
+            file.write(f"{iteration}\n")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{target}: could not be written ({error}); make room there, then start the run again") from None
+    return target
+
+
+def _write(target: Path, iteration: int, files: dict[str, dict[str, torch.Tensor]], boxes: dict[str, Box], about: dict[str, Any]) -> None:
     with whole_folder(target) as folder:
         index: dict[str, Any] = {"format": FORMAT, "iteration": iteration, **about, "files": {}, "tensors": {}}
         for name, tensors in files.items():
             save_file({key: tensor.detach().contiguous().cpu() for key, tensor in tensors.items()}, folder / name)
             (folder / name).chmod(folder.stat().st_mode & 0o666)
-            index["files"][name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+            index["files"][name] = {"bytes": (folder / name).stat().st_size, "sha256": checksum(folder / name)}
             for key, tensor in tensors.items():
                 shape, offset = boxes.get(key, Box(tuple(tensor.shape), (0,) * tensor.dim()))
                 index["tensors"][key] = {"file": name, "dtype": str(tensor.dtype), "global_shape": shape, "offset": offset}
         (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    with whole_file(Path(root) / LATEST, "w") as file:
-        file.write(f"{iteration}\n")
-    return target
+
+
+def clear_unfinished(root: str | Path) -> None:
+    """Remove what a run that was killed while saving has left, and put back a checkpoint that it was about to replace. Only the
+    holder of the folder's lock may call this."""
+    for old in Path(root).glob(".iter_*.old"):
+        target = old.with_name(old.name.split(".")[1])
+        if not target.exists():
+            old.rename(target)
+    for rest in (*Path(root).glob(".iter_*.partial"), *Path(root).glob(".iter_*.old")):
+        shutil.rmtree(rest, ignore_errors=True)
 
 
 def retain(root: str | Path, interval: int | None, newest: int) -> None:
@@ -52,9 +71,3 @@ def retain(root: str | Path, interval: int | None, newest: int) -> None:
         number = folder.name.removeprefix("iter_")
         if interval and number.isdigit() and int(number) != newest and int(number) % interval:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,7 +16,7 @@ import numpy as np
 from megatron.data.difficulty import METRICS, Context, Metric, count_tokens, sort_by_difficulty, token_costs
 from megatron.data.gpt_dataset import Corpus
 from megatron.errors import UserError
-from megatron.files import whole_folder
+from megatron.files import checksum, whole_folder
 from megatron.pacing import load_function
 from megatron.terminal import progress
 
@@ -57,9 +57,13 @@ def choose_metrics(names: tuple[str, ...]) -> dict[str, Metric]:
         raise UserError(
             f"--metrics {' '.join(unknown)}: unknown; known are {', '.join(METRICS)}, and module:function for a metric of your own"
         )
+    names = tuple(dict.fromkeys(names))
+    titles = [name.rpartition(":")[2] for name in names]
+    if clashes := sorted({title for name, title in zip(names, titles) if titles.count(title) > 1 or (title in METRICS and title != name)}):
+        raise UserError(f"--metrics {' '.join(names)}: {', '.join(clashes)} would name two metrics; rename the function")
     return {
-        name.rpartition(":")[2]: METRICS[name] if name in METRICS else Metric(load_function(name, "a metric"), 0, f"from {name}")
-        for name in names
+        title: METRICS[name] if name in METRICS else Metric(load_function(name, "a metric"), 0, f"from {name}")
+        for name, title in zip(names, titles)
     }
 
 
@@ -120,7 +124,13 @@ def _measure(corpus: Corpus, metrics: dict[str, Metric], context: Context, pool:
 def _summary(folder: Path, name: str, metric: Metric) -> dict[str, Any]:
     values, order = np.load(folder / f"{name}.npy", mmap_mode="r"), np.load(folder / f"{name}.order.npy", mmap_mode="r")
     ranks = {share: int(values[order[min(len(order) - 1, share * len(order) // 100)]]) for share in range(0, 101, 5)}
-    return {"version": metric.version, "about": metric.about, "mean": float(values.mean()), "percentiles": ranks}
+    return {
+        "version": metric.version,
+        "about": metric.about,
+        "mean": float(values.mean()),
+        "percentiles": ranks,
+        "checksum": checksum(folder / f"{name}.npy"),
+    }
 
 
 class Analyses(NamedTuple):
@@ -144,7 +154,7 @@ def find_analysis(analyses: Analyses, corpus: Corpus, metric: str) -> Path:
     if not analyses.folders:
         raise UserError(f"the curriculum orders by {metric}; give --difficulty-path FOLDER, made by tools/analyze_data.py")
     for folder in analyses.by_data.get(_plain(identity(corpus)), ()):
-        if metric in read_manifest(folder)["metrics"]:
+        if not _metric_reason(read_manifest(folder), metric):
             return folder
     reasons = [_reason(folder, corpus, metric) for folder in analyses.folders[:5]]
     more = f"; and {len(analyses.folders) - 5} more" if len(analyses.folders) > 5 else ""
@@ -161,7 +171,17 @@ def _reason(folder: Path, corpus: Corpus, metric: str) -> str:
     """Why an analysis does not serve."""
     manifest, mine = read_manifest(folder), identity(corpus)
     differences = [f"{name} {manifest.get(name)} against {value}" for name, value in mine.items() if manifest.get(name) != value]
-    return f"{folder} {'is of other data: ' + ', '.join(differences) if differences else f'lacks the metric {metric}'}"
+    return f"{folder} {'is of other data: ' + ', '.join(differences) if differences else _metric_reason(manifest, metric)}"
+
+
+def _metric_reason(manifest: dict[str, Any], metric: str) -> str:
+    """Why an analysis of the right data does not serve; "" where it does."""
+    about = manifest["metrics"].get(metric)
+    if not isinstance(about, dict) or "checksum" not in about:
+        return f"lacks the metric {metric}"
+    if metric in METRICS and about.get("version") != METRICS[metric].version:
+        return f"has version {about.get('version')} of the metric {metric}, and this is version {METRICS[metric].version}"
+    return ""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

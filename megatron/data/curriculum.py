@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from megatron.data.analysis import Analyses, find_analysis, load_column, open_analyses
+from megatron.data.analysis import Analyses, find_analysis, load_column, open_analyses, read_manifest
+from megatron.data.difficulty import sort_by_difficulty
 from megatron.data.draws import Chain, counts, make_chain, take, weighted_chain
 from megatron.data.gpt_dataset import Corpus
 from megatron.data_efficiency import DataEfficiency, Metric
@@ -24,13 +25,14 @@ from megatron.random import key, shuffle
 class Pool:
     """The samples of one corpus by entry. `entry`: first step of every group; `order`: sample ids sorted by entry, or None
     where the pool is the whole corpus in order; `chain`: the groups' draws; `never`: samples that never enter; `seed`: of the
-    permutations."""
+    permutations; `analyses`: checksums of the values that it is made of, by metric."""
 
     entry: np.ndarray
     order: np.ndarray | None
     chain: Chain
     never: int
     seed: int
+    analyses: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,9 @@ def _make_pool(
         raise UserError(_empty_pool(corpus, efficiency, analyses))
     start = np.array([drawn_before(int(step))[number] for step in entry], np.int64)
     chain = make_chain(size, start, key(efficiency.seed, "pool", number))
-    return Pool(entry, order, chain, corpus.windows - int(size.sum()), key(efficiency.seed, "draws", number))
+    names = [metric.name for metric in efficiency.metrics]
+    checksums = {name: read_manifest(find_analysis(analyses, corpus, name))["metrics"][name]["checksum"] for name in names}
+    return Pool(entry, order, chain, corpus.windows - int(size.sum()), key(efficiency.seed, "draws", number), checksums)
 
 
 def _rises(caps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -171,10 +175,9 @@ def _by_many(corpus: Corpus, efficiency: DataEfficiency, analyses: Analyses, pla
         for first, last, step in zip([0, *cuts], cuts, steps):
             mine[order[first:last]] = step
         np.maximum(entries, mine, out=entries)
-    order = np.argsort(entries, kind="stable")
-    steps, size = np.unique(entries, return_counts=True)
-    admitted = steps < never
-    return size[admitted], steps[admitted], order.astype(np.uint32 if len(order) <= 1 << 32 else np.int64)
+    size = np.bincount(entries)[:never]
+    steps = np.flatnonzero(size)
+    return size[steps], steps, sort_by_difficulty(entries)
 
 
 def _empty_pool(corpus: Corpus, efficiency: DataEfficiency, analyses: Analyses) -> str:

@@ -4,6 +4,7 @@ A split is a range of sequences, whose tokens lie together in the .bin file, so 
 index is built or cached, and a sample depends on the files, the split and S alone.
 """
 
+import math
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -54,8 +55,8 @@ def parse_blend(paths: tuple[str, ...], flag: str = "--data-path") -> list[tuple
     weights = [_number(text) for text in paths[::2]]
     if len(paths) % 2 or any(weight is None for weight in weights):
         return [(None, prefix) for prefix in paths]
-    if any(weight is not None and weight <= 0 for weight in weights):
-        raise UserError(f"{flag} {' '.join(paths)}: weights must be above 0")
+    if any(weight is not None and not 0 < weight < math.inf for weight in weights):
+        raise UserError(f"{flag} {' '.join(paths)}: weights must be above 0 and finite")
     return list(zip(weights, paths[1::2]))
 
 

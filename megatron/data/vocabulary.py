@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from megatron.config import TokenizerOptions
+from megatron.config import DataConfig, TokenizerOptions
 from megatron.data.gpt_dataset import Corpus
 from megatron.data.tokenizer import build_tokenizer
 from megatron.errors import UserError
@@ -16,8 +16,21 @@ class Vocabulary(NamedTuple):
     tokenizer: dict[str, Any] | None
 
 
-def find_vocabulary(flags: TokenizerOptions, corpora: list[Corpus]) -> Vocabulary:
-    """The vocabulary of corpora under the tokenizer flags. UserError where they contradict each other."""
+def find_vocabulary(flags: TokenizerOptions, corpora: list[Corpus], data: DataConfig | None = None) -> Vocabulary:
+    """The vocabulary of corpora under the tokenizer flags. UserError where they contradict each other, and where `data` asks for
+    documents to be told apart and nothing says which token ends one."""
+    vocabulary = _agreed(flags, corpora)
+    wishes = [name for name in ("eod_mask_loss", "reset_position_ids", "reset_attention_mask") if data and getattr(data, name)]
+    if wishes and vocabulary.eod is None:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in wishes)
+        raise UserError(
+            f"{names}: which token ends a document is unknown; name the tokenizer, with --eod-token where it has none of the usual names"
+        )
+    return vocabulary
+
+
+def _agreed(flags: TokenizerOptions, corpora: list[Corpus]) -> Vocabulary:
+    """What all sources say alike."""
     found = [(corpus.name, _of_sidecar(corpus.sidecar)) for corpus in corpora if corpus.sidecar]
     if flags.tokenizer_type:
         tokenizer = build_tokenizer(flags)

@@ -27,8 +27,8 @@ def clip(gradients: GradientBuckets, largest: float) -> Tensor:
     """Scale the gradients down to a norm of at most `largest` (0: never); returns the norm before, a float64 scalar."""
     norm = gradients.norm()
     if largest > 0:
-        factor = largest / (norm + 1e-6)
-        if factor < 1:
+        factor = (largest / (norm + 1e-6)).clamp(max=1)
+        if norm.is_cuda or factor < 1:  # asking a GPU would wait for it
             gradients.scale(factor)
     return norm
 
@@ -51,9 +51,4 @@ def restore_optimizer(optimizer: torch.optim.AdamW, named: dict[str, nn.Paramete
     """Take the moments of `optimizer_state` after so many steps."""
     for name, parameter in named.items():
         moments = {slot: state[f"optimizer.{slot}.{name}"].to(parameter) for slot in SLOTS}
-        optimizer.state[parameter] = {"step": torch.tensor(float(steps), device=_step_device(parameter)), **moments}
-
-
-def _step_device(parameter: nn.Parameter) -> torch.device:
-    """The fused kernel reads the step count where the parameter lies."""
-    return parameter.device
+        optimizer.state[parameter] = {"step": torch.tensor(float(steps), device=parameter.device), **moments}

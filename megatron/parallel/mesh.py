@@ -62,6 +62,13 @@ def start_mesh(backend: str | None, timeout_minutes: float) -> Mesh:
     return Mesh(rank, ranks, device, rank, ranks, dist.group.WORLD)
 
 
+def repeat_exactly() -> None:
+    """Only kernels that give the same bits every time; the setting of cuBLAS must be there before its first use."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
 def stop_mesh() -> None:
     """Leave the other ranks in good order."""
     if dist.is_initialized():

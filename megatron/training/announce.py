@@ -47,7 +47,7 @@ def describe_for_reports(run: Run, about: dict[str, Any], start: int) -> dict[st
         "command": sys.argv,
         "config": about["config"],
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
-        "vocab_size": about["vocab_size"],
+        "vocab_size": about["vocabulary"]["size"],
         "data": [{"name": Path(corpus.name).name, "samples": corpus.windows, "weight": weight} for weight, corpus in run.splits["train"]],
         "steps": run.plan.steps,
         "started": datetime.now().isoformat(timespec="seconds"),

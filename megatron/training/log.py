@@ -5,7 +5,7 @@ import math
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -27,22 +27,28 @@ class Outcome(NamedTuple):
 
 
 class Log:
-    """Writes the records of a run, from `start`, the steps already done; what an earlier attempt wrote past it is cut off."""
+    """Writes the records of a run, from `start`, the steps already done; what an earlier attempt wrote past it is cut off.
+    With --skip-train only a --metrics-file that is asked for gets the evaluation, after what it holds."""
 
     def __init__(self, config: Config, efficiency: DataEfficiency, plan: Plan, mesh: Mesh, start: int):
         self.config, self.efficiency, self.plan, self.mesh = config, efficiency, plan, mesh
         self.since: list[Outcome] = []
-        path = metrics_path(config)
-        self.metrics = _open_metrics(path, start) if path and mesh.first else None
-        folder = config.logging.tensorboard_dir
-        self.board = SummaryWriter(str(writable_folder(folder)), purge_step=start + 1) if folder and mesh.first else None
+        self.metrics: IO[str] | None = None
+        self.boards: dict[str, SummaryWriter] = {}
+        path, folder = metrics_path(config), config.logging.tensorboard_dir
+        if mesh.first and config.training.skip_train:
+            self.metrics = _append(path) if config.logging.metrics_file and path else None
+        elif mesh.first:
+            afresh = not start or config.checkpoint.ckpt_step is not None
+            self.metrics = _open_metrics(path, start, start == plan.steps, afresh) if path else None
+            self.boards = _open_boards(Path(folder), plan.totals(start), start) if folder else {}
 
     def train(self, iteration: int, outcome: Outcome) -> None:
         """Record a training step."""
         self.since.append(outcome)
         record = train_record(self.plan, iteration, outcome)
         self._write(record)
-        if self.board and iteration % self.config.logging.tensorboard_log_interval == 0:
+        if self.boards and iteration % self.config.logging.tensorboard_log_interval == 0:
             self._scalars(iteration, train_scalars(self.plan, iteration, outcome, self.mesh.world_size, self.efficiency))
         first = iteration == 1
         if iteration % self.config.logging.log_interval == 0 or first or iteration == self.plan.steps:
@@ -54,7 +60,8 @@ class Log:
         """Record mean losses by corpus; the one named "" is over all."""
         loss = losses[""]
         kind = "valid" if what == "validation" else "test"
-        record = {"kind": kind, "iteration": iteration, **self.plan.totals(iteration), "lm_loss": loss, "perplexity": perplexity(loss)}
+        totals = {} if self.config.training.skip_train else self.plan.totals(iteration)
+        record = {"kind": kind, "iteration": iteration, **totals, "lm_loss": loss, "perplexity": perplexity(loss)}
         self._write(record | {"corpora": {name: value for name, value in losses.items() if name}})
         for name, value in losses.items():
             suffix = f"-{name}" if name else ""
@@ -66,8 +73,8 @@ class Log:
         """Finish the files."""
         if self.metrics:
             self.metrics.close()
-        if self.board:
-            self.board.close()
+        for board in self.boards.values():
+            board.close()
 
     def _write(self, record: dict[str, Any]) -> None:
         if self.metrics:
@@ -75,13 +82,10 @@ class Log:
             self.metrics.flush()
 
     def _scalars(self, iteration: int, scalars: dict[str, float]) -> None:
-        if not self.board:
-            return
-        totals = self.plan.totals(iteration)
-        for name, value in scalars.items():
-            self.board.add_scalar(name, value, iteration)
-            self.board.add_scalar(f"{name} vs samples", value, totals["consumed_samples"])
-            self.board.add_scalar(f"{name} vs tokens", value, totals["consumed_tokens"])
+        for axis, board in self.boards.items():
+            step = self.plan.totals(iteration)[f"consumed_{axis}"] if axis else iteration
+            for name, value in scalars.items():
+                board.add_scalar(f"{name} vs {axis}" if axis else name, value, step)
 
 
 def metrics_path(config: Config) -> Path | None:
@@ -142,16 +146,18 @@ def train_scalars(plan: Plan, iteration: int, outcome: Outcome, ranks: int, effi
 
 
 def log_line(config: Config, efficiency: DataEfficiency, plan: Plan, iteration: int, outcomes: list[Outcome], ranks: int) -> str:
-    """One line in Megatron's form: the mean loss and time since the last line, everything else of this step."""
-    step, totals, last = plan.at(iteration), plan.totals(iteration), outcomes[-1]
-    seconds = sum(outcome.seconds for outcome in outcomes) / len(outcomes)
-    loss = sum(outcome.loss for outcome in outcomes) / len(outcomes)
-    teraflops = float(plan.flops[iteration - 1]) / last.seconds / ranks / 1e12
+    """One line in Megatron's form: means and rates since the last line (`outcomes`), everything else of this step."""
+    step, totals, last, count = plan.at(iteration), plan.totals(iteration), outcomes[-1], len(outcomes)
+    seconds = sum(outcome.seconds for outcome in outcomes)
+    loss = sum(outcome.loss for outcome in outcomes) / count
+    since = slice(iteration - count, iteration)
+    samples, tokens = plan.batch_size[since].sum(), (plan.rows[since] * plan.sequence_length[since]).sum()
+    teraflops = plan.flops[since].sum() / seconds / ranks / 1e12
     parts = [
         f" [{datetime.now():%Y-%m-%d %H:%M:%S.%f}] iteration {iteration:8d}/{plan.steps:8d}",
         f"consumed samples: {totals['consumed_samples']:12d}",
         f"consumed tokens: {totals['consumed_tokens']:12d}",
-        f"elapsed time per iteration (ms): {seconds * 1e3:.1f}",
+        f"elapsed time per iteration (ms): {seconds / count * 1e3:.1f}",
     ]
     if config.logging.log_throughput:
         parts.append(f"throughput per GPU (TFLOP/s/GPU): {teraflops:.1f}")
@@ -170,11 +176,10 @@ def log_line(config: Config, efficiency: DataEfficiency, plan: Plan, iteration: 
     parts += [f"curriculum {name}: {cap}" for name, cap in step.caps.items()]
     if efficiency.random_ltd:
         parts.append(f"random ltd reserved length: {step.kept_length}")
-    tokens = step.rows * step.sequence_length / last.seconds
     parts += [
         f"actual seqlen: {step.sequence_length}",
-        f"samples per second: {step.batch_size / last.seconds:.3f}",
-        f"tokens per gpu per second (tgs): {tokens / ranks:.3f}",
+        f"samples per second: {samples / seconds:.3f}",
+        f"tokens per gpu per second (tgs): {tokens / seconds / ranks:.3f}",
         f"TFLOPs: {teraflops:.2f}",
     ]
     return " | ".join(parts) + " |"
@@ -190,19 +195,40 @@ def validation_block(iteration: int, losses: dict[str, float], what: str) -> str
     return "\n".join([frame, *lines, frame])
 
 
-def _open_metrics(path: Path, start: int) -> Any:
-    """The records file, opened to append after the records of the first `start` steps."""
+def _open_metrics(path: Path, start: int, finished: bool, afresh: bool) -> IO[str]:
+    """The records file, opened to append after the records of the first `start` steps. `finished`: the last validation will be
+    repeated; `afresh`: what is cut off belongs to another run, and the old file is kept under another name."""
     writable_folder(path.parent)
     if path.is_file():
-        with whole_file(path, "w") as kept:
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    keep = json.loads(line)["iteration"] <= start
-                except (ValueError, KeyError, TypeError):
-                    keep = False
-                if keep and start:
-                    kept.write(line + "\n")
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [line for line in lines if _is_past(line, start, finished)]
+        if afresh and len(kept) < len(lines):
+            aside = path.with_name(f"{path.stem}.until-{datetime.now():%Y%m%d-%H%M%S}{path.suffix}")
+            path.rename(aside)
+            print(f"note: the records of an earlier run in this place are kept as {aside}", flush=True)
+        with whole_file(path, "w") as file:
+            file.writelines(line + "\n" for line in kept)
+    return _append(path)
+
+
+def _append(path: Path) -> IO[str]:
     return open(path, "a", encoding="utf-8", buffering=1)
+
+
+def _is_past(line: str, start: int, finished: bool) -> bool:
+    """Whether a record is of the first `start` steps and will not be written again."""
+    try:
+        record = json.loads(line)
+        return bool(record["iteration"] < start or (record["iteration"] == start and not (finished and record["kind"] != "train")))
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _open_boards(folder: Path, totals: dict[str, int], start: int) -> dict[str, SummaryWriter]:
+    """TensorBoard writers by axis: iterations ("") in the folder itself, samples and tokens in folders inside, because each hides
+    what an earlier attempt wrote past its own count."""
+    past = {"": start, "samples": totals["consumed_samples"], "tokens": totals["consumed_tokens"]}
+    return {axis: SummaryWriter(str(writable_folder(folder / axis)), purge_step=count + 1) for axis, count in past.items()}
 
 
 def write_description(config: Config, about: dict[str, Any]) -> None:

@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 
-from megatron.config import Config
+from megatron.config import CheckpointConfig, Config
 from megatron.data.curriculum import Sampler
 from megatron.data.loader import MicroBatch, Shape, Share, batches
 from megatron.data_efficiency import DataEfficiency
@@ -54,40 +55,56 @@ def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
     steps = (run.plan.at(number) for number in range(start + 1, run.plan.steps + 1))
     run.model.train()
     iteration = saved = start
+    limit = math.inf if training.exit_duration_in_mins is None else training.exit_duration_in_mins * 60
+
+    def wish_to_stop() -> bool:
+        return bool(signalled) or time.perf_counter() - began > limit
+
     with progress("training", run.plan.steps, "steps", start=start, quiet=not (run.mesh.speaks and sys.stderr.isatty())) as advance:
         before = time.perf_counter()
         for step, micro_batches in batches(run.sampler, steps, share, run.shape):
             ready = time.perf_counter()
-            limit = training.exit_duration_in_mins
-            wish = bool(signalled) or (limit is not None and time.perf_counter() - began > limit * 60)
-            loss, norm, stop = train_step(run, step, micro_batches, wish)
+            loss, norm, stop = train_step(run, step, micro_batches, wish_to_stop)
             after = time.perf_counter()
             iteration = step.number
             log.train(iteration, Outcome(loss, norm, after - before, ready - before, _params_norm(run)))
             advance(1, f"loss {loss:.3f}")
             stop = stop or (training.exit_interval is not None and iteration % training.exit_interval == 0)
-            if run.config.logging.eval_interval and iteration % run.config.logging.eval_interval == 0:
+            validation = _due(iteration, run.config.logging.eval_interval)
+            if validation and not stop:
                 validate(run, iteration, log)
             if checkpoint.save and (stop or iteration == run.plan.steps or _due(iteration, checkpoint.save_interval)):
                 save(iteration)
                 saved = iteration
+            if validation and stop:  # little time may be left, and the checkpoint matters more
+                validate(run, iteration, log)
             if stop:
                 break
             before = time.perf_counter()
     if iteration < run.plan.steps and run.mesh.speaks:
-        ways = "the same command goes on" if checkpoint.load and saved == iteration else "nothing was saved: give --save and --load"
-        print(f"stopped at iteration {iteration} of {run.plan.steps}; {ways}", flush=True)
+        print(f"stopped at iteration {iteration} of {run.plan.steps}; {_how_to_go_on(checkpoint, saved == iteration)}", flush=True)
     return iteration
 
 
-def train_step(run: Run, step: Step, micro_batches: list[MicroBatch], wish_to_stop: bool) -> tuple[float, float, bool]:
+def _how_to_go_on(checkpoint: CheckpointConfig, saved: bool) -> str:
+    """What to do after a stop before the end of the plan."""
+    if not saved:
+        return "nothing was saved: give --save FOLDER next time"
+    same = checkpoint.load and Path(checkpoint.load).resolve() == Path(checkpoint.save or "").resolve()
+    if same and checkpoint.ckpt_step is None and not checkpoint.finetune:
+        return "the same command goes on"
+    return f"the same command goes on with --load {checkpoint.save}, without --ckpt-step and --finetune"
+
+
+def train_step(
+    run: Run, step: Step, micro_batches: list[MicroBatch], wish_to_stop: Callable[[], bool] = lambda: False
+) -> tuple[float, float, bool]:
     """One update. Returns the mean loss a token, the norm of the gradient, and whether any rank wishes to stop.
 
     The loss is divided by the global number of loss tokens before the backward pass, so every reduction is a sum."""
     tokens = _loss_tokens(run, step, micro_batches)
     step_key = key(run.config.training.seed, "dropout", step.number)
     total = torch.zeros(2, dtype=torch.float64, device=run.mesh.device)
-    total[1] = float(wish_to_stop)
     run.gradients.zero()
     for number, batch in enumerate(micro_batches):
         if number == len(micro_batches) - 1:
@@ -96,8 +113,9 @@ def train_step(run: Run, step: Step, micro_batches: list[MicroBatch], wish_to_st
         loss.backward()
         total[0] += loss.detach()
     run.gradients.wait()
-    loss, wishes = sum_over_ranks(total, run.mesh).tolist()
-    norm = float(clip(run.gradients, run.config.optimizer.clip_grad))
+    total[1] = float(wish_to_stop())
+    norm = clip(run.gradients, run.config.optimizer.clip_grad)
+    loss, wishes, norm = torch.cat([sum_over_ranks(total, run.mesh), norm[None]]).tolist()
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise UserError(
             f"iteration {step.number}: the loss is {loss} and the gradient's norm {norm}; nothing was updated or saved. "

@@ -1,8 +1,10 @@
 """From a command line to a trained model: everything is checked and told before the first step."""
 
 import dataclasses
+import json
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +12,8 @@ import torch
 from megatron import checks
 from megatron.arguments import parse, unused_flags
 from megatron.checkpoint.load import find_checkpoint, read_index
-from megatron.config import Config, ModelConfig, resolve
+from megatron.checkpoint.save import clear_unfinished
+from megatron.config import Config, resolve
 from megatron.data.curriculum import describe_passes, make_sampler
 from megatron.data.gpt_dataset import open_splits
 from megatron.data.loader import Shape
@@ -18,12 +21,12 @@ from megatron.data.vocabulary import Vocabulary, find_vocabulary
 from megatron.data_efficiency import DataEfficiency
 from megatron.data_efficiency_options import describe
 from megatron.errors import UserError
-from megatron.files import hold_folder, writable_folder
+from megatron.files import hold, writable_folder
 from megatron.foreign_flags import FOREIGN_FLAGS
 from megatron.model.gpt import GPT
 from megatron.optim.optimizer import make_optimizer
 from megatron.parallel.data_parallel import GradientBuckets
-from megatron.parallel.mesh import Mesh, agree, launched_rank, start_mesh, stop_mesh, world_size
+from megatron.parallel.mesh import Mesh, agree, launched_rank, repeat_exactly, start_mesh, stop_mesh, world_size
 from megatron.parallel.parameters import draw_parameters
 from megatron.plan import Plan, build_plan
 from megatron.random import key
@@ -32,6 +35,7 @@ from megatron.training.announce import describe_for_reports, print_sizes, print_
 from megatron.training.evaluate import Weighted
 from megatron.training.log import Log, metrics_path, write_description
 from megatron.training.loop import Run, train, validate
+from megatron.training.restore import saved_config
 from megatron.training.resume import describe_run, leave, take_up
 
 MakeModel = Callable[[Config, int, tuple[int, ...]], GPT]
@@ -65,14 +69,14 @@ def pretrain(argv: list[str], make_model: MakeModel, description: str, examples:
             model = make_model(config, prepared.vocabulary.size, prepared.dropping)
         print_sizes(model, summarise(config, prepared.efficiency, prepared.plan, world_size()))
         return
+    if config.training.deterministic_mode:
+        repeat_exactly()
     mesh = start_mesh(config.training.distributed_backend, config.training.distributed_timeout_minutes)
-    try:
-        agree("the plan of the run", _digest(prepared), mesh)
-        path = metrics_path(config)
-        with hold_folder(path.parent) if path and mesh.first else nullcontext():
-            _train(prepared, mesh)
-    finally:
-        stop_mesh()
+    with ExitStack() as held:
+        for lock in _locks(config) if mesh.first else ():
+            held.enter_context(hold(lock))
+        _train(prepared, mesh)
+    stop_mesh()
 
 
 def read_config(argv: list[str], description: str, examples: str) -> tuple[Config, list[str]]:
@@ -101,7 +105,7 @@ def prepare(config: Config, make_model: MakeModel) -> tuple[Prepared, list[str]]
             f"no sample of {config.data.seq_length} tokens is left for validation; use more documents, raise its share in "
             f"--split {config.data.split}, give --valid-data-path, or set --eval-iters 0"
         )
-    vocabulary = find_vocabulary(config.tokenizer, [corpus for part in splits.values() for _, corpus in part])
+    vocabulary = find_vocabulary(config.tokenizer, [corpus for part in splits.values() for _, corpus in part], config.data)
     plan = build_plan(config, efficiency, vocabulary.size)
     return Prepared(config, efficiency, plan, splits, vocabulary, make_model), notes
 
@@ -111,18 +115,28 @@ def _with_checkpoint_model(config: Config) -> Config:
     folder = find_checkpoint(config.checkpoint.load or "", config.checkpoint.ckpt_step)
     if folder is None:
         return config
-    return dataclasses.replace(config, model=ModelConfig(**read_index(folder)["config"]["model"]))
+    return dataclasses.replace(config, model=saved_config(read_index(folder)["config"], folder).model)
+
+
+def _locks(config: Config) -> list[Path]:
+    """Files whose locks keep other runs from this one's checkpoints and records."""
+    if config.training.skip_train:
+        return []
+    save, records = config.checkpoint.save, config.logging.metrics_file
+    places = [Path(save) / ".lock"] if save else []
+    return places + [Path(records).with_name(f".{Path(records).name}.lock")] if records else places
 
 
 def _train(prepared: Prepared, mesh: Mesh) -> None:
     config, plan = prepared.config, prepared.plan
-    if config.training.skip_train and not config.checkpoint.load:
-        raise UserError("--skip-train evaluates a checkpoint; give --load FOLDER")
     run = build(prepared, mesh)
     about = describe_run(run, prepared.vocabulary)
+    agree("the run", _digest(run, about), mesh)
+    if config.checkpoint.save and mesh.first:
+        clear_unfinished(config.checkpoint.save)
     start = take_up(run, about)
     log = Log(config, prepared.efficiency, plan, mesh, start)
-    if mesh.first:
+    if mesh.first and not config.training.skip_train:
         write_description(config, describe_for_reports(run, about, start))
     if mesh.speaks:
         print("\n".join(describe_passes(run.sampler, plan)), flush=True)
@@ -171,9 +185,7 @@ def build(prepared: Prepared, mesh: Mesh) -> Run:
     )
 
 
-def _digest(prepared: Prepared) -> int:
-    """A 62-bit value that differs where configuration, data or plan do."""
-    plan = prepared.plan
-    columns = (plan.rows, plan.sequence_length, plan.kept_length, plan.learning_rate)
-    sources = [(weight, corpus.source, corpus.sequences) for weight, corpus in prepared.splits["train"]]
-    return key(repr(prepared.config), repr(sources), *(column.tobytes().hex() for column in columns)) >> 2
+def _digest(run: Run, about: dict[str, Any]) -> int:
+    """A 62-bit value that differs where configuration, data, difficulties or plan do."""
+    plan = run.plan
+    return key(json.dumps(about, sort_keys=True), plan.digest(plan.steps), plan.learning_rate.tobytes().hex()) >> 2

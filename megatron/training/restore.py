@@ -19,8 +19,8 @@ def restore(root: str, iteration: int | None, device: torch.device) -> tuple[GPT
     if folder is None:
         raise UserError(f"--load {root}: holds no checkpoint; train first, or name the folder given to --save")
     index = read_index(folder)
-    config = _config(index["config"], folder)
-    model = GPT(config, index["vocab_size"])
+    config = saved_config(index["config"], folder)
+    model = GPT(config, index["vocabulary"]["size"])
     load_model(model, folder, index)
     return model.to(device).eval(), config, index, folder
 
@@ -30,12 +30,13 @@ def tokenizer_of(index: dict[str, Any], options: TokenizerOptions) -> Tokenizer:
     if options.tokenizer_type is None:
         raise UserError("--tokenizer-type is required, and the tokenizer's files")
     tokenizer = build_tokenizer(options)
-    if index["tokenizer"] is not None and index["tokenizer"] != tokenizer.identity():
-        raise UserError(f"the model was trained with another tokenizer: {index['tokenizer']} against {tokenizer.identity()}")
+    trained = index["vocabulary"]["tokenizer"]
+    if trained is not None and trained != tokenizer.identity():
+        raise UserError(f"the model was trained with another tokenizer: {trained} against {tokenizer.identity()}")
     return tokenizer
 
 
-def _config(saved: dict[str, Any], folder: Path) -> Config:
+def saved_config(saved: dict[str, Any], folder: Path) -> Config:
     """The configuration that a checkpoint was trained with."""
     try:
         groups: dict[str, Any] = {}

@@ -24,16 +24,20 @@ def describe_run(run: Run, vocabulary: Vocabulary) -> dict[str, Any]:
     decay = decay_horizon(run.config.optimizer, run.config.training)
     return {
         "config": dataclasses.asdict(run.config),
-        "vocab_size": vocabulary.size,
-        "tokenizer": vocabulary.tokenizer,
-        "data": [identity(corpus) | {"weight": weight} for weight, corpus in run.splits["train"]],
+        "vocabulary": vocabulary._asdict(),
+        "data": [
+            identity(corpus) | {"weight": weight, "analyses": pool.analyses}
+            for (weight, corpus), pool in zip(run.splits["train"], run.sampler.pools)
+        ],
+        "data_efficiency": dataclasses.asdict(dataclasses.replace(run.efficiency, difficulty_paths=())),
         "schedule": {"decay horizon": list(decay), "warm-up": list(warmup_horizon(run.config.optimizer, decay))},
         "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
     }
 
 
 def take_up(run: Run, about: dict[str, Any]) -> int:
-    """Weights and optimizer from --load; returns the steps already done. UserError where the checkpoint is of another run."""
+    """Weights and optimizer from --load; returns the steps already done, with --skip-train the steps that the weights have seen.
+    UserError where the checkpoint is of another run."""
     flags = run.config.checkpoint
     if not flags.load:
         return 0
@@ -50,7 +54,7 @@ def take_up(run: Run, about: dict[str, Any]) -> int:
         raise UserError(*problems)
     load_model(run.model, folder, index, verify=run.mesh.first)
     if weights_only:
-        return 0
+        return int(index["iteration"]) if run.config.training.skip_train else 0
     named = dict(run.model.named_parameters())
     if index["iteration"]:
         moments = load_tensors(folder, index, "optimizer.safetensors", verify=run.mesh.first)
@@ -69,6 +73,7 @@ def leave(run: Run, about: dict[str, Any], iteration: int) -> None:
     boxes |= {name: boxes[name.split(".", 2)[2]] for name in moments}
     weights = {name: parameter.data for name, parameter in named.items()}
     files = {"model.safetensors": weights, "optimizer.safetensors": moments}
-    folder = save_checkpoint(root, iteration, files, boxes, about | {"totals": run.plan.totals(iteration)})
+    past = {"totals": run.plan.totals(iteration), "plan": run.plan.digest(iteration)}
+    folder = save_checkpoint(root, iteration, files, boxes, about | past)
     retain(root, run.config.checkpoint.save_retain_interval, iteration)
     print(f"saved {folder}", flush=True)

@@ -46,7 +46,7 @@ def curve(mesh: Mesh, shape: str, micro: int) -> list[tuple[float, float]]:
     for number in range(1, run.plan.steps + 1):
         step = run.plan.at(number)
         batches = make_batch(run.sampler, step, Share(mesh.data_rank, mesh.data_size, micro), run.shape)
-        points.append(train_step(run, step, batches, False)[:2])
+        points.append(train_step(run, step, batches)[:2])
     return points
 
 

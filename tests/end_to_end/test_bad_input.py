@@ -85,6 +85,7 @@ FLAGS = {
     "vocabulary": (["--vocab-size", "7"], "--vocab-size 7 contradicts"),
     "missing dataset": (["--data-path", "/nowhere/text_document"], "no dataset here"),
     "model parallelism": (["--tensor-model-parallel-size", "2"], "--tensor-model-parallel-size 2"),
+    "blend weight": (["--data-path", "inf", "/nowhere/text_document"], "weights must be above 0 and finite"),
     "custom pacing": (["--curriculum", "seqlen_truncate:pacing=custom,max=64,function=nowhere:f"], "cannot be loaded"),
 }
 
@@ -111,6 +112,28 @@ def test_an_analysis_of_other_data(prepared: Prepared, tmp_path: Path) -> None:
     assert "sequences" in message(prepared.prefix, tmp_path, *flags, "--split", "80,10,10")
     shorter = ["--seq-length", "32", "--difficulty-path", prepared.difficulty, EFFICIENT[0]]
     assert "seq_length 64 against 32" in message(prepared.prefix, tmp_path, *shorter)
+
+
+def test_documents_need_a_token_that_ends_them(damaged: Callable[..., str], tmp_path: Path) -> None:
+    prefix = damaged(".json", lambda content: None)
+    text = message(prefix, tmp_path, "--vocab-size", "1024", "--eod-mask-loss", "--reset-attention-mask")
+    assert text.startswith("--eod-mask-loss and --reset-attention-mask: which token ends a document is unknown")
+
+
+def test_a_full_disk_ends_with_one_line_and_keeps_the_older_checkpoint(prepared: Prepared, tmp_path: Path) -> None:
+    words = [*SHORT, "--data-path", prepared.prefix, "--save", str(tmp_path), "--load", str(tmp_path), "--save-interval", "2"]
+    run_command("pretrain_gpt.py", *words, "--train-iters", "2", "--eval-iters", "0")
+    small = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); sys.argv = sys.argv[1:]; "
+    small += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = run_command("-c", small, "pretrain_gpt.py", *words, "--train-iters", "4", "--eval-iters", "0", status=2)
+    assert (
+        done.stderr.startswith("error: ")
+        and done.stderr.count("\n") == 1
+        and "iter_0000004: could not be written" in done.stderr
+        and "Traceback" not in done.stderr
+    )
+    assert (tmp_path / "latest_checkpointed_iteration.txt").read_text() == "2\n"
+    assert sorted(path.name for path in tmp_path.glob("*iter_*")) == ["iter_0000002"]
 
 
 def test_a_token_outside_the_vocabulary(prepared: Prepared, tmp_path: Path) -> None:

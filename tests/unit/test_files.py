@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from megatron.errors import UserError
-from megatron.files import whole_file, whole_folder, writable_folder
+from megatron.files import hold, whole_file, whole_folder, writable_folder
 
 
 def names(folder: Path) -> list[str]:
@@ -81,6 +81,30 @@ def test_the_old_folder_survives_a_failing_rename(tmp_path: Path, monkeypatch: p
     with pytest.raises(OSError, match="the disk is gone"), whole_folder(path) as folder:
         (folder / "new").touch()
     assert names(path) == ["old"]
+
+
+def test_the_old_folder_comes_back_where_the_new_one_cannot_take_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename = os.rename
+
+    def fail_for_the_new(source: Path, target: Path) -> None:
+        if source.name.endswith(".partial"):
+            raise OSError("the disk is gone")
+        rename(source, target)
+
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").touch()
+    monkeypatch.setattr(os, "rename", fail_for_the_new)
+    with pytest.raises(OSError, match="the disk is gone"), whole_folder(path) as folder:
+        (folder / "new").touch()
+    assert names(path) == ["old"] and names(tmp_path) == ["folder"]
+
+
+def test_a_held_lock_is_refused_to_others_until_it_is_let_go(tmp_path: Path) -> None:
+    lock = tmp_path / "deep" / ".lock"
+    for _ in range(2):
+        with hold(lock), pytest.raises(UserError, match="another run is writing"), hold(lock):
+            pass
 
 
 def test_a_crashed_predecessor_does_not_mix_in(tmp_path: Path) -> None:

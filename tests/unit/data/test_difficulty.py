@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from megatron.data import analysis
 from megatron.data.analysis import analyze, choose_metrics, find_analysis, load_column, open_analyses
-from megatron.data.difficulty import sort_by_difficulty, token_costs
+from megatron.data.difficulty import METRICS, sort_by_difficulty, token_costs
 from megatron.errors import UserError
 from tests.corpora import make_analysis, make_corpus
 
@@ -63,6 +63,12 @@ def test_a_metric_of_the_users_own(tmp_path, monkeypatch):
     assert np.load(tmp_path / "a" / "fifth.npy").tolist() == corpus.tokens[5 : 20 * 16 : 16].tolist()
 
 
+def test_two_metrics_of_one_name_are_refused():
+    for names in (("my.metrics:vocab_rarity",), ("a:mine", "b:mine")):
+        with pytest.raises(UserError, match="would name two metrics"):
+            choose_metrics(names)
+
+
 def test_unknown_metrics_are_refused():
     with pytest.raises(UserError, match=r"colour.*vocab_rarity"):
         choose_metrics(("vocab_rarity", "colour"))
@@ -102,6 +108,14 @@ def test_an_analysis_of_other_data_is_refused_with_the_difference(tmp_path):
         find_analysis(open_analyses((str(tmp_path),)), corpus, "vocab_rarity")
     with pytest.raises(UserError, match="--difficulty-path"):
         find_analysis(open_analyses(()), corpus, "vocab_rarity")
+
+
+def test_an_older_version_of_a_metric_is_refused(tmp_path, monkeypatch):
+    corpus = make_corpus(20, 16)
+    analyses = open_analyses((make_analysis(corpus, tmp_path / "a"),))
+    monkeypatch.setitem(METRICS, "vocab_rarity", METRICS["vocab_rarity"]._replace(version=2))
+    with pytest.raises(UserError, match="has version 1 of the metric vocab_rarity, and this is version 2"):
+        find_analysis(analyses, corpus, "vocab_rarity")
 
 
 @settings(max_examples=40, deadline=None)

@@ -25,16 +25,23 @@ def make_log(folder: Path, start: int = 0, more: str = "") -> Log:
     return Log(config, efficiency, build_plan(config, efficiency, 100), Mesh(), start)
 
 
+def read_board(folder: Path) -> EventAccumulator:
+    board = EventAccumulator(str(folder))
+    board.Reload()
+    return board
+
+
 def test_log_line_has_megatrons_fields_in_megatrons_order(tmp_path: Path) -> None:
     log = make_log(tmp_path, more="--log-throughput")
     line = log_line(log.config, log.efficiency, log.plan, 7, [Outcome(5.0, 1.25, 0.5, 0.0), Outcome(4.0, 1.5, 1.5, 0.0, 30.0)], 2)
+    tokens = 4 * int(log.plan.sequence_length[5] + log.plan.sequence_length[6])
     fields = (
         r" \[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}\] iteration        7/      20 \| "
         r"consumed samples:           28 \| consumed tokens: {9}(\d+) \| "
         r"elapsed time per iteration \(ms\): 1000\.0 \| throughput per GPU \(TFLOP/s/GPU\): \d+\.\d \| learning rate: \d\.\d{6}E-0\d \| "
         r"global batch size:     4 \| lm loss: 4\.500000E\+00 \| loss scale: 1\.0 \| grad norm: 1\.500 \| params norm: 30\.000 \| "
         r"number of skipped iterations:   0 \| number of nan iterations:   0 \| curriculum seqlen: 96 \| random ltd reserved length: 64 \| "
-        r"actual seqlen: 96 \| samples per second: 2\.667 \| tokens per gpu per second \(tgs\): 128\.000 \| TFLOPs: \d+\.\d\d \|"
+        rf"actual seqlen: 96 \| samples per second: 4\.000 \| tokens per gpu per second \(tgs\): {tokens / 4:.3f} \| TFLOPs: \d+\.\d\d \|"
     )
     found = re.fullmatch(fields, line)
     assert found, line
@@ -81,8 +88,55 @@ def test_records_past_the_checkpoint_are_cut_off(tmp_path: Path) -> None:
     make_log(tmp_path, start=4).close()
     kept = [json.loads(line)["iteration"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert kept == [1, 2, 3, 4]
+
+
+def test_a_new_run_in_an_old_place_keeps_the_old_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = make_log(tmp_path)
+    log.train(1, Outcome(1.0, 1.0, 0.1, 0.0))
+    log.close()
+    before = (tmp_path / "metrics.jsonl").read_text()
     make_log(tmp_path, start=0).close()
     assert (tmp_path / "metrics.jsonl").read_text() == ""
+    (aside,) = tmp_path.glob("metrics.until-*.jsonl")
+    assert aside.read_text() == before
+    assert str(aside) in capsys.readouterr().out
+
+
+def test_evaluation_alone_adds_to_the_metrics_file_and_changes_no_other(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    log.train(1, Outcome(1.0, 1.0, 0.1, 0.0))
+    log.close()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    log = make_log(tmp_path, start=900, more="--skip-train --load there")
+    log.validation(900, {"": 2.0})
+    log.close()
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    old, new = (content.pop(tmp_path / "metrics.jsonl") for content in (before, after))
+    assert after == before and new.startswith(old)
+    assert json.loads(new[len(old) :])["iteration"] == 900
+
+
+def test_the_last_validation_of_a_finished_run_is_recorded_once(tmp_path: Path) -> None:
+    for start in (0, 20):
+        log = make_log(tmp_path, start)
+        for iteration in range(start + 1, 21):
+            log.train(iteration, Outcome(1.0, 1.0, 0.1, 0.0))
+        log.validation(20, {"": 2.0})
+        log.validation(20, {"": 2.0}, "test")
+        log.close()
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert kinds == ["train"] * 20 + ["valid", "test"]
+
+
+def test_tensorboard_hides_on_every_axis_what_is_computed_again(tmp_path: Path) -> None:
+    for start, end in ((0, 8), (4, 6)):
+        log = make_log(tmp_path, start)
+        for iteration in range(start + 1, end + 1):
+            log.train(iteration, Outcome(float(end), 1.0, 0.1, 0.0))
+        log.close()
+    for axis, step in (("", lambda iteration: iteration), ("samples", lambda iteration: log.plan.totals(iteration)["consumed_samples"])):
+        points = read_board(tmp_path / "board" / axis).Scalars(f"lm loss vs {axis}" if axis else "lm loss")
+        assert [(point.step, point.value) for point in points] == [(step(number), 8.0 if number <= 4 else 6.0) for number in range(1, 7)]
 
 
 def test_tensorboard_has_megatrons_and_deepspeeds_names(tmp_path: Path) -> None:
@@ -90,9 +144,8 @@ def test_tensorboard_has_megatrons_and_deepspeeds_names(tmp_path: Path) -> None:
     log.train(1, Outcome(3.0, 0.5, 0.1, 0.0, 9.0))
     log.validation(1, {"": 2.0})
     log.close()
-    board = EventAccumulator(str(tmp_path / "board"))
-    board.Reload()
-    tags = set(board.Tags()["scalars"])
+    board, samples, tokens = (read_board(tmp_path / "board" / axis) for axis in ("", "samples", "tokens"))
+    tags = {tag for each in (board, samples, tokens) for tag in each.Tags()["scalars"]}
     for name in (
         "learning-rate",
         "batch-size",
@@ -108,5 +161,5 @@ def test_tensorboard_has_megatrons_and_deepspeeds_names(tmp_path: Path) -> None:
     for name in ("lm-loss-training/lm loss", "seqlen/curriculum_seqlen", "seqlen/random_ltd_reserved_length", "seqlen/actual_seq_length"):
         assert {name, f"{name} vs tokens"} <= tags
     assert {"lm loss validation", "lm loss validation ppl"} <= tags
-    assert board.Scalars("lm loss vs samples")[0].step == 4
+    assert samples.Scalars("lm loss vs samples")[0].step == 4
     assert board.Scalars("lm loss")[0].value == 3.0
