@@ -179,13 +179,12 @@ def resolve(config: Config, data_parallel_size: int) -> Config:
     model, training, efficiency = config.model, config.training, config.data_efficiency
     seq_length = config.data.seq_length
     inner = max(model.hidden_size * 8 // 3 // 64, 1) * 64 if model.swiglu else 4 * model.hidden_size
+    ungrouped = not model.group_query_attention and model.num_query_groups == 1
     model = dataclasses.replace(
         model,
         ffn_hidden_size=_default(model.ffn_hidden_size, inner),
         kv_channels=_default(model.kv_channels, model.hidden_size // max(model.num_attention_heads, 1)),
-        num_query_groups=model.num_query_groups
-        if model.group_query_attention or model.num_query_groups != 1
-        else model.num_attention_heads,
+        num_query_groups=model.num_attention_heads if ungrouped else model.num_query_groups,
         max_position_embeddings=_default(model.max_position_embeddings, seq_length),
         position_embedding_type="rope" if model.use_rotary_position_embeddings else model.position_embedding_type,
     )

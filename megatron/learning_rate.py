@@ -1,7 +1,7 @@
 """The learning rate as a pure function of what has been consumed: tokens, samples or steps (arXiv 2212.03597, section 3.3).
 
-The rate of a step is the schedule at what is consumed through the end of that step: no step runs at rate 0, and the last
-one runs at the minimum.
+The rate of a step is the schedule at what is consumed through the end of that step: a warm-up from 0 has no step at rate 0, and
+a decay over the whole run ends at the minimum.
 """
 
 from typing import NamedTuple

@@ -45,7 +45,7 @@ def draw(key, counter):
 @njit("int64(int64, int64, uint64)", cache=True, nogil=True)
 def permute(index, size, key):
     """Where `index` goes in the keyed permutation of [0, size): a Feistel network of 6 rounds over the next power of
-    two, walked until it lands inside."""
+    two, walked until it lands inside. Sizes below 16 leave so few bits to a round that not every order is as likely."""
     bits = _ZERO
     while (_ONE << bits) < np.uint64(size):
         bits += _ONE

@@ -42,6 +42,10 @@ class MicroBatch(NamedTuple):
         """The same on a device."""
         return MicroBatch(*(part.to(device, non_blocking=True) if torch.is_tensor(part) else part for part in self))  # type: ignore[arg-type]
 
+    def pinned(self) -> "MicroBatch":
+        """The same in memory that a GPU reads by itself, so that copies run beside the computation."""
+        return MicroBatch(*(part.pin_memory() if torch.is_tensor(part) else part for part in self))  # type: ignore[arg-type]
+
     def loss_tokens(self) -> int:
         """Tokens whose loss counts."""
         return self.labels.numel() if self.loss_mask is None else int(self.loss_mask.sum())
@@ -69,12 +73,19 @@ class Shape:
     seed: int
 
 
-def batches(sampler: Sampler, steps: Iterator[Step], share: Share, shape: Shape) -> Iterator[tuple[Step, list[MicroBatch]]]:
-    """Every step with this rank's micro-batches, AHEAD of them made in the background."""
+def batches(
+    sampler: Sampler, steps: Iterator[Step], share: Share, shape: Shape, pin: bool = False
+) -> Iterator[tuple[Step, list[MicroBatch]]]:
+    """Every step with this rank's micro-batches, AHEAD of them made in the background. `pin`: they go to a GPU."""
+
+    def make(step: Step) -> list[MicroBatch]:
+        made = make_batch(sampler, step, share, shape)
+        return [batch.pinned() for batch in made] if pin else made
+
     with ThreadPoolExecutor(1) as pool:
         waiting = []
         for step in steps:
-            waiting.append((step, pool.submit(make_batch, sampler, step, share, shape)))
+            waiting.append((step, pool.submit(make, step)))
             if len(waiting) > AHEAD:
                 ready, future = waiting.pop(0)
                 yield ready, future.result()

@@ -28,18 +28,18 @@ class Attention(nn.Module):
         std = config.init_method_std / math.sqrt(2 * config.num_layers)
         self.projection = Linear(queries, hidden, std=std, bias=not config.disable_bias_linear)
         self.head, self.layer, self.dropout = head, layer, config.attention_dropout
-        self.explicit = config.attention_backend in ("unfused", "local") or (
-            config.attention_backend == "auto" and config.attention_dropout > 0
-        )
+        self.explicit = config.attention_backend in ("unfused", "local")
+        self.explicit_dropout = config.attention_backend == "auto" and config.attention_dropout > 0
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         query, keys, value = (self._heads(part(x_BTD)) for part in (self.query, self.key, self.value))
-        if context.angles is not None:
-            query, keys = rotate(query, context.angles), rotate(keys, context.angles)
+        if context.turns is not None:
+            query, keys = rotate(query, context.turns), rotate(keys, context.turns)
         repeat = query.shape[1] // keys.shape[1]
         if repeat > 1:
             keys, value = keys.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
-        attend = self._explicit if self.explicit and context.dropout_keys is not None else self._fused
+        explicit = self.explicit or (self.explicit_dropout and context.dropout_keys is not None)
+        attend = self._explicit if explicit else self._fused
         out_BHTK = attend(query, keys, value, context)
         return self.projection(out_BHTK.transpose(1, 2).flatten(2))
 

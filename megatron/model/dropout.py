@@ -1,6 +1,8 @@
 """Keyed dropout: a mask bit is a hash of (seed, step, layer, site, row, original position, channel), so it does not depend on
 which rank computes a token, on the order of layers, or on what was drawn before."""
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -29,11 +31,16 @@ def drop_attention(weights_BHTT: Tensor, probability: float, keys_BT: Tensor | N
     """Dropout of attention probabilities, keyed by query token, head and key token."""
     if keys_BT is None or not probability:
         return weights_BHTT
-    heads = weights_BHTT.shape[1]
-    salts_H = torch.tensor([_signed(key("attention", layer, head)) for head in range(heads)], device=keys_BT.device)
+    salts_H = _head_salts(layer, weights_BHTT.shape[1], keys_BT.device)
     query_BHT = _mix64(keys_BT[:, None] ^ salts_H[:, None]).to(torch.int32)
     key_BT = _mix64(keys_BT ^ _signed(key("attention key", layer))).to(torch.int32)
     return _masked(weights_BHTT, query_BHT[..., None] + key_BT[:, None, None], probability)
+
+
+@functools.cache
+def _head_salts(layer: int, heads: int, device: torch.device) -> Tensor:
+    """Made once, because copying them to a GPU would wait for it."""
+    return torch.tensor([_signed(key("attention", layer, head)) for head in range(heads)], device=device)
 
 
 def _masked(x: Tensor, bits: Tensor, probability: float) -> Tensor:

@@ -38,8 +38,8 @@ class GPT(nn.Module):
         self.dtype = torch.bfloat16 if config.training.bf16 else None
         rotating = int((model.kv_channels or 0) * model.rotary_percent)
         table = rotary_table(positions, rotating, model.rotary_base) if model.position_embedding_type == "rope" else None
-        self.rotary_angles: Tensor | None
-        self.register_buffer("rotary_angles", table, persistent=False)
+        self.rotary_turns: Tensor | None
+        self.register_buffer("rotary_turns", table, persistent=False)
 
     def forward(self, batch: MicroBatch, step_key: int | None = None, scale: float = 1.0) -> Tensor:
         """scale · sum of the loss over the batch's tokens. `step_key` from (seed, step) keys dropout; None drops nothing."""
@@ -75,6 +75,6 @@ class GPT(nn.Module):
         if self.position_embeddings is not None:
             x_BTD = x_BTD + self.position_embeddings(positions, self.dtype)
         x_BTD = drop(x_BTD, self.dropout, keys, "embedding")
-        angles = self.rotary_angles[positions] if self.rotary_angles is not None else None
+        turns = self.rotary_turns[positions].to(x_BTD.dtype) if self.rotary_turns is not None else None
         kept = batch.kept if self.training else None
-        return self.final_norm(self.layers(x_BTD, make_context(angles, batch.documents, keys, batch_key), kept))
+        return self.final_norm(self.layers(x_BTD, make_context(turns, batch.documents, keys, batch_key), kept))

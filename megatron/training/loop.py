@@ -62,7 +62,7 @@ def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
 
     with progress("training", run.plan.steps, "steps", start=start, quiet=not (run.mesh.speaks and sys.stderr.isatty())) as advance:
         before = time.perf_counter()
-        for step, micro_batches in batches(run.sampler, steps, share, run.shape):
+        for step, micro_batches in batches(run.sampler, steps, share, run.shape, run.mesh.device.type == "cuda"):
             ready = time.perf_counter()
             loss, norm, stop = train_step(run, step, micro_batches, wish_to_stop)
             after = time.perf_counter()

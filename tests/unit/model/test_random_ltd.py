@@ -51,13 +51,13 @@ def test_dropping_one_layer_equals_running_it_on_the_kept_rows():
     model, batch = make_model("--position-embedding-type rope", dropping=(1,)), random_batch()
     kept = kept_positions(1, 3, LENGTH, 17)
     loss = model(batch._replace(kept=kept))
-    angles = rotary_table(LENGTH, 12, 10000.0)
-    whole = Context(angles[None])
+    turns = rotary_table(LENGTH, 12, 10000.0)
+    whole = Context(turns[None])
     x = model.layers["0"](model.word_embeddings(batch.tokens), whole)
     rows = []
     for row, places in enumerate(kept[0]):
         y = x[row].clone()
-        y[places] = model.layers["1"](x[row, places][None], Context(angles[places][None]))[0]
+        y[places] = model.layers["1"](x[row, places][None], Context(turns[places][None]))[0]
         rows.append(y)
     x = model.final_norm(model.layers["2"](torch.stack(rows), whole))
     logits = x @ model.word_embeddings.weight[: model.vocab_size].T
@@ -76,9 +76,9 @@ def test_evaluation_drops_nothing():
 
 def test_context_of_kept_tokens_is_their_own():
     documents = torch.tensor([[0, 0, 0, 1, 1, 2]])
-    context = make_context(torch.arange(6.0).view(1, 6, 1), documents, torch.arange(6)[None])
+    context = make_context(torch.arange(6.0).view(1, 6, 1, 1), documents, torch.arange(6)[None])
     part = take(context, torch.tensor([[0, 2, 3, 5]]))
-    assert part.angles is not None and part.angles.flatten().tolist() == [0, 2, 3, 5]
+    assert part.turns is not None and part.turns.flatten().tolist() == [0, 2, 3, 5]
     assert part.dropout_keys is not None and part.dropout_keys.tolist() == [[0, 2, 3, 5]]
     assert part.mask_BTT is not None
     assert part.mask_BTT[0].int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
