@@ -192,14 +192,17 @@ def _unknown(text: str, flags: list[Flag], foreign: Mapping[str, Foreign]) -> st
     if not word.startswith("-"):
         return f"{text!r} stands where no value is expected; flags begin with --"
     known = [spelling for one in flags for spelling in one.spellings] + ["--" + name for name in foreign]
-    nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.75)
     return f"unknown flag {word}" + (f"; did you mean {nearest[0]}?" if nearest else "; --help lists all flags")
 
 
 def _collect(one: Flag, raw: Any, problems: list[str]) -> Any:
     """The value of a flag from what argparse or YAML gave; a problem found is added to `problems`."""
     items = _flatten(raw)
-    if not items and not one.many:
+    if one.kind is str and "" in items and one.field.metadata["metavar"] != "TEXT":
+        problems.append(f"{one.spellings[0]} is given an empty text: {one.field.metadata['help']}")
+        return None
+    if not items:
         problems.append(f"{one.spellings[0]} needs a value: {one.field.metadata['help']}")
         return None
     if len(items) > 1 and not one.many:
@@ -209,7 +212,7 @@ def _collect(one: Flag, raw: Any, problems: list[str]) -> Any:
     for item in items:
         try:
             values.append(_convert(item, one.kind))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             names = {int: "a whole number", float: "a number", bool: "true or false"}
             problems.append(f"{one.spellings[0]} takes {names.get(one.kind, 'a text')}, not {item!r}")
             return None
@@ -238,11 +241,15 @@ def _convert(value: Any, kind: type) -> Any:
         text = str(value).replace("_", "")
         if any(letter in text for letter in ".eE"):
             number = float(text)
-            return int(number) if number.is_integer() else _refuse()
-        return int(text)
+            return _moderate(int(number)) if number.is_integer() else _refuse()
+        return _moderate(int(text))
     if kind is float:
         return float(value) if not isinstance(value, bool) and math.isfinite(float(value)) else _refuse()
     return kind(value)
+
+
+def _moderate(number: int) -> int:
+    return number if abs(number) < 1 << 62 else _refuse()
 
 
 def _refuse() -> Any:
@@ -254,7 +261,8 @@ def _read_yaml(path: str, flags: list[Flag], foreign: Mapping[str, Foreign]) -> 
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        return {}, [f"--config {path}: cannot be read as YAML: {str(error).splitlines()[0]}"]
+        why = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        return {}, [f"--config {path}: cannot be read as YAML: {why}"]
     if not isinstance(content, dict):
         return {}, [f"--config {path}: must hold 'flag: value' lines"]
     known = {one.name: one for one in flags}
@@ -275,7 +283,7 @@ def _read_yaml(path: str, flags: list[Flag], foreign: Mapping[str, Foreign]) -> 
         elif other in foreign:
             values["foreign-" + other] = [] if value is True else [str(value)]
         else:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
             problems.append(f"--config {path}: unknown key {key}" + (f"; did you mean {nearest[0]}?" if nearest else ""))
     return values, problems
 

@@ -150,6 +150,10 @@ def _tail(config: Config) -> list[str]:
         ]
     if optimizer.lr_decay_style == "WSD" and last > decay.amount:
         return [f"--lr-wsd-decay-{unit} {last} is longer than the decay of {decay.amount} {unit}"]
+    if optimizer.lr_decay_style != "WSD" and any(getattr(optimizer, f"lr_wsd_decay_{one}") for one in UNITS):
+        return [
+            f"--lr-wsd-decay-* do nothing with --lr-decay-style {optimizer.lr_decay_style}; give --lr-decay-style WSD, or leave them out"
+        ]
     if optimizer.lr_decay_style == "inverse-square-root" and not warmup_horizon(optimizer, decay).amount:
         return ["--lr-decay-style inverse-square-root falls from the end of the warm-up; give --lr-warmup-tokens, -samples or -iters"]
     return []

@@ -24,8 +24,9 @@ def read_json(path: str) -> tuple[dict[str, Any], list[str]]:
     """The data_efficiency section of a JSON file, and the other top-level keys."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise UserError(f"--data-efficiency-config {path}: cannot be read as JSON: {error}") from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"--data-efficiency-config {path}: cannot be read as JSON: {why}") from None
     if not isinstance(content, dict) or not isinstance(content.get("data_efficiency"), dict):
         hint = ""
         if isinstance(content, dict) and "curriculum_learning" in content:

@@ -16,8 +16,7 @@ from megatron.errors import UserError
 @contextmanager
 def whole_file(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a file beside `path`; on success it is synced and renamed to `path`, on any error it is removed."""
-    target = Path(path)
-    writable_folder(target.parent)
+    target = writable_file(path)
     partial = _beside(target, "partial")
     try:
         with open(partial, mode, encoding=None if "b" in mode else "utf-8") as file:
@@ -34,6 +33,8 @@ def whole_file(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[An
 def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A folder to fill beside `path`; on success it takes `path`'s place, on any error it is removed."""
     target = Path(path)
+    if target.is_file():
+        raise UserError(f"{target}: is a file, and a folder is to be written; name another")
     writable_folder(target.parent)
     partial, old = _beside(target, "partial"), _beside(target, "old")
     partial.mkdir()
@@ -90,9 +91,20 @@ def writable_folder(path: str | os.PathLike[str]) -> Path:
         probe = _beside(folder / "probe", "write")
         probe.touch()
         probe.unlink()
+    except FileExistsError:
+        raise UserError(f"cannot write to the folder {folder}: it is a file; choose another folder") from None
     except OSError as error:
         raise UserError(f"cannot write to the folder {folder}: {error.strerror}; choose another folder or mend its permissions") from None
     return folder
+
+
+def writable_file(path: str | os.PathLike[str]) -> Path:
+    """Make the file's folder if it is missing; UserError when no file can be written there. For what is written after long work."""
+    target = Path(path)
+    if target.is_dir():
+        raise UserError(f"{target}: is a folder, and a file is to be written; name a file")
+    writable_folder(target.parent)
+    return target
 
 
 @contextmanager

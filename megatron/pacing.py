@@ -5,6 +5,8 @@ A pacing is a pure function of the step. The curriculum counts its steps from 1,
 
 import importlib
 import math
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -59,19 +61,31 @@ def _discrete(pacing: Pacing, published: bool, lifted: bool) -> Callable[[int], 
 
 def _custom(pacing: Pacing, published: bool, lifted: bool) -> Callable[[int], int]:
     function = load_function(pacing.function, "a pacing's function")
-    return lambda step: min(int(function(step)), pacing.maximum)
+
+    def level(step: int) -> int:
+        try:
+            return min(int(function(step)), pacing.maximum)
+        except Exception as error:  # whatever the user's function raises
+            raise UserError(f"the pacing {pacing.function} failed at step {step}: {type(error).__name__}: {error}") from None
+
+    return level
 
 
 CURVES = {"fixed_linear": _linear, "fixed_root": _root, "fixed_discrete": _discrete, "custom": _custom}
 
 
 def load_function(name: str, what: str) -> Callable:
-    """The function behind `module:function`; UserError when there is none."""
+    """The function behind `module:function`, where a module may lie in the current folder; UserError when there is none."""
     module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+        function = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever the user's module raises
         raise UserError(f"{what} is written module:function, and {name!r} cannot be loaded: {error}") from None
+    if not callable(function):
+        raise UserError(f"{what} is a function, and {name!r} is {type(function).__name__}")
+    return function
 
 
 def levels(pacing: Pacing, first: int, count: int, *, published: bool = False, lifted: bool = True) -> np.ndarray:

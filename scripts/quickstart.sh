@@ -5,7 +5,8 @@
 #
 # Installs into .venv, then runs the steps below, each a plain command that is printed first. Without a corpus it gathers one
 # from this machine: the documentation and sources of Python and of the installed packages. Everything goes to runs/quickstart.
-# Finished steps are not done again; an interrupted one goes on; --clean starts over.
+# Finished steps are not done again; an interrupted one goes on; --clean starts over. QUICKSTART_TOKENS=N trains each run on N
+# tokens instead of 800000.
 set -euo pipefail
 
 clean=no
@@ -13,7 +14,7 @@ corpus=()
 for argument in "$@"; do
     case "$argument" in
     --clean) clean=yes ;;
-    -h | --help) sed -n '2,8p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+    -h | --help) sed -n '2,9p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
     -*) echo "error: unknown flag $argument; known are --clean and --help" >&2; exit 2 ;;
     *)
         [ -e "$argument" ] || { echo "error: $argument does not exist; give a .jsonl or .txt file, or a folder of them" >&2; exit 2; }
@@ -32,6 +33,17 @@ mkdir -p "$run/steps"
 began=$(date +%s)
 stamp=$(cat scripts/quickstart.sh | cksum)
 
+# Print words as they can be pasted into a shell.
+quoted() {
+    local word
+    for word in "$@"; do
+        case "$word" in
+        "" | *[!A-Za-z0-9_./:=,+-]*) printf " '%s'" "${word//\'/\'\\\'\'}" ;;
+        *) printf ' %s' "$word" ;;
+        esac
+    done
+}
+
 # step NAME "OUTPUTS" COMMAND...: run a command unless it has finished before, on the same inputs, with the same words.
 step() {
     local name="$1" outputs="$2"
@@ -46,7 +58,9 @@ step() {
         rm -rf $outputs "$run/steps/$name.done"
         echo "$stamp" > "$run/steps/$name.begun"
     fi
-    printf '\n+ %s\n' "$*"
+    printf '\n+'
+    quoted "$@"
+    printf '\n'
     "$@"
     echo "$stamp" > "$run/steps/$name.done"
 }
@@ -66,10 +80,12 @@ step tokenizer "$run/tokenizer.json" \
 tokenizer=(--tokenizer-type HuggingFaceTokenizer --tokenizer-model "$run/tokenizer.json")
 step preprocess "$run/corpus_text_document.*" \
     python tools/preprocess_data.py --input "${corpus[@]}" --output-prefix "$run/corpus" "${tokenizer[@]}" \
-    --append-eod --shuffle-documents 1 --max-sequence-length 4096 --workers 2
+    --append-eod --shuffle-documents 1 --max-sequence-length 512 --workers 2
 
-# 3. Difficulty: how rare the words of every sample of 256 tokens are.
-data=(--data-path "$run/corpus_text_document" --split 98,1,1 --seq-length 256)
+# 3. Difficulty: how rare the words of every sample of 256 tokens are. A small corpus gives more of itself for validation and test.
+split=98,1,1
+[ "$(wc -c < "$run/corpus_text_document.bin")" -gt 2000000 ] || split=90,5,5
+data=(--data-path "$run/corpus_text_document" --split "$split" --seq-length 256)
 step analyze "$run/difficulty" \
     python tools/analyze_data.py "${data[@]}" --metrics vocab_rarity --output-dir "$run/difficulty" --workers 2
 
@@ -77,7 +93,7 @@ step analyze "$run/difficulty" \
 #    layers compute 64 tokens of each sequence at first, all of them from step 280 on.
 model=(--num-layers 4 --hidden-size 128 --num-attention-heads 4 --position-embedding-type rope --hidden-dropout 0 --attention-dropout 0)
 training=(--micro-batch-size 4 --global-batch-size 8 --train-tokens "${QUICKSTART_TOKENS:-800000}" --lr 2e-3 --min-lr 1e-4 --lr-decay-style cosine
-    --lr-warmup-tokens 40000 --weight-decay 0.1 --adam-beta2 0.95)
+    --lr-warmup-fraction 0.05 --weight-decay 0.1 --adam-beta2 0.95)
 efficient=(--difficulty-path "$run/difficulty"
     --curriculum vocab_rarity:difficulty=percentile,min=1,max=100,pacing=fixed_root,root=2,duration=160
     --curriculum seqlen_truncate:min=64,max=256,pacing=fixed_linear,duration=160,quantum=8
@@ -87,7 +103,10 @@ step plan "$run/plan" \
 
 # 5. Training, on two data-parallel ranks: with curriculum and random-LTD, then the same budget without. A killed run goes on.
 often=(--eval-interval 50 --eval-iters 25 --save-interval 100 --log-interval 25)
-train=(torchrun --standalone --nproc-per-node 2 pretrain_gpt.py "${model[@]}" "${data[@]}" "${training[@]}" "${often[@]}")
+run_flags=("${model[@]}" "${data[@]}" "${training[@]}" "${often[@]}")
+train=(torchrun --standalone --nproc-per-node 2 pretrain_gpt.py "${run_flags[@]}")
+step check "" \
+    python pretrain_gpt.py "${run_flags[@]}" "${efficient[@]}" --save "$run/efficient" --dry-run
 export OMP_NUM_THREADS=1
 step train-efficient "$run/efficient" \
     "${train[@]}" "${efficient[@]}" --save "$run/efficient" --load "$run/efficient" --tensorboard-dir "$run/efficient/tensorboard"

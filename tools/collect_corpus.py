@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import os
+import re
 import sys
 import sysconfig
 from collections import Counter
@@ -61,11 +62,13 @@ class Document(NamedTuple):
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
+    if not 0 <= options.min_size <= options.max_size:
+        raise UserError(f"--min-size {options.min_size:g} must not be negative, and --max-size {options.max_size:g} not below it")
     with whole_file(options.output) as file:
         found = gather(roots(options.input))
         taken = cap(found, options.max_size * 1e6)
         size = sum(len(document.text.encode()) for document in taken)
-        if size < options.min_size * 1e6:
+        if size < options.min_size * 1e6 or not taken:
             raise UserError(
                 f"found only {size / 1e6:.1f} MB of text, less than --min-size {options.min_size:g}; "
                 "name more folders with --input, install more packages, or lower --min-size"
@@ -80,8 +83,13 @@ def roots(given: tuple[str, ...]) -> dict[str, Path]:
     """The folders to gather from, under the names that sources begin with."""
     if missing := [folder for folder in given if not os.path.isdir(folder)]:
         raise UserError(*(f"--input {folder}: no such folder" for folder in missing))
+    named: dict[str, Path] = {}
+    for folder in map(Path, given):
+        name = folder.resolve().name
+        others = sum(1 for other in named if other == name or re.fullmatch(rf"{re.escape(name)}-\d+", other))
+        named[f"{name}-{others + 1}" if others else name] = folder
     if given:
-        return {Path(folder).resolve().name: Path(folder) for folder in given}
+        return named
     paths = sysconfig.get_paths()
     return {"python": Path(paths["stdlib"]), "site-packages": Path(paths["purelib"])}
 

@@ -17,7 +17,7 @@ from megatron.data.gpt_dataset import SPLITS, open_splits
 from megatron.data.loader import Shape
 from megatron.data.vocabulary import find_vocabulary
 from megatron.errors import UserError, run
-from megatron.files import whole_file
+from megatron.files import whole_file, writable_file
 from megatron.model.gpt import GPT
 from megatron.parallel.mesh import Mesh
 from megatron.terminal import progress, show
@@ -52,6 +52,8 @@ def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
     if options.micro_batch_size < 1 or (options.max_windows is not None and options.max_windows < 1):
         raise UserError("--micro-batch-size and --max-windows must be at least 1")
+    if options.output:
+        writable_file(options.output)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, config, index, folder = restore(options.load, options.ckpt_step, device)
     token_bytes = _token_bytes(options, index, device)

@@ -8,7 +8,7 @@ import torch
 from megatron.arguments import flag, parse
 from megatron.config import TokenizerOptions
 from megatron.errors import UserError, run
-from megatron.files import whole_file
+from megatron.files import whole_file, writable_file
 from megatron.training.generate import generate
 from megatron.training.restore import restore, tokenizer_of
 
@@ -36,6 +36,10 @@ def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
     if options.num_tokens < 1 or options.temperature < 0 or options.top_k < 0 or not 0 < options.top_p <= 1:
         raise UserError("--num-tokens must be at least 1, --temperature and --top-k not negative, --top-p in (0, 1]")
+    if options.output:
+        writable_file(options.output)
+    if any(prompt != prompt.encode(errors="ignore").decode() for prompt in options.prompt):
+        raise UserError("--prompt is no UTF-8 text; check how the terminal or script encodes it")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, config, index, _ = restore(options.load, options.ckpt_step, device)
     tokenizer = tokenizer_of(index, options.tokenizer)
@@ -44,6 +48,8 @@ def main() -> None:
     for prompt in options.prompt:
         ids = [int(token) for token in tokenizer.encode_batch([prompt])[0]] or [tokenizer.eod]
         start = torch.tensor(ids, device=device)
+        if len(ids) > config.data.seq_length:
+            print(f"note: of the prompt's {len(ids)} tokens the model sees the last {config.data.seq_length}", file=sys.stderr)
         chosen = [options.num_tokens, config.data.seq_length, options.temperature, options.top_k, options.top_p, generator]
         texts.append(prompt + tokenizer.decode(list(generate(model, start, *chosen))))
         print(texts[-1] + "\n")

@@ -12,7 +12,7 @@ from rich.text import Text
 from megatron.arguments import flag, parse
 from megatron.config import TokenizerOptions
 from megatron.data.indexed_dataset import IndexedDataset, fingerprint, read_sidecar
-from megatron.data.tokenizer import Tokenizer, build_tokenizer
+from megatron.data.tokenizer import Tokenizer, build_tokenizer, describe_identity
 from megatron.errors import UserError, run
 from megatron.terminal import show
 
@@ -37,11 +37,14 @@ class Options:
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
+    if options.samples < 0:
+        raise UserError(f"--samples {options.samples} must not be negative")
     dataset = IndexedDataset(options.data_path, allow_trailing_bytes=options.allow_trailing_bytes)
     sidecar = read_sidecar(options.data_path)
     tokenizer = build_tokenizer(options.tokenizer) if options.tokenizer.tokenizer_type else None
     if tokenizer and sidecar and sidecar["tokenizer"] != tokenizer.identity():
-        raise UserError(f"{options.data_path} was made by {sidecar['tokenizer']}, and the flags name {tokenizer.identity()}")
+        made, mine = describe_identity(sidecar["tokenizer"]), describe_identity(tokenizer.identity())
+        raise UserError(f"{options.data_path} was made by {made}, and the flags name {mine}; name the tokenizer that made it")
     show(_table(dataset.prefix, header(dataset)))
     if len(dataset):
         show(_lengths(dataset))

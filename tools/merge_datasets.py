@@ -9,6 +9,7 @@ from typing import Any
 from megatron.arguments import Foreign, flag, parse
 from megatron.data.index_builder import IndexedDatasetBuilder
 from megatron.data.indexed_dataset import IndexedDataset, read_sidecar
+from megatron.data.tokenizer import describe_identity
 from megatron.errors import UserError, run
 from megatron.terminal import progress
 
@@ -71,7 +72,10 @@ def merged_sidecar(prefixes: list[str]) -> dict[str, Any] | None:
     for other, sidecar in known.items():
         for fact in EQUAL_FACTS:
             if sidecar.get(fact) != first.get(fact):
-                raise UserError(f"{other} and {name} differ in {fact}: {sidecar.get(fact)} and {first.get(fact)}; make them alike")
+                words = describe_identity if fact == "tokenizer" else str
+                raise UserError(
+                    f"{other} and {name} differ in {fact}: {words(sidecar.get(fact))} and {words(first.get(fact))}; make them alike"
+                )
     sums = {fact: sum(sidecar.get(fact, 0) for sidecar in known.values()) for fact in ("text_bytes", "bad_lines_skipped")}
     return first | sums | {"shuffle_seed": None}
 

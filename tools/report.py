@@ -10,7 +10,7 @@ from typing import Any
 from megatron.arguments import flag, parse
 from megatron.data.analysis import load_column, read_manifest
 from megatron.errors import UserError, run
-from megatron.files import whole_file
+from megatron.files import whole_file, writable_file
 from megatron.report.charts import X_AXES, Chart, cost_charts, difficulty_chart, loss_charts, schedule_charts
 from megatron.report.figures import png
 from megatron.report.page import Section, box, charts, page, paragraphs, sample, table
@@ -62,10 +62,10 @@ class Options:
 def main(argv: list[str] | None = None) -> None:
     """Read the runs, draw the figures, write the page."""
     options: Options = parse(Options, sys.argv[1:] if argv is None else argv, description=__doc__ or "", examples=EXAMPLES)
+    output = writable_file(options.output)
     runs = [read_run(name, Path(folder)) for name, folder in _named("--runs", options.runs).items()]
     pictures: dict[str, bytes] = {}
     html = _page(options, runs, pictures)
-    output = Path(options.output)
     figures = Path(options.figures) if options.figures else output.with_name(f"{output.stem}_files")
     for name, data in pictures.items():
         with whole_file(figures / name) as file:
@@ -85,8 +85,6 @@ def _named(flag_name: str, pairs: Iterable[str]) -> dict[str, str]:
         if name in named:
             raise UserError(f"{flag_name} {pair}: the name {name} is given twice")
         named[name] = path
-    if not named and flag_name == "--runs":
-        raise UserError("--runs needs at least one NAME=FOLDER")
     return named
 
 

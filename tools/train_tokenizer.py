@@ -24,6 +24,7 @@ EXAMPLES = """\
 
 BETWEEN_DOCUMENTS = b"\xff"
 """A byte that no UTF-8 text holds."""
+LARGEST_VOCABULARY = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,12 @@ class Options:
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
-    smallest = 256 + len(options.special_tokens)
-    if options.vocab_size < smallest:
-        raise UserError(f"--vocab-size {options.vocab_size}: 256 bytes and {len(options.special_tokens)} special tokens need {smallest}")
+    files = find_files(options.input)
+    if problems := _problems(options, files):
+        raise UserError(*problems)
     began = time.perf_counter()
     with whole_file(options.output, "w") as file:
-        content = read_text(options)
+        content = read_text(options, files)
         tokenizer = train(content, options.vocab_size, options.special_tokens)
         file.write(tokenizer.to_str(pretty=True))
     size, seconds = tokenizer.get_vocab_size(), time.perf_counter() - began
@@ -52,9 +53,27 @@ def main() -> None:
         print(f"the text holds no more pairs to merge: --vocab-size {options.vocab_size} was not reached")
 
 
-def read_text(options: Options) -> bytes:
-    """The documents of the input, parted by a byte that is no text, up to about --max-bytes."""
-    files = find_files(options.input)
+def _problems(options: Options, files: list[str]) -> list[str]:
+    """What is wrong with the flags."""
+    special, found = options.special_tokens, []
+    if not 256 + len(special) <= options.vocab_size <= LARGEST_VOCABULARY:
+        found.append(
+            f"--vocab-size {options.vocab_size} must be at least {256 + len(special)}, for 256 bytes and {len(special)} special tokens, "
+            f"and at most {LARGEST_VOCABULARY}"
+        )
+    if len(set(special)) < len(special):
+        found.append(f"--special-tokens {' '.join(special)}: a token is given twice")
+    if options.max_bytes < 1:
+        found.append(f"--max-bytes {options.max_bytes} must be at least 1")
+    if not options.json_keys:
+        found.append("--json-keys needs a value: the key or column that holds the text")
+    if any(os.path.exists(options.output) and os.path.samefile(options.output, path) for path in files):
+        found.append(f"--output {options.output} is a file of --input, which would be lost; write elsewhere")
+    return found
+
+
+def read_text(options: Options, files: list[str]) -> bytes:
+    """The documents of the files, parted by a byte that is no text, up to about --max-bytes."""
     size = 0
     pieces: list[bytes] = []
     with progress("reading", min(sum(map(os.path.getsize, files)), options.max_bytes), "MB", 1e6) as advance:

@@ -26,7 +26,17 @@ FREE: dict[str, set[str]] = {
 }
 SCHEDULE: dict[str, set[str]] = {"optimizer": set()}
 MEANING = ("vocabulary", "data_efficiency")
-ALONE = "--finetune takes its weights alone"
+TITLES = {
+    "size": "vocabulary",
+    "eod": "end-of-document token",
+    "metrics": "curriculum of difficulties",
+    "length": "curriculum of lengths",
+    "shape": "way of shortening samples",
+    "random_ltd": "random-LTD",
+    "seed": "seed of the order of samples",
+    "published": "--reference-schedules",
+}
+WAYS = "use the flags that it was made with, give another run a --save and --load of its own, or take its weights alone by --finetune"
 
 
 def flag_differences(saved: dict[str, Any], mine: dict[str, Any], free: dict[str, set[str]]) -> list[str]:
@@ -43,14 +53,18 @@ def resume_problems(index: dict[str, Any], about: dict[str, Any], plan: Plan, ov
     where, about = f"the checkpoint of step {index['iteration']}", json.loads(json.dumps(about))
     lines = flag_differences(index["config"], about["config"], FREE)
     for part in MEANING:
-        lines += _differences(index[part], about[part], lambda name: f"the {name.replace('_', ' ')}")
-    problems = [f"{where}: {line}; {ALONE}" for line in lines]
+        lines += _differences(index[part], about[part], lambda name: f"its {TITLES.get(name, name)}")
     if index["data"] != about["data"]:
-        problems.append(f"{where} was trained on other data: {index['data']} against {about['data']}; {ALONE}")
+        lines.append(f"it was trained on other data: {_words(index['data'])} against {_words(about['data'])}")
+    if not lines and index["analyses"] != about["analyses"]:
+        lines.append("the difficulties of its samples came of another analysis")
+    if not lines and index["iteration"] <= plan.steps:
+        lines += _other_past(index, plan)
+    problems = [f"{where}: {line}" for line in lines]
+    if problems:
+        problems[-1] += f"; {WAYS}"
     if index["iteration"] > plan.steps:
         problems.append(f"{where} is past the run's {plan.steps} steps; raise its --train-iters, -samples or -tokens")
-    elif not problems:
-        problems += _other_past(index, plan, where)
     schedule = flag_differences(index["config"], about["config"], SCHEDULE)
     schedule += _differences(index["schedule"], about["schedule"], lambda name: f"the {name}")
     if schedule and not override_schedule:
@@ -58,19 +72,28 @@ def resume_problems(index: dict[str, Any], about: dict[str, Any], plan: Plan, ov
     return problems
 
 
-def _other_past(index: dict[str, Any], plan: Plan, where: str) -> list[str]:
+def _other_past(index: dict[str, Any], plan: Plan) -> list[str]:
     """A plan whose steps so far differ in spite of equal flags: a pacing function of the user's own has changed."""
     totals = plan.totals(index["iteration"])
     if index["totals"] != totals:
-        return [f"{where} had consumed {index['totals']}, and this plan consumes {totals}; {ALONE}"]
+        return [f"it had consumed {_words(index['totals'])}, and this plan consumes {_words(totals)}"]
     if index["plan"] != plan.digest(index["iteration"]):
-        return [f"{where} came of steps that differ from this plan's; {ALONE}"]
+        return ["it came of steps that differ from this plan's"]
     return []
 
 
 def _differences(saved: dict[str, Any], mine: dict[str, Any], title: Callable[[str], str], free: Iterable[str] = ()) -> list[str]:
     return [
-        f"{title(name)} was {saved.get(name)} and is {mine.get(name)}"
+        f"{title(name)} was {_words(saved.get(name))} and is {_words(mine.get(name))}"
         for name in sorted((saved.keys() | mine.keys()) - set(free))
         if saved.get(name) != mine.get(name)
     ]
+
+
+def _words(value: Any) -> str:
+    """A value as people write it; parts that say nothing are left out."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_words(part)}" for name, part in value.items() if part not in (None, "", [], {}))
+    if isinstance(value, list):
+        return " and ".join(map(_words, value)) or "none"
+    return "none" if value in (None, "") else str(value)

@@ -17,6 +17,8 @@ def find_checkpoint(root: str | Path, iteration: int | None = None) -> Path | No
     """The folder of the newest checkpoint below `root`, or of `iteration`; `root` may itself be a checkpoint. None where
     there is none yet."""
     root = Path(root)
+    if root.is_file():
+        raise UserError(f"{root}: is a file; name the folder that was given to --save")
     if (root / "index.json").is_file():
         return root
     if iteration is None:
@@ -41,7 +43,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         index = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); load an older checkpoint with --ckpt-step") from None
-    needed = ("iteration", "files", "tensors", "config", "vocabulary", "data", "data_efficiency", "schedule", "totals", "plan")
+    needed = ("iteration", "files", "tensors", "config", "vocabulary", "data", "analyses", "data_efficiency", "schedule", "totals", "plan")
     if not isinstance(index, dict) or index.get("format") != FORMAT or any(name not in index for name in needed):
         raise UserError(f"{path}: is not the index of a checkpoint of format {FORMAT}")
     return index

@@ -6,6 +6,7 @@ split and length this is), `token_frequency.npy`, and for every metric `<metric>
 """
 
 import json
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -110,7 +111,7 @@ def _measure(corpus: Corpus, metrics: dict[str, Metric], context: Context, pool:
     def measure(part: tuple[int, int]) -> int:
         tokens = corpus.tokens[part[0] * length : part[1] * length + 1]
         for name, metric in metrics.items():
-            values[name][part[0] : part[1]] = metric.compute(tokens, context)
+            values[name][part[0] : part[1]] = _computed(name, metric, tokens, context)
         return part[1] - part[0]
 
     with progress(", ".join(metrics), corpus.windows * length, "M tokens", 1e6) as advance:
@@ -119,6 +120,19 @@ def _measure(corpus: Corpus, metrics: dict[str, Metric], context: Context, pool:
     for name, array in values.items():
         array.flush()
         np.save(folder / f"{name}.order.npy", sort_by_difficulty(array))
+
+
+def _computed(name: str, metric: Metric, tokens: np.ndarray, context: Context) -> np.ndarray:
+    """A metric's values of consecutive samples. UserError where a metric of the user's own fails or gives no whole numbers."""
+    count = len(tokens) // context.seq_length
+    try:
+        values = np.asarray(metric.compute(tokens, context))
+    except Exception as error:  # whatever the user's function raises
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(f"the metric {name} failed in {place.filename}, line {place.lineno}: {type(error).__name__}: {error}") from None
+    if values.dtype.kind not in "iu" or values.shape != (count,):
+        raise UserError(f"the metric {name} gave {values.dtype} {values.shape} for {count} samples; it must give one whole number for each")
+    return values
 
 
 def _summary(folder: Path, name: str, metric: Metric) -> dict[str, Any]:

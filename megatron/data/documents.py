@@ -7,11 +7,13 @@ small value that a worker process reads by itself, so memory does not depend on 
 import glob
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from megatron.data.records import BadRecord, Records, read_lines, read_text_file, sift
+from megatron.data.records import BOM, BadRecord, Records, read_lines, read_text_file, sift
 from megatron.errors import UserError
 
 BLOCK_BYTES = 4 << 20
@@ -45,7 +47,7 @@ class LineRange:
             content = file.read(max(self.stop - begin, 0))
             if content and not content.endswith(b"\n"):
                 content += file.readline()
-        return read_lines(content, keys)
+        return read_lines(content if self.start else content.removeprefix(BOM), keys)
 
     def place(self, number: int) -> str:
         with open(self.path, "rb") as file:
@@ -72,7 +74,7 @@ class LineBytes:
         self.name, self.input_bytes = f"{path}, line {line}", input_bytes
 
     def read(self, keys: Sequence[str]) -> Records:
-        return read_lines(self.content, keys)
+        return read_lines(self.content if self.line > 1 else self.content.removeprefix(BOM), keys)
 
     def place(self, number: int) -> str:
         return f"{self.path}, line {self.line + number}"
@@ -91,8 +93,9 @@ class Rows:
             for key in keys:
                 if key not in names:
                     raise UserError(f"{self.path}: no column {key!r}; its columns are {', '.join(names)}; choose with --json-keys")
-            batches = file.iter_batches(self.batch_rows, row_groups=[self.group], columns=list(keys), use_threads=False)
-            columns = next(itertools.islice(batches, self.batch, None)).to_pydict()
+            with _whole_parquet(self.path):
+                batches = file.iter_batches(self.batch_rows, row_groups=[self.group], columns=list(keys), use_threads=False)
+                columns = next(itertools.islice(batches, self.batch, None)).to_pydict()
         return sift([dict(zip(keys, row)) for row in zip(*(columns[key] for key in keys))], keys)
 
     def place(self, number: int) -> str:
@@ -158,12 +161,20 @@ def _whole_lines(file: Any, path: str, kind: str, block_bytes: int) -> Iterator[
 
 
 def _open_parquet(path: str) -> Any:
-    import pyarrow
     from pyarrow import parquet
 
-    try:
+    with _whole_parquet(path):
         return parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
+
+
+@contextmanager
+def _whole_parquet(path: str) -> Iterator[None]:
+    """Reading that a damaged file may break off."""
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, StopIteration, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is no whole Parquet file ({error}); make or copy the file again") from None
 
 
@@ -209,7 +220,9 @@ def find_files(inputs: Sequence[str]) -> list[str]:
     problems = []
     for given in inputs:
         if os.path.isdir(given):
-            found = sorted(str(path) for path in Path(given).rglob("*") if path.is_file() and _format(str(path)) and not _sidecar(path))
+            found, left_out = _in_folder(Path(given))
+            if left_out:
+                print(f"note: {given}: left out {left_out} .json files; give those that hold JSON lines by name or glob", file=sys.stderr)
             problems += [] if found else [f"--input {given}: the folder holds no file that ends in {', '.join(FORMATS)}"]
         elif os.path.isfile(given):
             found = [given]
@@ -234,9 +247,11 @@ def cut_into_blocks(files: Sequence[str], block_bytes: int = BLOCK_BYTES) -> Ite
         yield from FORMATS[ending](list(group), block_bytes)
 
 
-def _sidecar(path: Path) -> bool:
-    """Whether a file describes a dataset, perhaps one that an earlier run wrote into the folder."""
-    return path.suffix == ".json" and path.with_suffix(".idx").exists()
+def _in_folder(folder: Path) -> tuple[list[str], int]:
+    """The files of a known kind below a folder, and how many .json files are not taken: most such hold settings, not documents."""
+    files = sorted(str(path) for path in folder.rglob("*") if path.is_file() and _format(str(path)))
+    found = [path for path in files if _format(path) != ".json"]
+    return found, len(files) - len(found)
 
 
 def _format(path: str) -> str:

@@ -122,7 +122,9 @@ def choose_documents(column: Column, name: str, allowance: int) -> tuple[np.ndar
     """Numbers of the documents to verify: a uniform draw keyed by `name`, and unusual ones of `allowance` bytes in all."""
     generator = np.random.default_rng(zlib.crc32(name.encode()))
     chance = min(1.0, SAMPLE_BYTES / max(int(column.sizes.sum()), 1))
-    drawn = np.flatnonzero((generator.random(len(column.sizes)) < chance) & (column.sizes <= LONGEST_VERIFIED))
+    wanted = generator.random(len(column.sizes))
+    wanted[np.argmin(wanted)] = 0  # one document at least
+    drawn = np.flatnonzero((wanted < chance) & (column.sizes <= LONGEST_VERIFIED))
     unusual = []
     for number, (text, size) in enumerate(zip(column.texts, column.sizes.tolist())):
         if size <= allowance and is_unusual(text):

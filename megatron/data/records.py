@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
+BOM = b"\xef\xbb\xbf"
+"""What some editors write before UTF-8 text; it is not part of the text."""
+
 
 class BadRecord(NamedTuple):
     """A record that holds no document: its number in the block, and why."""
@@ -54,7 +57,7 @@ def _json_line(line: bytes) -> Any:
 
 
 def read_text_file(path: str) -> Any:
-    content = Path(path).read_bytes()
+    content = Path(path).read_bytes().removeprefix(BOM)
     try:
         return {"text": content.decode("utf-8")}
     except UnicodeDecodeError as error:

@@ -59,7 +59,18 @@ def build_tokenizer(options: Any, engine: str = "tokenizers") -> Tokenizer:
     where it cannot), "auto" the fast one where it can."""
     if options.tokenizer_type not in TOKENIZERS:
         raise UserError(f"--tokenizer-type {options.tokenizer_type}: choose one of {', '.join(TOKENIZERS)}")
-    return TOKENIZERS[options.tokenizer_type](options, engine)
+    tokenizer = TOKENIZERS[options.tokenizer_type](options, engine)
+    if tokenizer.files and options.vocab_size not in (None, tokenizer.vocab_size):
+        raise UserError(f"--vocab-size {options.vocab_size}: the tokenizer has {tokenizer.vocab_size} tokens; leave --vocab-size out")
+    return tokenizer
+
+
+def describe_identity(identity: dict[str, Any] | None) -> str:
+    """A tokenizer's identity in words."""
+    if not identity:
+        return "an unknown tokenizer"
+    files = " ".join(str(one)[:12] for one in identity.get("sha256", ()))
+    return f"a {identity.get('type')} of {identity.get('vocab_size')} tokens" + (f" (files {files}...)" if files else "")
 
 
 def _huggingface(options: Any, engine: str) -> Tokenizer:

@@ -4,8 +4,10 @@ from typing import Any, NamedTuple
 
 from megatron.config import DataConfig, TokenizerOptions
 from megatron.data.gpt_dataset import Corpus
-from megatron.data.tokenizer import build_tokenizer
+from megatron.data.tokenizer import build_tokenizer, describe_identity
 from megatron.errors import UserError
+
+OF_FLAGS = "the tokenizer of the flags"
 
 
 class Vocabulary(NamedTuple):
@@ -34,7 +36,7 @@ def _agreed(flags: TokenizerOptions, corpora: list[Corpus]) -> Vocabulary:
     found = [(corpus.name, _of_sidecar(corpus.sidecar)) for corpus in corpora if corpus.sidecar]
     if flags.tokenizer_type:
         tokenizer = build_tokenizer(flags)
-        found.insert(0, ("the tokenizer of the flags", Vocabulary(tokenizer.vocab_size, tokenizer.eod, tokenizer.identity())))
+        found.insert(0, (OF_FLAGS, Vocabulary(tokenizer.vocab_size, tokenizer.eod, tokenizer.identity())))
     elif flags.vocab_size and not found:
         return Vocabulary(flags.vocab_size, None, None)
     if not found:
@@ -43,9 +45,13 @@ def _agreed(flags: TokenizerOptions, corpora: list[Corpus]) -> Vocabulary:
             f"the vocabulary of {names} is unknown: no .json lies beside it; give --tokenizer-type and its files, or --vocab-size"
         )
     name, first = found[0]
+    verb = "is" if name == OF_FLAGS else "by"
     for other, vocabulary in found[1:]:
         if vocabulary.tokenizer != first.tokenizer:
-            raise UserError(f"{other} and {name} come of different tokenizers: {vocabulary.tokenizer} against {first.tokenizer}")
+            raise UserError(
+                f"{other} was made by {describe_identity(vocabulary.tokenizer)}, and {name} {verb} {describe_identity(first.tokenizer)}; "
+                "name the tokenizer that made the data, or preprocess it again"
+            )
     if flags.vocab_size and not flags.tokenizer_type and flags.vocab_size != first.size:
         raise UserError(f"--vocab-size {flags.vocab_size} contradicts {name}, whose vocabulary has {first.size} tokens; leave it out")
     return first

@@ -21,7 +21,7 @@ from megatron.data.vocabulary import Vocabulary, find_vocabulary
 from megatron.data_efficiency import DataEfficiency
 from megatron.data_efficiency_options import describe
 from megatron.errors import UserError
-from megatron.files import hold, writable_folder
+from megatron.files import hold, writable_file, writable_folder
 from megatron.foreign_flags import FOREIGN_FLAGS
 from megatron.model.gpt import GPT
 from megatron.optim.optimizer import make_optimizer
@@ -67,7 +67,8 @@ def pretrain(argv: list[str], make_model: MakeModel, description: str, examples:
     if config.training.dry_run:
         with torch.device("meta"):
             model = make_model(config, prepared.vocabulary.size, prepared.dropping)
-        print_sizes(model, summarise(config, prepared.efficiency, prepared.plan, world_size()))
+        summary = summarise(config, prepared.efficiency, prepared.plan, world_size())
+        print_sizes(model, summary | {"vocab_size": prepared.vocabulary.size})
         return
     if config.training.deterministic_mode:
         repeat_exactly()
@@ -97,6 +98,8 @@ def prepare(config: Config, make_model: MakeModel) -> tuple[Prepared, list[str]]
     for folder in (config.checkpoint.save, path.parent if path else None, config.logging.tensorboard_dir):
         if folder and not config.training.dry_run:
             writable_folder(folder)
+    if path and not config.training.dry_run:
+        writable_file(path)
     splits = open_splits(config)
     if not splits["train"]:
         raise UserError("no data is left for training; raise its share in --split or give --train-data-path")

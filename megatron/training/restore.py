@@ -8,7 +8,7 @@ import torch
 
 from megatron.checkpoint.load import find_checkpoint, load_model, read_index
 from megatron.config import Config, TokenizerOptions
-from megatron.data.tokenizer import Tokenizer, build_tokenizer
+from megatron.data.tokenizer import Tokenizer, build_tokenizer, describe_identity
 from megatron.errors import UserError
 from megatron.model.gpt import GPT
 
@@ -32,7 +32,8 @@ def tokenizer_of(index: dict[str, Any], options: TokenizerOptions) -> Tokenizer:
     tokenizer = build_tokenizer(options)
     trained = index["vocabulary"]["tokenizer"]
     if trained is not None and trained != tokenizer.identity():
-        raise UserError(f"the model was trained with another tokenizer: {trained} against {tokenizer.identity()}")
+        mine = describe_identity(tokenizer.identity())
+        raise UserError(f"the model was trained with {describe_identity(trained)}, and the flags name {mine}; name the one of the training")
     return tokenizer
 
 

@@ -25,10 +25,8 @@ def describe_run(run: Run, vocabulary: Vocabulary) -> dict[str, Any]:
     return {
         "config": dataclasses.asdict(run.config),
         "vocabulary": vocabulary._asdict(),
-        "data": [
-            identity(corpus) | {"weight": weight, "analyses": pool.analyses}
-            for (weight, corpus), pool in zip(run.splits["train"], run.sampler.pools)
-        ],
+        "data": [identity(corpus) | {"weight": weight} for weight, corpus in run.splits["train"]],
+        "analyses": [pool.analyses for pool in run.sampler.pools],
         "data_efficiency": dataclasses.asdict(dataclasses.replace(run.efficiency, difficulty_paths=())),
         "schedule": {"decay horizon": list(decay), "warm-up": list(warmup_horizon(run.config.optimizer, decay))},
         "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},

@@ -74,7 +74,7 @@ def test_quickstart_runs_reuses_and_goes_on(prepared: Prepared, tmp_path: Path) 
     report = (tree / "runs" / "quickstart" / "report.html").read_text(encoding="utf-8")
     assert all(word in report for word in ("baseline", "efficient", "bits per byte", "vocab_rarity", "data:image/png"))
     assert second.returncode == 0
-    assert second.stdout.count("done before") == first.stdout.count("\n+ ") == 10
+    assert second.stdout.count("done before") == first.stdout.count("\n+ ") == 11
     killed = tree / "runs" / "quickstart" / "baseline"
     (tree / "runs" / "quickstart" / "steps" / "train-baseline.done").unlink()
     latest = killed / "latest_checkpointed_iteration.txt"

@@ -94,7 +94,7 @@ _cut = train_tokenizer.cut_into_blocks
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--vocab-size", 256], "--vocab-size 256: 256 bytes and 1 special tokens need 257"),
+        (["--vocab-size", 256], "--vocab-size 256 must be at least 257, for 256 bytes and 1 special tokens"),
         (["--json-keys", "title"], r"line 1: has no key 'title'; its keys are text"),
         (["--output", "/proc/none/t.json"], "cannot write to the folder /proc/none"),
     ],

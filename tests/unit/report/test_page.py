@@ -122,7 +122,7 @@ def test_the_same_input_gives_the_same_page(tmp_path, two_runs):
     ("words", "message"),
     [
         (["--runs", "nothing"], "write NAME=FOLDER"),
-        (["--runs"], "--runs needs at least one"),
+        (["--runs"], "--runs needs a value"),
         (["--runs", "a={run}", "a={run}"], "the name a is given twice"),
         (["--runs", "a={run}/none"], "holds no metrics.jsonl"),
         (["--runs", "a={run}", "--evaluation", "b=x.json"], "no run has that name; the runs are a"),

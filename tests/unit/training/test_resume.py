@@ -94,9 +94,9 @@ def test_the_same_run_in_other_words_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (CURRICULUM.replace("min=20", "min=25"), "the metrics was"),
-        ("--random-ltd-duration 12", "the random ltd was"),
-        ("--data-efficiency-seed 7", "the seed was 1234 and is 7"),
+        (CURRICULUM.replace("min=20", "min=25"), "its curriculum of difficulties was"),
+        ("--random-ltd-duration 12", "its random-LTD was"),
+        ("--data-efficiency-seed 7", "its seed of the order of samples was 1234 and is 7"),
         ("--hidden-dropout 0.2", "--hidden-dropout was 0.1 and is 0.2"),
         ("--lr-warmup-iters 3", "the warm-up was"),
     ],
@@ -111,25 +111,28 @@ def test_a_changed_json_is_refused(tmp_path: Path) -> None:
     old = write_json(tmp_path / "efficiency.json")
     index = checkpoint_of(*described(old, tmp_path / "analysis"))
     about, plan = described(write_json(tmp_path / "efficiency.json", total_curriculum_step=12), tmp_path / "analysis")
-    assert any("the length was" in line for line in resume_problems(index, about, plan, False))
+    assert any("its curriculum of lengths was" in line for line in resume_problems(index, about, plan, False))
 
 
 def test_other_difficulties_of_the_same_data_are_refused(tmp_path: Path) -> None:
     about, plan = described(EFFICIENT, tmp_path / "analysis")
-    about["data"][0]["analyses"] = {"vocab_rarity": "another"}
+    about["analyses"][0] = {"vocab_rarity": "another"}
     found = resume_problems(checkpoint_of(about, plan), *described(EFFICIENT, tmp_path / "analysis"), False)
-    assert any("other data" in line for line in found)
+    assert any("another analysis" in line for line in found)
 
 
 def test_another_vocabulary_is_refused(tmp_path: Path) -> None:
     found = problems(FLAGS, FLAGS, tmp_path, vocabulary=Vocabulary(60, 1, None))
-    assert [line.split(": ")[1].split(";")[0] for line in found] == ["the eod was 0 and is 1", "the size was 50 and is 60"]
+    assert [line.split(": ")[1].split(";")[0] for line in found] == [
+        "its end-of-document token was 0 and is 1",
+        "its vocabulary was 50 and is 60",
+    ]
 
 
 def test_a_changed_pacing_function_is_refused(tmp_path: Path) -> None:
     about, plan = described(EFFICIENT, tmp_path / "analysis")
     index = checkpoint_of(about, plan) | {"plan": 1}
-    assert "came of steps that differ" in resume_problems(index, about, plan, False)[0]
+    assert "it came of steps that differ" in resume_problems(index, about, plan, False)[0]
 
 
 def test_what_a_killed_save_left_is_cleared(tmp_path: Path) -> None:
