@@ -79,8 +79,11 @@ def parse(
     description: str,
     examples: str = "",
     foreign: Mapping[str, Foreign] = types.MappingProxyType({}),
+    settled: Mapping[str, Any] = types.MappingProxyType({}),
+    partial: bool = False,
 ) -> Any:
-    """An instance of the dataclass `options` from a command line; UserError with every problem found."""
+    """An instance of the dataclass `options` from a command line; UserError with every problem found. `settled`: values by name
+    that hold whatever the command line says; `partial`: take what is understood, and say nothing of the rest."""
     flags = flags_of(options)
     parser = _parser(options, flags, description, examples, foreign)
     given, unknown = parser.parse_known_args(argv)
@@ -93,14 +96,16 @@ def parse(
         raw = {**from_file, **raw}
     values: dict[str, Any] = {}
     for one in flags:
-        if one.name in raw:
+        if one.name in settled:
+            values[one.name] = settled[one.name]
+        elif one.name in raw:
             values[one.name] = _collect(one, raw[one.name], problems)
         elif one.required:
             problems.append(f"{one.spellings[0]} is required: {one.field.metadata['help']}")
     problems += _foreign_problems(raw, foreign)
-    if problems:
+    if problems and not partial:
         raise UserError(*problems)
-    return _build(options, values)
+    return _build(options, {name: value for name, value in values.items() if not partial or value is not None})
 
 
 def unused_flags(argv: list[str], foreign: Mapping[str, Foreign]) -> list[str]:
@@ -293,7 +298,7 @@ def _foreign_problems(raw: dict[str, Any], foreign: Mapping[str, Foreign]) -> li
     for name, about in foreign.items():
         values = raw.get("foreign-" + name)
         if values is not None and about.accepted is not None and " ".join(values) not in about.accepted:
-            problems.append(f"--{name} {' '.join(values)}".rstrip() + f" would change the run and is refused: {about.why}")
+            problems.append(f"--{name} {' '.join(values)}".rstrip() + f" is refused: {about.why}")
     return problems
 
 

@@ -126,7 +126,7 @@ class DataEfficiencyConfig:
     random_ltd_quantum: int = flag(16, "kept lengths are multiples of this")
     random_ltd_layers: str | None = flag(None, "layers that drop, from 0, e.g. 1-22; all but the first and the last")
     data_efficiency_config: str | None = flag(
-        None, "JSON file with a DeepSpeed data_efficiency section", aliases=("--deepspeed_config",), metavar="FILE"
+        None, "JSON file with a DeepSpeed data_efficiency section", aliases=("--deepspeed_config", "--deepspeed-config"), metavar="FILE"
     )
     data_efficiency_seed: int | None = flag(None, "seed of the order of samples; --seed")
     reference_schedules: bool = flag(False, "schedules exactly as DeepSpeed 0.19.8 computes them, late arrivals included")

@@ -19,22 +19,24 @@ METRIC_KEYS = (
     "index_to_sample_path",
 )
 
+ANY_DEEPSPEED = {"train_batch_size", "train_micro_batch_size_per_gpu"}
+"""Every DeepSpeed configuration has one of these; one without a data_efficiency section only says nothing about it."""
+
 
 def read_json(path: str) -> tuple[dict[str, Any], list[str]]:
-    """The data_efficiency section of a JSON file, and the other top-level keys."""
+    """The data_efficiency section of a JSON file, empty in a DeepSpeed configuration without it, and the other top-level keys."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"--data-efficiency-config {path}: cannot be read as JSON: {why}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("data_efficiency"), dict):
-        hint = ""
-        if isinstance(content, dict) and "curriculum_learning" in content:
-            hint = "; the older top-level curriculum_learning is written today as the metric seqlen_truncate"
-        raise UserError(f"--data-efficiency-config {path}: has no data_efficiency section{hint}")
-    legacy = content.get("curriculum_learning")
+    legacy = content.get("curriculum_learning") if isinstance(content, dict) else None
     if isinstance(legacy, dict) and legacy.get("enabled"):
-        raise UserError(f"--data-efficiency-config {path}: the older top-level curriculum_learning is enabled too; write seqlen_truncate")
+        raise UserError(f"--data-efficiency-config {path}: the older top-level curriculum_learning is enabled; write seqlen_truncate")
+    if isinstance(content, dict) and "data_efficiency" not in content and content.keys() & ANY_DEEPSPEED:
+        return {}, sorted(content)
+    if not isinstance(content, dict) or not isinstance(content.get("data_efficiency"), dict):
+        raise UserError(f"--data-efficiency-config {path}: has no data_efficiency section; add one or leave the flag out")
     return content["data_efficiency"], sorted(content.keys() - {"data_efficiency"})
 
 

@@ -1,7 +1,7 @@
 """Flags of Megatron-LM and Megatron-DeepSpeed that this repository reads but does not have.
 
-Those that only tune what is not needed here are accepted and said to be unused. Those that would change the numbers, or ask
-for something that does not work yet, are refused unless their value is the one that changes nothing.
+Those that only tune what is not needed here, or save memory, are accepted and said to be unused. Those that would change the
+numbers, or ask for something that does not work yet, are refused unless their value is the one that changes nothing.
 """
 
 from megatron.arguments import Foreign
@@ -12,7 +12,7 @@ def _unused(why: str, *names: str) -> dict[str, Foreign]:
 
 
 def _refused(why: str, **accepted: str) -> dict[str, Foreign]:
-    return {name.replace("_", "-"): Foreign((value,) if value else (), why) for name, value in accepted.items()}
+    return {name.replace("_", "-"): Foreign((*value.split(), "false"), why) for name, value in accepted.items()}
 
 
 FOREIGN_FLAGS: dict[str, Foreign] = {
@@ -29,7 +29,11 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         "train-desc-path",
     ),
     **_unused("datasets are memory-mapped .bin and .idx files", "data-impl", "mmap-warmup"),
-    **_unused("fp32 and bf16 need no loss scaling", "hysteresis", "loss-scale-window", "min-loss-scale"),
+    **_unused(
+        "fp32 and bf16 need no loss scaling", "hysteresis", "loss-scale", "initial-loss-scale", "loss-scale-window", "min-loss-scale"
+    ),
+    **_unused("queries are never scaled by the layer's number", "no-query-key-layer-scaling"),
+    **_unused("the loss is always the mean over the tokens of the global batch", "calculate-per-token-loss"),
     **_unused("softmax is computed in fp32 wherever precision is lower", "attention-softmax-in-fp32"),
     **_unused("a step that is not finite always stops the run", "no-check-for-nan-in-loss-and-grad", "rerun-mode"),
     **_unused("there is no tensor parallelism to overlap", "no-async-tensor-model-parallel-allreduce"),
@@ -51,6 +55,8 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         "use-legacy-models",
         "use-flash-attn",
         "use-flash-attn-v2",
+        "use-flash-attn-triton",
+        "DDP-impl",
     ),
     **_unused(
         "fusions are PyTorch's own",
@@ -85,6 +91,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         "wandb-exp-name",
         "wandb-save-dir",
         "log-progress",
+        "log-straggler",
         "logging-level",
     ),
     **_unused(
@@ -99,23 +106,26 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         expert_model_parallel_size="1",
         ds_sequence_parallel_size="1",
         num_layers_per_virtual_pipeline_stage="",
-        sequence_parallel="",
     ),
-    **_refused(
-        "sharded optimizer states are not part of this version",
-        use_distributed_optimizer="",
-        use_torch_fsdp2="",
-        use_megatron_fsdp="",
-        overlap_param_gather="",
-    ),
-    **_refused("mixture of experts is not part of this version", num_experts="", moe_router_topk="", moe_layer_freq=""),
-    **_refused("use --bf16, or fp32", fp16="", fp8_format="", initial_loss_scale="", loss_scale=""),
+    **_unused("it does nothing without tensor parallelism", "sequence-parallel", "tp-comm-overlap", "partition-activations"),
+    **_unused("weights and optimizer states are whole on every rank in this version", "use-distributed-optimizer", "overlap-param-gather"),
+    **_refused("sharded weights are not part of this version", use_torch_fsdp2="", use_megatron_fsdp=""),
+    **_refused("mixture of experts is not part of this version; leave it out", num_experts="1", moe_router_topk="", moe_layer_freq=""),
+    **_refused("use --bf16, or fp32", fp16="", fp8_format=""),
     **_refused("not part of this version", qk_layernorm="", squared_relu="", quick_geglu="", apply_layernorm_1p="", window_size=""),
     **_refused("not part of this version", multi_latent_attention="", mtp_num_layers="", fim_data="", use_rope_scaling=""),
     **_refused("not part of this version", rotary_seq_len_interpolation_factor="1", decoupled_lr=""),
-    **_refused("recompute whole layers with --recompute-granularity full", recompute_activations="", checkpoint_activations=""),
+    **_unused(
+        "to save memory, recompute whole layers with --recompute-granularity full",
+        "recompute-activations",
+        "checkpoint-activations",
+        "checkpoint-num-layers",
+        "distribute-checkpointed-activations",
+    ),
     **_refused("every layer is recomputed by itself", recompute_method="uniform", recompute_num_layers="1"),
-    **_refused("not part of this version", apply_query_key_layer_scaling=""),
+    **_refused("not part of this version", apply_query_key_layer_scaling="", use_precision_aware_optimizer=""),
+    **_refused("not part of this version", vocab_extra_ids="0", mlp_type="standard"),
+    **_refused("write --curriculum seqlen_truncate:min=...,max=...,duration=...", curriculum_learning_legacy=""),
     **_refused("weight decay is constant", start_weight_decay="", end_weight_decay="", weight_decay_incr_style="constant"),
     **_refused("samples are drawn by keyed permutations", dataloader_type="single", data_parallel_random_init=""),
     **_refused("loading the weights alone is --finetune", no_load_optim="", no_save_optim=""),

@@ -2,7 +2,11 @@
 # PYTHON names another interpreter; SKIP_INSTALL=1 takes the environment as it is, for containers and the like.
 install_environment() {
     local extras="$1" python="${PYTHON:-python3}" wanted
-    if [ -n "${SKIP_INSTALL:-}" ]; then return; fi
+    if [ -n "${SKIP_INSTALL:-}" ]; then
+        python -c "import importlib.util as u; all(map(u.find_spec, ('torch', 'numba', 'orjson'))) or exit(1)" 2> /dev/null && return
+        echo "error: SKIP_INSTALL=1 takes the environment as it is, and its python lacks torch, numba or orjson; activate another" >&2
+        exit 2
+    fi
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
         echo "error: Python 3.11 or newer is needed; name one with PYTHON=/path/to/python3.11" >&2
         exit 2

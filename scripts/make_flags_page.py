@@ -26,11 +26,12 @@ def flags_page() -> str:
         parts.append(f"\n## {group.replace('_', ' ')}\n\n| flag | default | meaning |\n|---|---|---|\n" + "".join(map(_row, flags)))
     parts.append(
         "\n## Flags of other Megatrons\n\nRead, so that launch scripts keep working. *Unused* ones are accepted and said to do nothing; "
-        "*refused* ones would change the run and are accepted only with the value that changes nothing.\n\n"
+        "*refused* ones are accepted only with the value that changes nothing.\n\n"
         "| flag | | why |\n|---|---|---|\n"
     )
     for name, about in sorted(FOREIGN_FLAGS.items()):
-        accepted = "" if not about.accepted else f" unless {about.accepted[0]}"
+        harmless = [value for value in about.accepted or () if value != "false"]
+        accepted = f" unless {' or '.join(harmless)}" if harmless else ""
         parts.append(f"| `--{name}` | {'unused' if about.accepted is None else 'refused' + accepted} | {about.why} |\n")
     return "".join(parts)
 

@@ -28,6 +28,12 @@ cd "$(dirname "$0")/.."
 install_environment ""
 
 run=runs/quickstart
+mkdir -p runs
+exec 9> runs/.quickstart.lock
+python -c "import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)" 2> /dev/null || {
+    echo "error: another quickstart is writing to $run; wait for it, or stop it" >&2
+    exit 2
+}
 [ "$clean" = no ] || rm -rf "$run"
 mkdir -p "$run/steps"
 began=$(date +%s)
@@ -44,24 +50,37 @@ quoted() {
     done
 }
 
+# stopped NAME STATUS: what to do after a step that did not finish.
+stopped() {
+    echo >&2
+    case "$2" in
+    130 | 143) echo "The step $1 was interrupted; the same command goes on." >&2 ;;
+    *) echo "The step $1 failed, for the reason told above; once that is mended, the same command goes on with it." >&2 ;;
+    esac
+    exit "$2"
+}
+
 # step NAME "OUTPUTS" COMMAND...: run a command unless it has finished before, on the same inputs, with the same words.
 step() {
-    local name="$1" outputs="$2"
+    local name="$1" outputs="$2" output
     shift 2
     stamp=$(echo "$stamp $*" | cksum)
+    for output in $outputs; do
+        [ -e "$output" ] || rm -f "$run/steps/$name.done"
+    done
     if [ "$(cat "$run/steps/$name.done" 2>/dev/null)" = "$stamp" ]; then
         echo "= $name: done before"
         return
     fi
     if [ "$(cat "$run/steps/$name.begun" 2>/dev/null)" != "$stamp" ]; then
-        # shellcheck disable=SC2086 # a list of paths
+        # shellcheck disable=SC2086
         rm -rf $outputs "$run/steps/$name.done"
         echo "$stamp" > "$run/steps/$name.begun"
     fi
     printf '\n+'
     quoted "$@"
     printf '\n'
-    "$@"
+    "$@" || stopped "$name" $?
     echo "$stamp" > "$run/steps/$name.done"
 }
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,10 @@ EXAMPLES = """\
       --lr 2e-4 --min-lr 1e-6 --lr-warmup-tokens 3e9 --lr-decay-style cosine \\
       --curriculum vocab_rarity:difficulty=percentile,min=1,max=100,pacing=fixed_root,root=2,duration=110000 \\
       --curriculum seqlen_truncate:min=80,max=2048,duration=110000,quantum=8 \\
-      --random-ltd --random-ltd-min 128 --random-ltd-duration 200000 --output plan_1.3b"""
+      --random-ltd --random-ltd-min 128 --random-ltd-duration 200000 --output plan_1.3b
+
+  a launch command as it stands
+    python tools/plan_run.py torchrun --nproc-per-node 8 pretrain_gpt.py --num-layers 24 ..."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Options(Config):
 
 def main(argv: list[str] | None = None) -> None:
     """Print the plan of the run that these flags describe, and write it where --output says."""
-    argv = sys.argv[1:] if argv is None else argv
+    argv = unwrap(sys.argv[1:] if argv is None else argv)
     options: Options = parse(Options, argv, description=__doc__ or "", examples=EXAMPLES, foreign=FOREIGN_FLAGS)
     config, efficiency, notes = _understand(options)
     plan = build_plan(config, efficiency, config.tokenizer.vocab_size)
@@ -71,6 +75,20 @@ def main(argv: list[str] | None = None) -> None:
     show(*tables(summary))
     if options.output:
         print(f"wrote plan.csv, plan.json and plan.png to {options.output}")
+
+
+def unwrap(words: list[str]) -> list[str]:
+    """The flags of a launch command such as `torchrun --nproc-per-node 8 pretrain_gpt.py ...`, with the number of its ranks."""
+    scripts = [place for place, word in enumerate(words) if word.endswith(".py")]
+    if not scripts or words[0].startswith("--"):
+        return words
+    launcher, flags = " ".join(words[: scripts[0]]), words[scripts[0] + 1 :]
+    ranks = 1
+    for pattern in (r"--nproc[-_]per[-_]node[= ](\d+)", r"--nnodes[= ](\d+)", r"--num_gpus[= ](\d+)", r"--num_nodes[= ](\d+)"):
+        found = re.search(pattern, launcher)
+        ranks *= int(found.group(1)) if found else 1
+    given = any(word.split("=")[0] == "--data-parallel-size" for word in flags)
+    return flags if given else [*flags, "--data-parallel-size", str(ranks)]
 
 
 def _understand(options: Options) -> tuple[Config, DataEfficiency, list[str]]:

@@ -103,6 +103,7 @@ def _page(options: Options, runs: list[Run], pictures: dict[str, bytes]) -> str:
         Section("What differed", _differences(runs)),
     ]
     missing = [f"{section.heading}: {ABSENT[section.heading]}." for section in sections if not section.body]
+    missing = [line for line in missing if len(runs) > 1 or not line.startswith("What differed")]
     return page(options.title, opening, [*sections, Section("Not in this report", paragraphs([*_gaps(runs, losses), *missing]))])
 
 

@@ -135,7 +135,9 @@ def _described(run: Run) -> str:
         parts.append(_growth(train["iteration"], train["kept_length"], "kept length", " tokens"))
     parts += [_growth(train["iteration"], values, f"{metric} cap", "") for metric, values in run.caps.items()]
     known = ", ".join(part for part in parts if part)
-    return f"{run.name} took {exact(run.steps)} steps over {short(run.last('consumed_tokens'))} effective tokens{known and f': {known}'}."
+    planned = run.about.get("steps", 0)
+    steps = f"{exact(run.steps)} of {exact(planned)} planned" if run.steps < planned else exact(run.steps)
+    return f"{run.name} took {steps} steps over {short(run.last('consumed_tokens'))} effective tokens{known and f': {known}'}."
 
 
 def _growth(iteration: np.ndarray, values: np.ndarray, what: str, unit: str) -> str:
@@ -153,11 +155,6 @@ def reading(runs: list[Run]) -> list[str]:
     if len(judged) < 2:
         return ["Fewer than two runs hold a validation loss, so no comparison is made."]
     lines = [line for run in judged[1:] for line in _compared(run, judged[0])]
-    lines += [
-        f"{run.name} has done {exact(run.steps)} of {exact(run.about['steps'])} planned steps."
-        for run in judged
-        if run.steps < run.about.get("steps", 0)
-    ]
     if len({run.about.get("vocab_size") for run in judged if run.about}) > 1:
         lines.append("The runs have different vocabularies, so their losses are not comparable; bits per byte are.")
     return [*lines, "Each run is a single seed: this describes these runs, and nothing beyond them is claimed."]

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from megatron import checks
-from megatron.arguments import parse, unused_flags
+from megatron.arguments import flag, parse, unused_flags
 from megatron.checkpoint.load import find_checkpoint, read_index
 from megatron.checkpoint.save import clear_unfinished
-from megatron.config import Config, resolve
+from megatron.config import CheckpointConfig, Config, resolve
 from megatron.data.curriculum import describe_passes, make_sampler
 from megatron.data.gpt_dataset import open_splits
 from megatron.data.loader import Shape
@@ -39,6 +39,13 @@ from megatron.training.restore import saved_config
 from megatron.training.resume import describe_run, leave, take_up
 
 MakeModel = Callable[[Config, int, tuple[int, ...]], GPT]
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointFlags(CheckpointConfig):
+    """The flags that must be known before the others, because they may settle the model's."""
+
+    config: str | None = flag(None, "as in Config")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +89,13 @@ def pretrain(argv: list[str], make_model: MakeModel, description: str, examples:
 
 def read_config(argv: list[str], description: str, examples: str) -> tuple[Config, list[str]]:
     """The resolved, checked configuration of a command line, and notes for the user. UserError lists every problem."""
-    config = parse(Config, argv, description=description, examples=examples, foreign=FOREIGN_FLAGS)
-    if config.checkpoint.use_checkpoint_args and config.checkpoint.load:
-        config = _with_checkpoint_model(config)
+    flags = [word for word in argv if word not in ("-h", "--help")]
+    model, notes = _model_of_checkpoint(parse(CheckpointFlags, flags, description="", foreign=FOREIGN_FLAGS, partial=True))
+    config = parse(Config, argv, description=description, examples=examples, foreign=FOREIGN_FLAGS, settled=model)
     config = resolve(config, world_size())
     if problems := checks.problems(config, world_size()):
         raise UserError(*problems)
-    return config, unused_flags(argv, FOREIGN_FLAGS)
+    return config, [*notes, *unused_flags(argv, FOREIGN_FLAGS)]
 
 
 def prepare(config: Config, make_model: MakeModel) -> tuple[Prepared, list[str]]:
@@ -113,12 +120,13 @@ def prepare(config: Config, make_model: MakeModel) -> tuple[Prepared, list[str]]
     return Prepared(config, efficiency, plan, splits, vocabulary, make_model), notes
 
 
-def _with_checkpoint_model(config: Config) -> Config:
-    """The same with the model's shape as in the checkpoint of --load."""
-    folder = find_checkpoint(config.checkpoint.load or "", config.checkpoint.ckpt_step)
+def _model_of_checkpoint(flags: CheckpointConfig) -> tuple[dict[str, Any], list[str]]:
+    """The model's flags as in the checkpoint of --load where --use-checkpoint-args asks for them, and a note that says so."""
+    folder = find_checkpoint(flags.load, flags.ckpt_step) if flags.use_checkpoint_args and flags.load else None
     if folder is None:
-        return config
-    return dataclasses.replace(config, model=saved_config(read_index(folder)["config"], folder).model)
+        return {}, []
+    model = saved_config(read_index(folder)["config"], folder).model
+    return dataclasses.asdict(model), [f"the model's flags are those of {folder}"]
 
 
 def _locks(config: Config) -> list[Path]:

@@ -75,7 +75,7 @@ def test_another_tokenizer_is_refused(prepared: Prepared, trained: Path, tmp_pat
         "--tokenizer-model",
         other,
     ]
-    assert "different tokenizers" in run_command("pretrain_gpt.py", *words, status=2).stderr
+    assert "name the tokenizer that made the data" in run_command("pretrain_gpt.py", *words, status=2).stderr
 
 
 def test_generation_repeats_itself_and_greedy_takes_the_likeliest(prepared: Prepared, trained: Path, tmp_path: Path) -> None:
@@ -125,9 +125,10 @@ def test_separate_files_for_every_split(prepared: Prepared, tmp_path: Path) -> N
 
 
 def test_the_models_shape_comes_from_the_checkpoint(prepared: Prepared, trained: Path, tmp_path: Path) -> None:
-    words = ["pretrain_gpt.py", *SHORT, "--data-path", prepared.prefix, "--split", "90,5,5", "--train-iters", "40", "--num-layers", "9"]
+    words = ["pretrain_gpt.py", "--data-path", prepared.prefix, "--split", "90,5,5", "--train-iters", "40", "--num-layers", "9"]
+    words += ["--seq-length", "64", "--micro-batch-size", "2", "--global-batch-size", "8", "--lr", "1e-3"]
     words += ["--load", str(trained), "--use-checkpoint-args", "--skip-train", "--metrics-file", str(tmp_path / "metrics.jsonl")]
-    run_command(*words, "--eval-iters", "1000")
+    assert "the model's flags are those of" in run_command(*words, "--eval-iters", "1000").stdout
     valid, *_ = records(tmp_path)
     last = [record for record in records(trained) if record["kind"] == "valid"][-1]
     assert valid["lm_loss"] == pytest.approx(last["lm_loss"], rel=1e-6)

@@ -1,5 +1,6 @@
 """The README's commands work as written, and the pages that are made from the code are as the code says."""
 
+import fcntl
 import json
 import re
 import shlex
@@ -63,23 +64,28 @@ def test_quickstart_runs_reuses_and_goes_on(prepared: Prepared, tmp_path: Path) 
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, tree / name)
     environment = {"PATH": f"{sys.prefix}/bin:/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(tree)}
-    environment |= {"SKIP_INSTALL": "1", "QUICKSTART_TOKENS": "40000"}
-    first, second = (
-        subprocess.run(
-            ["bash", "scripts/quickstart.sh", prepared.text], cwd=tree, capture_output=True, text=True, env=environment, check=False
-        )
-        for _ in range(2)
-    )
+    environment |= {"SKIP_INSTALL": "1", "QUICKSTART_TOKENS": "30000"}
+
+    def quickstart() -> subprocess.CompletedProcess[str]:
+        words = ["bash", "scripts/quickstart.sh", prepared.text]
+        return subprocess.run(words, cwd=tree, capture_output=True, text=True, env=environment, check=False)
+
+    first, second = quickstart(), quickstart()
+    with open(tree / "runs" / ".quickstart.lock") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        held = quickstart()
     assert first.returncode == 0, first.stdout[-2000:] + first.stderr[-2000:]
     report = (tree / "runs" / "quickstart" / "report.html").read_text(encoding="utf-8")
     assert all(word in report for word in ("baseline", "efficient", "bits per byte", "vocab_rarity", "data:image/png"))
     assert second.returncode == 0
+    assert "another quickstart is writing" in held.stderr and held.returncode == 2
     assert second.stdout.count("done before") == first.stdout.count("\n+ ") == 11
+    (tree / "runs" / "quickstart" / "report.html").unlink()
+    assert quickstart().stdout.count("done before") == 10
+    assert (tree / "runs" / "quickstart" / "report.html").is_file()
     killed = tree / "runs" / "quickstart" / "baseline"
     (tree / "runs" / "quickstart" / "steps" / "train-baseline.done").unlink()
     latest = killed / "latest_checkpointed_iteration.txt"
     assert int(latest.read_text()) > 0
-    third = subprocess.run(
-        ["bash", "scripts/quickstart.sh", prepared.text], cwd=tree, capture_output=True, text=True, env=environment, check=False
-    )
+    third = quickstart()
     assert f"going on after step {latest.read_text().strip()}" in third.stdout

@@ -187,8 +187,8 @@ def test_a_flag_that_repeats_gathers_its_values_in_order() -> None:
         (["--xyzzyx"], ["unknown flag --xyzzyx", "--help lists all flags"]),
         (["--guest", "3"], ["unknown flag --guest"]),
         (["--fan", "true", "false"], ["'false' stands where no value is expected"]),
-        (["--tables", "2"], ["--tables 2 would change the run and is refused", "there is one table"]),
-        (["--fork-free"], ["--fork-free would change the run and is refused", "forks are needed"]),
+        (["--tables", "2"], ["--tables 2 is refused", "there is one table"]),
+        (["--fork-free"], ["--fork-free is refused", "forks are needed"]),
         (["--config", "/no/such/file.yaml"], ["--config /no/such/file.yaml", "No such file"]),
         (["--config"], ["--config needs a value"]),
     ],
@@ -326,6 +326,8 @@ def test_no_two_flags_share_a_spelling_and_every_flag_says_what_it_is() -> None:
         "--deepspeed --zero-stage 1 --no-pipeline-parallel --data-efficiency-curriculum-learning",
         "--dataloader-type single --weight-decay-incr-style constant",
         "--data-cache-path /cache --exit-signal-handler --tensorboard-queue-size 1 --local_rank=0",
+        "--DDP-impl local --sequence-parallel --use-distributed-optimizer --checkpoint-activations --no-query-key-layer-scaling",
+        "--fp16 false --num-experts 1 --loss-scale 0 --use-torch-fsdp2 false",
         "--override-opt_param-scheduler --deepspeed_config run.json --yaml-cfg",
     ],
 )
@@ -339,10 +341,9 @@ def test_flags_of_other_megatrons_that_change_nothing(text: str, tmp_path: Path)
     [
         "--tensor-model-parallel-size 2",
         "--pipeline-model-parallel-size 4",
-        "--sequence-parallel",
         "--fp16",
         "--num-experts 8",
-        "--use-distributed-optimizer",
+        "--use-torch-fsdp2",
         "--dataloader-type cyclic",
         "--qk-layernorm",
         "--no-load-optim",
@@ -353,7 +354,7 @@ def test_flags_of_other_megatrons_that_change_the_numbers(text: str) -> None:
     with pytest.raises(UserError) as caught:
         parse(Config, [*SMALL.split(), *text.split()], description="", foreign=FOREIGN_FLAGS)
     (problem,) = caught.value.problems
-    assert problem.startswith(f"{text} would change the run and is refused: ")
+    assert problem.startswith(f"{text} is refused: ")
 
 
 @pytest.mark.parametrize("text, numbers", [("3", [3]), ("1-4", [1, 2, 3, 4]), ("0,3-5", [0, 3, 4, 5]), ("7-7,1", [7, 1])])

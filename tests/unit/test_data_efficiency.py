@@ -367,7 +367,7 @@ def test_every_mistake_in_a_json_is_one_problem_that_names_the_file(
         ("{", ["cannot be read as JSON"]),
         ("[1]", ["no data_efficiency section"]),
         ('{"data_efficiency": 3}', ["no data_efficiency section"]),
-        ('{"curriculum_learning": {"enabled": true}}', ["no data_efficiency section", "curriculum_learning", "seqlen_truncate"]),
+        ('{"curriculum_learning": {"enabled": true}}', ["curriculum_learning is enabled", "seqlen_truncate"]),
     ],
 )
 def test_a_file_that_is_no_such_json(content: str, words: list[str], write: Callable[[Any], str]) -> None:
@@ -375,6 +375,13 @@ def test_a_file_that_is_no_such_json(content: str, words: list[str], write: Call
     assert "run.json" in problem and all(word in problem for word in words)
     (problem,) = problems("--data-efficiency-config /no/such.json")
     assert "/no/such.json" in problem
+
+
+def test_a_deepspeed_json_without_our_section_says_nothing(write: Callable[[Any], str]) -> None:
+    json_flag = write({"train_batch_size": 8, "fp16": {"enabled": False}, "curriculum_learning": {"enabled": False}})
+    described_run, notes = describe(make_config(f"--train-iters 5 {json_flag}"))
+    assert not (described_run.metrics or described_run.shape or described_run.random_ltd)
+    assert [note.split(": ")[1] for note in notes] == [f"{key} is not used" for key in ("curriculum_learning", "fp16", "train_batch_size")]
 
 
 def test_paths_of_a_json_are_taken_where_they_hold_an_analysis(tmp_path: Path, write: Callable[[Any], str]) -> None:

@@ -63,6 +63,24 @@ def test_a_metric_of_the_users_own(tmp_path, monkeypatch):
     assert np.load(tmp_path / "a" / "fifth.npy").tolist() == corpus.tokens[5 : 20 * 16 : 16].tolist()
 
 
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        (lambda tokens, context: np.zeros(1, np.int64), r"gave int64 \(1,\) for 20 samples"),
+        (lambda tokens, context: np.ones(20), r"gave float64 \(20,\) for 20 samples"),
+        (lambda tokens, context: None, "gave object"),
+        (lambda tokens: tokens, "the metric mine failed in .*TypeError"),
+        (lambda tokens, context: tokens[0] // 0 + [][0], "the metric mine failed in .*test_difficulty.py, line"),
+        (3, "is a function, and 'own_metrics:mine' is int"),
+    ],
+)
+def test_what_a_metric_of_the_users_own_may_not_give(tmp_path, monkeypatch, values, said):
+    monkeypatch.setitem(sys.modules, "own_metrics", types.SimpleNamespace(mine=values))
+    with pytest.raises(UserError, match=said):
+        make_analysis(make_corpus(20, 16), tmp_path / "a", ("own_metrics:mine",))
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_metrics_of_one_name_are_refused():
     for names in (("my.metrics:vocab_rarity",), ("a:mine", "b:mine")):
         with pytest.raises(UserError, match="would name two metrics"):

@@ -171,6 +171,32 @@ def test_the_order_of_files(tmp_path):
     assert read(found) == [["a", "a", '{"text": "a"}\n', "a", "a"]]
 
 
+def test_json_files_of_a_folder_are_left_out_and_counted(tmp_path, capsys):
+    write_lines(tmp_path / "a.jsonl", ["a"])
+    (tmp_path / "config.json").write_text('{"hidden_size": 4}')
+    assert find_files([str(tmp_path)]) == [str(tmp_path / "a.jsonl")]
+    assert "left out 1 .json files" in capsys.readouterr().err
+    assert find_files([str(tmp_path / "*.json")]) == [str(tmp_path / "config.json")]
+
+
+def test_a_byte_order_mark_at_the_start_is_skipped(tmp_path):
+    mark = b"\xef\xbb\xbf"
+    (tmp_path / "a.jsonl").write_bytes(mark + b'{"text": "one"}\n{"text": "two"}\n')
+    (tmp_path / "b.txt").write_bytes(mark + b"drei")
+    for path, texts in ((tmp_path / "a.jsonl", ["one", "two"]), (compress(str(tmp_path / "a.jsonl"), ".gz"), ["one", "two"])):
+        assert read([str(path)]) == [texts]
+    assert read([str(tmp_path / "b.txt")]) == [["drei"]]
+
+
+def test_a_parquet_file_with_damaged_pages_is_told(tmp_path):
+    path = Path(as_parquet(tmp_path / "a.parquet", many_texts(300)))
+    content = bytearray(path.read_bytes())
+    content[100 : len(content) // 2] = bytes(len(content) // 2 - 100)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.parquet: is no whole Parquet file"):
+        read([str(path)])
+
+
 def test_a_folder_of_results_is_no_input(tmp_path):
     write_lines(tmp_path / "a.jsonl", ["a"])
     for ending in (".bin", ".idx", ".json"):

@@ -97,6 +97,12 @@ _cut = train_tokenizer.cut_into_blocks
         (["--vocab-size", 256], "--vocab-size 256 must be at least 257, for 256 bytes and 1 special tokens"),
         (["--json-keys", "title"], r"line 1: has no key 'title'; its keys are text"),
         (["--output", "/proc/none/t.json"], "cannot write to the folder /proc/none"),
+        (["--vocab-size", "1e12"], "--vocab-size 1000000000000 must be at least 257, .* and at most 16777216"),
+        (["--special-tokens", "a", "a"], "--special-tokens a a: a token is given twice"),
+        (["--max-bytes", "-1"], "--max-bytes -1 must be at least 1"),
+        (["--json-keys"], "--json-keys needs a value"),
+        (["--output", ""], "--output is given an empty text"),
+        (["--output", "."], "is a folder, and a file is to be written"),
     ],
 )
 def test_training_mistakes(tmp_path, call, arguments, message):
@@ -107,10 +113,28 @@ def test_training_mistakes(tmp_path, call, arguments, message):
     assert os.listdir(tmp_path) == ["a.jsonl"]
 
 
+def test_an_input_is_never_written_over(tmp_path, call):
+    path = write_lines(tmp_path / "a.jsonl", TEXTS)
+    before = Path(path).read_bytes()
+    with pytest.raises(UserError, match="is a file of --input, which would be lost"):
+        call(train_tokenizer, "--input", path, "--output", f"{tmp_path}/../{tmp_path.name}/a.jsonl")
+    assert Path(path).read_bytes() == before
+
+
 def test_training_on_nothing(tmp_path, call):
     path = write_lines(tmp_path / "a.jsonl", ["", ""])
     with pytest.raises(UserError, match="no text in"):
         call(train_tokenizer, "--input", path, "--output", tmp_path / "t.json")
+
+
+def test_folders_of_one_name_are_all_gathered(tmp_path, call):
+    for number in range(3):
+        folder = tmp_path / str(number) / "docs"
+        folder.mkdir(parents=True)
+        (folder / "a.txt").write_text(f"A text of folder {number}, long enough to be taken.\n" * 10)
+    call(collect_corpus, "--input", *tmp_path.glob("*/docs"), "--output", tmp_path / "c.jsonl", "--min-size", 0)
+    sources = [json.loads(line)["source"] for line in (tmp_path / "c.jsonl").read_text().splitlines()]
+    assert sources == ["docs-2/a.txt", "docs-3/a.txt", "docs/a.txt"]
 
 
 # merge_datasets

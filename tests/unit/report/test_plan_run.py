@@ -23,6 +23,20 @@ SMALL = "--num-layers 4 --hidden-size 64 --num-attention-heads 4 --seq-length 12
 
 
 @pytest.mark.parametrize(
+    ("words", "flags"),
+    [
+        ("--num-layers 2", "--num-layers 2"),
+        ("python pretrain_gpt.py --num-layers 2", "--num-layers 2 --data-parallel-size 1"),
+        ("torchrun --nproc_per_node=4 --nnodes 2 pretrain_gpt.py --lr 1", "--lr 1 --data-parallel-size 8"),
+        ("deepspeed --num_gpus 2 pretrain_gpt.py --lr 1 --data-parallel-size 3", "--lr 1 --data-parallel-size 3"),
+        ("--num-layers 2 --difficulty-path a.py", "--num-layers 2 --difficulty-path a.py"),
+    ],
+)
+def test_a_launch_command_is_taken_as_it_stands(words, flags):
+    assert plan_run.unwrap(words.split()) == flags.split()
+
+
+@pytest.mark.parametrize(
     ("flags", "steps", "raw"),
     [("", 286_103, 300.0), (CURRICULUM, 339_169, 300.0), (DROPPING, 372_789, 390.9), (f"{CURRICULUM} {DROPPING}", 377_264, 339.9)],
 )
