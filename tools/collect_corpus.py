@@ -30,6 +30,7 @@ SKIPPED_FOLDERS = {
     "tests",
     "testing",
     "__pycache__",
+    "encodings",
     "site-packages",
     "idle_test",
     "_vendor",
