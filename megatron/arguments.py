@@ -11,12 +11,10 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from megatron.errors import UserError
+from megatron.yaml_file import read_yaml
 
 
 def flag(
@@ -264,12 +262,9 @@ def _refuse() -> Any:
 def _read_yaml(path: str, flags: list[Flag], foreign: Mapping[str, Foreign]) -> tuple[dict[str, Any], list[str]]:
     """Values by flag name from a YAML file, whose keys are flag names, alone or grouped in sections; and the problems."""
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        why = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-        return {}, [f"--config {path}: cannot be read as YAML: {why}"]
-    if not isinstance(content, dict):
-        return {}, [f"--config {path}: must hold 'flag: value' lines"]
+        content = read_yaml(path)
+    except ValueError as error:
+        return {}, [f"--config {path}: {error}"]
     known = {one.name: one for one in flags}
     sections = {one.group for one in flags if one.group}
     values: dict[str, Any] = {}

@@ -265,6 +265,7 @@ def test_flags_win_over_yaml_and_null_is_no_value(tmp_path: Path) -> None:
         ("guests: [1, 2]\n", ["--guests takes one value, not 2"]),
         ("- guests\n", ["'flag: value' lines"]),
         ("guests: [1\n", ["cannot be read as YAML"]),
+        ("guests: 1\nkitchen: {fan: true}\nguests: 2\n", ["the key guests stands twice, line 3"]),
         ("\x00", ["cannot be read as YAML"]),
     ],
 )
