@@ -11,10 +11,12 @@ class _Loader(yaml.SafeLoader):
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    for place, key in enumerate(keys):
-        if key in keys[:place]:
-            raise yaml.MarkedYAMLError(problem=f"the key {key} stands twice", problem_mark=node.value[place][0].start_mark)
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value} stands twice", problem_mark=key.start_mark)
+            seen.add(key.value)
     return loader.construct_mapping(node, deep=True)
 
 

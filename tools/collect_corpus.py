@@ -2,8 +2,8 @@
 
 import ast
 import hashlib
+import itertools
 import os
-import re
 import sys
 import sysconfig
 from collections import Counter
@@ -86,9 +86,9 @@ def roots(given: tuple[str, ...]) -> dict[str, Path]:
         raise UserError(*(f"--input {folder}: no such folder" for folder in missing))
     named: dict[str, Path] = {}
     for folder in map(Path, given):
-        name = folder.resolve().name
-        others = sum(1 for other in named if other == name or re.fullmatch(rf"{re.escape(name)}-\d+", other))
-        named[f"{name}-{others + 1}" if others else name] = folder
+        last = folder.resolve().name
+        names = itertools.chain([last], (f"{last}-{number}" for number in itertools.count(2)))
+        named[next(name for name in names if name not in named)] = folder
     if given:
         return named
     paths = sysconfig.get_paths()

@@ -58,8 +58,8 @@ def window_sums(
         weights = batch.loss_mask if batch.loss_mask is not None else torch.ones_like(batch.labels, dtype=torch.float32)
         text = weights * token_bytes[batch.labels] if token_bytes is not None else torch.zeros_like(weights)
         rows = torch.stack([one.double().sum(1) for one in (model.losses(batch) * weights, weights, text)], 1)
-        of_corpus = torch.from_numpy(np.arange(len(corpora))[:, None] == part[:, 0]).to(rows)
-        sums += of_corpus @ rows
+        for corpus in np.unique(part[:, 0]):
+            sums[corpus] += rows[torch.from_numpy(part[:, 0] == corpus).to(rows.device)].sum(0)
         advance(len(part) * mesh.data_size)
     model.train(was_training)
     return sum_over_ranks(sums, mesh).cpu()

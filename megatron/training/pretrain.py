@@ -142,9 +142,9 @@ def _train(prepared: Prepared, mesh: Mesh) -> None:
     config, plan = prepared.config, prepared.plan
     run = build(prepared, mesh)
     about = describe_run(run, prepared.vocabulary)
-    agree("the run", _digest(run, about), mesh)
-    if config.checkpoint.save and mesh.first:
+    if config.checkpoint.save and mesh.first and not config.training.skip_train:
         clear_unfinished(config.checkpoint.save)
+    agree("the run", _digest(run, about), mesh)  # and no rank looks for a checkpoint before the folder is clear
     start = take_up(run, about)
     log = Log(config, prepared.efficiency, plan, mesh, start)
     if mesh.first and not config.training.skip_train:

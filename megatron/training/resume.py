@@ -41,8 +41,9 @@ def take_up(run: Run, about: dict[str, Any]) -> int:
         return 0
     folder = find_checkpoint(flags.load, flags.ckpt_step)
     if folder is None:
-        if flags.exit_on_missing_checkpoint:
-            raise UserError(f"--load {flags.load} holds no checkpoint, and --exit-on-missing-checkpoint is given")
+        if flags.exit_on_missing_checkpoint or run.config.training.skip_train:
+            given = "--exit-on-missing-checkpoint" if flags.exit_on_missing_checkpoint else "--skip-train"
+            raise UserError(f"--load {flags.load} holds no checkpoint, and {given} is given")
         if run.mesh.speaks:
             print(f"warning: --load {flags.load} holds no checkpoint yet; starting from scratch", flush=True)
         return 0
