@@ -25,7 +25,7 @@ from megatron.random import key, shuffle
 class Pool:
     """The samples of one corpus by entry. `entry`: first step of every group; `order`: sample ids sorted by entry, or None
     where the pool is the whole corpus in order; `chain`: the groups' draws; `never`: samples that never enter; `seed`: of the
-    permutations; `analyses`: checksums of the values that it is made of, by metric."""
+    permutations; `analyses`: checksums of its values by metric, as the manifest states them."""
 
     entry: np.ndarray
     order: np.ndarray | None
