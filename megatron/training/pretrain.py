@@ -42,9 +42,10 @@ MakeModel = Callable[[Config, int, tuple[int, ...]], GPT]
 
 
 @dataclasses.dataclass(frozen=True)
-class CheckpointFlags(CheckpointConfig):
+class EarlyFlags:
     """The flags that must be known before the others, because they may settle the model's."""
 
+    checkpoint: CheckpointConfig
     config: str | None = flag(None, "as in Config")
 
 
@@ -90,7 +91,7 @@ def pretrain(argv: list[str], make_model: MakeModel, description: str, examples:
 def read_config(argv: list[str], description: str, examples: str) -> tuple[Config, list[str]]:
     """The resolved, checked configuration of a command line, and notes for the user. UserError lists every problem."""
     flags = [word for word in argv if word not in ("-h", "--help")]
-    model, notes = _model_of_checkpoint(parse(CheckpointFlags, flags, description="", foreign=FOREIGN_FLAGS, partial=True))
+    model, notes = _model_of_checkpoint(parse(EarlyFlags, flags, description="", foreign=FOREIGN_FLAGS, partial=True).checkpoint)
     config = parse(Config, argv, description=description, examples=examples, foreign=FOREIGN_FLAGS, settled=model)
     config = resolve(config, world_size())
     if problems := checks.problems(config, world_size()):
