@@ -1,17 +1,20 @@
-"""Pretrain a GPT, with curriculum and random-LTD where asked for. `python pretrain_gpt.py --help` lists every flag."""
+"""Pretrain a GPT, with curriculum and random-LTD where asked for. `python pretrain_gpt.py --help` lists
+every flag."""
 
 import sys
 
-from megatron.errors import run
+from megatron.base.command import run_command
 from megatron.model.gpt import GPT
-from megatron.training.pretrain import pretrain
+from megatron.train.pretrain import pretrain
 
 EXAMPLES = """\
   # one rank, a small model
   python pretrain_gpt.py --num-layers 4 --hidden-size 128 --num-attention-heads 4 --seq-length 256 \\
-      --micro-batch-size 8 --train-tokens 1e6 --lr 2e-3 --data-path corpus_text_document --save runs/small --load runs/small
+      --micro-batch-size 8 --train-tokens 1e6 --lr 2e-3 --data-path corpus_text_document \\
+      --save runs/small --load runs/small
 
-  # two data-parallel ranks; sequences grow from 64 to 256 tokens, rare words come later, middle layers drop tokens
+  # two data-parallel ranks; sequences grow from 64 to 256 tokens, rare words come later, middle layers drop
+  # tokens
   torchrun --nproc-per-node 2 pretrain_gpt.py ... --difficulty-path corpus_difficulty \\
       --curriculum vocab_rarity:difficulty=percentile,min=10,max=100,pacing=fixed_root,root=2,duration=200 \\
       --curriculum seqlen_truncate:min=64,max=256,duration=200,quantum=8 \\
@@ -24,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

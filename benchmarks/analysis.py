@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from megatron.arguments import flag, parse
-from megatron.data.analysis import analyze, choose_metrics
-from megatron.data.gpt_dataset import open_corpus, open_source
+from megatron.base.command import run_command
+from megatron.config.arguments import flag, parse
+from megatron.curriculum.analysis import analyze, choose_metrics
+from megatron.data.corpora import open_corpus, open_source
 from megatron.data.index_builder import IndexedDatasetBuilder
-from megatron.errors import run
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,22 @@ def main() -> None:
             return
         for metrics in (("vocab_rarity",), ("vocab_rarity",), ("vocab_rarity", "distinct_tokens")):
             began = time.perf_counter()
-            analyze(corpus, "train", choose_metrics(metrics), options.vocab_size, Path(folder) / "analysis", options.workers)
+            analyze(
+                corpus,
+                "train",
+                choose_metrics(metrics),
+                options.vocab_size,
+                Path(folder) / "analysis",
+                options.workers,
+            )
             seconds = time.perf_counter() - began
             print(
-                f"{', '.join(metrics)}: {corpus.windows:,} samples, {len(corpus.tokens) / 1e6:,.0f} M tokens in {seconds:.2f} s, ", end=""
+                f"{', '.join(metrics)}: {corpus.windows:,} samples, {len(corpus.tokens) / 1e6:,.0f} M "
+                f"tokens in {seconds:.2f} s, ",
+                end="",
             )
             print(f"{len(corpus.tokens) / seconds / 1e6:,.0f} M tokens/s on {options.workers} threads")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -12,23 +12,25 @@ from pathlib import Path
 
 from rich.table import Table
 
-from megatron.arguments import flag, parse
-from megatron.config import Config, resolve
-from megatron.data.curriculum import make_sampler
-from megatron.data.gpt_dataset import mock_corpus
-from megatron.data.loader import Shape, Share, make_batch
-from megatron.data_efficiency_options import describe
-from megatron.errors import run
-from megatron.plan import build_plan
-from megatron.terminal import show
+from megatron.base.command import run_command
+from megatron.base.terminal import show
+from megatron.batches.gpt import BatchShare, RowFormat, make_batch
+from megatron.config.arguments import flag, parse
+from megatron.config.config import Config, resolve
+from megatron.curriculum.sampler import make_sampler
+from megatron.data.corpora import mock_corpus
+from megatron.schedule.data_efficiency_flags import describe
+from megatron.schedule.plan import build_plan
 
 SHAPES = {
     "quickstart: 8 samples of 256, 2 of 4 layers drop, 2 ranks": (
-        "--num-layers 4 --hidden-size 128 --num-attention-heads 4 --seq-length 256 --micro-batch-size 4 --global-batch-size 8",
+        "--num-layers 4 --hidden-size 128 --num-attention-heads 4 --seq-length 256 --micro-batch-size 4 "
+        "--global-batch-size 8",
         2,
     ),
     "1.3B recipe: 512 samples of 2,048, 22 of 24 layers drop, 64 ranks": (
-        "--num-layers 24 --hidden-size 2048 --num-attention-heads 16 --seq-length 2048 --micro-batch-size 8 --global-batch-size 512",
+        "--num-layers 24 --hidden-size 2048 --num-attention-heads 16 --seq-length 2048 "
+        "--micro-batch-size 8 --global-batch-size 512",
         64,
     ),
 }
@@ -50,27 +52,35 @@ def main() -> None:
     for folder in options.runs:
         records = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
         steps = [record for record in records if record["kind"] == "train"]
-        waited, whole = (sum(step[name] for step in steps) for name in ("ms_waiting_for_data", "ms_per_iteration"))
+        waited, whole = (
+            sum(step[name] for step in steps) for name in ("ms_waiting_for_data", "ms_per_iteration")
+        )
         middle = statistics.median(step["ms_waiting_for_data"] / step["ms_per_iteration"] for step in steps)
-        print(f"{folder}: waited for data {waited:.0f} of {whole:.0f} ms = {waited / whole:.2%}; median step {middle:.3%}")
+        print(
+            f"{folder}: waited for data {waited:.0f} of {whole:.0f} ms = {waited / whole:.2%}; median "
+            f"step {middle:.3%}"
+        )
 
 
 def _milliseconds(flags: str, ranks: int) -> float:
     """Median time to make the batch of rank 0 at the schedule's middle, samples from memory."""
-    drop = " --lr 1e-3 --train-iters 1000 --mock-data --vocab-size 50257 --random-ltd --random-ltd-min 128 --random-ltd-duration 100000"
+    drop = (
+        " --lr 1e-3 --train-iters 1000 --mock-data --vocab-size 50257 --random-ltd --random-ltd-min "
+        "128 --random-ltd-duration 100000"
+    )
     config = resolve(parse(Config, (flags + drop).split(), description=""), ranks)
     efficiency, _ = describe(config)
     plan = build_plan(config, efficiency)
     dropping = efficiency.random_ltd.layers if efficiency.random_ltd else ()
     sampler = make_sampler([(None, mock_corpus(config, "train"))], efficiency, plan)
-    shape = Shape(config.data, 50257, 0, "", False, dropping, 1)
+    shape = RowFormat(config.data, 50257, 0, "", False, dropping, 1)
     times = []
     for step in range(1, 60):
         began = time.perf_counter()
-        make_batch(sampler, plan.at(step), Share(0, ranks, config.training.micro_batch_size), shape)
+        make_batch(sampler, plan.at(step), BatchShare(0, ranks, config.training.micro_batch_size), shape)
         times.append(time.perf_counter() - began)
     return statistics.median(times) * 1e3
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

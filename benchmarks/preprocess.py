@@ -1,8 +1,10 @@
-"""Speed of tools/preprocess_data.py, from JSON lines to .bin/.idx, beside a worker pool as Megatron's tool has it.
+"""Speed of tools/preprocess_data.py, from JSON lines to .bin/.idx, beside a worker pool as Megatron's tool
+has it.
 
-The corpus is all that tools/collect_corpus.py finds on this machine; the tokenizer is a byte-level BPE trained on a part of it.
-The pool encodes one line a call (chunks of 32) with HF tokenizers; it and the reference engine run on a part of the corpus, for
-their speed does not depend on its size. All outputs are compared.
+The corpus is all that tools/collect_corpus.py finds on this machine; the tokenizer is a byte-level BPE
+trained on a part of it. The pool encodes one line a call (chunks of 32) with HF tokenizers; it and the
+reference engine run on a part of the corpus, for their speed does not depend on its size. All outputs are
+compared.
 
 python benchmarks/preprocess.py --workers 2
 """
@@ -22,10 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megatron.arguments import flag, parse
+from megatron.base.command import run_command
+from megatron.base.errors import UserError
+from megatron.config.arguments import flag, parse
 from megatron.data.index_builder import IndexedDatasetBuilder
 from megatron.data.indexed_dataset import token_dtype
-from megatron.errors import UserError, run
 
 TOOLS = Path(__file__).parents[1] / "tools"
 
@@ -44,20 +47,45 @@ def main() -> None:
         whole, part, model = (f"{folder}/{name}" for name in ("whole.jsonl", "part.jsonl", "tokenizer.json"))
         _tool("collect_corpus", "--output", whole, "--max-size", "1000")
         _take(whole, part, int(options.part * 1e6))
-        _tool("train_tokenizer", "--input", whole, "--vocab-size", options.vocab_size, "--max-bytes", "1e8", "--output", model)
+        _tool(
+            "train_tokenizer",
+            "--input",
+            whole,
+            "--vocab-size",
+            options.vocab_size,
+            "--max-bytes",
+            "1e8",
+            "--output",
+            model,
+        )
         ways: dict[str, tuple[str, Callable[[str, str], None]]] = {
-            "pool of one line a call, HF tokenizers": (part, lambda source, target: pool(source, target, model, options)),
-            "this tool, --tokenizer-engine tokenizers": (part, lambda *paths: _preprocess(*paths, model, options, "tokenizers")),
+            "pool of one line a call, HF tokenizers": (
+                part,
+                lambda source, target: pool(source, target, model, options),
+            ),
+            "this tool, --tokenizer-engine tokenizers": (
+                part,
+                lambda *paths: _preprocess(*paths, model, options, "tokenizers"),
+            ),
             "this tool, the same part": (part, lambda *paths: _preprocess(*paths, model, options, "auto")),
-            "this tool, the whole corpus": (whole, lambda *paths: _preprocess(*paths, model, options, "auto")),
+            "this tool, the whole corpus": (
+                whole,
+                lambda *paths: _preprocess(*paths, model, options, "auto"),
+            ),
         }
         seconds = _measure(ways, folder, options)
-        _print(options, {name: (os.path.getsize(source) / 1e6, seconds[name]) for name, (source, _) in ways.items()})
+        _print(
+            options,
+            {name: (os.path.getsize(source) / 1e6, seconds[name]) for name, (source, _) in ways.items()},
+        )
         _require_equal([f"{folder}/{number}_text_document" for number in range(3)])
 
 
-def _measure(ways: dict[str, tuple[str, Callable[[str, str], None]]], folder: str, options: Options) -> dict[str, list[float]]:
-    """Seconds of every way in every round, process start included. A round goes through all, so that all see the same machine."""
+def _measure(
+    ways: dict[str, tuple[str, Callable[[str, str], None]]], folder: str, options: Options
+) -> dict[str, list[float]]:
+    """Seconds of every way in every round, process start included. A round goes through all, so that all
+    see the same machine."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(options.rounds):
         for number, (name, (source, way)) in enumerate(ways.items()):
@@ -69,7 +97,8 @@ def _measure(ways: dict[str, tuple[str, Callable[[str, str], None]]], folder: st
 
 
 def pool(source: str, target: str, model: str, options: Options) -> None:
-    """Megatron's scheme: workers get lines and give lists of ids, the parent adds one document after another."""
+    """Megatron's scheme: workers get lines and give lists of ids, the parent adds one document after
+    another."""
     with (
         multiprocessing.Pool(options.workers, _start, (model,)) as workers,
         IndexedDatasetBuilder(f"{target}_text_document", token_dtype(options.vocab_size)) as builder,
@@ -96,12 +125,31 @@ def _encode(line: str) -> list[int]:
 
 
 def _preprocess(source: str, target: str, model: str, options: Options, engine: str) -> None:
-    tokenizer = ("--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", model, "--tokenizer-engine", engine)
-    _tool("preprocess_data", "--input", source, "--output-prefix", target, "--append-eod", "--workers", options.workers, *tokenizer)
+    tokenizer = (
+        "--tokenizer-type",
+        "HuggingFaceTokenizer",
+        "--tokenizer-model",
+        model,
+        "--tokenizer-engine",
+        engine,
+    )
+    _tool(
+        "preprocess_data",
+        "--input",
+        source,
+        "--output-prefix",
+        target,
+        "--append-eod",
+        "--workers",
+        options.workers,
+        *tokenizer,
+    )
 
 
 def _tool(name: str, *words: object) -> None:
-    done = subprocess.run([sys.executable, str(TOOLS / f"{name}.py"), *map(str, words)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(TOOLS / f"{name}.py"), *map(str, words)], capture_output=True, text=True
+    )
     if done.returncode:
         raise UserError(f"tools/{name}.py failed:\n{done.stderr}")
 
@@ -121,15 +169,21 @@ def _require_equal(prefixes: list[str]) -> None:
 
 
 def _print(options: Options, measured: dict[str, tuple[float, list[float]]]) -> None:
-    """The fastest round of every way, and the median over the rounds of its speed against the pool's in the same round."""
+    """The fastest round of every way, and the median over the rounds of its speed against the pool's in
+    the same round."""
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores ({platform.machine()}), load average {load}, {options.rounds} rounds\n")
+    print(
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores ({platform.machine()}), load average "
+        f"{load}, {options.rounds} rounds\n"
+    )
     print("| | input MB | seconds | MB/s | against the pool |\n|---|---|---|---|---|")
     pool_size, pool_seconds = next(iter(measured.values()))
     for name, (size, seconds) in measured.items():
-        ratio = statistics.median((size / mine) / (pool_size / its) for mine, its in zip(seconds, pool_seconds))
+        ratio = statistics.median(
+            (size / mine) / (pool_size / its) for mine, its in zip(seconds, pool_seconds)
+        )
         print(f"| {name} | {size:.0f} | {min(seconds):.2f} | {size / min(seconds):.1f} | {ratio:.1f}x |")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -10,14 +10,15 @@ import time
 import numpy as np
 from rich.table import Table
 
-from megatron.data.draws import make_chain, take
-from megatron.terminal import show
+from megatron.base.terminal import show
+from megatron.curriculum.draws import draw_places, make_chain
 
 BATCH, DURATION = 512, 110_000
 
 
 def percentile_groups(samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sizes and entry steps of the published rarity schedule: 1 to 100 % by the square root over 110,000 steps."""
+    """Sizes and entry steps of the published rarity schedule: 1 to 100 % by the square root over 110,000
+    steps."""
     sizes, entries, before = [], [], 0
     for step in range(1, DURATION + 1):
         cut = samples * min(math.floor((step / DURATION) ** 0.5 * 99 + 1), 100) // 100
@@ -35,7 +36,9 @@ def microseconds(sizes: np.ndarray, entries: np.ndarray, first: int, count: int 
     times = []
     for step in range(first, first + count):
         began = time.perf_counter()
-        take(chain, (step - 1) * BATCH, step * BATCH, 7, int(np.searchsorted(entries, step, side="right")), out)
+        draw_places(
+            chain, (step - 1) * BATCH, step * BATCH, 7, int(np.searchsorted(entries, step, side="right")), out
+        )
         times.append(time.perf_counter() - began)
     return statistics.median(times) * 1e6
 
@@ -46,10 +49,14 @@ def main() -> None:
     for heading in ("pool", "step", "microseconds"):
         table.add_column(heading, justify="right")
     for step in (1, 1_000, 60_000, 110_000, 500_000):
-        table.add_row(f"1e9 samples, {len(sizes)} groups", f"{step:,}", f"{microseconds(sizes, entries, step):.0f}")
+        table.add_row(
+            f"1e9 samples, {len(sizes)} groups", f"{step:,}", f"{microseconds(sizes, entries, step):.0f}"
+        )
     table.add_row("1e9 samples, 1 group", "1", f"{microseconds(np.array([10**9]), np.array([1]), 1):.0f}")
     many = np.full(8000, 125_000)
-    table.add_row("1e9 samples, 8,000 groups", "80,000", f"{microseconds(many, np.arange(1, 80_001, 10), 80_000):.0f}")
+    table.add_row(
+        "1e9 samples, 8,000 groups", "80,000", f"{microseconds(many, np.arange(1, 80_001, 10), 80_000):.0f}"
+    )
     show(table)
 
 

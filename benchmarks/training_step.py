@@ -1,4 +1,5 @@
-"""A training step (forward, backward, AdamW) against transformers' GPT-2 of the same shape, both in one process, in turns.
+"""A training step (forward, backward, AdamW) against transformers' GPT-2 of the same shape, both in one
+process, in turns.
 
 python benchmarks/training_step.py --threads 1 --shapes 4,128,4,256,8192,8 12,768,12,512,50257,2
 """
@@ -13,16 +14,16 @@ import torch
 import transformers
 from rich.table import Table
 
-from megatron.arguments import flag, parse
-from megatron.config import Config, resolve
-from megatron.data.loader import MicroBatch
-from megatron.errors import run
+from megatron.base.command import run_command
+from megatron.base.terminal import show
+from megatron.config.arguments import flag, parse
+from megatron.config.config import Config, resolve
 from megatron.model.gpt import GPT
+from megatron.model.inputs import GPTInputs
 from megatron.optim.optimizer import clip, make_optimizer, update
 from megatron.parallel.data_parallel import GradientBuckets
+from megatron.parallel.initialization import draw_parameters
 from megatron.parallel.mesh import Mesh
-from megatron.parallel.parameters import draw_parameters
-from megatron.terminal import show
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Options:
     threads: int = flag(1, "threads of both")
     rounds: int = flag(15, "timed steps of each, in turns")
     shapes: tuple[str, ...] = flag(
-        ("4,128,4,256,8192,8", "6,384,6,256,32000,4", "12,768,12,512,50257,1"), "layers,hidden,heads,length,vocabulary,rows"
+        ("4,128,4,256,8192,8", "6,384,6,256,32000,4", "12,768,12,512,50257,1"),
+        "layers,hidden,heads,length,vocabulary,rows",
     )
 
 
@@ -39,8 +41,16 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
     transformers.logging.set_verbosity_error()
-    table = Table(title=f"training step, {options.threads} thread(s), torch {torch.__version__}, transformers {transformers.__version__}")
-    for heading in ("layers,hidden,heads,length,vocabulary,rows", "this repository", "transformers GPT-2 (sdpa)", "ratio (min-max)"):
+    table = Table(
+        title=f"training step, {options.threads} thread(s), torch {torch.__version__}, transformers "
+        f"{transformers.__version__}"
+    )
+    for heading in (
+        "layers,hidden,heads,length,vocabulary,rows",
+        "this repository",
+        "transformers GPT-2 (sdpa)",
+        "ratio (min-max)",
+    ):
         table.add_column(heading, justify="right")
     for shape in options.shapes:
         table.add_row(shape, *_compare([int(part) for part in shape.split(",")], options.rounds))
@@ -70,8 +80,13 @@ def _seconds(step: Callable[[], None]) -> float:
     return time.perf_counter() - began
 
 
-def _our_step(layers: int, hidden: int, heads: int, length: int, vocabulary: int, rows: int) -> Callable[[], None]:
-    flags = f"--num-layers {layers} --hidden-size {hidden} --num-attention-heads {heads} --seq-length {length} --micro-batch-size {rows}"
+def _our_step(
+    layers: int, hidden: int, heads: int, length: int, vocabulary: int, rows: int
+) -> Callable[[], None]:
+    flags = (
+        f"--num-layers {layers} --hidden-size {hidden} --num-attention-heads {heads} --seq-length "
+        f"{length} --micro-batch-size {rows}"
+    )
     flags += " --lr 1e-4 --train-iters 1 --openai-gelu --hidden-dropout 0 --attention-dropout 0"
     config = resolve(parse(Config, flags.split(), description=""), 1)
     model = GPT(config, vocabulary)
@@ -79,7 +94,7 @@ def _our_step(layers: int, hidden: int, heads: int, length: int, vocabulary: int
     gradients = GradientBuckets(list(model.parameters()), Mesh())
     optimizer = make_optimizer(list(model.parameters()), config.optimizer)
     ids = torch.randint(vocabulary, (rows, length + 1))
-    batch = MicroBatch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), torch.arange(rows))
+    batch = GPTInputs(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), torch.arange(rows))
 
     def step() -> None:
         gradients.zero()
@@ -90,7 +105,9 @@ def _our_step(layers: int, hidden: int, heads: int, length: int, vocabulary: int
     return step
 
 
-def _their_step(layers: int, hidden: int, heads: int, length: int, vocabulary: int, rows: int) -> Callable[[], None]:
+def _their_step(
+    layers: int, hidden: int, heads: int, length: int, vocabulary: int, rows: int
+) -> Callable[[], None]:
     config = transformers.GPT2Config(
         vocab_size=vocabulary,
         n_positions=length,
@@ -119,4 +136,4 @@ def _their_step(layers: int, hidden: int, heads: int, length: int, vocabulary: i
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -1,18 +1,19 @@
-"""Write docs/flags.md: every flag of training, from the dataclasses that define them. `python scripts/make_flags_page.py`"""
+"""Write docs/flags.md: every flag of training, from the dataclasses that define them. `python
+scripts/make_flags_page.py`"""
 
 from pathlib import Path
 
-from megatron.arguments import Flag, flags_of
-from megatron.config import Config
-from megatron.foreign_flags import FOREIGN_FLAGS
+from megatron.config.arguments import Flag, flags_of
+from megatron.config.config import Config
+from megatron.config.other_megatrons import FOREIGN_FLAGS
 
 PAGE = Path(__file__).parents[1] / "docs" / "flags.md"
 HEAD = """\
 # Flags of training
 
-Made by `python scripts/make_flags_page.py` from `megatron/config.py`. The names are Megatron's where Megatron has the flag. All of them may
-stand in a YAML file too (`--config FILE.yaml`), alone or grouped in sections named as below; flags on the command line win.
-Whole numbers may be written 300e9 or 1_000_000.
+Made by `python scripts/make_flags_page.py` from `megatron/config/`. The names are Megatron's where
+Megatron has the flag. All of them may stand in a YAML file too (`--config FILE.yaml`), alone or grouped in
+sections named as below; flags on the command line win. Whole numbers may be written 300e9 or 1_000_000.
 """
 
 
@@ -23,16 +24,22 @@ def flags_page() -> str:
     for one in flags_of(Config):
         groups.setdefault(one.group or "file", []).append(one)
     for group, flags in groups.items():
-        parts.append(f"\n## {group.replace('_', ' ')}\n\n| flag | default | meaning |\n|---|---|---|\n" + "".join(map(_row, flags)))
+        parts.append(
+            f"\n## {group.replace('_', ' ')}\n\n| flag | default | meaning |\n|---|---|---|\n"
+            + "".join(map(_row, flags))
+        )
     parts.append(
-        "\n## Flags of other Megatrons\n\nRead, so that launch scripts keep working. *Unused* ones are accepted and said to do nothing; "
+        "\n## Flags of other Megatrons\n\nRead, so that launch scripts keep working. *Unused* ones are "
+        "accepted and said to do nothing; "
         "*refused* ones are accepted only with the value that changes nothing.\n\n"
         "| flag | | why |\n|---|---|---|\n"
     )
     for name, about in sorted(FOREIGN_FLAGS.items()):
         harmless = [value for value in about.accepted or () if value != "false"]
         accepted = f" unless {' or '.join(harmless)}" if harmless else ""
-        parts.append(f"| `--{name}` | {'unused' if about.accepted is None else 'refused' + accepted} | {about.why} |\n")
+        parts.append(
+            f"| `--{name}` | {'unused' if about.accepted is None else 'refused' + accepted} | {about.why} |\n"
+        )
     return "".join(parts)
 
 

@@ -1,4 +1,5 @@
-"""Loss, perplexity and bits per byte of a checkpoint, by corpus and split, at full length with nothing dropped."""
+"""Loss, perplexity and bits per byte of a checkpoint, by corpus and split, at full length with nothing
+dropped."""
 
 import dataclasses
 import json
@@ -11,19 +12,20 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from megatron.arguments import flag, parse
-from megatron.config import Config, TokenizerOptions
-from megatron.data.gpt_dataset import SPLITS, open_splits
-from megatron.data.loader import Shape
+from megatron.base.command import run_command
+from megatron.base.errors import UserError
+from megatron.base.files import whole_file, writable_file
+from megatron.base.terminal import progress, show
+from megatron.batches.gpt import RowFormat
+from megatron.config.arguments import flag, parse
+from megatron.config.config import Config, TokenizerOptions
+from megatron.data.corpora import SPLITS, open_splits
 from megatron.data.vocabulary import find_vocabulary
-from megatron.errors import UserError, run
-from megatron.files import whole_file, writable_file
+from megatron.evaluation.losses import Weighted, window_sums
+from megatron.evaluation.restore import restore, tokenizer_of
 from megatron.model.gpt import GPT
 from megatron.parallel.mesh import Mesh
-from megatron.terminal import progress, show
-from megatron.training.evaluate import Weighted, window_sums
-from megatron.training.log import perplexity
-from megatron.training.restore import restore, tokenizer_of
+from megatron.train.log import perplexity
 
 EXAMPLES = """\
   # the validation and test parts of the data it was trained on
@@ -63,11 +65,17 @@ def main() -> None:
         if split in options.splits:
             results += _evaluate(model, config, split, corpora, index, options, token_bytes)
     if not results:
-        raise UserError(f"--splits {' '.join(options.splits)}: no data is there; change --split or --data-path")
+        raise UserError(
+            f"--splits {' '.join(options.splits)}: no data is there; change --split or --data-path"
+        )
     _print(results, str(folder))
     if options.output:
         with whole_file(options.output, "w") as file:
-            json.dump({"checkpoint": str(folder), "iteration": index["iteration"], "results": results}, file, indent=1)
+            json.dump(
+                {"checkpoint": str(folder), "iteration": index["iteration"], "results": results},
+                file,
+                indent=1,
+            )
             file.write("\n")
 
 
@@ -76,7 +84,12 @@ def _with_data(config: Config, options: Options) -> Config:
     data = config.data
     if options.data_path:
         data = dataclasses.replace(
-            data, data_path=options.data_path, train_data_path=(), valid_data_path=(), test_data_path=(), mock_data=False
+            data,
+            data_path=options.data_path,
+            train_data_path=(),
+            valid_data_path=(),
+            test_data_path=(),
+            mock_data=False,
         )
     if options.split:
         data = dataclasses.replace(data, split=options.split)
@@ -93,7 +106,13 @@ def _token_bytes(options: Options, index: dict[str, Any], device: torch.device) 
 
 
 def _evaluate(
-    model: GPT, config: Config, split: str, corpora: Weighted, index: dict[str, Any], options: Options, token_bytes: torch.Tensor | None
+    model: GPT,
+    config: Config,
+    split: str,
+    corpora: Weighted,
+    index: dict[str, Any],
+    options: Options,
+    token_bytes: torch.Tensor | None,
 ) -> list[dict[str, Any]]:
     """One result a corpus of a split."""
     if not corpora:
@@ -101,14 +120,20 @@ def _evaluate(
     vocabulary = find_vocabulary(config.tokenizer, [corpus for _, corpus in corpora], config.data)
     known = index["vocabulary"]["size"]
     if vocabulary.size != known:
-        raise UserError(f"{corpora[0][1].name} has a vocabulary of {vocabulary.size} tokens, the model one of {known}")
-    shape = Shape(config.data, vocabulary.size, vocabulary.eod, "", False, (), 0)
+        raise UserError(
+            f"{corpora[0][1].name} has a vocabulary of {vocabulary.size} tokens, the model one of {known}"
+        )
+    row_format = RowFormat(config.data, vocabulary.size, vocabulary.eod, "", False, (), 0)
     counts = [min(corpus.windows, options.max_windows or corpus.windows) for _, corpus in corpora]
-    windows = np.concatenate([np.stack([np.full(count, number), np.arange(count)], 1) for number, count in enumerate(counts)])
+    windows = np.concatenate(
+        [np.stack([np.full(count, number), np.arange(count)], 1) for number, count in enumerate(counts)]
+    )
     with progress(split, len(windows), "windows") as advance:
         members = [corpus for _, corpus in corpora]
         mesh = Mesh(device=next(model.parameters()).device)
-        sums = window_sums(model, members, windows, options.micro_batch_size, shape, mesh, token_bytes, advance)
+        sums = window_sums(
+            model, members, windows, options.micro_batch_size, row_format, mesh, token_bytes, advance
+        )
     return [_result(corpus.name, split, part.tolist()) for corpus, part in zip(members, sums)]
 
 
@@ -131,10 +156,17 @@ def _print(results: list[dict[str, Any]], title: str) -> None:
         table.add_column(heading, justify="left" if heading in ("corpus", "split") else "right")
     for result in results:
         bits = f"{result['bits_per_byte']:.4f}" if result["bits_per_byte"] is not None else "-"
-        row = (result["corpus"], result["split"], f"{result['tokens']:,}", f"{result['loss']:.4f}", f"{result['perplexity']:.2f}", bits)
+        row = (
+            result["corpus"],
+            result["split"],
+            f"{result['tokens']:,}",
+            f"{result['loss']:.4f}",
+            f"{result['perplexity']:.2f}",
+            bits,
+        )
         table.add_row(*row)
     show(table)
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 
 import torch
 
-from megatron.arguments import flag, parse
-from megatron.config import TokenizerOptions
-from megatron.errors import UserError, run
-from megatron.files import whole_file, writable_file
-from megatron.training.generate import generate
-from megatron.training.restore import restore, tokenizer_of
+from megatron.base.command import run_command
+from megatron.base.errors import UserError
+from megatron.base.files import whole_file, writable_file
+from megatron.config.arguments import flag, parse
+from megatron.config.config import TokenizerOptions
+from megatron.evaluation.generate import generate
+from megatron.evaluation.restore import restore, tokenizer_of
 
 EXAMPLES = """\
-  python tools/generate_text.py --load runs/small --tokenizer-type HuggingFaceTokenizer --tokenizer-model tokenizer.json \\
+  python tools/generate_text.py --load runs/small \\
+      --tokenizer-type HuggingFaceTokenizer --tokenizer-model tokenizer.json \\
       --prompt "The function returns" --num-tokens 100 --temperature 0.8
 """
 
@@ -22,7 +24,9 @@ EXAMPLES = """\
 class Options:
     load: str = flag(help="folder of checkpoints, or one checkpoint", metavar="FOLDER")
     tokenizer: TokenizerOptions
-    prompt: tuple[str, ...] = flag(("",), "a text to continue; repeat the flag for several", repeat=True, metavar="TEXT")
+    prompt: tuple[str, ...] = flag(
+        ("",), "a text to continue; repeat the flag for several", repeat=True, metavar="TEXT"
+    )
     num_tokens: int = flag(100, "tokens to add to each")
     temperature: float = flag(1.0, "below 1 sharper, above 1 flatter, 0 the likeliest token")
     top_k: int = flag(0, "choose among the k likeliest tokens; 0: all")
@@ -35,7 +39,9 @@ class Options:
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
     if options.num_tokens < 1 or options.temperature < 0 or options.top_k < 0 or not 0 < options.top_p <= 1:
-        raise UserError("--num-tokens must be at least 1, --temperature and --top-k not negative, --top-p in (0, 1]")
+        raise UserError(
+            "--num-tokens must be at least 1, --temperature and --top-k not negative, --top-p in (0, 1]"
+        )
     if options.output:
         writable_file(options.output)
     if any(prompt != prompt.encode(errors="ignore").decode() for prompt in options.prompt):
@@ -49,8 +55,18 @@ def main() -> None:
         ids = [int(token) for token in tokenizer.encode_batch([prompt])[0]] or [tokenizer.eod]
         start = torch.tensor(ids, device=device)
         if len(ids) > config.data.seq_length:
-            print(f"note: of the prompt's {len(ids)} tokens the model sees the last {config.data.seq_length}", file=sys.stderr)
-        chosen = [options.num_tokens, config.data.seq_length, options.temperature, options.top_k, options.top_p, generator]
+            print(
+                f"note: of the prompt's {len(ids)} tokens the model sees the last {config.data.seq_length}",
+                file=sys.stderr,
+            )
+        chosen = [
+            options.num_tokens,
+            config.data.seq_length,
+            options.temperature,
+            options.top_k,
+            options.top_p,
+            generator,
+        ]
         texts.append(prompt + tokenizer.decode(list(generate(model, start, *chosen))))
         print(texts[-1] + "\n")
     if options.output:
@@ -59,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -9,12 +9,13 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from megatron.arguments import flag, parse
-from megatron.config import TokenizerOptions
+from megatron.base.command import run_command
+from megatron.base.errors import UserError
+from megatron.base.terminal import show
+from megatron.config.arguments import flag, parse
+from megatron.config.config import TokenizerOptions
 from megatron.data.indexed_dataset import IndexedDataset, fingerprint, read_sidecar
 from megatron.data.tokenizer import Tokenizer, build_tokenizer, describe_identity
-from megatron.errors import UserError, run
-from megatron.terminal import show
 
 EXAMPLES = """\
   python tools/inspect_data.py --data-path data/corpus_text_document --validate
@@ -44,7 +45,10 @@ def main() -> None:
     tokenizer = build_tokenizer(options.tokenizer) if options.tokenizer.tokenizer_type else None
     if tokenizer and sidecar and sidecar["tokenizer"] != tokenizer.identity():
         made, mine = describe_identity(sidecar["tokenizer"]), describe_identity(tokenizer.identity())
-        raise UserError(f"{options.data_path} was made by {made}, and the flags name {mine}; name the tokenizer that made it")
+        raise UserError(
+            f"{options.data_path} was made by {made}, and the flags name {mine}; name the tokenizer that "
+            "made it"
+        )
     show(_table(dataset.prefix, header(dataset)))
     if len(dataset):
         show(_lengths(dataset))
@@ -64,7 +68,9 @@ def header(dataset: IndexedDataset) -> dict[str, Any]:
         "sequences": len(dataset),
         "tokens": len(dataset.tokens),
         "type of ids": dataset.dtype.name,
-        "bytes of .bin and .idx": " ".join(f"{os.path.getsize(dataset.prefix + ending):,}" for ending in (".bin", ".idx")),
+        "bytes of .bin and .idx": " ".join(
+            f"{os.path.getsize(dataset.prefix + ending):,}" for ending in (".bin", ".idx")
+        ),
         "fingerprint": fingerprint(dataset),
     }
 
@@ -72,7 +78,12 @@ def header(dataset: IndexedDataset) -> dict[str, Any]:
 def _lengths(dataset: IndexedDataset) -> Table:
     """The lengths that shares of the sequences do not exceed, in tokens."""
     lengths = np.quantile(dataset.sequence_lengths, QUANTILES, method="inverted_cdf")
-    table = Table("mean", *(f"{quantile:.0%}" for quantile in QUANTILES), title="lengths of sequences", title_justify="left")
+    table = Table(
+        "mean",
+        *(f"{quantile:.0%}" for quantile in QUANTILES),
+        title="lengths of sequences",
+        title_justify="left",
+    )
     table.add_row(f"{len(dataset.tokens) / len(dataset):,.1f}", *(f"{length:,}" for length in lengths))
     return table
 
@@ -93,7 +104,10 @@ def id_range(dataset: IndexedDataset, sidecar: dict[str, Any] | None) -> str:
     smallest, largest = min(int(piece.min()) for piece in pieces), max(int(piece.max()) for piece in pieces)
     if smallest < 0 or (sidecar and largest >= sidecar["vocab_size"]):
         limit = f"the vocabulary of {sidecar['vocab_size']:,}" if sidecar else "any vocabulary"
-        raise UserError(f"{dataset.prefix}.bin: ids reach from {smallest} to {largest}, outside {limit}; make the dataset again")
+        raise UserError(
+            f"{dataset.prefix}.bin: ids reach from {smallest} to {largest}, outside {limit}; make the "
+            "dataset again"
+        )
     return f"{smallest} to {largest}"
 
 
@@ -102,7 +116,10 @@ def _table(title: str, facts: dict[str, Any]) -> Table:
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(Text(name), Text(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)))
+        table.add_row(
+            Text(name),
+            Text(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)),
+        )
     return table
 
 
@@ -114,9 +131,13 @@ def _samples(dataset: IndexedDataset, count: int, tokenizer: Tokenizer | None) -
         first, last = (int(bound) for bound in dataset.document_indices[document : document + 2])
         length = int(dataset.sequence_lengths[first:last].sum())
         ids = dataset[first][:SAMPLE_TOKENS] if last > first else np.empty(0, dataset.dtype)
-        table.add_row(f"{document:,}", f"{length:,}", Text(tokenizer.decode(ids) if tokenizer else " ".join(map(str, ids.tolist()))))
+        table.add_row(
+            f"{document:,}",
+            f"{length:,}",
+            Text(tokenizer.decode(ids) if tokenizer else " ".join(map(str, ids.tolist()))),
+        )
     return table
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

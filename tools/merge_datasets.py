@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megatron.arguments import Foreign, flag, parse
+from megatron.base.command import run_command
+from megatron.base.errors import UserError
+from megatron.base.terminal import progress
+from megatron.config.arguments import Foreign, flag, parse
 from megatron.data.index_builder import IndexedDatasetBuilder
 from megatron.data.indexed_dataset import IndexedDataset, read_sidecar
 from megatron.data.tokenizer import describe_identity
-from megatron.errors import UserError, run
-from megatron.terminal import progress
 
 EXAMPLES = """\
-  python tools/merge_datasets.py --input data/a_text_document data/b_text_document --output-prefix data/ab_text_document
+  python tools/merge_datasets.py --input data/a_text_document data/b_text_document \\
+      --output-prefix data/ab_text_document
   python tools/merge_datasets.py --input shards/ --output-prefix data/all_text_document
       merges all datasets of the folder, in the order of their names"""
 
@@ -44,7 +46,10 @@ def main() -> None:
             builder.add_index(dataset.prefix)
             advance(dataset.tokens.nbytes)
         builder.sidecar = sidecar
-    print(f"{options.output_prefix}: {builder.documents:,} documents, {builder.tokens:,} tokens of {len(datasets)} datasets")
+    print(
+        f"{options.output_prefix}: {builder.documents:,} documents, {builder.tokens:,} tokens of "
+        f"{len(datasets)} datasets"
+    )
 
 
 def find_prefixes(given: str) -> list[str]:
@@ -53,12 +58,16 @@ def find_prefixes(given: str) -> list[str]:
         return [given]
     found = sorted(str(path.with_suffix("")) for path in Path(given).glob("*.idx"))
     if not found:
-        raise UserError(f"--input {given}: the folder holds no dataset; give prefixes, or a folder with .bin and .idx files")
+        raise UserError(
+            f"--input {given}: the folder holds no dataset; give prefixes, or a folder with .bin and .idx "
+            "files"
+        )
     return found
 
 
 def merged_sidecar(prefixes: list[str]) -> dict[str, Any] | None:
-    """What can be said of all datasets together; None where none says anything. UserError where they do not go together."""
+    """What can be said of all datasets together; None where none says anything. UserError where they do
+    not go together."""
     sidecars = {prefix: read_sidecar(prefix) for prefix in prefixes}
     known = {prefix: sidecar for prefix, sidecar in sidecars.items() if sidecar}
     if not known:
@@ -74,9 +83,13 @@ def merged_sidecar(prefixes: list[str]) -> dict[str, Any] | None:
             if sidecar.get(fact) != first.get(fact):
                 words = describe_identity if fact == "tokenizer" else str
                 raise UserError(
-                    f"{other} and {name} differ in {fact}: {words(sidecar.get(fact))} and {words(first.get(fact))}; make them alike"
+                    f"{other} and {name} differ in {fact}: {words(sidecar.get(fact))} and "
+                    f"{words(first.get(fact))}; make them alike"
                 )
-    sums = {fact: sum(sidecar.get(fact, 0) for sidecar in known.values()) for fact in ("text_bytes", "bad_lines_skipped")}
+    sums = {
+        fact: sum(sidecar.get(fact, 0) for sidecar in known.values())
+        for fact in ("text_bytes", "bad_lines_skipped")
+    }
     return first | sums | {"shuffle_seed": None}
 
 
@@ -84,10 +97,11 @@ def _require_one_type(datasets: list[IndexedDataset]) -> None:
     for dataset in datasets:
         if dataset.dtype != datasets[0].dtype:
             raise UserError(
-                f"{dataset.prefix} holds {dataset.dtype.name} tokens and {datasets[0].prefix} {datasets[0].dtype.name}; "
+                f"{dataset.prefix} holds {dataset.dtype.name} tokens and {datasets[0].prefix} "
+                f"{datasets[0].dtype.name}; "
                 "make both with one tokenizer"
             )
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

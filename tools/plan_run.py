@@ -1,4 +1,5 @@
-"""The plan of a training run before it is started: steps, lengths, tokens, FLOPs and learning rate, from the run's own flags."""
+"""The plan of a training run before it is started: steps, lengths, tokens, FLOPs and learning rate, from
+the run's own flags."""
 
 import csv
 import dataclasses
@@ -12,19 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from megatron import checks
-from megatron.arguments import flag, parse, unused_flags
-from megatron.config import Config, resolve
-from megatron.data_efficiency import DataEfficiency
-from megatron.data_efficiency_options import describe
-from megatron.errors import UserError, run
-from megatron.files import whole_file
-from megatron.foreign_flags import FOREIGN_FLAGS
-from megatron.plan import Plan, build_plan
+from megatron.base.command import run_command
+from megatron.base.errors import UserError
+from megatron.base.files import whole_file
+from megatron.base.terminal import show
+from megatron.config import checks
+from megatron.config.arguments import flag, parse, unused_flags
+from megatron.config.config import Config, resolve
+from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.report.figures import png, thin
 from megatron.report.plan_figure import plan_figure
-from megatron.report.plan_summary import summarise, tables
-from megatron.terminal import show
+from megatron.schedule.data_efficiency import DataEfficiency
+from megatron.schedule.data_efficiency_flags import describe
+from megatron.schedule.plan import Plan, build_plan
+from megatron.schedule.plan_summary import summarise, tables
 
 MOST_ROWS = 10_000
 COLUMNS = (
@@ -45,7 +47,8 @@ EXAMPLES = """\
     python tools/plan_run.py --num-layers 24 --hidden-size 2048 --num-attention-heads 16 --seq-length 2048 \\
       --micro-batch-size 8 --global-batch-size 512 --train-tokens 300e9 \\
       --lr 2e-4 --min-lr 1e-6 --lr-warmup-tokens 3e9 --lr-decay-style cosine \\
-      --curriculum vocab_rarity:difficulty=percentile,min=1,max=100,pacing=fixed_root,root=2,duration=110000 \\
+      --curriculum \\
+      vocab_rarity:difficulty=percentile,min=1,max=100,pacing=fixed_root,root=2,duration=110000 \\
       --curriculum seqlen_truncate:min=80,max=2048,duration=110000,quantum=8 \\
       --random-ltd --random-ltd-min 128 --random-ltd-duration 200000 --output plan_1.3b
 
@@ -64,7 +67,9 @@ class Options(Config):
 def main(argv: list[str] | None = None) -> None:
     """Print the plan of the run that these flags describe, and write it where --output says."""
     argv = unwrap(sys.argv[1:] if argv is None else argv)
-    options: Options = parse(Options, argv, description=__doc__ or "", examples=EXAMPLES, foreign=FOREIGN_FLAGS)
+    options: Options = parse(
+        Options, argv, description=__doc__ or "", examples=EXAMPLES, foreign=FOREIGN_FLAGS
+    )
     config, efficiency, notes = _understand(options)
     plan = build_plan(config, efficiency, config.tokenizer.vocab_size)
     summary = summarise(config, efficiency, plan, options.data_parallel_size)
@@ -78,13 +83,19 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def unwrap(words: list[str]) -> list[str]:
-    """The flags of a launch command such as `torchrun --nproc-per-node 8 pretrain_gpt.py ...`, with the number of its ranks."""
+    """The flags of a launch command such as `torchrun --nproc-per-node 8 pretrain_gpt.py ...`, with the
+    number of its ranks."""
     scripts = [place for place, word in enumerate(words) if word.endswith(".py")]
     if not scripts or words[0].startswith("--"):
         return words
     launcher, flags = " ".join(words[: scripts[0]]), words[scripts[0] + 1 :]
     ranks = 1
-    for pattern in (r"--nproc[-_]per[-_]node[= ](\d+)", r"--nnodes[= ](\d+)", r"--num_gpus[= ](\d+)", r"--num_nodes[= ](\d+)"):
+    for pattern in (
+        r"--nproc[-_]per[-_]node[= ](\d+)",
+        r"--nnodes[= ](\d+)",
+        r"--num_gpus[= ](\d+)",
+        r"--num_nodes[= ](\d+)",
+    ):
         found = re.search(pattern, launcher)
         ranks *= int(found.group(1)) if found else 1
     given = any(word.split("=")[0] == "--data-parallel-size" for word in flags)
@@ -102,10 +113,15 @@ def _understand(options: Options) -> tuple[Config, DataEfficiency, list[str]]:
 
 
 def _with_some_data(config: Config) -> Config:
-    """The same run on made-up data: a plan depends on no token, so the rules about data have nothing to ask for."""
+    """The same run on made-up data: a plan depends on no token, so the rules about data have nothing to
+    ask for."""
     vocab_size = 1 if config.tokenizer.vocab_size is None else config.tokenizer.vocab_size
-    data = dataclasses.replace(config.data, mock_data=True, data_path=(), train_data_path=(), valid_data_path=(), test_data_path=())
-    return dataclasses.replace(config, data=data, tokenizer=dataclasses.replace(config.tokenizer, vocab_size=vocab_size))
+    data = dataclasses.replace(
+        config.data, mock_data=True, data_path=(), train_data_path=(), valid_data_path=(), test_data_path=()
+    )
+    return dataclasses.replace(
+        config, data=data, tokenizer=dataclasses.replace(config.tokenizer, vocab_size=vocab_size)
+    )
 
 
 def _write(folder: Path, plan: Plan, efficiency: DataEfficiency, summary: dict[str, Any]) -> None:
@@ -120,9 +136,14 @@ def _write(folder: Path, plan: Plan, efficiency: DataEfficiency, summary: dict[s
 
 
 def csv_rows(plan: Plan) -> Iterator[Sequence[Any]]:
-    """A header and one row a step; of a long run about MOST_ROWS, with every step at which a length changes."""
+    """A header and one row a step; of a long run about MOST_ROWS, with every step at which a length
+    changes."""
     written = _written_steps(plan)
-    columns = [written + 1, *(getattr(plan, name)[written] for name in COLUMNS), *(values[written] for values in plan.caps.values())]
+    columns = [
+        written + 1,
+        *(getattr(plan, name)[written] for name in COLUMNS),
+        *(values[written] for values in plan.caps.values()),
+    ]
     yield ["step", *COLUMNS, *(f"cap.{name}" for name in plan.caps)]
     yield from zip(*(column.tolist() for column in columns))
 
@@ -136,4 +157,4 @@ def _written_steps(plan: Plan) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

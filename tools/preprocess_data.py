@@ -3,21 +3,24 @@
 import signal
 import sys
 
-from megatron.arguments import Foreign, parse, unused_flags
-from megatron.data.preprocess import PreprocessOptions, preprocess
-from megatron.errors import run
+from megatron.base.command import run_command
+from megatron.config.arguments import Foreign, parse, unused_flags
+from megatron.preprocess.preprocess import PreprocessOptions, preprocess
 
 EXAMPLES = """\
   python tools/preprocess_data.py --input corpus.jsonl --output-prefix data/corpus --append-eod \\
       --tokenizer-type HuggingFaceTokenizer --tokenizer-model tokenizer.json
       writes data/corpus_text_document.bin, .idx and .json
   python tools/preprocess_data.py --input 'shards/*.jsonl.zst' books/ --output-prefix data/mix --append-eod \\
-      --tokenizer-type GPT2BPETokenizer --vocab-file vocab.json --merge-file merges.txt --shuffle-documents 1234"""
+      --tokenizer-type GPT2BPETokenizer --vocab-file vocab.json --merge-file merges.txt \\
+      --shuffle-documents 1234"""
 
 FOREIGN = {
     "log-interval": Foreign(None, "progress is shown by time"),
     "partitions": Foreign(None, "one pass writes one file, whatever the size"),
-    "keep-sequential-samples": Foreign(None, "the order of the input is always kept, unless --shuffle-documents is given"),
+    "keep-sequential-samples": Foreign(
+        None, "the order of the input is always kept, unless --shuffle-documents is given"
+    ),
     "find-optimal-num-workers": Foreign(None, "one worker a core is best"),
     "workers-to-check": Foreign(None, "one worker a core is best"),
     "max-documents": Foreign(None, "it belongs to --find-optimal-num-workers"),
@@ -42,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

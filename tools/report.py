@@ -1,4 +1,5 @@
-"""A report of training runs as one HTML page with its figures: tables, losses, schedules, cost, and what differed."""
+"""A report of training runs as one HTML page with its figures: tables, losses, schedules, cost, and what
+differed."""
 
 import re
 import sys
@@ -7,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megatron.arguments import flag, parse
-from megatron.data.analysis import load_column, read_manifest
-from megatron.errors import UserError, run
-from megatron.files import whole_file, writable_file
+from megatron.base.command import run_command
+from megatron.base.errors import UserError
+from megatron.base.files import whole_file, writable_file
+from megatron.config.arguments import flag, parse
+from megatron.curriculum.analysis_folder import load_column, read_manifest
 from megatron.report.charts import X_AXES, Chart, cost_charts, difficulty_chart, loss_charts, schedule_charts
 from megatron.report.figures import png
 from megatron.report.page import Section, box, charts, page, paragraphs, sample, table
-from megatron.report.records import Run, read_evaluation, read_run
+from megatron.report.records import RecordedRun, read_evaluation, read_run
 from megatron.report.summary import MISSING, differences, facts, reading, statement
 
 EXAMPLES = """\
@@ -22,20 +24,29 @@ EXAMPLES = """\
     python tools/report.py --runs baseline=runs/baseline curriculum=runs/curriculum --output report.html
   with difficulty, evaluation and generated text
     python tools/report.py --runs baseline=runs/baseline curriculum=runs/curriculum --output report.html \\
-      --difficulty-path analysis --evaluation baseline=baseline.json curriculum=curriculum.json --sample text.txt"""
+      --difficulty-path analysis --sample text.txt \\
+      --evaluation baseline=baseline.json curriculum=curriculum.json"""
 
 TOKENS = (
-    "Effective tokens are layer tokens divided by layers: the computed budget, which stops a run and decays its learning rate. "
-    "Raw tokens entered the first layer. Drawn tokens were taken from the corpus, also where a sample was then cut. "
+    "Effective tokens are layer tokens divided by layers: the computed budget, which stops a run and "
+    "decays its learning rate. "
+    "Raw tokens entered the first layer. Drawn tokens were taken from the corpus, also where a sample "
+    "was then cut. "
     "Layer tokens are summed over the layers; the saved share is against every raw token in every layer. "
     "Training time is the sum of the step times."
 )
 LOSSES = (
-    "Validation is on full-length sequences without dropping. Training losses are of the samples and lengths that each run drew, "
-    "with the tokens that it dropped, so they compare runs only where those are the same. Between validations, "
+    "Validation is on full-length sequences without dropping. Training losses are of the samples and "
+    "lengths that each run drew, "
+    "with the tokens that it dropped, so they compare runs only where those are the same. Between "
+    "validations, "
     "losses are read on straight lines. The steep start may lie above the frame."
 )
-MEASURES = {"loss": ("loss, nats a token", ".4f"), "perplexity": ("perplexity", ",.2f"), "bits_per_byte": ("bits per byte", ".4f")}
+MEASURES = {
+    "loss": ("loss, nats a token", ".4f"),
+    "perplexity": ("perplexity", ",.2f"),
+    "bits_per_byte": ("bits per byte", ".4f"),
+}
 ABSENT = {
     "Evaluation": "no results were given with --evaluation",
     "Loss": "no training record has a loss",
@@ -45,23 +56,39 @@ ABSENT = {
     "Generated text": "no file was given with --sample",
     "What differed": "no two run.json differ",
 }
-QUANTILES = {"0": "smallest", "5": "5%", "25": "25%", "50": "median", "75": "75%", "95": "95%", "100": "largest"}
+QUANTILES = {
+    "0": "smallest",
+    "5": "5%",
+    "25": "25%",
+    "50": "median",
+    "75": "75%",
+    "95": "95%",
+    "100": "largest",
+}
 
 
 @dataclass(frozen=True)
 class Options:
-    runs: tuple[str, ...] = flag(help="runs by name; the others are compared with the first", repeat=True, metavar="NAME=FOLDER ...")
+    runs: tuple[str, ...] = flag(
+        help="runs by name; the others are compared with the first", repeat=True, metavar="NAME=FOLDER ..."
+    )
     output: str = flag(help="the page to write", metavar="FILE.html")
     figures: str | None = flag(None, "folder for the figures as PNG; beside the page", metavar="FOLDER")
     title: str = flag("Training report", "title of the page")
-    difficulty_path: tuple[str, ...] = flag((), "folders of analyses by tools/analyze_data.py", repeat=True, metavar="FOLDER ...")
-    evaluation: tuple[str, ...] = flag((), "results of tools/evaluate.py for runs", repeat=True, metavar="NAME=FILE.json ...")
+    difficulty_path: tuple[str, ...] = flag(
+        (), "folders of analyses by tools/analyze_data.py", repeat=True, metavar="FOLDER ..."
+    )
+    evaluation: tuple[str, ...] = flag(
+        (), "results of tools/evaluate.py for runs", repeat=True, metavar="NAME=FILE.json ..."
+    )
     sample: tuple[str, ...] = flag((), "files of generated text", repeat=True, metavar="FILE ...")
 
 
 def main(argv: list[str] | None = None) -> None:
     """Read the runs, draw the figures, write the page."""
-    options: Options = parse(Options, sys.argv[1:] if argv is None else argv, description=__doc__ or "", examples=EXAMPLES)
+    options: Options = parse(
+        Options, sys.argv[1:] if argv is None else argv, description=__doc__ or "", examples=EXAMPLES
+    )
     output = writable_file(options.output)
     runs = [read_run(name, Path(folder)) for name, folder in _named("--runs", options.runs).items()]
     pictures: dict[str, bytes] = {}
@@ -81,14 +108,16 @@ def _named(flag_name: str, pairs: Iterable[str]) -> dict[str, str]:
     for pair in pairs:
         name, _, path = pair.partition("=")
         if not name or not path:
-            raise UserError(f"{flag_name} {pair}: write NAME={'FILE' if flag_name == '--evaluation' else 'FOLDER'}")
+            raise UserError(
+                f"{flag_name} {pair}: write NAME={'FILE' if flag_name == '--evaluation' else 'FOLDER'}"
+            )
         if name in named:
             raise UserError(f"{flag_name} {pair}: the name {name} is given twice")
         named[name] = path
     return named
 
 
-def _page(options: Options, runs: list[Run], pictures: dict[str, bytes]) -> str:
+def _page(options: Options, runs: list[RecordedRun], pictures: dict[str, bytes]) -> str:
     """The page; its figures are added to `pictures`, PNG by file name."""
     losses, schedules, cost = loss_charts(runs), schedule_charts(runs), cost_charts(runs)
     opening = paragraphs([statement(runs)]) + "\n" + box(reading(runs))
@@ -99,35 +128,52 @@ def _page(options: Options, runs: list[Run], pictures: dict[str, bytes]) -> str:
         Section("Schedules", _drawn(schedules, pictures)),
         Section("Cost and stability", _drawn(cost, pictures)),
         Section("Difficulty of the samples", _difficulty(options.difficulty_path, pictures)),
-        Section("Generated text", "\n".join(sample(Path(name).name, _text(Path(name))) for name in options.sample)),
+        Section(
+            "Generated text", "\n".join(sample(Path(name).name, _text(Path(name))) for name in options.sample)
+        ),
         Section("What differed", _differences(runs)),
     ]
     missing = [f"{section.heading}: {ABSENT[section.heading]}." for section in sections if not section.body]
     missing = [line for line in missing if len(runs) > 1 or not line.startswith("What differed")]
-    return page(options.title, opening, [*sections, Section("Not in this report", paragraphs([*_gaps(runs, losses), *missing]))])
+    return page(
+        options.title,
+        opening,
+        [*sections, Section("Not in this report", paragraphs([*_gaps(runs, losses), *missing]))],
+    )
 
 
-def _runs(runs: list[Run]) -> str:
+def _runs(runs: list[RecordedRun]) -> str:
     columns = [facts(one) for one in runs]
     rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
     rows = [row for row in rows if set(row[1:]) != {MISSING}]
     sources = [
-        f"{one.name}: {one.folder}, {len(one.train['iteration']):,} training and {len(one.valid['iteration']):,} validation records"
+        f"{one.name}: {one.folder}, {len(one.train['iteration']):,} training and "
+        f"{len(one.valid['iteration']):,} validation records"
         + (f", started {one.about['started']}." if "started" in one.about else ".")
         for one in runs
     ]
     notes = [note for one in runs for note in one.notes]
-    return "\n".join((table("", [one.name for one in runs], rows), paragraphs([TOKENS, *sources, *notes], "note")))
+    return "\n".join(
+        (table("", [one.name for one in runs], rows), paragraphs([TOKENS, *sources, *notes], "note"))
+    )
 
 
-def _evaluation(options: Options, runs: list[Run]) -> str:
+def _evaluation(options: Options, runs: list[RecordedRun]) -> str:
     """Losses of the evaluated corpora, a column a run."""
     files, names = _named("--evaluation", options.evaluation), [one.name for one in runs]
     if strangers := files.keys() - set(names):
-        raise UserError(f"--evaluation {', '.join(sorted(strangers))}: no run has that name; the runs are {', '.join(names)}")
+        raise UserError(
+            f"--evaluation {', '.join(sorted(strangers))}: no run has that name; the runs are "
+            f"{', '.join(names)}"
+        )
     found = {name: read_evaluation(Path(path)) for name, path in files.items()}
-    results = {name: {(str(one.get("corpus")), str(one.get("split"))): one for one in about["results"]} for name, about in found.items()}
-    rows = [["step of the checkpoint", *(_number(found.get(name, {}), "iteration", ",.0f") for name in names)]]
+    results = {
+        name: {(str(one.get("corpus")), str(one.get("split"))): one for one in about["results"]}
+        for name, about in found.items()
+    }
+    rows = [
+        ["step of the checkpoint", *(_number(found.get(name, {}), "iteration", ",.0f") for name in names)]
+    ]
     for corpus in dict.fromkeys(corpus for one in results.values() for corpus in one):
         for measure, (words, form) in MEASURES.items():
             cells = [_number(results.get(name, {}).get(corpus, {}), measure, form) for name in names]
@@ -147,15 +193,27 @@ def _difficulty(folders: Iterable[str], pictures: dict[str, bytes]) -> str:
         manifest = read_manifest(folder)
         for metric, about in manifest["metrics"].items():
             values = load_column(folder, metric, manifest["samples"])
-            drawn.append(difficulty_chart(f"difficulty_{number}_{metric}", metric, str(about.get("about", "")), values))
-            rows.append([f"{folder.name}: {metric}", *(_number(about.get("percentiles", {}), share, ",.0f") for share in QUANTILES)])
-    return _drawn(drawn, pictures) + table("metric", QUANTILES.values(), rows, coloured=False) if drawn else ""
+            drawn.append(
+                difficulty_chart(f"difficulty_{number}_{metric}", metric, str(about.get("about", "")), values)
+            )
+            rows.append(
+                [
+                    f"{folder.name}: {metric}",
+                    *(_number(about.get("percentiles", {}), share, ",.0f") for share in QUANTILES),
+                ]
+            )
+    return (
+        _drawn(drawn, pictures) + table("metric", QUANTILES.values(), rows, coloured=False) if drawn else ""
+    )
 
 
 def _drawn(figures: list[Chart], pictures: dict[str, bytes]) -> str:
     """The figures in HTML; also added to `pictures`."""
     images = [(chart.words, png(chart.figure)) for chart in figures]
-    pictures |= {re.sub(r"[^A-Za-z0-9_.-]", "_", chart.name) + ".png": data for chart, (_, data) in zip(figures, images)}
+    pictures |= {
+        re.sub(r"[^A-Za-z0-9_.-]", "_", chart.name) + ".png": data
+        for chart, (_, data) in zip(figures, images)
+    }
     return charts(images)
 
 
@@ -163,18 +221,24 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace")
 
 
-def _differences(runs: list[Run]) -> str:
+def _differences(runs: list[RecordedRun]) -> str:
     rows = differences(runs)
     return table("setting", [one.name for one in runs], rows) if rows else ""
 
 
-def _gaps(runs: list[Run], losses: list[Chart]) -> list[str]:
+def _gaps(runs: list[RecordedRun], losses: list[Chart]) -> list[str]:
     """What could not be shown because no record holds it."""
     gaps = [f"{one.name} holds no validation loss." for one in runs if not len(one.valid["lm_loss"])]
-    gaps += [f"{one.name} left no run.json, so its configuration is not known." for one in runs if not one.about]
+    gaps += [
+        f"{one.name} left no run.json, so its configuration is not known." for one in runs if not one.about
+    ]
     shown = {chart.name for chart in losses}
-    return gaps + [f"The loss against {words} needs records of it." for x, words in X_AXES.items() if f"loss_{x}" not in shown]
+    return gaps + [
+        f"The loss against {words} needs records of it."
+        for x, words in X_AXES.items()
+        if f"loss_{x}" not in shown
+    ]
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

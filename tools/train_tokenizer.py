@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from megatron.arguments import flag, parse
-from megatron.data.documents import bad_record, cut_into_blocks, find_files
-from megatron.errors import UserError, run
-from megatron.files import whole_file
-from megatron.terminal import progress
+from megatron.base.command import run_command
+from megatron.base.errors import UserError
+from megatron.base.files import whole_file
+from megatron.base.terminal import progress
+from megatron.config.arguments import flag, parse
+from megatron.preprocess.documents import bad_record, cut_into_pieces, find_files
 
 EXAMPLES = """\
   python tools/train_tokenizer.py --input corpus.jsonl --output tokenizer.json
@@ -29,11 +30,15 @@ LARGEST_VOCABULARY = 1 << 24
 
 @dataclass(frozen=True)
 class Options:
-    input: tuple[str, ...] = flag(help="files, globs or folders, as for tools/preprocess_data.py", metavar="FILES")
+    input: tuple[str, ...] = flag(
+        help="files, globs or folders, as for tools/preprocess_data.py", metavar="FILES"
+    )
     output: str = flag(help="the tokenizer.json to write", metavar="FILE")
     vocab_size: int = flag(8192, "tokens, special ones included; a multiple of 128 wastes none")
     json_keys: tuple[str, ...] = flag(("text",), "keys or columns that hold text", metavar="KEY")
-    special_tokens: tuple[str, ...] = flag(("<|endoftext|>",), "tokens that no text makes, from id 0 on", metavar="TOKEN")
+    special_tokens: tuple[str, ...] = flag(
+        ("<|endoftext|>",), "tokens that no text makes, from id 0 on", metavar="TOKEN"
+    )
     max_bytes: int = flag(500_000_000, "read about so many bytes of text, from the start of the input")
 
 
@@ -58,7 +63,8 @@ def _problems(options: Options, files: list[str]) -> list[str]:
     special, found = options.special_tokens, []
     if not 256 + len(special) <= options.vocab_size <= LARGEST_VOCABULARY:
         found.append(
-            f"--vocab-size {options.vocab_size} must be at least {256 + len(special)}, for 256 bytes and {len(special)} special tokens, "
+            f"--vocab-size {options.vocab_size} must be at least {256 + len(special)}, for 256 bytes and "
+            f"{len(special)} special tokens, "
             f"and at most {LARGEST_VOCABULARY}"
         )
     if len(set(special)) < len(special):
@@ -77,14 +83,14 @@ def read_text(options: Options, files: list[str]) -> bytes:
     size = 0
     pieces: list[bytes] = []
     with progress("reading", min(sum(map(os.path.getsize, files)), options.max_bytes), "MB", 1e6) as advance:
-        for block in cut_into_blocks(files):
-            texts, bad = block.read(options.json_keys)
+        for piece in cut_into_pieces(files):
+            texts, bad = piece.read(options.json_keys)
             if bad:
-                raise UserError(bad_record(block, bad[0]))
+                raise UserError(bad_record(piece, bad[0]))
             found = [text.encode() for text in itertools.chain(*texts)]
             pieces += found
             size += sum(map(len, found))
-            advance(block.input_bytes)
+            advance(piece.input_bytes)
             if size >= options.max_bytes:
                 break
     if not size:
@@ -93,29 +99,38 @@ def read_text(options: Options, files: list[str]) -> bytes:
 
 
 def train(content: bytes, vocab_size: int, special_tokens: tuple[str, ...]) -> Any:
-    """A byte-level BPE of at most `vocab_size` tokens, equal to what HF's trainer makes of the same documents.
+    """A byte-level BPE of at most `vocab_size` tokens, equal to what HF's trainer makes of the same
+    documents.
 
-    gigatoken finds the merges, some ten times faster than HF; but it goes on where no pair is left, so that such (small) texts
-    are left to HF."""
+    gigatoken finds the merges, some ten times faster than HF; but it goes on where no pair is left, so
+    that such (small) texts are left to HF."""
     import gigatoken
 
     with _quiet():
-        _, pairs = gigatoken.train_bpe(content, vocab_size - len(special_tokens), [], separator=BETWEEN_DOCUMENTS)
+        _, pairs = gigatoken.train_bpe(
+            content, vocab_size - len(special_tokens), [], separator=BETWEEN_DOCUMENTS
+        )
     tokenizer = from_merges(pairs, special_tokens)
     if not pairs:
         return tokenizer
     fast = gigatoken.Tokenizer.from_json(tokenizer.to_str())
-    ids = np.asarray(fast.encode_batch(gigatoken.BytesSource(content, separator=BETWEEN_DOCUMENTS)).layout.content.data)
+    ids = np.asarray(
+        fast.encode_batch(gigatoken.BytesSource(content, separator=BETWEEN_DOCUMENTS)).layout.content.data
+    )
     exhausted = len(set(pairs)) < len(pairs) or not (ids == tokenizer.get_vocab_size() - 1).any()
     return train_by_huggingface(content, vocab_size, special_tokens) if exhausted else tokenizer
 
 
 def from_merges(pairs: list[tuple[bytes, bytes]], special_tokens: tuple[str, ...]) -> Any:
-    """The tokenizer of these merges. Ids: special tokens, the 256 bytes in the order of their characters, merges."""
+    """The tokenizer of these merges. Ids: special tokens, the 256 bytes in the order of their characters,
+    merges."""
     from tokenizers import models
 
     characters = byte_characters()
-    merges = [("".join(characters[byte] for byte in left), "".join(characters[byte] for byte in right)) for left, right in pairs]
+    merges = [
+        ("".join(characters[byte] for byte in left), "".join(characters[byte] for byte in right))
+        for left, right in pairs
+    ]
     tokens = dict.fromkeys([*special_tokens, *sorted(characters), *(left + right for left, right in merges)])
     tokenizer = _byte_level(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
     tokenizer.add_special_tokens(list(special_tokens))
@@ -128,7 +143,10 @@ def train_by_huggingface(content: bytes, vocab_size: int, special_tokens: tuple[
 
     tokenizer = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=list(special_tokens), initial_alphabet=byte_characters(), show_progress=False
+        vocab_size=vocab_size,
+        special_tokens=list(special_tokens),
+        initial_alphabet=byte_characters(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator((text.decode() for text in content.split(BETWEEN_DOCUMENTS)), trainer)
     return tokenizer
@@ -144,7 +162,8 @@ def _byte_level(model: Any) -> Any:
 
 
 def byte_characters() -> list[str]:
-    """The character of every byte in a byte-level vocabulary: visible Latin-1 stands for itself, the rest counts from U+0100."""
+    """The character of every byte in a byte-level vocabulary: visible Latin-1 stands for itself, the rest
+    counts from U+0100."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = itertools.count(0x100)
     return [chr(byte if byte in visible else next(others)) for byte in range(256)]
@@ -168,4 +187,4 @@ def _quiet() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

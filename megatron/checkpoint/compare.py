@@ -1,14 +1,22 @@
-"""Whether a run may go on from a checkpoint: the same model, data and plan, or a message that says what differs."""
+"""Whether a run may go on from a checkpoint: the same model, data and plan, or a message that says what
+differs."""
 
 import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from megatron.plan import Plan
+from megatron.schedule.plan import Plan
 
 FREE: dict[str, set[str]] = {
     "model": {"attention_backend"},
-    "data": {"data_path", "train_data_path", "valid_data_path", "test_data_path", "split", "allow_trailing_bytes"},
+    "data": {
+        "data_path",
+        "train_data_path",
+        "valid_data_path",
+        "test_data_path",
+        "split",
+        "allow_trailing_bytes",
+    },
     "training": {
         "micro_batch_size",
         "train_iters",
@@ -36,20 +44,27 @@ TITLES = {
     "seed": "seed of the order of samples",
     "published": "--reference-schedules",
 }
-WAYS = "use the flags that it was made with, give another run a --save and --load of its own, or take its weights alone by --finetune"
+WAYS = (
+    "use the flags that it was made with, give another run a --save and --load of its own, or take "
+    "its weights alone by --finetune"
+)
 
 
 def flag_differences(saved: dict[str, Any], mine: dict[str, Any], free: dict[str, set[str]]) -> list[str]:
     """Flags of the groups in `free` whose values differ, apart from the names that are free to."""
     lines = []
     for group, names in free.items():
-        lines += _differences(saved.get(group, {}), mine.get(group, {}), lambda name: f"--{name.replace('_', '-')}", names)
+        lines += _differences(
+            saved.get(group, {}), mine.get(group, {}), lambda name: f"--{name.replace('_', '-')}", names
+        )
     return lines
 
 
-def resume_problems(index: dict[str, Any], about: dict[str, Any], plan: Plan, override_schedule: bool) -> list[str]:
-    """Why the run described by `about` cannot go on exactly from the checkpoint; empty where it can. What flags mean is compared,
-    not how they are written: paths, and a curriculum's spelling, may change."""
+def resume_problems(
+    index: dict[str, Any], about: dict[str, Any], plan: Plan, override_schedule: bool
+) -> list[str]:
+    """Why the run described by `about` cannot go on exactly from the checkpoint; empty where it can. What
+    flags mean is compared, not how they are written: paths, and a curriculum's spelling, may change."""
     where, about = f"the checkpoint of step {index['iteration']}", json.loads(json.dumps(about))
     lines = flag_differences(index["config"], about["config"], FREE)
     for part in MEANING:
@@ -64,16 +79,21 @@ def resume_problems(index: dict[str, Any], about: dict[str, Any], plan: Plan, ov
     if problems:
         problems[-1] += f"; {WAYS}"
     if index["iteration"] > plan.steps:
-        problems.append(f"{where} is past the run's {plan.steps} steps; raise its --train-iters, -samples or -tokens")
+        problems.append(
+            f"{where} is past the run's {plan.steps} steps; raise its --train-iters, -samples or -tokens"
+        )
     schedule = flag_differences(index["config"], about["config"], SCHEDULE)
     schedule += _differences(index["schedule"], about["schedule"], lambda name: f"the {name}")
     if schedule and not override_schedule:
-        problems += [f"{where}: {line}; --override-opt_param-scheduler takes the flags' value" for line in schedule]
+        problems += [
+            f"{where}: {line}; --override-opt_param-scheduler takes the flags' value" for line in schedule
+        ]
     return problems
 
 
 def _other_past(index: dict[str, Any], plan: Plan) -> list[str]:
-    """A plan whose steps so far differ in spite of equal flags: a pacing function of the user's own has changed."""
+    """A plan whose steps so far differ in spite of equal flags: a pacing function of the user's own has
+    changed."""
     totals = plan.totals(index["iteration"])
     if index["totals"] != totals:
         return [f"it had consumed {_words(index['totals'])}, and this plan consumes {_words(totals)}"]
@@ -82,7 +102,9 @@ def _other_past(index: dict[str, Any], plan: Plan) -> list[str]:
     return []
 
 
-def _differences(saved: dict[str, Any], mine: dict[str, Any], title: Callable[[str], str], free: Iterable[str] = ()) -> list[str]:
+def _differences(
+    saved: dict[str, Any], mine: dict[str, Any], title: Callable[[str], str], free: Iterable[str] = ()
+) -> list[str]:
     return [
         f"{title(name)} was {_words(saved.get(name))} and is {_words(mine.get(name))}"
         for name in sorted((saved.keys() | mine.keys()) - set(free))
@@ -93,7 +115,9 @@ def _differences(saved: dict[str, Any], mine: dict[str, Any], title: Callable[[s
 def _words(value: Any) -> str:
     """A value as people write it; parts that say nothing are left out."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_words(part)}" for name, part in value.items() if part not in (None, "", [], {}))
+        return ", ".join(
+            f"{name} {_words(part)}" for name, part in value.items() if part not in (None, "", [], {})
+        )
     if isinstance(value, list):
         return " and ".join(map(_words, value)) or "none"
     return "none" if value in (None, "") else str(value)

@@ -8,14 +8,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from megatron.base.errors import UserError
+from megatron.base.files import checksum
 from megatron.checkpoint.save import FORMAT, LATEST, folder_of
-from megatron.errors import UserError
-from megatron.files import checksum
 
 
 def find_checkpoint(root: str | Path, iteration: int | None = None) -> Path | None:
-    """The folder of the newest checkpoint below `root`, or of `iteration`; `root` may itself be a checkpoint. None where
-    there is none yet."""
+    """The folder of the newest checkpoint below `root`, or of `iteration`; `root` may itself be a
+    checkpoint. None where there is none yet."""
     root = Path(root)
     if root.is_file():
         raise UserError(f"{root}: is a file; name the folder that was given to --save")
@@ -27,12 +27,17 @@ def find_checkpoint(root: str | Path, iteration: int | None = None) -> Path | No
             return None
         text = pointer.read_text(encoding="utf-8", errors="replace").strip()
         if not text.isdigit():
-            raise UserError(f"{pointer}: holds {text[:40]!r}, not a number of steps; write the number of an iter_ folder there")
+            raise UserError(
+                f"{pointer}: holds {text[:40]!r}, not a number of steps; write the number of an iter_ "
+                "folder there"
+            )
         iteration = int(text)
     folder = folder_of(root, iteration)
     if not (folder / "index.json").is_file():
         there = sorted(path.name for path in root.glob("iter_*")) or ["none"]
-        raise UserError(f"{folder}: is no checkpoint; there are {', '.join(there)}; choose one with --ckpt-step")
+        raise UserError(
+            f"{folder}: is no checkpoint; there are {', '.join(there)}; choose one with --ckpt-step"
+        )
     return folder
 
 
@@ -42,14 +47,34 @@ def read_index(folder: Path) -> dict[str, Any]:
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); load an older checkpoint with --ckpt-step") from None
-    needed = ("iteration", "files", "tensors", "config", "vocabulary", "data", "analyses", "data_efficiency", "schedule", "totals", "plan")
-    if not isinstance(index, dict) or index.get("format") != FORMAT or any(name not in index for name in needed):
+        raise UserError(
+            f"{path}: cannot be read ({error}); load an older checkpoint with --ckpt-step"
+        ) from None
+    needed = (
+        "iteration",
+        "files",
+        "tensors",
+        "config",
+        "vocabulary",
+        "data",
+        "analyses",
+        "data_efficiency",
+        "schedule",
+        "totals",
+        "plan",
+    )
+    if (
+        not isinstance(index, dict)
+        or index.get("format") != FORMAT
+        or any(name not in index for name in needed)
+    ):
         raise UserError(f"{path}: is not the index of a checkpoint of format {FORMAT}")
     return index
 
 
-def load_tensors(folder: Path, index: dict[str, Any], name: str, verify: bool = True) -> dict[str, torch.Tensor]:
+def load_tensors(
+    folder: Path, index: dict[str, Any], name: str, verify: bool = True
+) -> dict[str, torch.Tensor]:
     """The tensors of one file of a checkpoint. `verify`: compare its checksum, not only its size."""
     path, about = folder / name, index["files"].get(name)
     damaged = f"{path}: is damaged ({{}}); load an older checkpoint with --ckpt-step"
@@ -67,10 +92,13 @@ def load_tensors(folder: Path, index: dict[str, Any], name: str, verify: bool = 
 
 @torch.no_grad()
 def load_model(model: torch.nn.Module, folder: Path, index: dict[str, Any], verify: bool = True) -> None:
-    """Copy a checkpoint's weights into a model of the same shape; UserError with the differences otherwise."""
+    """Copy a checkpoint's weights into a model of the same shape; UserError with the differences
+    otherwise."""
     tensors = load_tensors(folder, index, "model.safetensors", verify)
     named = dict(model.named_parameters())
-    problems = [f"has no {name}" for name in named.keys() - tensors.keys()] + [f"has {name} too" for name in tensors.keys() - named.keys()]
+    problems = [f"has no {name}" for name in named.keys() - tensors.keys()] + [
+        f"has {name} too" for name in tensors.keys() - named.keys()
+    ]
     problems += [
         f"has {name} {list(tensors[name].shape)}, the model {list(one.shape)}"
         for name, one in named.items()
@@ -78,6 +106,8 @@ def load_model(model: torch.nn.Module, folder: Path, index: dict[str, Any], veri
     ]
     if problems:
         more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise UserError(f"{folder}: is the checkpoint of another model: it {'; it '.join(sorted(problems)[:5])}{more}")
+        raise UserError(
+            f"{folder}: is the checkpoint of another model: it {'; it '.join(sorted(problems)[:5])}{more}"
+        )
     for name, parameter in named.items():
         parameter.copy_(tensors[name])

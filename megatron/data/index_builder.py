@@ -1,4 +1,5 @@
-"""Writer of Megatron's indexed datasets, token for token as a stream: memory does not depend on the number of documents."""
+"""Writer of Megatron's indexed datasets, token for token as a stream: memory does not depend on the number
+of documents."""
 
 import errno
 import os
@@ -11,21 +12,35 @@ from typing import IO, Any
 
 import numpy as np
 
-from megatron.data.indexed_dataset import CHUNK, HEADER, MAGIC, TYPE_CODES, VERSION, IndexedDataset, write_sidecar
-from megatron.errors import UserError
-from megatron.files import whole_file
+from megatron.base.errors import UserError
+from megatron.base.files import whole_file
+from megatron.data.indexed_dataset import (
+    CHUNK,
+    HEADER,
+    MAGIC,
+    TYPE_CODES,
+    VERSION,
+    IndexedDataset,
+    write_sidecar,
+)
 
 LONGEST = (1 << 31) - 1
 """Tokens of the longest sequence that the format knows."""
 
 
 class IndexedDatasetBuilder:
-    """Writes `<prefix>.bin`, `<prefix>.idx` and, where `sidecar` is set, `<prefix>.json`; none appears unless all is well.
+    """Writes `<prefix>.bin`, `<prefix>.idx` and, where `sidecar` is set, `<prefix>.json`; none appears unless
+    all is well.
 
-    A context manager. Lengths and document boundaries wait in unnamed files beside the output until the index is written."""
+    A context manager. Lengths and document boundaries wait in unnamed files beside the output until the
+    index is written."""
 
     def __init__(self, prefix: str | os.PathLike[str], dtype: Any, longest_sequence: int | None = None):
-        self.prefix, self.dtype, self.longest_sequence = os.fspath(prefix), np.dtype(dtype), longest_sequence or LONGEST
+        self.prefix, self.dtype, self.longest_sequence = (
+            os.fspath(prefix),
+            np.dtype(dtype),
+            longest_sequence or LONGEST,
+        )
         self.code = next(code for code, known in TYPE_CODES.items() if known == self.dtype)
         self.sequences = self.documents = self.tokens = 0
         self.sidecar: dict[str, Any] | None = None
@@ -65,8 +80,8 @@ class IndexedDatasetBuilder:
         self.end_document()
 
     def add_documents(self, tokens: np.ndarray, lengths: Sequence[int] | np.ndarray) -> None:
-        """Add documents of one sequence each, back to back in `tokens`; a document of length 0 has no sequence, one longer than
-        `longest_sequence` has several."""
+        """Add documents of one sequence each, back to back in `tokens`; a document of length 0 has no
+        sequence, one longer than `longest_sequence` has several."""
         lengths = np.asarray(lengths, np.int64)
         pieces = -(-lengths // self.longest_sequence)
         boundaries = self.sequences + np.cumsum(pieces)
@@ -80,7 +95,10 @@ class IndexedDatasetBuilder:
         """Add all documents of another dataset of the same type."""
         other = IndexedDataset(prefix)
         if other.dtype != self.dtype:
-            raise UserError(f"{other.prefix}: holds {other.dtype.name} tokens, and {self.prefix} holds {self.dtype.name}; make both alike")
+            raise UserError(
+                f"{other.prefix}: holds {other.dtype.name} tokens, and {self.prefix} holds "
+                f"{self.dtype.name}; make both alike"
+            )
         before = self.sequences
         for boundaries in _chunks(other.document_indices[1:]):
             self._end_documents(before + boundaries)
@@ -141,7 +159,10 @@ def _full_disk(prefix: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise UserError(f"{prefix}.bin and .idx: {error.strerror}; nothing was written, make room or choose another folder") from None
+        raise UserError(
+            f"{prefix}.bin and .idx: {error.strerror}; nothing was written, make room or choose another "
+            "folder"
+        ) from None
 
 
 def _chunks(values: np.ndarray) -> Iterator[np.ndarray]:

@@ -1,9 +1,11 @@
-"""Megatron's indexed datasets, read through memory maps: `<prefix>.bin` holds token ids back to back, `<prefix>.idx` says
-where sequences and documents begin, and `<prefix>.json`, where it exists, says what made them.
+"""Megatron's indexed datasets, read through memory maps: `<prefix>.bin` holds token ids back to back,
+`<prefix>.idx` says where sequences and documents begin, and `<prefix>.json`, where it exists, says what made
+them.
 
-The .idx is little-endian and unaligned: magic (9 bytes), version (uint64), type code (uint8), S sequences (uint64), D document
-boundaries (uint64), then lengths int32[S] in tokens, pointers int64[S] in bytes, document_indices int64[D]. Document d is the
-sequences [document_indices[d], document_indices[d+1]). Opening costs the same at any size; `validate` reads the whole index.
+The .idx is little-endian and unaligned: magic (9 bytes), version (uint64), type code (uint8), S sequences
+(uint64), D document boundaries (uint64), then lengths int32[S] in tokens, pointers int64[S] in bytes,
+document_indices int64[D]. Document d is the sequences [document_indices[d], document_indices[d+1]).
+Opening costs the same at any size; `validate` reads the whole index.
 """
 
 import hashlib
@@ -16,8 +18,8 @@ from typing import Any, overload
 
 import numpy as np
 
-from megatron.errors import UserError
-from megatron.files import whole_file
+from megatron.base.errors import UserError
+from megatron.base.files import whole_file
 
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
@@ -36,7 +38,8 @@ def token_dtype(vocab_size: int) -> np.dtype:
 
 
 class IndexedDataset:
-    """The sequences of `<prefix>.bin` and `<prefix>.idx`; arrays are views of the files. UserError where the files do not fit."""
+    """The sequences of `<prefix>.bin` and `<prefix>.idx`; arrays are views of the files. UserError where
+    the files do not fit."""
 
     def __init__(self, prefix: str | os.PathLike[str], *, allow_trailing_bytes: bool = False):
         self.prefix = os.fspath(prefix)
@@ -68,7 +71,9 @@ class IndexedDataset:
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
             if step != 1:
-                raise ValueError("a slice of an indexed dataset takes neighbouring sequences: its step must be 1")
+                raise ValueError(
+                    "a slice of an indexed dataset takes neighbouring sequences: its step must be 1"
+                )
             return [self.get(i) for i in range(start, stop)]
         return self.get(index)
 
@@ -84,7 +89,8 @@ class IndexedDataset:
         return self.tokens[start + offset : start + offset + length]
 
     def validate(self) -> None:
-        """Check every length, pointer and document boundary, in bounded memory. UserError tells the first that is wrong."""
+        """Check every length, pointer and document boundary, in bounded memory. UserError tells the first
+        that is wrong."""
         end = 0
         for first in range(0, len(self), CHUNK):
             lengths = self.sequence_lengths[first : first + CHUNK].astype(np.int64)
@@ -92,7 +98,9 @@ class IndexedDataset:
             starts = np.concatenate(([end], ends[:-1]))
             wrong = np.flatnonzero((lengths < 0) | (self.sequence_pointers[first : first + CHUNK] != starts))
             if len(wrong):
-                raise self._damaged(f"sequence {first + wrong[0]} does not begin where the one before it ends")
+                raise self._damaged(
+                    f"sequence {first + wrong[0]} does not begin where the one before it ends"
+                )
             end = int(ends[-1])
         for first in range(0, len(self.document_indices) - 1, CHUNK):
             falls = np.flatnonzero(np.diff(self.document_indices[first : first + CHUNK + 1]) < 0)
@@ -111,12 +119,16 @@ class IndexedDataset:
         """What can be said of the index in constant time."""
         lengths, pointers, documents = self.sequence_lengths, self.sequence_pointers, self.document_indices
         if int(documents[0]) != 0 or int(documents[-1]) != len(self):
-            raise self._damaged(f"documents cover the sequences {documents[0]} to {documents[-1]}, not 0 to {len(self)}")
+            raise self._damaged(
+                f"documents cover the sequences {documents[0]} to {documents[-1]}, not 0 to {len(self)}"
+            )
         if not len(self):
             return
         sample = np.unique(np.linspace(0, len(self) - 1, SAMPLED_POINTERS).astype(np.int64))
         before = np.maximum(sample - 1, 0)
-        expected = np.where(sample > 0, pointers[before] + lengths[before].astype(np.int64) * self.dtype.itemsize, 0)
+        expected = np.where(
+            sample > 0, pointers[before] + lengths[before].astype(np.int64) * self.dtype.itemsize, 0
+        )
         wrong = sample[(pointers[sample] != expected) | (lengths[sample] < 0)]
         if len(wrong):
             raise self._damaged(f"sequence {wrong[0]} does not begin where the one before it ends")
@@ -125,13 +137,22 @@ class IndexedDataset:
         """All tokens of the .bin file, whose size must be what the index says."""
         path = self.prefix + ".bin"
         size = os.path.getsize(path)
-        expected = int(self.sequence_pointers[-1]) + int(self.sequence_lengths[-1]) * self.dtype.itemsize if len(self) else 0
+        expected = (
+            int(self.sequence_pointers[-1]) + int(self.sequence_lengths[-1]) * self.dtype.itemsize
+            if len(self)
+            else 0
+        )
         if size < expected or expected < 0 or expected % self.dtype.itemsize:
-            raise UserError(f"{path}: has {size:,} bytes where {self.prefix}.idx says {expected:,}; it is cut short, {AGAIN}")
+            raise UserError(
+                f"{path}: has {size:,} bytes where {self.prefix}.idx says {expected:,}; it is cut short, "
+                f"{AGAIN}"
+            )
         if size > expected and not allow_trailing_bytes:
             raise UserError(
-                f"{path}: has {size:,} bytes where {self.prefix}.idx says {expected:,}. Megatron-DeepSpeed's --append-eod makes such "
-                "files: its end-of-document tokens are in the .bin but not in the lengths, so all documents after the first are "
+                f"{path}: has {size:,} bytes where {self.prefix}.idx says {expected:,}. "
+                "Megatron-DeepSpeed's --append-eod makes such "
+                "files: its end-of-document tokens are in the .bin but not in the lengths, so all "
+                "documents after the first are "
                 "shifted. Preprocess the text again, or accept the file as it is with --allow-trailing-bytes"
             )
         if not expected:
@@ -143,7 +164,8 @@ class IndexedDataset:
 
 
 def fingerprint(dataset: IndexedDataset) -> str:
-    """A hash of the files' sizes, type and 64 evenly spread blocks of each; constant time, whatever their path or date."""
+    """A hash of the files' sizes, type and 64 evenly spread blocks of each; constant time, whatever their
+    path or date."""
     paths = [Path(dataset.prefix + ending) for ending in (".bin", ".idx")]
     sizes = [path.stat().st_size for path in paths]
     state = hashlib.blake2b(digest_size=16)
@@ -157,7 +179,8 @@ def fingerprint(dataset: IndexedDataset) -> str:
 
 
 def read_sidecar(prefix: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What `<prefix>.json` says of the tokenizer and the documents of a dataset; None where there is no such file."""
+    """What `<prefix>.json` says of the tokenizer and the documents of a dataset; None where there is no
+    such file."""
     path = Path(os.fspath(prefix) + ".json")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -166,7 +189,10 @@ def read_sidecar(prefix: str | os.PathLike[str]) -> dict[str, Any] | None:
     except ValueError as error:
         raise UserError(f"{path}: is no JSON ({error}); {AGAIN}, or remove this one file") from None
     if not isinstance(content, dict) or SIDECAR_KEYS - content.keys():
-        raise UserError(f"{path}: does not describe a dataset (no {', '.join(sorted(SIDECAR_KEYS))}); {AGAIN}, or remove this one file")
+        raise UserError(
+            f"{path}: does not describe a dataset (no {', '.join(sorted(SIDECAR_KEYS))}); {AGAIN}, or "
+            "remove this one file"
+        )
     return content
 
 
@@ -181,14 +207,19 @@ def _require_files(prefix: str) -> None:
     missing = [prefix + ending for ending in (".bin", ".idx") if not os.path.isfile(prefix + ending)]
     if len(missing) == 2:
         stem, ending = os.path.splitext(prefix)
-        hint = f"leave out the ending: {stem}" if ending in (".bin", ".idx") else "give the common path of both files without .bin and .idx"
+        hint = (
+            f"leave out the ending: {stem}"
+            if ending in (".bin", ".idx")
+            else "give the common path of both files without .bin and .idx"
+        )
         raise UserError(f"{prefix}: no dataset here, {missing[0]} and {missing[1]} do not exist; {hint}")
     if missing:
         raise UserError(f"{missing[0]}: does not exist, though the other file of the dataset does; {AGAIN}")
 
 
 def _read_header(path: str) -> tuple[np.dtype, int, int]:
-    """Type of the tokens, number of sequences and of document boundaries, checked against the size of the file."""
+    """Type of the tokens, number of sequences and of document boundaries, checked against the size of the
+    file."""
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         head = file.read(HEADER.size)
@@ -196,18 +227,29 @@ def _read_header(path: str) -> tuple[np.dtype, int, int]:
         hint = "the older TNTIDX format must be converted first" if head.startswith(b"TNTIDX") else AGAIN
         raise UserError(f"{path}: is no Megatron index, it begins with {head[:9]!r}; {hint}")
     if len(head) < HEADER.size:
-        raise UserError(f"{path}: is cut short: {size} bytes, where the header alone has {HEADER.size}; {AGAIN}")
+        raise UserError(
+            f"{path}: is cut short: {size} bytes, where the header alone has {HEADER.size}; {AGAIN}"
+        )
     _, version, code, sequences, boundaries = HEADER.unpack(head)
     if version != VERSION:
         raise UserError(f"{path}: has version {version}, and only version {VERSION} exists; {AGAIN}")
     if code not in TYPE_CODES:
-        kind = "floating-point numbers, which are no token ids" if code in FLOAT_CODES else f"an unknown type (code {code})"
+        kind = (
+            "floating-point numbers, which are no token ids"
+            if code in FLOAT_CODES
+            else f"an unknown type (code {code})"
+        )
         raise UserError(f"{path}: says that the .bin file holds {kind}; {AGAIN}")
     expected = HEADER.size + 12 * sequences + 8 * boundaries
     if boundaries < 1 or size != expected:
-        multimodal = "; it looks like a multimodal dataset, which is not supported" if size == expected + sequences else ""
+        multimodal = (
+            "; it looks like a multimodal dataset, which is not supported"
+            if size == expected + sequences
+            else ""
+        )
         raise UserError(
-            f"{path}: has {size:,} bytes where its header, of {sequences:,} sequences and {boundaries:,} document boundaries, "
+            f"{path}: has {size:,} bytes where its header, of {sequences:,} sequences and {boundaries:,} "
+            "document boundaries, "
             f"says {expected:,}{multimodal}; {AGAIN}"
         )
     return np.dtype(TYPE_CODES[code]), sequences, boundaries

@@ -1,7 +1,9 @@
-"""How texts become ids: one function per library, `encode(texts) -> (ids, lengths)`, which all give the same ids.
+"""How texts become ids: one function per library, `encode(texts) -> (ids, lengths)`, which all give the same
+ids.
 
-The reference of a tokenizer is the library that defines it (HF tokenizers or sentencepiece). gigatoken is some fifty times
-faster and is used only where it agrees with the reference on a probe; `tools/preprocess_data.py` goes on comparing.
+The reference of a tokenizer is the library that defines it (HF tokenizers or sentencepiece). gigatoken is
+some fifty times faster and is used only where it agrees with the reference on a probe;
+`tools/preprocess_data.py` goes on comparing.
 """
 
 import re
@@ -10,16 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from megatron.errors import UserError
+from megatron.base.errors import UserError
 
 Encoding = tuple[np.ndarray, np.ndarray]
 """The ids of some texts back to back, and how many each text has."""
 Encode = Callable[[list[str]], Encoding]
 
 PROBE = (
-    "The 3rd child's don't-care bits, they'LL say: 1234567890 x=3.14e-2;\r\n\tif a<b && c>=d:\n\n\n    return {'k': [1, 2]}  # ok   ",
+    "The 3rd child's don't-care bits, they'LL say: 1234567890 x=3.14e-2;\r\n\tif a<b && c>=d:\n\n\n    "
+    "return {'k': [1, 2]}  # ok   ",
     "  leading, trailing  and   inner   spaces \n \n\t\t mixed\u00a0kinds\u2003of\u3000them\n",
-    "Größe déjà vu naïve coöperate Straße, ¡señor! Ελληνικά русский язык עברית العربية हिन्दी ไทย 中文字符 日本語カナ 한국어",
+    "Größe déjà vu naïve coöperate Straße, ¡señor! Ελληνικά русский язык עברית العربية हिन्दी ไทย 中文字符 "
+    "日本語カナ 한국어",
     "e\u0301 a\u0308\u0323 \u200bzero\u200dwidth \ufeffmark \U0001f469\u200d\U0001f4bb \U0001f1e9\U0001f1ea",
     "\u2460 \u00bd \u2167 \ufb01 \u0130\u0131",
     "",
@@ -32,7 +36,9 @@ def tokenizers_engine(tokenizer: Any) -> Encode:
     """By HF's `tokenizers`. Nothing is added, cut or padded."""
 
     def encode(texts: list[str]) -> Encoding:
-        return _join([encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)])
+        return _join(
+            [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        )
 
     return encode
 
@@ -56,7 +62,8 @@ def numbers_engine(vocab_size: int) -> Encode:
 
 
 def gigatoken_engine(tokenizer_json: str | None = None, sentencepiece_model: str | None = None) -> Encode:
-    """By gigatoken, from the content of a tokenizer.json or the path of a .model; ValueError where it knows no such tokenizer."""
+    """By gigatoken, from the content of a tokenizer.json or the path of a .model; ValueError where it
+    knows no such tokenizer."""
     import gigatoken
 
     try:
@@ -99,7 +106,8 @@ def first_difference(one: Encoding, other: Encoding) -> int | None:
 
 
 def probe(tokens: Iterable[str]) -> list[str]:
-    """Texts that tell engines apart, among them every one of the given special or added tokens in several surroundings."""
+    """Texts that tell engines apart, among them every one of the given special or added tokens in several
+    surroundings."""
     return [*PROBE, "".join(f"a {token} b{token}c  {token}\n{token}{token}." for token in tokens)]
 
 
@@ -117,5 +125,7 @@ def _numbers(text: str, vocab_size: int) -> np.ndarray:
         raise UserError(f"NullTokenizer takes texts of numbers parted by spaces, not {word[:40]!r}") from None
     if len(ids) and not 0 <= ids.min() <= ids.max() < vocab_size:
         outside = int(ids.max() if ids.max() >= vocab_size else ids.min())
-        raise UserError(f"NullTokenizer: the id {outside} is outside the vocabulary of {vocab_size}; raise --vocab-size")
+        raise UserError(
+            f"NullTokenizer: the id {outside} is outside the vocabulary of {vocab_size}; raise --vocab-size"
+        )
     return ids

@@ -1,7 +1,8 @@
 """Tokenizers from local files, under Megatron's names. Nothing is ever fetched.
 
-A kind of tokenizer is a function `(options, engine) -> Tokenizer` and an entry in `TOKENIZERS`. `options` is anything with the
-attributes tokenizer_type, tokenizer_model, vocab_file, merge_file, eod_token and vocab_size.
+A kind of tokenizer is a function `(options, engine) -> Tokenizer` and an entry in `TOKENIZERS`. `options`
+is anything with the attributes tokenizer_type, tokenizer_model, vocab_file, merge_file, eod_token and
+vocab_size.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from megatron.base.errors import UserError
 from megatron.data.token_engines import (
     Encode,
     apart,
@@ -24,7 +26,6 @@ from megatron.data.token_engines import (
     sentencepiece_engine,
     tokenizers_engine,
 )
-from megatron.errors import UserError
 
 EOD_NAMES = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[EOD]")
 PAD_NAMES = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>")
@@ -32,8 +33,8 @@ PAD_NAMES = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>")
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A tokenizer as a value. `encode_batch` gives the ids of all texts back to back and the length of each; it adds nothing.
-    `reference` does the same by the library that defines the tokenizer."""
+    """A tokenizer as a value. `encode_batch` gives the ids of all texts back to back and the length of
+    each; it adds nothing. `reference` does the same by the library that defines the tokenizer."""
 
     kind: str
     files: tuple[Path, ...]
@@ -55,13 +56,16 @@ class Tokenizer:
 
 
 def build_tokenizer(options: Any, engine: str = "tokenizers") -> Tokenizer:
-    """The tokenizer that the options name. `engine`: "tokenizers" is the reference library, "gigatoken" the fast one (UserError
-    where it cannot), "auto" the fast one where it can."""
+    """The tokenizer that the options name. `engine`: "tokenizers" is the reference library, "gigatoken"
+    the fast one (UserError where it cannot), "auto" the fast one where it can."""
     if options.tokenizer_type not in TOKENIZERS:
         raise UserError(f"--tokenizer-type {options.tokenizer_type}: choose one of {', '.join(TOKENIZERS)}")
     tokenizer = TOKENIZERS[options.tokenizer_type](options, engine)
     if tokenizer.files and options.vocab_size not in (None, tokenizer.vocab_size):
-        raise UserError(f"--vocab-size {options.vocab_size}: the tokenizer has {tokenizer.vocab_size} tokens; leave --vocab-size out")
+        raise UserError(
+            f"--vocab-size {options.vocab_size}: the tokenizer has {tokenizer.vocab_size} tokens; leave "
+            "--vocab-size out"
+        )
     return tokenizer
 
 
@@ -70,7 +74,9 @@ def describe_identity(identity: dict[str, Any] | None) -> str:
     if not identity:
         return "an unknown tokenizer"
     files = " ".join(str(one)[:12] for one in identity.get("sha256", ()))
-    return f"a {identity.get('type')} of {identity.get('vocab_size')} tokens" + (f" (files {files}...)" if files else "")
+    return f"a {identity.get('type')} of {identity.get('vocab_size')} tokens" + (
+        f" (files {files}...)" if files else ""
+    )
 
 
 def _huggingface(options: Any, engine: str) -> Tokenizer:
@@ -97,10 +103,14 @@ def _gpt2_bpe(options: Any, engine: str) -> Tokenizer:
     try:
         tokenizer = tokenizers.Tokenizer(models.BPE.from_file(*map(str, files)))
     except Exception as error:  # the library raises no narrower class
-        raise UserError(f"{files[0]}, {files[1]}: are no vocab.json and merges.txt of one BPE: {error}") from None
+        raise UserError(
+            f"{files[0]}, {files[1]}: are no vocab.json and merges.txt of one BPE: {error}"
+        ) from None
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([name for name in (options.eod_token, *EOD_NAMES) if name and tokenizer.token_to_id(name) is not None])
+    tokenizer.add_special_tokens(
+        [name for name in (options.eod_token, *EOD_NAMES) if name and tokenizer.token_to_id(name) is not None]
+    )
     return _by_huggingface(options, engine, tokenizer, files)
 
 
@@ -111,10 +121,14 @@ def _by_huggingface(options: Any, engine: str, tokenizer: Any, files: tuple[Path
     added = tokenizer.get_added_tokens_decoder()
     config = _config_beside(files[0])
     eod = _end_of_document(options, vocabulary, config.get("eos_token"))
-    special = {token.content: number for number, token in sorted(added.items()) if token.special} | {tokenizer.id_to_token(eod): eod}
+    special = {token.content: number for number, token in sorted(added.items()) if token.special} | {
+        tokenizer.id_to_token(eod): eod
+    }
     reference = tokenizers_engine(tokenizer)
     texts = probe(token.content for token in added.values())
-    used, encode = _choose(engine, reference, lambda: gigatoken_engine(tokenizer_json=tokenizer.to_str()), texts)
+    used, encode = _choose(
+        engine, reference, lambda: gigatoken_engine(tokenizer_json=tokenizer.to_str()), texts
+    )
     return Tokenizer(
         kind=options.tokenizer_type,
         files=files,
@@ -124,7 +138,9 @@ def _by_huggingface(options: Any, engine: str, tokenizer: Any, files: tuple[Path
         decode=lambda ids: tokenizer.decode(list(map(int, ids)), skip_special_tokens=False),
         vocab_size=max(vocabulary.values()) + 1,
         eod=eod,
-        pad=next((vocabulary[name] for name in (config.get("pad_token"), *PAD_NAMES) if name in vocabulary), None),
+        pad=next(
+            (vocabulary[name] for name in (config.get("pad_token"), *PAD_NAMES) if name in vocabulary), None
+        ),
         special_tokens=special,
         token_bytes=lambda: _huggingface_bytes(tokenizer, vocabulary, special),
     )
@@ -143,7 +159,11 @@ def _sentencepiece(options: Any, engine: str) -> Tokenizer:
     own_eod = pieces[processor.eos_id()] if processor.eos_id() >= 0 else None
     named = _config_beside(path).get("eos_token") or own_eod
     eod = _end_of_document(options, {piece: number for number, piece in enumerate(pieces)}, named)
-    special = {piece: n for n, piece in enumerate(pieces) if n == eod or processor.is_control(n) or processor.is_unknown(n)}
+    special = {
+        piece: n
+        for n, piece in enumerate(pieces)
+        if n == eod or processor.is_control(n) or processor.is_unknown(n)
+    }
     reference = sentencepiece_engine(processor)
     # sentencepiece reads the name of a control token inside a text as plain text, gigatoken as the token.
     names = re.compile("|".join(map(re.escape, special)))
@@ -160,16 +180,22 @@ def _sentencepiece(options: Any, engine: str) -> Tokenizer:
         eod=eod,
         pad=processor.pad_id() if processor.pad_id() >= 0 else None,
         special_tokens=special,
-        token_bytes=lambda: np.array([0 if piece in special else _piece_bytes(piece) for piece in pieces], np.int64),
+        token_bytes=lambda: np.array(
+            [0 if piece in special else _piece_bytes(piece) for piece in pieces], np.int64
+        ),
     )
 
 
 def _null(options: Any, engine: str) -> Tokenizer:
     """Texts of ids; the end-of-document token is one more id behind the vocabulary."""
     if not options.vocab_size or options.vocab_size < 1:
-        raise UserError(f"--vocab-size {options.vocab_size}: {options.tokenizer_type} needs the number of ids, at least 1")
+        raise UserError(
+            f"--vocab-size {options.vocab_size}: {options.tokenizer_type} needs the number of ids, at least 1"
+        )
     if engine == "gigatoken":
-        raise UserError(f"--tokenizer-engine gigatoken: {options.tokenizer_type} needs no engine; leave the flag out")
+        raise UserError(
+            f"--tokenizer-engine gigatoken: {options.tokenizer_type} needs no engine; leave the flag out"
+        )
     eod = options.vocab_size
     encode = numbers_engine(eod + 1)
     return Tokenizer(
@@ -195,8 +221,11 @@ TOKENIZERS: dict[str, Callable[[Any, str], Tokenizer]] = {
 }
 
 
-def _choose(engine: str, reference: Encode, fast: Callable[[], Encode], texts: list[str]) -> tuple[str, Encode]:
-    """The name and function of the engine to use; gigatoken only where it encodes the probe as the reference does."""
+def _choose(
+    engine: str, reference: Encode, fast: Callable[[], Encode], texts: list[str]
+) -> tuple[str, Encode]:
+    """The name and function of the engine to use; gigatoken only where it encodes the probe as the
+    reference does."""
     if engine == "tokenizers":
         return "tokenizers", reference
     try:
@@ -208,7 +237,9 @@ def _choose(engine: str, reference: Encode, fast: Callable[[], Encode], texts: l
     except ValueError as error:
         why = str(error)
     if engine == "gigatoken":
-        raise UserError(f"--tokenizer-engine gigatoken: gigatoken cannot do this tokenizer ({why}); leave the flag out")
+        raise UserError(
+            f"--tokenizer-engine gigatoken: gigatoken cannot do this tokenizer ({why}); leave the flag out"
+        )
     return "tokenizers", reference
 
 
@@ -219,7 +250,10 @@ def _given(options: Any, name: str) -> Path:
     if not value:
         raise UserError(f"{flag} is missing: --tokenizer-type {options.tokenizer_type} needs it")
     if not Path(value).exists():
-        raise UserError(f"{flag} {value}: does not exist; it must be a local path, tokenizers are never fetched from a hub")
+        raise UserError(
+            f"{flag} {value}: does not exist; it must be a local path, tokenizers are never fetched from "
+            "a hub"
+        )
     return Path(value)
 
 
@@ -234,7 +268,11 @@ def _config_beside(path: Path) -> dict[str, Any]:
     config = path.with_name("tokenizer_config.json")
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
-        return {key: value["content"] if isinstance(value, dict) else value for key, value in content.items() if key.endswith("_token")}
+        return {
+            key: value["content"] if isinstance(value, dict) else value
+            for key, value in content.items()
+            if key.endswith("_token")
+        }
     except FileNotFoundError:
         return {}
     except (ValueError, AttributeError, KeyError) as error:
@@ -242,7 +280,8 @@ def _config_beside(path: Path) -> dict[str, Any]:
 
 
 def _end_of_document(options: Any, vocabulary: dict[str, int], named: str | None) -> int:
-    """The id that ends documents: of --eod-token, of the tokenizer's own configuration, or of a usual name."""
+    """The id that ends documents: of --eod-token, of the tokenizer's own configuration, or of a usual
+    name."""
     if options.eod_token is not None:
         if options.eod_token not in vocabulary:
             raise UserError(f"--eod-token {options.eod_token}: the tokenizer has no such token")
@@ -250,11 +289,15 @@ def _end_of_document(options: Any, vocabulary: dict[str, int], named: str | None
     for name in (named, *EOD_NAMES):
         if name in vocabulary:
             return vocabulary[name]
-    raise UserError(f"the tokenizer has none of the usual end-of-document tokens ({', '.join(EOD_NAMES)}); name it with --eod-token")
+    raise UserError(
+        f"the tokenizer has none of the usual end-of-document tokens ({', '.join(EOD_NAMES)}); name it "
+        "with --eod-token"
+    )
 
 
 def _huggingface_bytes(tokenizer: Any, vocabulary: dict[str, int], special: dict[str, int]) -> np.ndarray:
-    """Bytes a token of a HF tokenizer. A token of a byte-level model has one character a byte; an added token is plain text."""
+    """Bytes a token of a HF tokenizer. A token of a byte-level model has one character a byte; an added
+    token is plain text."""
     parts = [part.__getstate__() for part in (tokenizer.decoder, tokenizer.pre_tokenizer) if part is not None]
     byte_level = any(b'"ByteLevel"' in part for part in parts)
     added = tokenizer.get_added_tokens_decoder()

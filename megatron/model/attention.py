@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megatron.config import ModelConfig
+from megatron.base.keys import key
+from megatron.config.config import ModelConfig
 from megatron.model.context import Context
 from megatron.model.dropout import drop_attention
 from megatron.model.rotary import rotate
 from megatron.parallel.layers import Linear
-from megatron.random import key
 
 
 class Attention(nn.Module):
@@ -63,5 +63,7 @@ class Attention(nn.Module):
         if context.mask_BTT is not None:
             allowed = context.mask_BTT[:, None]
         scores_BHTT = scores_BHTT.masked_fill(~allowed, -math.inf)
-        weights = scores_BHTT.softmax(-1, dtype=torch.promote_types(scores_BHTT.dtype, torch.float32)).to(query.dtype)
+        weights = scores_BHTT.softmax(-1, dtype=torch.promote_types(scores_BHTT.dtype, torch.float32)).to(
+            query.dtype
+        )
         return drop_attention(weights, self.dropout, context.dropout_keys, self.layer) @ value

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from megatron.config import ModelConfig
+from megatron.config.config import ModelConfig
 from megatron.model.attention import Attention
 from megatron.model.context import Context
 from megatron.model.dropout import drop

@@ -1,12 +1,12 @@
-"""Keyed dropout: a mask bit is a hash of (seed, step, layer, site, row, original position, channel), so it does not depend on
-which rank computes a token, on the order of layers, or on what was drawn before."""
+"""Keyed dropout: a mask bit is a hash of (seed, step, layer, site, row, original position, channel), so it
+does not depend on which rank computes a token, on the order of layers, or on what was drawn before."""
 
 import functools
 
 import torch
 from torch import Tensor
 
-from megatron.random import key
+from megatron.base.keys import key
 
 _M1, _M2 = 0xFF51AFD7ED558CCD - (1 << 64), 0xC4CEB9FE1A85EC53 - (1 << 64)
 _CHANNEL = -1640531527
@@ -19,7 +19,8 @@ def token_keys(step_key: int, rows_B: Tensor, length: int) -> Tensor:
 
 
 def drop(x_BTD: Tensor, probability: float, keys_BT: Tensor | None, site: str, layer: int = 0) -> Tensor:
-    """Zero each element with this probability and scale the others up; `keys_BT` None means none is dropped."""
+    """Zero each element with this probability and scale the others up; `keys_BT` None means none is
+    dropped."""
     if keys_BT is None or not probability:
         return x_BTD
     low_BT = _mix64(keys_BT ^ _signed(key(site, layer))).to(torch.int32)

@@ -5,7 +5,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megatron.config import ModelConfig
+from megatron.config.config import ModelConfig
 from megatron.parallel.layers import Linear
 
 
@@ -17,7 +17,9 @@ class MLP(nn.Module):
         hidden, inner, bias = config.hidden_size, config.ffn_hidden_size or 0, not config.disable_bias_linear
         self.up = Linear(hidden, inner, std=config.init_method_std, bias=bias)
         self.gate = Linear(hidden, inner, std=config.init_method_std, bias=bias) if config.swiglu else None
-        self.down = Linear(inner, hidden, std=config.init_method_std / math.sqrt(2 * config.num_layers), bias=bias)
+        self.down = Linear(
+            inner, hidden, std=config.init_method_std / math.sqrt(2 * config.num_layers), bias=bias
+        )
         self.approximate = "tanh" if config.openai_gelu else "none"
 
     def forward(self, x_BTD: Tensor) -> Tensor:

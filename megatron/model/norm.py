@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megatron.config import ModelConfig
-from megatron.parallel.parameters import new_parameter
+from megatron.config.config import ModelConfig
+from megatron.parallel.placement import new_parameter
 
 
 class LayerNorm(nn.Module):
@@ -17,7 +17,9 @@ class LayerNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.epsilon)
+        return F.layer_norm(
+            x, self.weight.shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.epsilon
+        )
 
 
 class RMSNorm(nn.Module):

@@ -1,4 +1,5 @@
-"""Rotary positions (arXiv 2104.09864): a token's angles follow its own position, wherever it stands in the batch."""
+"""Rotary positions (arXiv 2104.09864): a token's angles follow its own position, wherever it stands in the
+batch."""
 
 import torch
 from torch import Tensor

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from megatron.config import ModelConfig
+from megatron.config.config import ModelConfig
 from megatron.model.block import Block
 from megatron.model.context import Context
 from megatron.model.random_ltd import through_kept
@@ -18,12 +18,15 @@ class Stack(nn.ModuleDict):
         self.recompute = recompute
 
     def forward(self, x_BTD: Tensor, context: Context, kept_LBR: Tensor | None = None) -> Tensor:
-        """`kept_LBR`: the positions that each dropping layer keeps of each row, or None where nothing is dropped."""
+        """`kept_LBR`: the positions that each dropping layer keeps of each row, or None where nothing is
+        dropped."""
         for number, layer in self.items():
             row = self.row.get(int(number))
             kept_BR = kept_LBR[row] if kept_LBR is not None and row is not None else None
             if self.recompute and self.training:
-                x_BTD = checkpoint(_run, layer, x_BTD, context, kept_BR, use_reentrant=False, preserve_rng_state=False)
+                x_BTD = checkpoint(
+                    _run, layer, x_BTD, context, kept_BR, use_reentrant=False, preserve_rng_state=False
+                )
             else:
                 x_BTD = _run(layer, x_BTD, context, kept_BR)
         return x_BTD

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from megatron.config import OptimizerConfig
+from megatron.config.config import OptimizerConfig
 from megatron.parallel.data_parallel import GradientBuckets
 
 SLOTS = ("exp_avg", "exp_avg_sq")
@@ -13,7 +13,10 @@ def make_optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) -> t
     """Fused AdamW; matrices decay, biases and norms do not. The learning rate is set at every step."""
     matrices = [parameter for parameter in parameters if parameter.dim() >= 2]
     vectors = [parameter for parameter in parameters if parameter.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=config.lr,
@@ -24,7 +27,8 @@ def make_optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) -> t
 
 
 def clip(gradients: GradientBuckets, largest: float) -> Tensor:
-    """Scale the gradients down to a norm of at most `largest` (0: never); returns the norm before, a float64 scalar."""
+    """Scale the gradients down to a norm of at most `largest` (0: never); returns the norm before, a
+    float64 scalar."""
     norm = gradients.norm()
     if largest > 0:
         factor = (largest / (norm + 1e-6)).clamp(max=1)
@@ -43,11 +47,16 @@ def update(optimizer: torch.optim.AdamW, learning_rate: float) -> None:
 def optimizer_state(optimizer: torch.optim.AdamW, named: dict[str, nn.Parameter]) -> dict[str, Tensor]:
     """Moments as `optimizer.<slot>.<parameter>`; empty before the first step."""
     return {
-        f"optimizer.{slot}.{name}": optimizer.state[one][slot] for name, one in named.items() if one in optimizer.state for slot in SLOTS
+        f"optimizer.{slot}.{name}": optimizer.state[one][slot]
+        for name, one in named.items()
+        if one in optimizer.state
+        for slot in SLOTS
     }
 
 
-def restore_optimizer(optimizer: torch.optim.AdamW, named: dict[str, nn.Parameter], state: dict[str, Tensor], steps: int) -> None:
+def restore_optimizer(
+    optimizer: torch.optim.AdamW, named: dict[str, nn.Parameter], state: dict[str, Tensor], steps: int
+) -> None:
     """Take the moments of `optimizer_state` after so many steps."""
     for name, parameter in named.items():
         moments = {slot: state[f"optimizer.{slot}.{name}"].to(parameter) for slot in SLOTS}

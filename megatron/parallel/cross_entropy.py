@@ -1,5 +1,5 @@
-"""Cross-entropy of a linear head, in chunks of tokens: the logits of all tokens never exist at once, and the gradients are
-formed while a chunk's logits are there."""
+"""Cross-entropy of a linear head, in chunks of tokens: the logits of all tokens never exist at once, and
+the gradients are formed while a chunk's logits are there."""
 
 from typing import Any
 
@@ -11,17 +11,27 @@ LEAST_ROWS = 256
 
 
 def cross_entropy_sum(
-    hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, weights_N: Tensor | None = None, vocab_size: int | None = None, scale: float = 1.0
+    hidden_ND: Tensor,
+    head_VD: Tensor,
+    labels_N: Tensor,
+    weights_N: Tensor | None = None,
+    vocab_size: int | None = None,
+    scale: float = 1.0,
 ) -> Tensor:
-    """scale · sum over the tokens of weight · -ln p(label), a scalar. Only the head's first `vocab_size` rows are tokens."""
+    """scale · sum over the tokens of weight · -ln p(label), a scalar. Only the head's first `vocab_size`
+    rows are tokens."""
     return _HeadCrossEntropy.apply(hidden_ND, head_VD, labels_N, weights_N, vocab_size or len(head_VD), scale)
 
 
 @torch.no_grad()
-def token_losses(hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, vocab_size: int | None = None) -> Tensor:
+def token_losses(
+    hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, vocab_size: int | None = None
+) -> Tensor:
     """-ln p(label) of every token, [N]."""
     head = head_VD[:vocab_size].to(hidden_ND.dtype)
-    return torch.cat([_losses(_logits(hidden_ND[part], head), labels_N[part])[0] for part in _chunks(len(hidden_ND), head)])
+    return torch.cat(
+        [_losses(_logits(hidden_ND[part], head), labels_N[part])[0] for part in _chunks(len(hidden_ND), head)]
+    )
 
 
 def _chunks(tokens: int, head_VD: Tensor) -> list[slice]:
@@ -45,7 +55,13 @@ def _losses(logits_CV: Tensor, labels_C: Tensor) -> tuple[Tensor, Tensor]:
 class _HeadCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, weights_N: Tensor | None, vocab_size: int, scale: float
+        ctx: Any,
+        hidden_ND: Tensor,
+        head_VD: Tensor,
+        labels_N: Tensor,
+        weights_N: Tensor | None,
+        vocab_size: int,
+        scale: float,
     ) -> Tensor:
         head = head_VD[:vocab_size].to(hidden_ND.dtype)
         needs_gradient = any(ctx.needs_input_grad[:2])
@@ -68,11 +84,16 @@ class _HeadCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         hidden_grad, head_grad = ctx.saved_tensors
         if grad.device.type != "cpu" or grad != 1:
-            hidden_grad, head_grad = hidden_grad * grad.to(hidden_grad.dtype), head_grad * grad.to(head_grad.dtype)
+            hidden_grad, head_grad = (
+                hidden_grad * grad.to(hidden_grad.dtype),
+                head_grad * grad.to(head_grad.dtype),
+            )
         return hidden_grad, head_grad, None, None, None, None
 
 
-def _slope(logits_CV: Tensor, normaliser_C: Tensor, labels_C: Tensor, weights_C: Tensor | None, scale: float) -> Tensor:
+def _slope(
+    logits_CV: Tensor, normaliser_C: Tensor, labels_C: Tensor, weights_C: Tensor | None, scale: float
+) -> Tensor:
     """Gradient of the scaled loss by the logits, in their place: scale · weight · (softmax - one-hot)."""
     slope_CV = logits_CV.sub_(normaliser_C[:, None]).exp_()
     slope_CV[torch.arange(len(labels_C), device=labels_C.device), labels_C] -= 1

@@ -1,8 +1,9 @@
-"""Data parallelism: gradients live in flat buckets and are summed over the ranks while the backward pass still runs.
+"""Data parallelism: gradients live in flat buckets and are summed over the ranks while the backward pass
+still runs.
 
-Buckets are laid out once, in the reverse order of the parameters, and reduced in that order whatever finishes first, so the
-sums are the same bits in every step and after every restart. Every reduction is a sum: the loss is divided by the global
-number of tokens beforehand.
+Buckets are laid out once, in the reverse order of the parameters, and reduced in that order whatever
+finishes first, so the sums are the same bits in every step and after every restart. Every reduction is a
+sum: the loss is divided by the global number of tokens beforehand.
 """
 
 import torch
@@ -51,7 +52,8 @@ class GradientBuckets:
             flat.zero_()
 
     def reduce_from_now_on(self) -> None:
-        """The backward pass that follows is the step's last: sum every bucket over the ranks once it is complete."""
+        """The backward pass that follows is the step's last: sum every bucket over the ranks once it is
+        complete."""
         self._reducing = self.mesh.data_group is not None
         self._missing = list(self._members)
         self._works = []
@@ -63,7 +65,9 @@ class GradientBuckets:
                 self._start()
 
     def _start(self) -> None:
-        self._works.append(dist.all_reduce(self.flats[len(self._works)], group=self.mesh.data_group, async_op=True))
+        self._works.append(
+            dist.all_reduce(self.flats[len(self._works)], group=self.mesh.data_group, async_op=True)
+        )
 
     def wait(self) -> None:
         """Until all sums are there; a bucket with a parameter that got no gradient is summed now."""
@@ -86,8 +90,8 @@ class GradientBuckets:
 
 
 def _norms(flat: Tensor) -> Tensor:
-    """Norms of pieces of a flat tensor, in float64. Pieces in their own precision are ten times faster on a CPU than summing
-    all squares in float64, and short enough to lose nothing that matters."""
+    """Norms of pieces of a flat tensor, in float64. Pieces in their own precision are ten times faster on
+    a CPU than summing all squares in float64, and short enough to lose nothing that matters."""
     whole = len(flat) // NORM_ELEMENTS * NORM_ELEMENTS
     rows = torch.linalg.vector_norm(flat[:whole].view(-1, NORM_ELEMENTS), dim=1)
     return torch.cat([rows, torch.linalg.vector_norm(flat[whole:])[None]]).double()

@@ -1,11 +1,12 @@
-"""Linear and embedding layers over boxes of global tensors. Weights are kept in their own precision and computed in that of
-the activations, so gradients gather in the weights' precision whatever the forward pass uses."""
+"""Linear and embedding layers over boxes of global tensors. Weights are kept in their own precision and
+computed in that of the activations, so gradients gather in the weights' precision whatever the forward
+pass uses."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megatron.parallel.parameters import new_parameter
+from megatron.parallel.placement import new_parameter
 
 
 class Linear(nn.Module):

@@ -1,4 +1,5 @@
-"""The ranks of a run, as a value that is passed: which rank this is, its device, and whom it averages with."""
+"""The ranks of a run, as a value that is passed: which rank this is, its device, and whom it averages
+with."""
 
 import os
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from megatron.errors import UserError
+from megatron.base.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -29,7 +30,7 @@ class Mesh:
         return self.rank == 0
 
     @property
-    def speaks(self) -> bool:
+    def prints_log(self) -> bool:
         """Whether this rank prints the log, as in Megatron the last one."""
         return self.rank == self.world_size - 1
 
@@ -45,12 +46,16 @@ def launched_rank() -> int:
 
 
 def start_mesh(backend: str | None, timeout_minutes: float) -> Mesh:
-    """Join the other ranks that torchrun started (one rank needs no torchrun). GPUs are used where there are any."""
+    """Join the other ranks that torchrun started (one rank needs no torchrun). GPUs are used where there
+    are any."""
     ranks, rank, local = world_size(), launched_rank(), int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cpu")
     if torch.cuda.is_available() and backend != "gloo":
         if local >= torch.cuda.device_count():
-            raise UserError(f"local rank {local} has no GPU: {torch.cuda.device_count()} are here; start fewer ranks a machine")
+            raise UserError(
+                f"local rank {local} has no GPU: {torch.cuda.device_count()} are here; start fewer ranks "
+                "a machine"
+            )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     elif backend == "nccl":
@@ -58,12 +63,15 @@ def start_mesh(backend: str | None, timeout_minutes: float) -> Mesh:
     if ranks == 1:
         return Mesh(device=device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=timeout_minutes))
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=timeout_minutes)
+        )
     return Mesh(rank, ranks, device, rank, ranks, dist.group.WORLD)
 
 
 def repeat_exactly() -> None:
-    """Only kernels that give the same bits every time; the setting of cuBLAS must be there before its first use."""
+    """Only kernels that give the same bits every time; the setting of cuBLAS must be there before its
+    first use."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -83,10 +91,13 @@ def sum_over_ranks(values: torch.Tensor, mesh: Mesh) -> torch.Tensor:
 
 
 def agree(what: str, value: int, mesh: Mesh) -> None:
-    """UserError unless all ranks hold the same 63-bit value: a plan or a configuration that differs would ruin a run."""
+    """UserError unless all ranks hold the same 63-bit value: a plan or a configuration that differs would
+    ruin a run."""
     if mesh.data_group is None:
         return
     ends = torch.tensor([value, -value], dtype=torch.int64, device=mesh.device)
     dist.all_reduce(ends, op=dist.ReduceOp.MAX, group=mesh.data_group)
     if int(ends[0]) != -int(ends[1]):
-        raise UserError(f"the ranks disagree on {what}; start all of them with the same command, files and software")
+        raise UserError(
+            f"the ranks disagree on {what}; start all of them with the same command, files and software"
+        )

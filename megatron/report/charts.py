@@ -1,4 +1,5 @@
-"""The charts of a report, one figure each: losses, schedules, cost and stability of the runs, and difficulty of the samples."""
+"""The charts of a report, one figure each: losses, schedules, cost and stability of the runs, and
+difficulty of the samples."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,12 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.typing import DrawStyleType
 
+from megatron.base.units import axis_label, axis_scale, exact, power_of_ten
 from megatron.report.figures import FAINT, Entry, colour_of, frame, marker_for, single, thin
-from megatron.report.records import Run
+from megatron.report.records import RecordedRun
 from megatron.report.summary import gap, saved_share, smoothed, window
-from megatron.report.units import axis_label, axis_scale, exact, power_of_ten
 
-X_AXES = {"iteration": "step", "raw_tokens": "raw tokens", "consumed_tokens": "effective tokens", "seconds": "training time"}
+X_AXES = {
+    "iteration": "step",
+    "raw_tokens": "raw tokens",
+    "consumed_tokens": "effective tokens",
+    "seconds": "training time",
+}
 TIME_UNITS = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 EARLY = 0.15
 PAUSE = 3.0
@@ -31,75 +37,123 @@ class Chart(NamedTuple):
     words: str
 
 
-def loss_charts(runs: list[Run]) -> list[Chart]:
-    """Validation and smoothed training loss against every axis that the records have, and how far the runs are apart."""
+def loss_charts(runs: list[RecordedRun]) -> list[Chart]:
+    """Validation and smoothed training loss against every axis that the records have, and how far the runs
+    are apart."""
     charts = [_loss(runs, x) for x in X_AXES if _recorded(runs, x) and _recorded(runs, "lm_loss")]
     others = [run for run in runs[1:] if len(gap(run, runs[0])[0])]
     return [*charts, _gaps(runs)] if others else charts
 
 
-def schedule_charts(runs: list[Run]) -> list[Chart]:
-    """Lengths, admitted difficulty, learning rate and a batch size that changes, as far as they were recorded."""
+def schedule_charts(runs: list[RecordedRun]) -> list[Chart]:
+    """Lengths, admitted difficulty, learning rate and a batch size that changes, as far as they were
+    recorded."""
     charts = [_lengths(runs)] if _recorded(runs, "seq_length") else []
     for metric in dict.fromkeys(metric for run in runs for metric in run.caps):
         caps = [run.caps.get(metric) for run in runs]
-        charts.append(_lines(f"cap_{metric}", f"Admitted difficulty: {metric}", "cap (value or percentile)", runs, caps, steps=True))
+        charts.append(
+            _lines(
+                f"cap_{metric}",
+                f"Admitted difficulty: {metric}",
+                "cap (value or percentile)",
+                runs,
+                caps,
+                steps=True,
+            )
+        )
     if _recorded(runs, "learning_rate"):
         scale, power = power_of_ten(*(run.train["learning_rate"] for run in runs))
         rates = [run.train["learning_rate"] / scale for run in runs]
-        charts.append(_lines("learning_rate", "Learning rate", axis_label("learning rate", power), runs, rates, x="consumed_tokens"))
+        charts.append(
+            _lines(
+                "learning_rate",
+                "Learning rate",
+                axis_label("learning rate", power),
+                runs,
+                rates,
+                x="consumed_tokens",
+            )
+        )
     sizes = [run.train["batch_size"] for run in runs]
     if len(np.unique(np.concatenate(sizes))) > 1:
         charts.append(_lines("batch_size", "Batch size", "samples of a step", runs, sizes, steps=True))
     return charts
 
 
-def cost_charts(runs: list[Run]) -> list[Chart]:
+def cost_charts(runs: list[RecordedRun]) -> list[Chart]:
     """Layer tokens and time of a step, what dropping saved, and the gradient norm."""
     charts = []
     if _recorded(runs, "layer_tokens"):
         tokens = [_layer_tokens(run) for run in runs]
         scale, unit = axis_scale(*tokens)
         scaled = [column / scale for column in tokens]
-        charts.append(_lines("layer_tokens", "Layer tokens of a step", axis_label("layer tokens", unit), runs, scaled))
+        charts.append(
+            _lines("layer_tokens", "Layer tokens of a step", axis_label("layer tokens", unit), runs, scaled)
+        )
     saved = [100 * saved_share(run) for run in runs]
     if any(np.nanmax(share, initial=0.0) > 0 for share in saved):
-        charts.append(_lines("saved", "Layer tokens saved so far", "saved by dropping (%)", runs, saved, x="consumed_tokens"))
+        charts.append(
+            _lines(
+                "saved",
+                "Layer tokens saved so far",
+                "saved by dropping (%)",
+                runs,
+                saved,
+                x="consumed_tokens",
+            )
+        )
     if _recorded(runs, "ms_per_iteration"):
-        charts.append(_smooth("step_time", "Time of a step", "milliseconds, running mean", runs, "ms_per_iteration", PAUSE))
+        charts.append(
+            _smooth(
+                "step_time", "Time of a step", "milliseconds, running mean", runs, "ms_per_iteration", PAUSE
+            )
+        )
     if _recorded(runs, "grad_norm"):
         charts.append(_smooth("gradient_norm", "Gradient norm", "norm, running mean", runs, "grad_norm"))
     return charts
 
 
 def difficulty_chart(name: str, metric: str, about: str, values: np.ndarray) -> Chart:
-    """Histogram of a metric over the samples, with quantiles; the outermost thousandths lie outside the frame."""
+    """Histogram of a metric over the samples, with quantiles; the outermost thousandths lie outside the
+    frame."""
     stride = -(-len(values) // MOST_SAMPLES)
     shown = np.sort(np.asarray(values[::stride]))
     low, high = int(shown[len(shown) // 1000]), int(shown[-1 - len(shown) // 1000])
-    counts, edges = np.histogram(shown, np.arange(low, high + 2 + (width := (high - low) // MOST_BINS + 1), width))
+    counts, edges = np.histogram(
+        shown, np.arange(low, high + 2 + (width := (high - low) // MOST_BINS + 1), width)
+    )
     figure, axes = single()
     axes.stairs(100 * counts / len(shown), edges, fill=True, color=colour_of(0), alpha=0.75)
     axes.set_ylim(0, 100 * counts.max() / len(shown) * 1.12)
     for share in QUANTILES:
         place = shown[share * len(shown) // 100]
         axes.axvline(place, ymax=0.93, color=FAINT, linewidth=0.9, linestyle=":")
-        axes.annotate(f"{share}%", (place, 1), xycoords=("data", "axes fraction"), ha="center", va="top", fontsize=7.5, color=FAINT)
+        axes.annotate(
+            f"{share}%",
+            (place, 1),
+            xycoords=("data", "axes fraction"),
+            ha="center",
+            va="top",
+            fontsize=7.5,
+            color=FAINT,
+        )
     entries = [Entry(f"{exact(len(shown))} samples", colour_of(0)), Entry("quantiles", FAINT, ":")]
     frame(axes, f"Difficulty: {metric}", about or metric, "samples (%)", entries)
     return Chart(name, figure, f"Histogram of {metric} over {exact(len(shown))} samples, with quantiles")
 
 
-def _recorded(runs: list[Run], column: str) -> bool:
+def _recorded(runs: list[RecordedRun], column: str) -> bool:
     return any(np.isfinite(run.train[column]).any() for run in runs)
 
 
-def _layer_tokens(run: Run) -> np.ndarray:
+def _layer_tokens(run: RecordedRun) -> np.ndarray:
     """Layer tokens of every step; unknown for the first record."""
-    return np.diff(run.train["layer_tokens"], prepend=np.nan) / np.diff(run.train["iteration"], prepend=np.nan)
+    return np.diff(run.train["layer_tokens"], prepend=np.nan) / np.diff(
+        run.train["iteration"], prepend=np.nan
+    )
 
 
-def _keys(runs: list[Run]) -> list[Entry]:
+def _keys(runs: list[RecordedRun]) -> list[Entry]:
     return [Entry(run.name, colour_of(i)) for i, run in enumerate(runs)]
 
 
@@ -108,7 +162,7 @@ def _width(index: int) -> float:
     return max(2.6 - 0.7 * index, 0.9)
 
 
-def _x_scale(runs: list[Run], x: str) -> tuple[float, str]:
+def _x_scale(runs: list[RecordedRun], x: str) -> tuple[float, str]:
     """What to divide the horizontal axis by, and its label."""
     columns = [run.train[x] for run in runs]
     if x == "seconds":
@@ -119,7 +173,16 @@ def _x_scale(runs: list[Run], x: str) -> tuple[float, str]:
     return size, axis_label(X_AXES[x], name)
 
 
-def _lines(name: str, title: str, y_label: str, runs: list[Run], columns: Columns, *, x: str = "iteration", steps: bool = False) -> Chart:
+def _lines(
+    name: str,
+    title: str,
+    y_label: str,
+    runs: list[RecordedRun],
+    columns: Columns,
+    *,
+    x: str = "iteration",
+    steps: bool = False,
+) -> Chart:
     """One line a run, from 0 up; a run whose column is None is left out."""
     figure, axes = single()
     size, x_label = _x_scale(runs, x)
@@ -127,15 +190,29 @@ def _lines(name: str, title: str, y_label: str, runs: list[Run], columns: Column
         if values is not None:
             shown = thin(len(values))
             style: DrawStyleType = "steps-post" if steps else "default"
-            axes.plot(run.train[x][shown] / size, values[shown], color=colour_of(i), linewidth=_width(i), drawstyle=style)
+            axes.plot(
+                run.train[x][shown] / size,
+                values[shown],
+                color=colour_of(i),
+                linewidth=_width(i),
+                drawstyle=style,
+            )
     axes.set_ylim(bottom=0)
-    frame(axes, title, x_label, y_label, [key for key, values in zip(_keys(runs), columns) if values is not None])
+    frame(
+        axes,
+        title,
+        x_label,
+        y_label,
+        [key for key, values in zip(_keys(runs), columns) if values is not None],
+    )
     return Chart(name, figure, f"{title} against {X_AXES[x]}")
 
 
-def _smooth(name: str, title: str, y_label: str, runs: list[Run], field: str, most: float = np.inf) -> Chart:
-    """A noisy column as its running mean, without the first step, which also warms up. Early steps may leave the frame, and
-    so may what is more than `most` times the median."""
+def _smooth(
+    name: str, title: str, y_label: str, runs: list[RecordedRun], field: str, most: float = np.inf
+) -> Chart:
+    """A noisy column as its running mean, without the first step, which also warms up. Early steps may
+    leave the frame, and so may what is more than `most` times the median."""
     means = [np.append(np.nan, smoothed(run.train[field][1:], window(run))) for run in runs]
     chart = _lines(name, title, y_label, runs, means)
     for line in chart.figure.axes[0].lines:
@@ -146,7 +223,7 @@ def _smooth(name: str, title: str, y_label: str, runs: list[Run], field: str, mo
     return chart
 
 
-def _late(run: Run, records: dict[str, np.ndarray]) -> np.ndarray:
+def _late(run: RecordedRun, records: dict[str, np.ndarray]) -> np.ndarray:
     """Which records lie after the first, steep share of the run's effective tokens."""
     return records["consumed_tokens"] >= EARLY * run.last("consumed_tokens")
 
@@ -161,7 +238,7 @@ def _fit(axes: Axes, heights: list[np.ndarray], bottom: float | None = None) -> 
         axes.set_ylim(low - room if bottom is None else bottom, float(known.max()) + room)
 
 
-def _loss(runs: list[Run], x: str) -> Chart:
+def _loss(runs: list[RecordedRun], x: str) -> Chart:
     figure, axes = single()
     size, x_label = _x_scale(runs, x)
     heights = []
@@ -184,7 +261,7 @@ def _loss(runs: list[Run], x: str) -> Chart:
     return Chart(f"loss_{x}", figure, f"Validation and training loss against {X_AXES[x]}")
 
 
-def _gaps(runs: list[Run]) -> Chart:
+def _gaps(runs: list[RecordedRun]) -> Chart:
     figure, axes = single()
     size, x_label = _x_scale(runs, "consumed_tokens")
     axes.axhline(0, color=colour_of(0), linewidth=1.8)
@@ -194,13 +271,22 @@ def _gaps(runs: list[Run]) -> Chart:
         late = tokens >= EARLY * tokens.max(initial=0.0)
         if late.any():
             marker = marker_for(len(tokens))
-            axes.plot(tokens[late] / size, apart[late], color=colour_of(i), linewidth=1.8, marker=marker, markersize=3.2)
+            axes.plot(
+                tokens[late] / size,
+                apart[late],
+                color=colour_of(i),
+                linewidth=1.8,
+                marker=marker,
+                markersize=3.2,
+            )
             keys.append(_keys(runs)[i])
     frame(axes, f"Validation loss minus that of {runs[0].name}", x_label, "difference (nats a token)", keys)
-    return Chart("loss_difference", figure, f"Validation loss minus that of {runs[0].name}, at equal effective tokens")
+    return Chart(
+        "loss_difference", figure, f"Validation loss minus that of {runs[0].name}, at equal effective tokens"
+    )
 
 
-def _lengths(runs: list[Run]) -> Chart:
+def _lengths(runs: list[RecordedRun]) -> Chart:
     figure, axes = single()
     size, x_label = _x_scale(runs, "iteration")
     styles = []

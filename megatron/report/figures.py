@@ -1,4 +1,5 @@
-"""What all figures share: colours, a frame with labelled axes, a key above it, and PNG bytes. Nothing global is touched."""
+"""What all figures share: colours, a frame with labelled axes, a key above it, and PNG bytes. Nothing
+global is touched."""
 
 import io
 from collections.abc import Iterable
@@ -80,7 +81,16 @@ def _key(axes: Axes, entries: list[Entry]) -> int:
     """Draw the key above the plot; returns how many lines it takes."""
     columns = _key_columns([len(entry.text) + 5 for entry in entries])
     handles = [
-        Line2D([], [], color=colour, linestyle=style, marker=marker, linewidth=width, markersize=3.5, label=_plain(text))
+        Line2D(
+            [],
+            [],
+            color=colour,
+            linestyle=style,
+            marker=marker,
+            linewidth=width,
+            markersize=3.5,
+            label=_plain(text),
+        )
         for text, colour, style, marker, width in entries
     ]
     axes.legend(
@@ -101,7 +111,8 @@ def _key(axes: Axes, entries: list[Entry]) -> int:
 
 
 def _plain(text: str) -> str:
-    """A text that is drawn as it is: no formula between dollars, and not hidden for its leading underscore."""
+    """A text that is drawn as it is: no formula between dollars, and not hidden for its leading
+    underscore."""
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
@@ -122,7 +133,11 @@ def marker_for(count: int) -> str:
 
 def thin(count: int, most: int = MOST_POINTS) -> np.ndarray:
     """Indices of at most `most` of `count` points, evenly spread, the first and the last among them."""
-    return np.arange(count) if count <= most else np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
+    return (
+        np.arange(count)
+        if count <= most
+        else np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
+    )
 
 
 def png(figure: Figure) -> bytes:

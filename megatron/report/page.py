@@ -1,4 +1,5 @@
-"""The report as one HTML page that needs nothing else: styles inline, figures as base64, every text escaped."""
+"""The report as one HTML page that needs nothing else: styles inline, figures as base64, every text
+escaped."""
 
 import base64
 from collections.abc import Iterable
@@ -29,12 +30,21 @@ $body
 
 # In dark mode the figures are inverted and their hues turned back, so that one PNG serves both.
 STYLE = """\
-:root { color-scheme: light dark; --ink: #1f2328; --faint: #59636e; --line: #d9dee3; --page: #ffffff; --panel: #f4f6f8; --figure: none; }
+:root {
+  color-scheme: light dark;
+  --ink: #1f2328; --faint: #59636e; --line: #d9dee3; --page: #ffffff; --panel: #f4f6f8; --figure: none;
+}
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ec; --faint: #9aa4ae; --line: #343a41; --page: #121212; --panel: #1b1f24; --figure: invert(0.93) hue-rotate(180deg); }
+  :root {
+    --ink: #e6e9ec; --faint: #9aa4ae; --line: #343a41; --page: #121212; --panel: #1b1f24;
+    --figure: invert(0.93) hue-rotate(180deg);
+  }
 }
 * { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+body {
+  margin: 0; background: var(--page); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif;
+}
 main { max-width: 72rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; letter-spacing: -0.01em; margin: 0 0 1rem; }
 h2 { font-size: 1.25rem; margin: 2.75rem 0 0.75rem; padding-top: 0.75rem; border-top: 1px solid var(--line); }
@@ -46,17 +56,26 @@ p { max-width: 46rem; margin: 0 0 0.75rem; overflow-wrap: anywhere; }
 .note { color: var(--faint); font-size: 0.9rem; }
 .scroll { overflow-x: auto; margin: 0 0 1rem; }
 table { border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.38rem 1.4rem 0.38rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+th, td {
+  padding: 0.38rem 1.4rem 0.38rem 0; text-align: left; vertical-align: top;
+  border-bottom: 1px solid var(--line);
+}
 thead th { border-bottom: 2px solid var(--line); white-space: nowrap; }
 tbody th { font-weight: 500; color: var(--faint); }
 td small { display: block; color: var(--faint); }
-.run::before { content: ""; display: inline-block; width: 0.7em; height: 0.7em; margin-right: 0.45em; border-radius: 50%; }
+.run::before {
+  content: ""; display: inline-block; width: 0.7em; height: 0.7em; margin-right: 0.45em; border-radius: 50%;
+}
 .run::before { background: var(--run); filter: var(--figure); }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1.25rem 1.75rem; }
+.charts {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1.25rem 1.75rem;
+}
 .charts + * { margin-top: 1.25rem; }
 figure { margin: 0; }
 img { display: block; width: 100%; height: auto; filter: var(--figure); }
-pre { margin: 0 0 1rem; padding: 1rem 1.1rem; font-size: 0.85rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+pre {
+  margin: 0 0 1rem; padding: 1rem 1.1rem; font-size: 0.85rem; white-space: pre-wrap; overflow-wrap: anywhere;
+}
 @media print { h2, figure, tr { break-inside: avoid; } }"""
 
 
@@ -69,7 +88,10 @@ class Section(NamedTuple):
 
 def page(title: str, opening: str, sections: Iterable[Section]) -> str:
     """The whole page; sections without a body are left out."""
-    parts = [opening, *(f"<section>\n<h2>{escape(heading)}</h2>\n{body}\n</section>" for heading, body in sections if body)]
+    parts = [
+        opening,
+        *(f"<section>\n<h2>{escape(heading)}</h2>\n{body}\n</section>" for heading, body in sections if body),
+    ]
     return PAGE.substitute(title=escape(title), style=STYLE, body="\n".join(parts))
 
 
@@ -85,9 +107,11 @@ def box(lines: Iterable[str]) -> str:
 
 
 def table(corner: str, names: Iterable[str], rows: Iterable[Iterable[str]], *, coloured: bool = True) -> str:
-    """A table whose rows start with their heading. `coloured`: the columns are runs and carry their colours. What follows a
-    line break in a cell is set small."""
-    heads = "".join(f'<th scope="col"{_colour(i) if coloured else ""}>{escape(name)}</th>' for i, name in enumerate(names))
+    """A table whose rows start with their heading. `coloured`: the columns are runs and carry their
+    colours. What follows a line break in a cell is set small."""
+    heads = "".join(
+        f'<th scope="col"{_colour(i) if coloured else ""}>{escape(name)}</th>' for i, name in enumerate(names)
+    )
     lines = "\n".join(_row(*row) for row in rows)
     head = f'<thead>\n<tr><th scope="col">{escape(corner)}</th>{heads}</tr>\n</thead>'
     return f'<div class="scroll">\n<table>\n{head}\n<tbody>\n{lines}\n</tbody>\n</table>\n</div>'
@@ -98,7 +122,11 @@ def _colour(index: int) -> str:
 
 
 def _row(heading: str, *cells: str) -> str:
-    return f'<tr><th scope="row">{escape(heading)}</th>' + "".join(f"<td>{_cell(cell)}</td>" for cell in cells) + "</tr>"
+    return (
+        f'<tr><th scope="row">{escape(heading)}</th>'
+        + "".join(f"<td>{_cell(cell)}</td>" for cell in cells)
+        + "</tr>"
+    )
 
 
 def _cell(text: str) -> str:
@@ -107,10 +135,11 @@ def _cell(text: str) -> str:
 
 
 def charts(images: Iterable[tuple[str, bytes]]) -> str:
-    """Figures side by side, or below each other where there is no room. An image is its description and its PNG bytes."""
+    """Figures side by side, or below each other where there is no room. An image is its description and
+    its PNG bytes."""
+    encoded = [(escape(words), base64.b64encode(data).decode()) for words, data in images]
     figures = "\n".join(
-        f'<figure><img alt="{escape(words)}" src="data:image/png;base64,{base64.b64encode(data).decode()}"></figure>'
-        for words, data in images
+        f'<figure><img alt="{words}" src="data:image/png;base64,{data}"></figure>' for words, data in encoded
     )
     return f'<div class="charts">\n{figures}\n</div>' if figures else ""
 

@@ -8,13 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from megatron.errors import UserError
+from megatron.base.errors import UserError
 
 COUNTERS = ("iteration", "consumed_samples", "consumed_tokens", "raw_tokens", "drawn_tokens", "layer_tokens")
 FIELDS = {
     "train": (
         *COUNTERS,
-        *("lm_loss", "learning_rate", "grad_norm", "seq_length", "kept_length", "batch_size", "ms_per_iteration"),
+        *(
+            "lm_loss",
+            "learning_rate",
+            "grad_norm",
+            "seq_length",
+            "kept_length",
+            "batch_size",
+            "ms_per_iteration",
+        ),
     ),
     "valid": (*COUNTERS, "lm_loss"),
     "test": (*COUNTERS, "lm_loss"),
@@ -26,9 +34,10 @@ Columns = dict[str, dict[str, array]]
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run. `train`, `valid` and `test` hold float64 columns, NaN where a record lacks the field; `seconds` is the sum of the
-    step times so far. `caps`: admitted difficulty at every training record, by metric. `about`: run.json, or nothing."""
+class RecordedRun:
+    """One run. `train`, `valid` and `test` hold float64 columns, NaN where a record lacks the field;
+    `seconds` is the sum of the step times so far. `caps`: admitted difficulty at every training record, by
+    metric. `about`: run.json, or nothing."""
 
     name: str
     folder: Path
@@ -48,23 +57,41 @@ class Run:
         return float(self.train[name][-1])
 
 
-def read_run(name: str, folder: Path) -> Run:
+def read_run(name: str, folder: Path) -> RecordedRun:
     """A run's records; UserError names the file and the line that cannot be used."""
     path = folder / "metrics.jsonl"
     if not path.is_file():
-        raise UserError(f"--runs {name}={folder}: holds no metrics.jsonl; give the folder that a training run saved to")
+        raise UserError(
+            f"--runs {name}={folder}: holds no metrics.jsonl; give the folder that a training run saved to"
+        )
     columns: Columns = {kind: {field: array("d") for field in fields} for kind, fields in FIELDS.items()}
     caps: dict[str, array] = {}
-    notes = [f"The last record of {name} is incomplete and left out; the run may still be going on."] if _read(path, columns, caps) else []
+    notes = (
+        [f"The last record of {name} is incomplete and left out; the run may still be going on."]
+        if _read(path, columns, caps)
+        else []
+    )
     if not columns["train"]["iteration"]:
         raise UserError(f"{path}: holds no training record, so there is nothing to report")
-    train, valid, test = ({field: np.array(values) for field, values in columns[kind].items()} for kind in FIELDS)
+    train, valid, test = (
+        {field: np.array(values) for field, values in columns[kind].items()} for kind in FIELDS
+    )
     train["seconds"] = np.cumsum(train["ms_per_iteration"]) / 1000
     valid["seconds"] = np.interp(valid["iteration"], train["iteration"], train["seconds"], left=0.0)
     if lost := int(np.count_nonzero(~np.isfinite(train["lm_loss"]))):
-        notes.append(f"{lost:,} of {len(train['lm_loss']):,} training losses of {name} are not finite; means skip them.")
-    return Run(
-        name, folder, train, valid, test, {metric: np.array(values) for metric, values in caps.items()}, _about(folder), tuple(notes)
+        notes.append(
+            f"{lost:,} of {len(train['lm_loss']):,} training losses of {name} are not finite; means skip "
+            "them."
+        )
+    return RecordedRun(
+        name,
+        folder,
+        train,
+        valid,
+        test,
+        {metric: np.array(values) for metric, values in caps.items()},
+        _about(folder),
+        tuple(notes),
     )
 
 
@@ -78,11 +105,11 @@ def _read(path: Path, columns: Columns, caps: dict[str, array]) -> bool:
                 if line.endswith(b"\n"):
                     raise UserError(f"{path}:{number}: is no JSON; mend or remove that line") from None
                 return True
-            _take(record, f"{path}:{number}", columns, caps)
+            _add_record(record, f"{path}:{number}", columns, caps)
     return False
 
 
-def _take(record: Any, where: str, columns: Columns, caps: dict[str, array]) -> None:
+def _add_record(record: Any, where: str, columns: Columns, caps: dict[str, array]) -> None:
     """Add one record to the columns of its kind; other kinds are passed over."""
     if not isinstance(record, dict) or "kind" not in record:
         raise UserError(f"{where}: is no record with a kind")
@@ -94,7 +121,10 @@ def _take(record: Any, where: str, columns: Columns, caps: dict[str, array]) -> 
     _append(record, mine, where)
     training = mine is columns["train"]
     if not (iterations[-1] > before or (iterations[-1] == before and not training)):
-        raise UserError(f"{where}: iteration {iterations[-1]:.0f} follows {before:.0f}; the file must hold one run, in order")
+        raise UserError(
+            f"{where}: iteration {iterations[-1]:.0f} follows {before:.0f}; the file must hold one run, "
+            "in order"
+        )
     if training:
         admitted = record.get("caps") or {}
         for metric in admitted.keys() - caps.keys():
@@ -103,7 +133,8 @@ def _take(record: Any, where: str, columns: Columns, caps: dict[str, array]) -> 
 
 
 def _append(record: dict[str, Any], columns: dict[str, array], where: str) -> None:
-    """Add the record's fields to their columns: NaN where one is missing or null, which only fields that are not needed may be."""
+    """Add the record's fields to their columns: NaN where one is missing or null, which only fields that
+    are not needed may be."""
     for field, column in columns.items():
         value = record.get(field)
         if value is None and field not in NEEDED:
@@ -135,15 +166,20 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
-    """A file of tools/evaluate.py: `results` has corpus, split, tokens, loss, perplexity and bits per byte of each corpus."""
+    """A file of tools/evaluate.py: `results` has corpus, split, tokens, loss, perplexity and bits per byte
+    of each corpus."""
     content = read_json(path)
     results = content.get("results")
-    if not isinstance(results, list) or not all(isinstance(result, dict) and "loss" in result for result in results):
-        raise UserError(f"{path}: must hold a list of results, each with a loss, as tools/evaluate.py writes it")
+    if not isinstance(results, list) or not all(
+        isinstance(result, dict) and "loss" in result for result in results
+    ):
+        raise UserError(
+            f"{path}: must hold a list of results, each with a loss, as tools/evaluate.py writes it"
+        )
     return content
 
 
-def flags(run: Run) -> dict[str, Any]:
+def flags(run: RecordedRun) -> dict[str, Any]:
     """The configuration of a run as {"--num-layers": 24, ...}; empty without run.json."""
     values: dict[str, Any] = {}
     for name, value in run.about.get("config", {}).items():

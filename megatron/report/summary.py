@@ -5,20 +5,21 @@ from typing import Any
 
 import numpy as np
 
-from megatron.report.records import Run, flags
-from megatron.report.units import amount, duration, exact, short
+from megatron.base.units import amount, duration, exact, short
+from megatron.report.records import RecordedRun, flags
 
 OUTPUT_PATHS = ("--save", "--metrics-file", "--tensorboard-dir")
 MISSING = "–"
 
 
-def window(run: Run) -> int:
+def window(run: RecordedRun) -> int:
     """Steps that a smoothed column is a mean of: 1 % of the run."""
     return max(1, len(run.train["iteration"]) // 100)
 
 
 def smoothed(values: np.ndarray, steps: int) -> np.ndarray:
-    """Mean of the last `steps` values at every place, fewer at the start; values that are not finite are skipped."""
+    """Mean of the last `steps` values at every place, fewer at the start; values that are not finite are
+    skipped."""
     finite = np.isfinite(values)
     sums = np.cumsum(np.where(finite, values, 0.0))
     counts = np.cumsum(finite)
@@ -26,20 +27,22 @@ def smoothed(values: np.ndarray, steps: int) -> np.ndarray:
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def validations(run: Run) -> tuple[np.ndarray, np.ndarray]:
+def validations(run: RecordedRun) -> tuple[np.ndarray, np.ndarray]:
     """Effective tokens and loss of every validation that gave a finite loss."""
     finite = np.isfinite(run.valid["lm_loss"])
     return run.valid["consumed_tokens"][finite], run.valid["lm_loss"][finite]
 
 
-def validation_at(run: Run, tokens: np.ndarray) -> np.ndarray:
-    """The validation loss after so many effective tokens, on the straight line between the validations around; NaN outside."""
+def validation_at(run: RecordedRun, tokens: np.ndarray) -> np.ndarray:
+    """The validation loss after so many effective tokens, on the straight line between the validations
+    around; NaN outside."""
     return np.interp(tokens, *validations(run), left=np.nan, right=np.nan)
 
 
-def gap(run: Run, first: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Effective tokens where `first` validated and where the shorter of the two ended, and there the loss of `run` minus that
-    of `first`. A chord lies above a falling curve, so what is read between validations does not flatter `run`."""
+def gap(run: RecordedRun, first: RecordedRun) -> tuple[np.ndarray, np.ndarray]:
+    """Effective tokens where `first` validated and where the shorter of the two ended, and there the loss
+    of `run` minus that of `first`. A chord lies above a falling curve, so what is read between validations
+    does not flatter `run`."""
     mine, theirs = validations(run)[0], validations(first)[0]
     if not len(mine) or not len(theirs):
         return np.zeros(0), np.zeros(0)
@@ -48,12 +51,12 @@ def gap(run: Run, first: Run) -> tuple[np.ndarray, np.ndarray]:
     return tokens[np.isfinite(apart)], apart[np.isfinite(apart)]
 
 
-def saved_share(run: Run) -> np.ndarray:
+def saved_share(run: RecordedRun) -> np.ndarray:
     """Share of layer tokens that dropping saved up to every step, against every raw token in every layer."""
     return 1 - run.train["consumed_tokens"] / run.train["raw_tokens"]
 
 
-def facts(run: Run) -> dict[str, str]:
+def facts(run: RecordedRun) -> dict[str, str]:
     """The run in words and numbers, one row of the table each, a line break before details."""
     train, steps = run.train, window(run)
     smooth = float(smoothed(train["lm_loss"], steps)[-1])
@@ -66,9 +69,13 @@ def facts(run: Run) -> dict[str, str]:
         "layer tokens": _known(run.last("layer_tokens"), _both),
         "layer tokens saved": _known(float(saved_share(run)[-1]), "{:.1%}".format),
         "training time": _known(run.last("seconds"), duration),
-        "median time of a step": _known(float(np.median(train["ms_per_iteration"])), lambda time: f"{time:,.1f} ms"),
+        "median time of a step": _known(
+            float(np.median(train["ms_per_iteration"])), lambda time: f"{time:,.1f} ms"
+        ),
         "raw tokens a second": _known(_speed(train), exact),
-        "training loss": _known(smooth, lambda loss: f"{loss:.4f}\nmean of the last {steps} steps" if steps > 1 else f"{loss:.4f}"),
+        "training loss": _known(
+            smooth, lambda loss: f"{loss:.4f}\nmean of the last {steps} steps" if steps > 1 else f"{loss:.4f}"
+        ),
         "last validation loss": _last(run.valid["lm_loss"]),
         "best validation loss": _best(run),
         "test loss": _last(run.test["lm_loss"]),
@@ -93,7 +100,7 @@ def _last(losses: np.ndarray) -> str:
     return f"{known[-1]:.4f}\nperplexity {np.exp(known[-1]):,.2f}" if len(known) else MISSING
 
 
-def _best(run: Run) -> str:
+def _best(run: RecordedRun) -> str:
     losses = run.valid["lm_loss"]
     if not np.isfinite(losses).any():
         return MISSING
@@ -105,13 +112,17 @@ def _speed(train: dict[str, np.ndarray]) -> float:
     """Raw tokens a second, without the first step, which also warms up."""
     if len(train["seconds"]) < 2:
         return float("nan")
-    return float((train["raw_tokens"][-1] - train["raw_tokens"][0]) / (train["seconds"][-1] - train["seconds"][0]))
+    return float(
+        (train["raw_tokens"][-1] - train["raw_tokens"][0]) / (train["seconds"][-1] - train["seconds"][0])
+    )
 
 
-def statement(runs: list[Run]) -> str:
+def statement(runs: list[RecordedRun]) -> str:
     """What was compared, as far as the records and run.json tell it."""
     count = {1: "One run", 2: "Two runs", 3: "Three runs"}.get(len(runs), f"{len(runs)} runs")
-    parameters = sorted({int(run.about["parameters"]) for run in runs if isinstance(run.about.get("parameters"), int)})
+    parameters = sorted(
+        {int(run.about["parameters"]) for run in runs if isinstance(run.about.get("parameters"), int)}
+    )
     data = list(dict.fromkeys(_data(run.about["data"]) for run in runs if run.about.get("data")))
     model = f" of {' and '.join(map(exact, parameters))} parameters" if parameters else ""
     return " ".join([f"{count}{model}{' on ' + ' and '.join(data) if data else ''}.", *map(_described, runs)])
@@ -128,7 +139,7 @@ def _data(data: Any) -> str:
     return ", ".join(parts)
 
 
-def _described(run: Run) -> str:
+def _described(run: RecordedRun) -> str:
     train = run.train
     parts = [_growth(train["iteration"], train["seq_length"], "sequence length", " tokens")]
     if (train["kept_length"] < train["seq_length"]).any():
@@ -137,40 +148,59 @@ def _described(run: Run) -> str:
     known = ", ".join(part for part in parts if part)
     planned = run.about.get("steps", 0)
     steps = f"{exact(run.steps)} of {exact(planned)} planned" if run.steps < planned else exact(run.steps)
-    return f"{run.name} took {steps} steps over {short(run.last('consumed_tokens'))} effective tokens{known and f': {known}'}."
+    return (
+        f"{run.name} took {steps} steps over {short(run.last('consumed_tokens'))} effective "
+        f"tokens{known and f': {known}'}."
+    )
 
 
 def _growth(iteration: np.ndarray, values: np.ndarray, what: str, unit: str) -> str:
-    """A schedule in words: "sequence length from 64 to 512 tokens by step 160"; nothing where it was not recorded."""
+    """A schedule in words: "sequence length from 64 to 512 tokens by step 160"; nothing where it was not
+    recorded."""
     if not np.isfinite(values).all():
         return ""
     last = exact(values[-1]) + unit
     changes = np.flatnonzero(values != values[-1])
-    return f"{what} from {exact(values[0])} to {last} by step {exact(iteration[changes[-1] + 1])}" if len(changes) else f"{what} {last}"
+    return (
+        f"{what} from {exact(values[0])} to {last} by step {exact(iteration[changes[-1] + 1])}"
+        if len(changes)
+        else f"{what} {last}"
+    )
 
 
-def reading(runs: list[Run]) -> list[str]:
-    """What the validation losses say at the most effective tokens that a run and the first both reached, and what they do not."""
+def reading(runs: list[RecordedRun]) -> list[str]:
+    """What the validation losses say at the most effective tokens that a run and the first both reached,
+    and what they do not."""
     judged = [run for run in runs if len(validations(run)[0])]
     if len(judged) < 2:
         return ["Fewer than two runs hold a validation loss, so no comparison is made."]
     lines = [line for run in judged[1:] for line in _compared(run, judged[0])]
     if len({run.about.get("vocab_size") for run in judged if run.about}) > 1:
-        lines.append("The runs have different vocabularies, so their losses are not comparable; bits per byte are.")
-    return [*lines, "Each run is a single seed: this describes these runs, and nothing beyond them is claimed."]
+        lines.append(
+            "The runs have different vocabularies, so their losses are not comparable; bits per byte are."
+        )
+    return [
+        *lines,
+        "Each run is a single seed: this describes these runs, and nothing beyond them is claimed.",
+    ]
 
 
-def _compared(run: Run, first: Run) -> list[str]:
+def _compared(run: RecordedRun, first: RecordedRun) -> list[str]:
     """A sentence on two runs at equal effective tokens, and one where either went on past that point."""
     reached = {one.name: float(validations(one)[0][-1]) for one in (first, run)}
     budget = min(reached.values())
     loss, reference = (float(validation_at(one, np.array(budget))) for one in (run, first))
     if not np.isfinite(loss - reference):
-        return [f"{run.name} and {first.name} cannot be compared: the longer one has no validation before the shorter one's last."]
+        return [
+            f"{run.name} and {first.name} cannot be compared: the longer one has no validation before the "
+            "shorter one's last."
+        ]
     apart = f"{abs(loss - reference):.4f} nats {'below' if loss < reference else 'above'} that"
     if apart.startswith("0.0000"):
         apart = "to four digits that"
-    words = f"the validation loss of {run.name} was {apart} of {first.name} ({loss:.4f} against {reference:.4f})."
+    words = (
+        f"the validation loss of {run.name} was {apart} of {first.name} ({loss:.4f} against {reference:.4f})."
+    )
     longer = [
         f"{name} went on to {short(tokens)} effective tokens, so it is read there before its end."
         for name, tokens in reached.items()
@@ -179,22 +209,28 @@ def _compared(run: Run, first: Run) -> list[str]:
     return [f"At {amount(budget)} effective tokens, {words}", *longer]
 
 
-def differences(runs: list[Run]) -> list[list[str]]:
-    """Rows of a setting and its value in every run, for the settings that differ between the runs that left a run.json. Where
-    output goes is no difference."""
+def differences(runs: list[RecordedRun]) -> list[list[str]]:
+    """Rows of a setting and its value in every run, for the settings that differ between the runs that
+    left a run.json. Where output goes is no difference."""
     settings = [_settings(run) for run in runs]
     known = [i for i, run in enumerate(runs) if run.about]
-    names = [name for name in dict.fromkeys(name for one in settings for name in one) if name not in OUTPUT_PATHS]
+    names = [
+        name for name in dict.fromkeys(name for one in settings for name in one) if name not in OUTPUT_PATHS
+    ]
     rows = [[name, *(_value(one, name) for one in settings)] for name in names]
     return [row for row in rows if len({row[i + 1] for i in known}) > 1]
 
 
-def _settings(run: Run) -> dict[str, Any]:
+def _settings(run: RecordedRun) -> dict[str, Any]:
     """Flags, and what else run.json tells that may change numbers or speed."""
     settings = flags(run)
     if settings.get("--load") == settings.get("--save"):
         settings.pop("--load", None)
-    settings |= {name: run.about[name] for name in ("parameters", "vocab_size", "world_size", "device") if name in run.about}
+    settings |= {
+        name: run.about[name]
+        for name in ("parameters", "vocab_size", "world_size", "device")
+        if name in run.about
+    }
     if run.about.get("data"):
         settings["data"] = _data(run.about["data"])
     for group in ("versions", "environment"):

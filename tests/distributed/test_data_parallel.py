@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from megatron.data.loader import MicroBatch
-from megatron.errors import UserError
+from megatron.base.errors import UserError
+from megatron.model.inputs import GPTInputs
 from megatron.parallel.data_parallel import GradientBuckets
 from megatron.parallel.mesh import Mesh, agree
-from tests.models import make_model, random_batch
-from tests.ranks import run_ranks
+from tests.support.models import make_model, random_batch
+from tests.support.ranks import run_ranks
 
 
 def gradients(mesh: Mesh, bucket_elements: int, accumulate: int) -> tuple[list[torch.Tensor], float]:
@@ -22,7 +22,7 @@ def gradients(mesh: Mesh, bucket_elements: int, accumulate: int) -> tuple[list[t
     for number, part in enumerate(rows):
         if number == accumulate - 1:
             buckets.reduce_from_now_on()
-        model(MicroBatch(batch.tokens[part], batch.labels[part], part)).backward()
+        model(GPTInputs(batch.tokens[part], batch.labels[part], part)).backward()
     buckets.wait()
     return [parameter.grad.clone() for parameter in parameters], float(buckets.norm())
 

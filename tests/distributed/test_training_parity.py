@@ -1,25 +1,28 @@
-"""The whole training step in double precision, with curriculum, random-LTD, dropout and accumulation: any number of ranks and any
-micro-batch size gives the losses and gradient norms of one rank."""
+"""The whole training step in double precision, with curriculum, random-LTD, dropout and accumulation: any
+number of ranks and any micro-batch size gives the losses and gradient norms of one rank."""
 
 import pytest
 import torch
 
-from megatron.data.loader import Share, make_batch
+from megatron.batches.gpt import BatchShare, make_batch
 from megatron.data.vocabulary import Vocabulary
-from megatron.data_efficiency_options import describe
 from megatron.model.gpt import GPT
 from megatron.parallel.mesh import Mesh
-from megatron.plan import build_plan
-from megatron.training.loop import Run, train_step
-from megatron.training.pretrain import Prepared, build
-from tests.corpora import make_corpus
-from tests.helpers import make_config
-from tests.ranks import run_ranks
+from megatron.schedule.data_efficiency_flags import describe
+from megatron.schedule.plan import build_plan
+from megatron.train.loop import Run, train_step
+from megatron.train.pretrain import Prepared, build
+from tests.support.configurations import make_config
+from tests.support.corpora import make_corpus
+from tests.support.ranks import run_ranks
 
 FLAGS = (
-    "--num-layers 4 --hidden-size 32 --num-attention-heads 4 --seq-length 32 --global-batch-size 12 --train-iters 12 --lr 1e-2 "
-    "--lr-warmup-iters 2 --swiglu --normalization RMSNorm --position-embedding-type rope --rampup-batch-size 6 6 30 "
-    "--curriculum seqlen_{shape}:min=8,max=32,duration=8,quantum=4 --random-ltd --random-ltd-min 4 --random-ltd-quantum 4 "
+    "--num-layers 4 --hidden-size 32 --num-attention-heads 4 --seq-length 32 --global-batch-size 12 "
+    "--train-iters 12 --lr 1e-2 "
+    "--lr-warmup-iters 2 --swiglu --normalization RMSNorm --position-embedding-type rope "
+    "--rampup-batch-size 6 6 30 "
+    "--curriculum seqlen_{shape}:min=8,max=32,duration=8,quantum=4 --random-ltd --random-ltd-min 4 "
+    "--random-ltd-quantum 4 "
     "--random-ltd-duration 10 --eod-mask-loss --reset-attention-mask --micro-batch-size {micro} "
 )
 
@@ -45,7 +48,9 @@ def curve(mesh: Mesh, shape: str, micro: int) -> list[tuple[float, float]]:
     points = []
     for number in range(1, run.plan.steps + 1):
         step = run.plan.at(number)
-        batches = make_batch(run.sampler, step, Share(mesh.data_rank, mesh.data_size, micro), run.shape)
+        batches = make_batch(
+            run.sampler, step, BatchShare(mesh.data_rank, mesh.data_size, micro), run.row_format
+        )
         points.append(train_step(run, step, batches)[:2])
     return points
 
@@ -56,5 +61,6 @@ def test_every_layout_gives_the_curve_of_one_rank(shape: str) -> None:
     assert wanted[-1, 0] < wanted[0, 0]
     for ranks, micro in ((1, 2), (2, 3), (3, 2), (3, 1)):
         for found in run_ranks(ranks, curve, shape, micro):
-            # twelve steps in double precision; rounding of 1e-16 a sum grows along the run, and stays far below this
+            # twelve steps in double precision; rounding of 1e-16 a sum grows along the run, and stays far
+            # below this
             torch.testing.assert_close(torch.tensor(found, dtype=torch.float64), wanted, rtol=1e-10, atol=0)

@@ -1,4 +1,5 @@
-"""A small real corpus, made once by the commands of the README: documents from the standard library's sources."""
+"""A small real corpus, made once by the commands of the README: documents from the standard library's
+sources."""
 
 import json
 import subprocess
@@ -13,7 +14,8 @@ import torch
 ROOT = Path(__file__).parents[2]
 SEQ_LENGTH = 64
 MODEL = (
-    f"--num-layers 4 --hidden-size 32 --num-attention-heads 4 --seq-length {SEQ_LENGTH} --micro-batch-size 2 --global-batch-size 8 "
+    f"--num-layers 4 --hidden-size 32 --num-attention-heads 4 --seq-length {SEQ_LENGTH} "
+    "--micro-batch-size 2 --global-batch-size 8 "
     "--lr 2e-3 --lr-warmup-iters 3 --lr-decay-style cosine --min-lr 1e-4 --log-interval 5 "
 ).split()
 EFFICIENT = [
@@ -43,14 +45,18 @@ def numbers_as_before() -> Iterator[None]:
 def command(*words: str, ranks: int = 1) -> list[str]:
     """A command of this repository, under torchrun where it has several ranks."""
     launcher = (
-        [sys.executable] if ranks == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        [sys.executable]
+        if ranks == 1
+        else [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     )
     return [*launcher, *words]
 
 
 def run_command(*words: str, ranks: int = 1, status: int = 0) -> subprocess.CompletedProcess[str]:
     """Run it in the repository's root to its end, which must have this status."""
-    done = subprocess.run(command(*words, ranks=ranks), cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command(*words, ranks=ranks), cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == status, f"{' '.join(words)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done
 
@@ -78,8 +84,25 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     text = write_text(folder / "my.jsonl")
     tokenizer, prefix = str(folder / "tokenizer.json"), str(folder / "my")
     run_command("tools/train_tokenizer.py", "--input", text, "--vocab-size", "1024", "--output", tokenizer)
-    flags = ["--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", tokenizer, "--append-eod", "--workers", "1"]
-    run_command("tools/preprocess_data.py", "--input", text, "--output-prefix", prefix, "--shuffle-documents", "1", *flags)
+    flags = [
+        "--tokenizer-type",
+        "HuggingFaceTokenizer",
+        "--tokenizer-model",
+        tokenizer,
+        "--append-eod",
+        "--workers",
+        "1",
+    ]
+    run_command(
+        "tools/preprocess_data.py",
+        "--input",
+        text,
+        "--output-prefix",
+        prefix,
+        "--shuffle-documents",
+        "1",
+        *flags,
+    )
     difficulty = str(folder / "difficulty")
     analysis = ["--split", "90,5,5", "--seq-length", str(SEQ_LENGTH), "--output-dir", difficulty]
     run_command("tools/analyze_data.py", "--data-path", prefix + "_text_document", *analysis)

@@ -1,4 +1,5 @@
-"""Every mistake of a user ends with one clear message, before anything is written; through the real commands."""
+"""Every mistake of a user ends with one clear message, before anything is written; through the real
+commands."""
 
 import json
 import shutil
@@ -8,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from megatron.errors import UserError
+from megatron.base.errors import UserError
 from megatron.model.gpt import GPT
-from megatron.training.pretrain import pretrain
+from megatron.train.pretrain import pretrain
 from tests.end_to_end.conftest import EFFICIENT, MODEL, Prepared, run_command
 
 SHORT = [*MODEL, "--lr-warmup-iters", "0", "--lr-decay-iters", "10"]
@@ -38,10 +39,23 @@ def damaged(prepared: Prepared, tmp_path: Path) -> Callable[..., str]:
 
 def message(prefix: str, folder: Path, *flags: str) -> str:
     """What training says to these flags; nothing may be written."""
-    words = [*MODEL, "--data-path", prefix, "--split", "90,5,5", "--train-iters", "3", "--save", str(folder / "run"), *flags]
+    words = [
+        *MODEL,
+        "--data-path",
+        prefix,
+        "--split",
+        "90,5,5",
+        "--train-iters",
+        "3",
+        "--save",
+        str(folder / "run"),
+        *flags,
+    ]
     with pytest.raises(UserError) as caught:
         pretrain(words, GPT, "", "")
-    assert not [path for path in (folder / "run").rglob("*") if path.is_file() and path.name not in (".lock",)]
+    assert not [
+        path for path in (folder / "run").rglob("*") if path.is_file() and path.name not in (".lock",)
+    ]
     return str(caught.value)
 
 
@@ -67,7 +81,17 @@ def test_files(damaged: Callable[..., str], tmp_path: Path, name: str) -> None:
 
 def test_trailing_bytes_can_be_accepted(damaged: Callable[..., str], tmp_path: Path) -> None:
     prefix = damaged(".bin", lambda content: content + b"\0\0")
-    flags = ["--data-path", prefix, "--split", "90,5,5", "--train-iters", "1", "--eval-iters", "0", "--allow-trailing-bytes"]
+    flags = [
+        "--data-path",
+        prefix,
+        "--split",
+        "90,5,5",
+        "--train-iters",
+        "1",
+        "--eval-iters",
+        "0",
+        "--allow-trailing-bytes",
+    ]
     pretrain([*SHORT, *flags, "--save", str(tmp_path / "run")], GPT, "", "")
     assert (tmp_path / "run" / "iter_0000001" / "index.json").is_file()
 
@@ -75,8 +99,14 @@ def test_trailing_bytes_can_be_accepted(damaged: Callable[..., str], tmp_path: P
 FLAGS = {
     "unknown flag": (["--lr-decay-stile", "cosine"], "did you mean --lr-decay-style"),
     "heads": (["--num-attention-heads", "5"], "--hidden-size 32 is no multiple of --num-attention-heads 5"),
-    "pacing": (["--curriculum", "seqlen_truncate:min=64,max=16,duration=5"], "minimum 64 is above maximum 16"),
-    "kept length": (["--random-ltd", "--random-ltd-duration", "5", "--random-ltd-max", "65"], "65 is above --seq-length 64"),
+    "pacing": (
+        ["--curriculum", "seqlen_truncate:min=64,max=16,duration=5"],
+        "minimum 64 is above maximum 16",
+    ),
+    "kept length": (
+        ["--random-ltd", "--random-ltd-duration", "5", "--random-ltd-max", "65"],
+        "65 is above --seq-length 64",
+    ),
     "short corpus": (["--seq-length", "1000000"], "a sample needs 1000001"),
     "empty training part": (["--split", "0,1,1"], "no data is left for training"),
     "empty validation part": (["--split", "1", "--eval-interval", "1"], "left for validation"),
@@ -86,7 +116,10 @@ FLAGS = {
     "missing dataset": (["--data-path", "/nowhere/text_document"], "no dataset here"),
     "model parallelism": (["--tensor-model-parallel-size", "2"], "--tensor-model-parallel-size 2"),
     "blend weight": (["--data-path", "inf", "/nowhere/text_document"], "weights must be above 0 and finite"),
-    "custom pacing": (["--curriculum", "seqlen_truncate:pacing=custom,max=64,function=nowhere:f"], "cannot be loaded"),
+    "custom pacing": (
+        ["--curriculum", "seqlen_truncate:pacing=custom,max=64,function=nowhere:f"],
+        "cannot be loaded",
+    ),
 }
 
 
@@ -97,7 +130,16 @@ def test_flags(prepared: Prepared, tmp_path: Path, name: str) -> None:
 
 
 def test_several_wrong_flags_are_told_together(prepared: Prepared, tmp_path: Path) -> None:
-    text = message(prepared.prefix, tmp_path, "--num-attention-heads", "5", "--global-batch-size", "3", "--hidden-dropout", "2")
+    text = message(
+        prepared.prefix,
+        tmp_path,
+        "--num-attention-heads",
+        "5",
+        "--global-batch-size",
+        "3",
+        "--hidden-dropout",
+        "2",
+    )
     assert len(text.splitlines()) == 3
 
 
@@ -117,15 +159,34 @@ def test_an_analysis_of_other_data(prepared: Prepared, tmp_path: Path) -> None:
 def test_documents_need_a_token_that_ends_them(damaged: Callable[..., str], tmp_path: Path) -> None:
     prefix = damaged(".json", lambda content: None)
     text = message(prefix, tmp_path, "--vocab-size", "1024", "--eod-mask-loss", "--reset-attention-mask")
-    assert text.startswith("--eod-mask-loss and --reset-attention-mask: which token ends a document is unknown")
+    assert text.startswith(
+        "--eod-mask-loss and --reset-attention-mask: which token ends a document is unknown"
+    )
 
 
-def test_a_full_disk_ends_with_one_line_and_keeps_the_older_checkpoint(prepared: Prepared, tmp_path: Path) -> None:
-    words = [*SHORT, "--data-path", prepared.prefix, "--save", str(tmp_path), "--load", str(tmp_path), "--save-interval", "2"]
+def test_a_full_disk_ends_with_one_line_and_keeps_the_older_checkpoint(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    words = [
+        *SHORT,
+        "--data-path",
+        prepared.prefix,
+        "--save",
+        str(tmp_path),
+        "--load",
+        str(tmp_path),
+        "--save-interval",
+        "2",
+    ]
     run_command("pretrain_gpt.py", *words, "--train-iters", "2", "--eval-iters", "0")
-    small = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); sys.argv = sys.argv[1:]; "
+    small = (
+        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, "
+        "100_000)); sys.argv = sys.argv[1:]; "
+    )
     small += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    done = run_command("-c", small, "pretrain_gpt.py", *words, "--train-iters", "4", "--eval-iters", "0", status=2)
+    done = run_command(
+        "-c", small, "pretrain_gpt.py", *words, "--train-iters", "4", "--eval-iters", "0", status=2
+    )
     assert (
         done.stderr.startswith("error: ")
         and done.stderr.count("\n") == 1
@@ -148,7 +209,17 @@ def test_a_token_outside_the_vocabulary(prepared: Prepared, tmp_path: Path) -> N
 
 def test_a_checkpoint_of_another_run(prepared: Prepared, tmp_path: Path) -> None:
     folder = str(tmp_path / "run")
-    words = [*SHORT, "--data-path", prepared.prefix, "--split", "90,5,5", "--train-iters", "2", "--eval-iters", "0"]
+    words = [
+        *SHORT,
+        "--data-path",
+        prepared.prefix,
+        "--split",
+        "90,5,5",
+        "--train-iters",
+        "2",
+        "--eval-iters",
+        "0",
+    ]
     pretrain([*words, "--save", folder], GPT, "", "")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")}
     others = {
@@ -164,7 +235,12 @@ def test_a_checkpoint_of_another_run(prepared: Prepared, tmp_path: Path) -> None
         with pytest.raises(UserError) as caught:
             pretrain([*words, "--load", folder, *flags.split()], GPT, "", "")
         assert wanted in str(caught.value), str(caught.value)
-    pretrain([*words, "--load", folder, "--lr", "1e-3", "--train-iters", "3", "--override-opt_param-scheduler"], GPT, "", "")
+    pretrain(
+        [*words, "--load", folder, "--lr", "1e-3", "--train-iters", "3", "--override-opt_param-scheduler"],
+        GPT,
+        "",
+        "",
+    )
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")}
 
 
@@ -172,13 +248,22 @@ def test_a_checkpoint_of_another_run(prepared: Prepared, tmp_path: Path) -> None
 def test_a_damaged_checkpoint(prepared: Prepared, tmp_path: Path, name: str) -> None:
     words = [*SHORT, "--data-path", prepared.prefix, "--train-iters", "1", "--eval-iters", "0"]
     pretrain([*words, "--save", str(tmp_path)], GPT, "", "")
-    path = tmp_path / "latest_checkpointed_iteration.txt" if name == "latest" else tmp_path / "iter_0000001" / name
+    path = (
+        tmp_path / "latest_checkpointed_iteration.txt"
+        if name == "latest"
+        else tmp_path / "iter_0000001" / name
+    )
     content = bytearray(path.read_bytes())
     generator = np.random.default_rng(0)
     for damage in ("flip", "empty", "noise") if name == "latest" else ("flip", "cut", "empty", "noise"):
         changed = bytearray(content)
         changed[len(content) // 2] ^= 0xFF
-        changed = {"flip": changed, "cut": content[: len(content) // 2], "empty": b"", "noise": generator.bytes(len(content))}[damage]
+        changed = {
+            "flip": changed,
+            "cut": content[: len(content) // 2],
+            "empty": b"",
+            "noise": generator.bytes(len(content)),
+        }[damage]
         path.write_bytes(changed)
         with pytest.raises(UserError) as caught:
             pretrain([*words, "--load", str(tmp_path), "--train-iters", "2"], GPT, "", "")
@@ -186,7 +271,16 @@ def test_a_damaged_checkpoint(prepared: Prepared, tmp_path: Path, name: str) -> 
 
 
 def test_a_failing_command_says_it_once_and_ends_with_2(prepared: Prepared, tmp_path: Path) -> None:
-    words = ["pretrain_gpt.py", *MODEL, "--data-path", prepared.prefix, "--train-iters", "2", "--num-attention-heads", "5"]
+    words = [
+        "pretrain_gpt.py",
+        *MODEL,
+        "--data-path",
+        prepared.prefix,
+        "--train-iters",
+        "2",
+        "--num-attention-heads",
+        "5",
+    ]
     alone = run_command(*words, status=2)
     assert alone.stderr.startswith("error: --hidden-size 32") and "Traceback" not in alone.stderr
     together = run_command(*words, ranks=2, status=1)
@@ -194,7 +288,15 @@ def test_a_failing_command_says_it_once_and_ends_with_2(prepared: Prepared, tmp_
     tool = run_command("tools/evaluate.py", "--load", str(tmp_path), status=2)
     assert "holds no checkpoint" in tool.stderr and "Traceback" not in tool.stderr
     unknown = run_command(
-        *("tools/analyze_data.py", "--data-path", prepared.prefix, "--seq-length", "64", "--metrics", "colour"),
+        *(
+            "tools/analyze_data.py",
+            "--data-path",
+            prepared.prefix,
+            "--seq-length",
+            "64",
+            "--metrics",
+            "colour",
+        ),
         *("--output-dir", str(tmp_path / "x")),
         status=2,
     )

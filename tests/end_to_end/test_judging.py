@@ -1,4 +1,5 @@
-"""Evaluation and generation from checkpoints, blends, and the rarer flags of training, through the real commands."""
+"""Evaluation and generation from checkpoints, blends, and the rarer flags of training, through the real
+commands."""
 
 import json
 import math
@@ -10,12 +11,22 @@ import tokenizers
 import torch
 
 from megatron.data.indexed_dataset import IndexedDataset
+from megatron.evaluation.restore import restore
 from megatron.model.gpt import GPT
-from megatron.training.pretrain import pretrain
-from megatron.training.restore import restore
+from megatron.train.pretrain import pretrain
 from tests.end_to_end.conftest import MODEL, SEQ_LENGTH, Prepared, records, run_command
 
-SHORT = [*MODEL, "--lr-warmup-iters", "0", "--lr-decay-iters", "40", "--hidden-dropout", "0", "--attention-dropout", "0"]
+SHORT = [
+    *MODEL,
+    "--lr-warmup-iters",
+    "0",
+    "--lr-decay-iters",
+    "40",
+    "--hidden-dropout",
+    "0",
+    "--attention-dropout",
+    "0",
+]
 
 
 def tokenizer_flags(prepared: Prepared) -> list[str]:
@@ -25,16 +36,29 @@ def tokenizer_flags(prepared: Prepared) -> list[str]:
 @pytest.fixture(scope="module")
 def trained(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    words = [*SHORT, "--data-path", prepared.prefix, "--split", "90,5,5", "--train-iters", "40", "--save", str(folder)]
+    words = [
+        *SHORT,
+        "--data-path",
+        prepared.prefix,
+        "--split",
+        "90,5,5",
+        "--train-iters",
+        "40",
+        "--save",
+        str(folder),
+    ]
     pretrain([*words, "--eval-interval", "20", "--eval-iters", "1000"], GPT, "", "")
     torch.set_flush_denormal(False)
     return folder
 
 
 def test_evaluation_by_hand(prepared: Prepared, trained: Path, tmp_path: Path) -> None:
-    """Loss, perplexity and bits per byte of the validation split, from logits of single windows and the decoded text."""
+    """Loss, perplexity and bits per byte of the validation split, from logits of single windows and the
+    decoded text."""
     output = tmp_path / "evaluation.json"
-    run_command("tools/evaluate.py", "--load", str(trained), *tokenizer_flags(prepared), "--output", str(output))
+    run_command(
+        "tools/evaluate.py", "--load", str(trained), *tokenizer_flags(prepared), "--output", str(output)
+    )
     result = next(one for one in json.loads(output.read_text())["results"] if one["split"] == "valid")
     model, *_ = restore(str(trained), None, torch.device("cpu"))
     dataset = IndexedDataset(prepared.prefix)
@@ -50,9 +74,13 @@ def test_evaluation_by_hand(prepared: Prepared, trained: Path, tmp_path: Path) -
     assert result["tokens"] == scored
     assert result["loss"] == pytest.approx(total / scored, rel=1e-6)
     assert result["perplexity"] == pytest.approx(math.exp(total / scored), rel=1e-5)
-    text = tokenizers.Tokenizer.from_file(prepared.tokenizer).decode(tokens[1 : windows * SEQ_LENGTH + 1].tolist())
+    text = tokenizers.Tokenizer.from_file(prepared.tokenizer).decode(
+        tokens[1 : windows * SEQ_LENGTH + 1].tolist()
+    )
     size = len(text.encode())
-    assert result["bytes"] == pytest.approx(size, abs=8)  # a character cut by either end decodes to another number of bytes
+    assert result["bytes"] == pytest.approx(
+        size, abs=8
+    )  # a character cut by either end decodes to another number of bytes
     assert result["bits_per_byte"] == pytest.approx(total / math.log(2) / size, rel=1e-3)
     last = [record for record in records(trained) if record["kind"] == "valid"][-1]
     assert last["lm_loss"] == pytest.approx(result["loss"], rel=1e-6)
@@ -60,10 +88,22 @@ def test_evaluation_by_hand(prepared: Prepared, trained: Path, tmp_path: Path) -
 
 def test_another_tokenizer_is_refused(prepared: Prepared, trained: Path, tmp_path: Path) -> None:
     other = str(tmp_path / "tokenizer.json")
-    run_command("tools/train_tokenizer.py", "--input", prepared.text, "--vocab-size", "600", "--output", other)
+    run_command(
+        "tools/train_tokenizer.py", "--input", prepared.text, "--vocab-size", "600", "--output", other
+    )
     for tool in (["tools/evaluate.py"], ["tools/generate_text.py", "--prompt", "x"]):
-        flags = ["--load", str(trained), "--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", other]
-        assert "the model was trained with a HuggingFaceTokenizer of 1024 tokens" in run_command(*tool, *flags, status=2).stderr
+        flags = [
+            "--load",
+            str(trained),
+            "--tokenizer-type",
+            "HuggingFaceTokenizer",
+            "--tokenizer-model",
+            other,
+        ]
+        assert (
+            "the model was trained with a HuggingFaceTokenizer of 1024 tokens"
+            in run_command(*tool, *flags, status=2).stderr
+        )
     words = [
         *SHORT,
         "--data-path",
@@ -78,7 +118,9 @@ def test_another_tokenizer_is_refused(prepared: Prepared, trained: Path, tmp_pat
     assert "name the tokenizer that made the data" in run_command("pretrain_gpt.py", *words, status=2).stderr
 
 
-def test_generation_repeats_itself_and_greedy_takes_the_likeliest(prepared: Prepared, trained: Path, tmp_path: Path) -> None:
+def test_generation_repeats_itself_and_greedy_takes_the_likeliest(
+    prepared: Prepared, trained: Path, tmp_path: Path
+) -> None:
     def generated(*flags: str) -> str:
         words = [
             "--load",
@@ -101,33 +143,86 @@ def test_generation_repeats_itself_and_greedy_takes_the_likeliest(prepared: Prep
     start = len(ids)
     for _ in range(12):
         ids.append(int(model.logits(torch.tensor([ids]))[0, -1].argmax()))
-    assert generated("--temperature", "0") == ("import " + tokenizer.decode(ids[start:], skip_special_tokens=False)).rstrip("\n")
+    assert generated("--temperature", "0") == (
+        "import " + tokenizer.decode(ids[start:], skip_special_tokens=False)
+    ).rstrip("\n")
     assert generated("--top-k", "1") == generated("--temperature", "0")
 
 
 def test_blends_train_and_validate_each_corpus(prepared: Prepared, tmp_path: Path) -> None:
     flags = [*tokenizer_flags(prepared), "--append-eod"]
     run_command(
-        "tools/preprocess_data.py", "--input", prepared.text, "--output-prefix", str(tmp_path / "b"), "--shuffle-documents", "7", *flags
+        "tools/preprocess_data.py",
+        "--input",
+        prepared.text,
+        "--output-prefix",
+        str(tmp_path / "b"),
+        "--shuffle-documents",
+        "7",
+        *flags,
     )
     other = str(tmp_path / "b_text_document")
-    words = [*SHORT, "--data-path", "3", prepared.prefix, "1", other, "--split", "90,5,5", "--train-iters", "6", "--eval-iters", "2"]
-    output = run_command("pretrain_gpt.py", *words, "--save", str(tmp_path / "run"), "--eval-interval", "6").stdout
+    words = [
+        *SHORT,
+        "--data-path",
+        "3",
+        prepared.prefix,
+        "1",
+        other,
+        "--split",
+        "90,5,5",
+        "--train-iters",
+        "6",
+        "--eval-iters",
+        "2",
+    ]
+    output = run_command(
+        "pretrain_gpt.py", *words, "--save", str(tmp_path / "run"), "--eval-interval", "6"
+    ).stdout
     assert "36 drawn" in output and "12 drawn" in output
     valid = next(record for record in records(tmp_path / "run") if record["kind"] == "valid")
     assert set(valid["corpora"]) == {prepared.prefix, other}
 
 
 def test_separate_files_for_every_split(prepared: Prepared, tmp_path: Path) -> None:
-    words = [*SHORT, "--train-data-path", prepared.prefix, "--valid-data-path", prepared.prefix, "--train-iters", "2", "--eval-iters", "1"]
+    words = [
+        *SHORT,
+        "--train-data-path",
+        prepared.prefix,
+        "--valid-data-path",
+        prepared.prefix,
+        "--train-iters",
+        "2",
+        "--eval-iters",
+        "1",
+    ]
     pretrain([*words, "--save", str(tmp_path)], GPT, "", "")
     assert [record["kind"] for record in records(tmp_path)] == ["train", "train", "valid"]
 
 
-def test_the_models_shape_comes_from_the_checkpoint(prepared: Prepared, trained: Path, tmp_path: Path) -> None:
-    words = ["pretrain_gpt.py", "--data-path", prepared.prefix, "--split", "90,5,5", "--train-iters", "40", "--num-layers", "9"]
+def test_the_models_shape_comes_from_the_checkpoint(
+    prepared: Prepared, trained: Path, tmp_path: Path
+) -> None:
+    words = [
+        "pretrain_gpt.py",
+        "--data-path",
+        prepared.prefix,
+        "--split",
+        "90,5,5",
+        "--train-iters",
+        "40",
+        "--num-layers",
+        "9",
+    ]
     words += ["--seq-length", "64", "--micro-batch-size", "2", "--global-batch-size", "8", "--lr", "1e-3"]
-    words += ["--load", str(trained), "--use-checkpoint-args", "--skip-train", "--metrics-file", str(tmp_path / "metrics.jsonl")]
+    words += [
+        "--load",
+        str(trained),
+        "--use-checkpoint-args",
+        "--skip-train",
+        "--metrics-file",
+        str(tmp_path / "metrics.jsonl"),
+    ]
     assert "the model's flags are those of" in run_command(*words, "--eval-iters", "1000").stdout
     valid, *_ = records(tmp_path)
     last = [record for record in records(trained) if record["kind"] == "valid"][-1]
@@ -168,11 +263,25 @@ def test_dry_run_tells_the_plan_and_makes_nothing(prepared: Prepared, tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_from_yaml_and_a_deepspeed_json_equals_one_from_flags(prepared: Prepared, tmp_path: Path) -> None:
-    metric = {"difficulty_type": "value", "clustering_type": "single_cluster", "schedule_type": "fixed_linear"}
+def test_a_run_from_yaml_and_a_deepspeed_json_equals_one_from_flags(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    metric = {
+        "difficulty_type": "value",
+        "clustering_type": "single_cluster",
+        "schedule_type": "fixed_linear",
+    }
     schedule = {"total_curriculum_step": 6, "difficulty_step": 8}
-    length = metric | {"min_difficulty": 16, "max_difficulty": 64, "schedule_config": schedule, "index_to_sample_path": "dummy"}
-    sampling = {"enabled": True, "curriculum_learning": {"enabled": True, "curriculum_metrics": {"seqlen_truncate": length}}}
+    length = metric | {
+        "min_difficulty": 16,
+        "max_difficulty": 64,
+        "schedule_config": schedule,
+        "index_to_sample_path": "dummy",
+    }
+    sampling = {
+        "enabled": True,
+        "curriculum_learning": {"enabled": True, "curriculum_metrics": {"seqlen_truncate": length}},
+    }
     dropping = {
         "enabled": True,
         "total_layer_num": 4,
@@ -185,14 +294,35 @@ def test_a_run_from_yaml_and_a_deepspeed_json_equals_one_from_flags(prepared: Pr
             "schedule_config": {"require_steps": 8, "seq_per_step": 8},
         },
     }
-    section = {"enabled": True, "seed": 1234, "data_sampling": sampling, "data_routing": {"enabled": True, "random_ltd": dropping}}
+    section = {
+        "enabled": True,
+        "seed": 1234,
+        "data_sampling": sampling,
+        "data_routing": {"enabled": True, "random_ltd": dropping},
+    }
     (tmp_path / "ds.json").write_text(json.dumps({"train_batch_size": 8, "data_efficiency": section}))
     (tmp_path / "run.yaml").write_text(
-        f"model:\n  num_layers: 4\ndata-efficiency-config: {tmp_path}/ds.json\ntrain_iters: 10\neval_iters: 0\n"
+        f"model:\n  num_layers: 4\ndata-efficiency-config: {tmp_path}/ds.json\ntrain_iters: "
+        "10\neval_iters: 0\n"
     )
     words = [*SHORT[2:], "--data-path", prepared.prefix]
     pretrain([*words, "--config", str(tmp_path / "run.yaml"), "--save", str(tmp_path / "a")], GPT, "", "")
-    flags = ["--curriculum", "seqlen_truncate:min=16,max=64,duration=6,quantum=8", "--random-ltd", "--random-ltd-min", "16"]
-    flags += ["--random-ltd-duration", "8", "--random-ltd-quantum", "8", "--train-iters", "10", "--eval-iters", "0"]
+    flags = [
+        "--curriculum",
+        "seqlen_truncate:min=16,max=64,duration=6,quantum=8",
+        "--random-ltd",
+        "--random-ltd-min",
+        "16",
+    ]
+    flags += [
+        "--random-ltd-duration",
+        "8",
+        "--random-ltd-quantum",
+        "8",
+        "--train-iters",
+        "10",
+        "--eval-iters",
+        "0",
+    ]
     pretrain([*words, "--num-layers", "4", *flags, "--save", str(tmp_path / "b")], GPT, "", "")
     assert records(tmp_path / "a") == records(tmp_path / "b")

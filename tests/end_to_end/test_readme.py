@@ -28,16 +28,22 @@ def test_three_commands_train_on_a_users_own_text(tmp_path: Path) -> None:
     assert len(three) == 3
     for words in three:
         words = [str(ROOT / word) if word.endswith(".py") else word for word in words[1:]]
-        done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        )
         assert done.returncode == 0, done.stderr[-3000:]
-    records = [json.loads(line) for line in (tmp_path / "runs" / "my" / "metrics.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (tmp_path / "runs" / "my" / "metrics.jsonl").read_text().splitlines()
+    ]
     losses = [record["lm_loss"] for record in records if record["kind"] == "train"]
     assert losses[-1] < losses[0] - 2
     assert {record["kind"] for record in records} == {"train", "valid", "test"}
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:
-    names = re.findall(r"\]\(([a-zA-Z_/]+\.md)\)", README) + re.findall(r"(?:tools|scripts|docs|tests)/[a-z_]+\.(?:py|sh|md)", README)
+    names = re.findall(r"\]\(([a-zA-Z_/]+\.md)\)", README) + re.findall(
+        r"(?:tools|scripts|docs|tests)/[a-z_]+\.(?:py|sh|md)", README
+    )
     assert len(names) > 10
     assert not [name for name in names if not (ROOT / name).exists()]
 
@@ -54,10 +60,15 @@ def test_every_tool_has_help_with_examples() -> None:
 
 
 def test_quickstart_runs_reuses_and_goes_on(prepared: Prepared, tmp_path: Path) -> None:
-    """The script itself, on a copy of the tree with a small corpus and budget; a second run does nothing again."""
+    """The script itself, on a copy of the tree with a small corpus and budget; a second run does nothing
+    again."""
     tree = tmp_path / "tree"
     names = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     for name in names.stdout.splitlines():
         if (ROOT / name).is_file():
@@ -76,7 +87,10 @@ def test_quickstart_runs_reuses_and_goes_on(prepared: Prepared, tmp_path: Path) 
         held = quickstart()
     assert first.returncode == 0, first.stdout[-2000:] + first.stderr[-2000:]
     report = (tree / "runs" / "quickstart" / "report.html").read_text(encoding="utf-8")
-    assert all(word in report for word in ("baseline", "efficient", "bits per byte", "vocab_rarity", "data:image/png"))
+    assert all(
+        word in report
+        for word in ("baseline", "efficient", "bits per byte", "vocab_rarity", "data:image/png")
+    )
     assert second.returncode == 0
     assert "another quickstart is writing" in held.stderr and held.returncode == 2
     assert second.stdout.count("done before") == first.stdout.count("\n+ ") == 11

@@ -1,4 +1,5 @@
-"""A killed run that is started again writes what an unbroken one writes, to the bit: curriculum, random-LTD and dropout on."""
+"""A killed run that is started again writes what an unbroken one writes, to the bit: curriculum,
+random-LTD and dropout on."""
 
 import contextlib
 import fcntl
@@ -18,7 +19,18 @@ STEPS = 30
 
 def training(prepared: Prepared, folder: Path, *more: str) -> list[str]:
     data = ["--data-path", prepared.prefix, "--split", "90,5,5", "--difficulty-path", prepared.difficulty]
-    saving = ["--save", str(folder), "--load", str(folder), "--save-interval", "4", "--eval-interval", "10", "--eval-iters", "2"]
+    saving = [
+        "--save",
+        str(folder),
+        "--load",
+        str(folder),
+        "--save-interval",
+        "4",
+        "--eval-interval",
+        "10",
+        "--eval-iters",
+        "2",
+    ]
     return ["pretrain_gpt.py", *MODEL, *data, *EFFICIENT, "--train-iters", str(STEPS), *saving, *more]
 
 
@@ -27,7 +39,8 @@ def weights(folder: Path) -> bytes:
 
 
 def processes_of(folder: Path) -> list[int]:
-    """All processes that have the folder on their command line: torchrun and its ranks, which sit in sessions of their own."""
+    """All processes that have the folder on their command line: torchrun and its ranks, which sit in
+    sessions of their own."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -36,9 +49,13 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
-def interrupt(words: list[str], folder: Path, after: int, how: signal.Signals, ranks: int = 1) -> subprocess.CompletedProcess[str]:
+def interrupt(
+    words: list[str], folder: Path, after: int, how: signal.Signals, ranks: int = 1
+) -> subprocess.CompletedProcess[str]:
     """Start a run and send a signal to all of its processes once `after` steps are recorded."""
-    process = subprocess.Popen(command(*words, ranks=ranks), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        command(*words, ranks=ranks), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     path = folder / "metrics.jsonl"
     end = time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:
@@ -62,7 +79,9 @@ def unbroken(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> di
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_killed_twice_and_started_again(prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path, ranks: int) -> None:
+def test_killed_twice_and_started_again(
+    prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path, ranks: int
+) -> None:
     words = training(prepared, tmp_path)
     for after in (6, 17):
         assert interrupt(words, tmp_path, after, signal.SIGKILL, ranks).returncode != 0
@@ -76,13 +95,18 @@ def test_two_ranks_compute_what_one_computes(unbroken: dict[int, Path]) -> None:
     one, two = records(unbroken[1]), records(unbroken[2])
     assert len(one) == len(two) > STEPS
     for a, b in zip(one, two):
-        # sums over 512 tokens in another order: about sqrt(512) roundings of fp32, 22 · 6e-8, grown over 30 steps
+        # sums over 512 tokens in another order: about sqrt(512) roundings of fp32, 22 · 6e-8, grown over 30
+        # steps
         assert abs(a["lm_loss"] - b["lm_loss"]) < 2e-5 * a["lm_loss"]
-        assert {name: a[name] for name in ("iteration", "consumed_tokens")} == {name: b[name] for name in ("iteration", "consumed_tokens")}
+        assert {name: a[name] for name in ("iteration", "consumed_tokens")} == {
+            name: b[name] for name in ("iteration", "consumed_tokens")
+        }
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_saves_and_the_same_command_goes_on(prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path, how) -> None:
+def test_a_signal_saves_and_the_same_command_goes_on(
+    prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path, how
+) -> None:
     words = training(prepared, tmp_path)
     stopped = interrupt(words, tmp_path, 5, how)
     assert stopped.returncode == 0, stopped.stdout
@@ -93,14 +117,18 @@ def test_a_signal_saves_and_the_same_command_goes_on(prepared: Prepared, unbroke
     assert records(tmp_path) == records(unbroken[1])
 
 
-def test_exit_interval_stops_and_goes_on(prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path) -> None:
+def test_exit_interval_stops_and_goes_on(
+    prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path
+) -> None:
     output = run_command(*training(prepared, tmp_path, "--exit-interval", "7")).stdout
     assert f"stopped at iteration 7 of {STEPS}" in output
     run_command(*training(prepared, tmp_path))
     assert records(tmp_path) == records(unbroken[1])
 
 
-def test_an_older_checkpoint_can_be_chosen(prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path) -> None:
+def test_an_older_checkpoint_can_be_chosen(
+    prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path
+) -> None:
     words = training(prepared, tmp_path, "--ckpt-step", "12")
     words[words.index("--load") + 1] = str(unbroken[1])
     assert "going on after step 12" in run_command(*words).stdout
@@ -114,7 +142,13 @@ def test_a_new_run_in_an_old_folder_starts_its_records_anew(prepared: Prepared, 
     del words[load : load + 2]
     for _ in range(2):
         run_command(*words)
-        assert [record["iteration"] for record in records(tmp_path) if record["kind"] == "train"] == [1, 2, 3, 4, 5]
+        assert [record["iteration"] for record in records(tmp_path) if record["kind"] == "train"] == [
+            1,
+            2,
+            3,
+            4,
+            5,
+        ]
 
 
 def test_two_runs_cannot_write_to_one_folder(prepared: Prepared, tmp_path: Path) -> None:
@@ -127,10 +161,16 @@ def test_two_runs_cannot_write_to_one_folder(prepared: Prepared, tmp_path: Path)
 
 def test_old_checkpoints_are_deleted_where_asked(prepared: Prepared, tmp_path: Path) -> None:
     run_command(*training(prepared, tmp_path, "--save-retain-interval", "8", "--train-iters", "20"))
-    assert sorted(path.name for path in tmp_path.glob("iter_*")) == ["iter_0000008", "iter_0000016", "iter_0000020"]
+    assert sorted(path.name for path in tmp_path.glob("iter_*")) == [
+        "iter_0000008",
+        "iter_0000016",
+        "iter_0000020",
+    ]
 
 
-def test_finetuning_takes_the_weights_alone(prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path) -> None:
+def test_finetuning_takes_the_weights_alone(
+    prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path
+) -> None:
     words = training(prepared, tmp_path, "--finetune", "--train-iters", "3", "--lr-warmup-iters", "0")
     words[words.index("--load") + 1] = str(unbroken[1])
     run_command(*words)

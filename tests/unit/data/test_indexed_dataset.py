@@ -1,4 +1,5 @@
-"""The .bin/.idx format against megatron-core's own reader and builder, damaged files, and files that appear whole or not at all."""
+"""The .bin/.idx format against megatron-core's own reader and builder, damaged files, and files that
+appear whole or not at all."""
 
 import errno
 import itertools
@@ -11,9 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from megatron.base.errors import UserError
 from megatron.data.index_builder import IndexedDatasetBuilder
-from megatron.data.indexed_dataset import HEADER, IndexedDataset, fingerprint, read_sidecar, token_dtype, write_sidecar
-from megatron.errors import UserError
+from megatron.data.indexed_dataset import (
+    HEADER,
+    IndexedDataset,
+    fingerprint,
+    read_sidecar,
+    token_dtype,
+    write_sidecar,
+)
 
 DOCUMENTS = st.lists(st.lists(st.lists(st.integers(0, 60000), max_size=8), max_size=3), max_size=12)
 DTYPES = [np.uint16, np.int32, np.int64]
@@ -27,7 +35,9 @@ def build(prefix, documents, dtype=np.uint16) -> str:
     """A dataset of documents, each a list of sequences."""
     with IndexedDatasetBuilder(prefix, dtype) as builder:
         for document in documents:
-            builder.add_document(np.array(list(itertools.chain(*document)), dtype), [len(sequence) for sequence in document])
+            builder.add_document(
+                np.array(list(itertools.chain(*document)), dtype), [len(sequence) for sequence in document]
+            )
     return str(prefix)
 
 
@@ -50,7 +60,9 @@ def test_files_are_those_of_megatron_core(oracle, tmp_path_factory, documents, d
     folder = tmp_path_factory.mktemp("files")
     theirs = oracle.IndexedDatasetBuilder(str(folder / "theirs.bin"), dtype)
     for document in documents:
-        theirs.add_document(np.array(list(itertools.chain(*document)), dtype), [len(sequence) for sequence in document])
+        theirs.add_document(
+            np.array(list(itertools.chain(*document)), dtype), [len(sequence) for sequence in document]
+        )
     theirs.finalize(str(folder / "theirs.idx"))
     assert content(build(folder / "ours", documents, dtype)) == content(folder / "theirs")
     ours = IndexedDataset(folder / "theirs")
@@ -58,7 +70,9 @@ def test_files_are_those_of_megatron_core(oracle, tmp_path_factory, documents, d
     sequences = [sequence for document in documents for sequence in document]
     assert [array.tolist() for array in ours[:]] == sequences
     assert ours.document_indices.tolist() == np.cumsum([0, *map(len, documents)]).tolist()
-    assert ours.dtype == dtype and len(ours) == len(sequences) and len(ours.tokens) == sum(map(len, sequences))
+    assert (
+        ours.dtype == dtype and len(ours) == len(sequences) and len(ours.tokens) == sum(map(len, sequences))
+    )
 
 
 def test_every_way_to_add_documents_gives_the_same_files(oracle, tmp_path):
@@ -87,7 +101,11 @@ def test_reading_as_megatron_core_does(oracle, tmp_path):
     for i in range(-len(ours), len(ours)):
         assert ours[i].tolist() == theirs[i].tolist()
         length = len(ours[i])
-        assert ours.get(i, 1, length - 1).tolist() == theirs.get(i, 1, length - 1).tolist() == ours[np.int64(i)][1:].tolist()
+        assert (
+            ours.get(i, 1, length - 1).tolist()
+            == theirs.get(i, 1, length - 1).tolist()
+            == ours[np.int64(i)][1:].tolist()
+        )
     assert [array.tolist() for array in ours[3:9]] == [array.tolist() for array in theirs[3:9]]
     assert ours[5:5] == [] and ours.exists(prefix) and not ours.exists(tmp_path / "b")
     with pytest.raises(ValueError, match="step must be 1"):
@@ -125,7 +143,10 @@ def test_a_merge_takes_one_type(tmp_path):
 
 
 def test_lengths_must_match_the_tokens(tmp_path):
-    with pytest.raises(ValueError, match="add up to 4, and there are 3"), IndexedDatasetBuilder(tmp_path / "a", np.uint16) as builder:
+    with (
+        pytest.raises(ValueError, match="add up to 4, and there are 3"),
+        IndexedDatasetBuilder(tmp_path / "a", np.uint16) as builder,
+    ):
         builder.add_documents(np.arange(3), [1, 3])
 
 
@@ -152,7 +173,10 @@ def test_an_error_leaves_nothing_and_keeps_what_was_there(tmp_path):
 
 
 def test_a_full_disk_is_told_with_the_files(tmp_path):
-    with pytest.raises(UserError, match=r"a\.bin and \.idx: No space left"), IndexedDatasetBuilder(tmp_path / "a", np.uint16):
+    with (
+        pytest.raises(UserError, match=r"a\.bin and \.idx: No space left"),
+        IndexedDatasetBuilder(tmp_path / "a", np.uint16),
+    ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert os.listdir(tmp_path) == []
 
@@ -162,7 +186,14 @@ def test_no_file_has_its_name_before_the_end(tmp_path):
         builder.add_documents(np.arange(5), [5])
         assert not [name for name in os.listdir(tmp_path) if not name.startswith(".")]
         builder.sidecar = {"tokenizer": {}, "vocab_size": 5, "eod": 0}
-    assert read_sidecar(tmp_path / "a") == {"tokenizer": {}, "vocab_size": 5, "eod": 0, "documents": 1, "sequences": 1, "tokens": 5}
+    assert read_sidecar(tmp_path / "a") == {
+        "tokenizer": {},
+        "vocab_size": 5,
+        "eod": 0,
+        "documents": 1,
+        "sequences": 1,
+        "tokens": 5,
+    }
 
 
 def test_an_old_sidecar_does_not_outlive_its_files(tmp_path):
@@ -180,7 +211,9 @@ def test_a_sidecar_that_is_none(tmp_path, text):
 
 def test_opening_reads_few_pages_of_a_huge_index(tmp_path):
     sequences = 40_000_000
-    with open(tmp_path / "a.idx", "wb") as file:  # 640 MB that are mostly a hole: all lengths and pointers are 0
+    with open(
+        tmp_path / "a.idx", "wb"
+    ) as file:  # 640 MB that are mostly a hole: all lengths and pointers are 0
         file.write(HEADER.pack(b"MMIDIDX\x00\x00", 1, 8, sequences, 2))
         file.seek(HEADER.size + 12 * sequences)
         file.write(struct.pack("<qq", 0, sequences))
@@ -218,13 +251,22 @@ def edit(path: str, at: int, packed: bytes) -> None:
 
 
 DAMAGE = {
-    "no files": (lambda p: [os.unlink(p + e) for e in (".bin", ".idx")], "no dataset here, .* do not exist; give the common path"),
+    "no files": (
+        lambda p: [os.unlink(p + e) for e in (".bin", ".idx")],
+        "no dataset here, .* do not exist; give the common path",
+    ),
     "no .idx": (lambda p: os.unlink(p + ".idx"), r"a\.idx: does not exist, though"),
     "no .bin": (lambda p: os.unlink(p + ".bin"), r"a\.bin: does not exist, though"),
     "empty .idx": (lambda p: os.truncate(p + ".idx", 0), r"a\.idx: is cut short: 0 bytes"),
     "half a header": (lambda p: os.truncate(p + ".idx", 20), "is cut short: 20 bytes"),
-    "cut .idx": (lambda p: os.truncate(p + ".idx", 100), r"a\.idx: has 100 bytes where its header, of 18 sequences"),
-    "cut .bin": (lambda p: os.truncate(p + ".bin", 50), r"a\.bin: has 50 bytes where .*a\.idx says .*; it is cut short"),
+    "cut .idx": (
+        lambda p: os.truncate(p + ".idx", 100),
+        r"a\.idx: has 100 bytes where its header, of 18 sequences",
+    ),
+    "cut .bin": (
+        lambda p: os.truncate(p + ".bin", 50),
+        r"a\.bin: has 50 bytes where .*a\.idx says .*; it is cut short",
+    ),
     "empty .bin": (lambda p: os.truncate(p + ".bin", 0), r"a\.bin: has 0 bytes where"),
     "magic": (lambda p: edit(p + ".idx", 0, b"X"), "is no Megatron index, it begins with"),
     "old magic": (lambda p: edit(p + ".idx", 0, b"TNTIDX\x00\x00"), "TNTIDX format must be converted"),
@@ -234,12 +276,27 @@ DAMAGE = {
     "type code": (lambda p: edit(p + ".idx", 17, b"\x63"), "an unknown type"),
     "other type": (lambda p: edit(p + ".idx", 17, b"\x04"), "does not begin where the one before it ends"),
     "no boundaries": (lambda p: edit(p + ".idx", 26, bytes(8)), "0 document boundaries"),
-    "too many sequences": (lambda p: edit(p + ".idx", 18, b"\xff" * 8), "has .* bytes where its header, of 18,446,744,"),
-    "modes": (lambda p: edit(p + ".idx", os.path.getsize(p + ".idx"), bytes(18)), "looks like a multimodal dataset"),
-    "first document": (lambda p: edit(p + ".idx", HEADER.size + 12 * 18, b"\x01"), "documents cover the sequences 1 to 18"),
-    "last document": (lambda p: edit(p + ".idx", HEADER.size + 12 * 18 + 8 * 20, b"\x05"), "documents cover the sequences 0 to 5"),
+    "too many sequences": (
+        lambda p: edit(p + ".idx", 18, b"\xff" * 8),
+        "has .* bytes where its header, of 18,446,744,",
+    ),
+    "modes": (
+        lambda p: edit(p + ".idx", os.path.getsize(p + ".idx"), bytes(18)),
+        "looks like a multimodal dataset",
+    ),
+    "first document": (
+        lambda p: edit(p + ".idx", HEADER.size + 12 * 18, b"\x01"),
+        "documents cover the sequences 1 to 18",
+    ),
+    "last document": (
+        lambda p: edit(p + ".idx", HEADER.size + 12 * 18 + 8 * 20, b"\x05"),
+        "documents cover the sequences 0 to 5",
+    ),
     "negative length": (lambda p: edit(p + ".idx", HEADER.size, b"\xff" * 4), "is damaged: sequence 0"),
-    "pointer": (lambda p: edit(p + ".idx", HEADER.size + 4 * 18 + 8 * 7, b"\x01"), "is damaged: sequence 7 does not begin"),
+    "pointer": (
+        lambda p: edit(p + ".idx", HEADER.size + 4 * 18 + 8 * 7, b"\x01"),
+        "is damaged: sequence 7 does not begin",
+    ),
 }
 
 

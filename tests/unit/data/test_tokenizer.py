@@ -13,14 +13,16 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megatron.data.encoding import is_unusual
+from megatron.base.errors import UserError
 from megatron.data.token_engines import first_difference
 from megatron.data.tokenizer import Tokenizer, build_tokenizer
-from megatron.errors import UserError
-from tests.unit.data.made_up_text import TEXTS, write_tokenizer
+from megatron.preprocess.encoding import is_unusual
+from tests.support.made_up_text import TEXTS, write_tokenizer
 
 ENGINES = ["tokenizers", "gigatoken", "auto"]
-USUAL = st.text(st.characters(exclude_categories=["Cs"]).filter(lambda character: not is_unusual(character)), max_size=60)
+USUAL = st.text(
+    st.characters(exclude_categories=["Cs"]).filter(lambda character: not is_unusual(character)), max_size=60
+)
 
 
 def options(kind: str, **given: Any) -> SimpleNamespace:
@@ -41,7 +43,9 @@ def folder(tmp_path_factory) -> Path:
     tokenizers.Tokenizer.from_file(write_tokenizer(where)).model.save(str(where))
     for kind, size in (("bpe", 420), ("unigram", 370)):
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter([line for text in TEXTS * 40 for line in text.splitlines() if line.strip()]),
+            sentence_iterator=iter(
+                [line for text in TEXTS * 40 for line in text.splitlines() if line.strip()]
+            ),
             model_prefix=str(where / kind),
             model_type=kind,
             vocab_size=size,
@@ -71,7 +75,9 @@ def changed(folder, tmp_path):
 @pytest.mark.parametrize("kind", ["HuggingFaceTokenizer", "GPT2BPETokenizer"])
 def test_byte_level_bpe(folder, kind, engine):
     files = (
-        {"tokenizer_model": folder} if kind.startswith("H") else {"vocab_file": folder / "vocab.json", "merge_file": folder / "merges.txt"}
+        {"tokenizer_model": folder}
+        if kind.startswith("H")
+        else {"vocab_file": folder / "vocab.json", "merge_file": folder / "merges.txt"}
     )
     tokenizer = build_tokenizer(options(kind, **{name: str(path) for name, path in files.items()}), engine)
     library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -106,7 +112,9 @@ def test_nothing_is_cut_padded_or_added(folder, changed, engine):
     library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     library.enable_truncation(4)
     library.enable_padding(length=16)
-    library.post_processor = tokenizers.processors.TemplateProcessing("<|endoftext|> $0", special_tokens=[("<|endoftext|>", 0)])
+    library.post_processor = tokenizers.processors.TemplateProcessing(
+        "<|endoftext|> $0", special_tokens=[("<|endoftext|>", 0)]
+    )
     tokenizer = build_tokenizer(changed(**json.loads(library.to_str())), engine)
     plain = build_tokenizer(options("HuggingFaceTokenizer", tokenizer_model=str(folder)))
     assert rows(tokenizer, TEXTS) == rows(plain, TEXTS)
@@ -114,7 +122,15 @@ def test_nothing_is_cut_padded_or_added(folder, changed, engine):
 
 SPLIT = {"type": "Split", "pattern": {"Regex": "[a-z]+|[^a-z]+"}, "behavior": "Isolated", "invert": False}
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-ADDED = {"id": 400, "content": "fox", "single_word": True, "lstrip": True, "rstrip": False, "normalized": False, "special": False}
+ADDED = {
+    "id": 400,
+    "content": "fox",
+    "single_word": True,
+    "lstrip": True,
+    "rstrip": False,
+    "normalized": False,
+    "special": False,
+}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +149,10 @@ def test_the_reference_takes_what_gigatoken_cannot(changed, changes):
     library = tokenizers.Tokenizer.from_file(given.tokenizer_model)
     assert tokenizer.engine == "tokenizers"
     assert rows(tokenizer, TEXTS) == [library.encode(text, add_special_tokens=False).ids for text in TEXTS]
-    with pytest.raises(UserError, match=r"--tokenizer-engine gigatoken: gigatoken cannot do this tokenizer \(.*\); leave the flag out"):
+    with pytest.raises(
+        UserError,
+        match=r"--tokenizer-engine gigatoken: gigatoken cannot do this tokenizer \(.*\); leave the flag out",
+    ):
         build_tokenizer(given, "gigatoken")
 
 
@@ -161,7 +180,12 @@ def test_null_tokenizer():
     assert tokenizer.decode(np.array([3, 100])) == "3 100"
     assert tokenizer.token_bytes()[[7, 42, 100]].tolist() == [2, 3, 0]
     assert tokenizer.identity() == {"type": "NullTokenizer", "sha256": [], "vocab_size": 101}
-    for text, message in (("1 two", "not 'two'"), ("101", "the id 101 is outside"), ("-1", "the id -1 is outside"), ("1.5", "not '1.5'")):
+    for text, message in (
+        ("1 two", "not 'two'"),
+        ("101", "the id 101 is outside"),
+        ("-1", "the id -1 is outside"),
+        ("1.5", "not '1.5'"),
+    ):
         with pytest.raises(UserError, match=message):
             tokenizer.encode_batch([text])
 
@@ -177,7 +201,10 @@ def test_end_of_document(folder, changed):
         given.eod_token = token
         return build_tokenizer(given).eod
 
-    special = [{**ADDED, "id": 400 + n, "content": name, "special": True} for n, name in enumerate(["</s>", "<end>", "<pad>"])]
+    special = [
+        {**ADDED, "id": 400 + n, "content": name, "special": True}
+        for n, name in enumerate(["</s>", "<end>", "<pad>"])
+    ]
     added = json.loads((folder / "tokenizer.json").read_text())["added_tokens"] + special
     given = changed(added_tokens=added)
     beside = Path(given.tokenizer_model).with_name("tokenizer_config.json")
@@ -199,33 +226,65 @@ def test_end_of_document(folder, changed):
 def test_any_token_can_end_documents(folder, kind):
     files = {"tokenizer_model": folder / "bpe.model"} if kind.startswith("S") else {"tokenizer_model": folder}
     files |= {"vocab_file": folder / "vocab.json", "merge_file": folder / "merges.txt"}
-    tokenizer = build_tokenizer(options(kind, eod_token="x", **{name: str(path) for name, path in files.items()}), "auto")
+    tokenizer = build_tokenizer(
+        options(kind, eod_token="x", **{name: str(path) for name, path in files.items()}), "auto"
+    )
     assert tokenizer.special_tokens["x"] == tokenizer.eod and tokenizer.token_bytes()[tokenizer.eod] == 0
-    assert first_difference(tokenizer.encode_batch(["a x b", "xx"]), tokenizer.reference(["a x b", "xx"])) is None
+    assert (
+        first_difference(tokenizer.encode_batch(["a x b", "xx"]), tokenizer.reference(["a x b", "xx"]))
+        is None
+    )
 
 
 def test_no_end_of_document(folder, changed):
     content = json.loads((folder / "tokenizer.json").read_text())
-    vocabulary = {("other" if token == "<|endoftext|>" else token): number for token, number in content["model"]["vocab"].items()}
-    with pytest.raises(UserError, match=r"none of the usual end-of-document tokens \(.*\); name it with --eod-token"):
+    vocabulary = {
+        ("other" if token == "<|endoftext|>" else token): number
+        for token, number in content["model"]["vocab"].items()
+    }
+    with pytest.raises(
+        UserError, match=r"none of the usual end-of-document tokens \(.*\); name it with --eod-token"
+    ):
         build_tokenizer(changed(added_tokens=[], model=content["model"] | {"vocab": vocabulary}))
 
 
 def test_identity_follows_the_files(folder, changed):
     one = build_tokenizer(options("HuggingFaceTokenizer", tokenizer_model=str(folder)), "auto").identity()
-    same = build_tokenizer(options("HuggingFaceTokenizer", tokenizer_model=str(folder / "tokenizer.json"))).identity()
+    same = build_tokenizer(
+        options("HuggingFaceTokenizer", tokenizer_model=str(folder / "tokenizer.json"))
+    ).identity()
     other = build_tokenizer(changed()).identity()
     assert one == same != other and one["vocab_size"] == other["vocab_size"] == 400
 
 
 MISTAKES = [
-    ("HuggingFaceTokenizer", {}, "--tokenizer-model is missing: --tokenizer-type HuggingFaceTokenizer needs it"),
-    ("HuggingFaceTokenizer", {"tokenizer_model": "org/name"}, "--tokenizer-model org/name: does not exist; it must be a local path"),
+    (
+        "HuggingFaceTokenizer",
+        {},
+        "--tokenizer-model is missing: --tokenizer-type HuggingFaceTokenizer needs it",
+    ),
+    (
+        "HuggingFaceTokenizer",
+        {"tokenizer_model": "org/name"},
+        "--tokenizer-model org/name: does not exist; it must be a local path",
+    ),
     ("HuggingFaceTokenizer", {"tokenizer_model": "gpt2"}, "never fetched from a hub"),
-    ("HuggingFaceTokenizer", {"tokenizer_model": "empty"}, r"empty/tokenizer\.json: is no file; the folder holds nothing"),
-    ("HuggingFaceTokenizer", {"tokenizer_model": "wrong"}, "wrong: is no tokenizer.json that HF tokenizers can read"),
+    (
+        "HuggingFaceTokenizer",
+        {"tokenizer_model": "empty"},
+        r"empty/tokenizer\.json: is no file; the folder holds nothing",
+    ),
+    (
+        "HuggingFaceTokenizer",
+        {"tokenizer_model": "wrong"},
+        "wrong: is no tokenizer.json that HF tokenizers can read",
+    ),
     ("GPT2BPETokenizer", {"vocab_file": "wrong"}, "--merge-file is missing"),
-    ("GPT2BPETokenizer", {"vocab_file": "wrong", "merge_file": "wrong"}, r"are no vocab\.json and merges\.txt"),
+    (
+        "GPT2BPETokenizer",
+        {"vocab_file": "wrong", "merge_file": "wrong"},
+        r"are no vocab\.json and merges\.txt",
+    ),
     ("SentencePieceTokenizer", {"tokenizer_model": "wrong"}, "wrong: is no SentencePiece model"),
     ("SentencePieceTokenizer", {"tokenizer_model": "empty"}, "empty: is no file; give the file itself"),
     ("TikTokenizer", {}, "--tokenizer-type TikTokenizer: choose one of HuggingFaceTokenizer"),

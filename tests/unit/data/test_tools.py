@@ -1,4 +1,5 @@
-"""The tools around a dataset: train a tokenizer, merge, inspect, gather a corpus; and the whole chain as a user types it."""
+"""The tools around a dataset: train a tokenizer, merge, inspect, gather a corpus; and the whole chain as a
+user types it."""
 
 import json
 import os
@@ -13,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from megatron.base.errors import UserError
 from megatron.data.index_builder import IndexedDatasetBuilder
 from megatron.data.indexed_dataset import IndexedDataset, read_sidecar
-from megatron.data.preprocess import preprocess
-from megatron.errors import UserError
-from tests.unit.data.made_up_text import TEXTS, make_options, many_texts, write_lines
+from megatron.preprocess.preprocess import preprocess
+from tests.support.made_up_text import TEXTS, make_options, many_texts, write_lines
 from tools import collect_corpus, inspect_data, merge_datasets, train_tokenizer
 
 ROOT = Path(__file__).parents[3]
@@ -37,7 +38,14 @@ def call(monkeypatch, capsys):
 
 def command(*words: object) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
-    return subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 # train_tokenizer
@@ -47,7 +55,9 @@ def command(*words: object) -> subprocess.CompletedProcess:
 def test_a_trained_tokenizer_is_that_of_hfs_trainer(tmp_path, call, vocab_size):
     texts = [*TEXTS, *many_texts(40)]
     path = write_lines(tmp_path / "a.jsonl", texts)
-    printed = call(train_tokenizer, "--input", path, "--vocab-size", vocab_size, "--output", tmp_path / "t.json")
+    printed = call(
+        train_tokenizer, "--input", path, "--vocab-size", vocab_size, "--output", tmp_path / "t.json"
+    )
     library = tokenizers.Tokenizer(models.BPE())
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = decoders.ByteLevel()
@@ -65,30 +75,57 @@ def test_a_trained_tokenizer_is_that_of_hfs_trainer(tmp_path, call, vocab_size):
 
 
 @settings(max_examples=40, deadline=None)
-@given(texts=st.lists(st.text("ab é\n中", max_size=40), min_size=1, max_size=12), vocab_size=st.integers(257, 300))
+@given(
+    texts=st.lists(st.text("ab é\n中", max_size=40), min_size=1, max_size=12),
+    vocab_size=st.integers(257, 300),
+)
 def test_training_small_texts_as_hf_does(texts, vocab_size):
     content = train_tokenizer.BETWEEN_DOCUMENTS.join(text.encode() for text in texts)
-    ours, theirs = train_tokenizer.train(content, vocab_size, ("<a>",)), train_tokenizer.train_by_huggingface(content, vocab_size, ("<a>",))
+    ours, theirs = (
+        train_tokenizer.train(content, vocab_size, ("<a>",)),
+        train_tokenizer.train_by_huggingface(content, vocab_size, ("<a>",)),
+    )
     assert ours.to_str() == theirs.to_str()
 
 
 def test_special_tokens_come_first(tmp_path, call):
     path = write_lines(tmp_path / "a.jsonl", TEXTS)
-    call(train_tokenizer, "--input", path, "--vocab-size", 300, "--output", tmp_path / "t.json", "--special-tokens", "<a>", "<b>")
+    call(
+        train_tokenizer,
+        "--input",
+        path,
+        "--vocab-size",
+        300,
+        "--output",
+        tmp_path / "t.json",
+        "--special-tokens",
+        "<a>",
+        "<b>",
+    )
     library = tokenizers.Tokenizer.from_file(str(tmp_path / "t.json"))
     assert library.encode("<b>x<a>").ids[::2] == [1, 0] and library.get_vocab_size() == 300
     assert [token.content for token in library.get_added_tokens_decoder().values()] == ["<a>", "<b>"]
 
 
 def test_training_reads_no_more_than_it_is_told(tmp_path, call, monkeypatch):
-    monkeypatch.setattr(train_tokenizer, "cut_into_blocks", lambda files: _cut(files, 100))
+    monkeypatch.setattr(train_tokenizer, "cut_into_pieces", lambda files: _cut(files, 100))
     path = write_lines(tmp_path / "a.jsonl", ["aa" * 50] * 5 + ["bb" * 50] * 50)
-    call(train_tokenizer, "--input", path, "--vocab-size", 260, "--output", tmp_path / "t.json", "--max-bytes", 400)
+    call(
+        train_tokenizer,
+        "--input",
+        path,
+        "--vocab-size",
+        260,
+        "--output",
+        tmp_path / "t.json",
+        "--max-bytes",
+        400,
+    )
     vocabulary = tokenizers.Tokenizer.from_file(str(tmp_path / "t.json")).get_vocab()
     assert "aa" in vocabulary and "bb" not in vocabulary
 
 
-_cut = train_tokenizer.cut_into_blocks
+_cut = train_tokenizer.cut_into_pieces
 
 
 @pytest.mark.parametrize(
@@ -97,7 +134,10 @@ _cut = train_tokenizer.cut_into_blocks
         (["--vocab-size", 256], "--vocab-size 256 must be at least 257, for 256 bytes and 1 special tokens"),
         (["--json-keys", "title"], r"line 1: has no key 'title'; its keys are text"),
         (["--output", "/proc/none/t.json"], "cannot write to the folder /proc/none"),
-        (["--vocab-size", "1e12"], "--vocab-size 1000000000000 must be at least 257, .* and at most 16777216"),
+        (
+            ["--vocab-size", "1e12"],
+            "--vocab-size 1000000000000 must be at least 257, .* and at most 16777216",
+        ),
         (["--special-tokens", "a", "a"], "--special-tokens a a: a token is given twice"),
         (["--max-bytes", "-1"], "--max-bytes -1 must be at least 1"),
         (["--json-keys"], "--json-keys needs a value"),
@@ -132,7 +172,9 @@ def test_folders_of_one_name_are_all_gathered(tmp_path, call):
         folder = tmp_path / str(number) / "docs"
         folder.mkdir(parents=True)
         (folder / "a.txt").write_text(f"A text of folder {number}, long enough to be taken.\n" * 10)
-    call(collect_corpus, "--input", *tmp_path.glob("*/docs"), "--output", tmp_path / "c.jsonl", "--min-size", 0)
+    call(
+        collect_corpus, "--input", *tmp_path.glob("*/docs"), "--output", tmp_path / "c.jsonl", "--min-size", 0
+    )
     sources = [json.loads(line)["source"] for line in (tmp_path / "c.jsonl").read_text().splitlines()]
     assert sources == ["docs-2/a.txt", "docs-3/a.txt", "docs/a.txt"]
 
@@ -147,7 +189,9 @@ def two(tmp_path) -> tuple[str, str]:
     write_lines(tmp_path / "all.jsonl", texts)
     for name, part in (("a", texts[:25]), ("b", texts[25:])):
         path = write_lines(tmp_path / f"{name}.jsonl", part)
-        preprocess(make_options(tmp_path, path, output_prefix=str(tmp_path / "shards" / name), append_eod=True))
+        preprocess(
+            make_options(tmp_path, path, output_prefix=str(tmp_path / "shards" / name), append_eod=True)
+        )
     return tuple(str(tmp_path / "shards" / f"{name}_text_document") for name in "ab")
 
 
@@ -157,7 +201,9 @@ def test_merging_gives_what_preprocessing_at_once_gives(tmp_path, call, two):
         printed = call(merge_datasets, "--input", *inputs, "--output-prefix", tmp_path / f"merged{number}")
         assert f"{tmp_path}/merged{number}: 60 documents, " in printed and "of 2 datasets" in printed
         for ending in (".bin", ".idx", ".json"):
-            assert (tmp_path / f"merged{number}{ending}").read_bytes() == (tmp_path / f"out_text_document{ending}").read_bytes()
+            assert (tmp_path / f"merged{number}{ending}").read_bytes() == (
+                tmp_path / f"out_text_document{ending}"
+            ).read_bytes()
 
 
 def test_merging_files_without_sidecars(tmp_path, call, two):
@@ -174,7 +220,9 @@ def test_what_does_not_go_together(tmp_path, call, two):
         builder.add_documents(np.arange(4), [4])
     for prefix in two:
         os.rename(prefix + ".json", prefix + ".kept")
-    with pytest.raises(UserError, match=r"wide holds int32 tokens and .*a_text_document uint16; make both with one tokenizer"):
+    with pytest.raises(
+        UserError, match=r"wide holds int32 tokens and .*a_text_document uint16; make both with one tokenizer"
+    ):
         call(merge_datasets, "--input", *two, tmp_path / "wide", "--output-prefix", tmp_path / "m")
     for prefix in two:
         os.rename(prefix + ".kept", prefix + ".json")
@@ -199,11 +247,23 @@ def test_inspecting(tmp_path, call, two, monkeypatch):
     dataset = IndexedDataset(two[1])
     tokenizer = ["--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", tmp_path / "tokenizer.json"]
     printed = call(inspect_data, "--data-path", two[1], "--validate", "--samples", 35, *tokenizer)
-    assert f"{len(dataset.tokens):,}" in printed and f"{len(dataset.tokens) / len(dataset):,.1f}" in printed and "uint16" in printed
-    assert "tokenizer.type" in printed and "35" in printed and f"ids reach from 0 to {dataset.tokens.max()}" in printed
+    assert (
+        f"{len(dataset.tokens):,}" in printed
+        and f"{len(dataset.tokens) / len(dataset):,.1f}" in printed
+        and "uint16" in printed
+    )
+    assert (
+        "tokenizer.type" in printed
+        and "35" in printed
+        and f"ids reach from 0 to {dataset.tokens.max()}" in printed
+    )
     assert "1234567890" in printed and "<|endoftext|>" in printed
     lengths = sorted(dataset.sequence_lengths.tolist())
-    assert f" {lengths[0]:,} " in printed and f" {lengths[-1]:,} " in printed and f" {lengths[(len(lengths) - 1) // 2]:,} " in printed
+    assert (
+        f" {lengths[0]:,} " in printed
+        and f" {lengths[-1]:,} " in printed
+        and f" {lengths[(len(lengths) - 1) // 2]:,} " in printed
+    )
     plain = call(inspect_data, "--data-path", two[1], "--samples", 1)
     assert " ".join(map(str, dataset[0][:8].tolist())) in plain
 
@@ -211,7 +271,9 @@ def test_inspecting(tmp_path, call, two, monkeypatch):
 def test_inspecting_finds_what_is_wrong(tmp_path, call, two):
     sidecar = read_sidecar(two[0])
     Path(two[0] + ".json").write_text(json.dumps(sidecar | {"vocab_size": 10}))
-    with pytest.raises(UserError, match=r"a_text_document\.bin: ids reach from 0 to \d+, outside the vocabulary of 10"):
+    with pytest.raises(
+        UserError, match=r"a_text_document\.bin: ids reach from 0 to \d+, outside the vocabulary of 10"
+    ):
         call(inspect_data, "--data-path", two[0], "--validate")
     with pytest.raises(UserError, match=r"was made by .* and the flags name"):
         call(inspect_data, "--data-path", two[0], "--tokenizer-type", "NullTokenizer", "--vocab-size", 5)
@@ -227,7 +289,8 @@ def test_inspecting_a_dataset_of_empty_documents(tmp_path, call):
 # collect_corpus
 
 SOURCE = (
-    '"""What this module does, in a few words."""\n\n\ndef double(number):\n    """Twice a number."""\n    return number + number\n' * 2
+    '"""What this module does, in a few words."""\n\n\n'
+    'def double(number):\n    """Twice a number."""\n    return number + number\n' * 2
 )
 
 
@@ -251,7 +314,9 @@ def folder(tmp_path) -> Path:
     for name, text in files.items():
         (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "tree" / name).write_text(text)
-    (tmp_path / "tree" / "pkg" / "latin.txt").write_bytes(("caf\u00e9 and more words\n" * 30).encode("latin-1"))
+    (tmp_path / "tree" / "pkg" / "latin.txt").write_bytes(
+        ("caf\u00e9 and more words\n" * 30).encode("latin-1")
+    )
     return tmp_path / "tree"
 
 
@@ -270,7 +335,11 @@ def test_what_is_worth_reading(folder, call):
 def test_of_a_long_source_the_docstrings(folder, call):
     (folder / "pkg" / "long.py").write_text(SOURCE * 2000)
     text = collect(call, folder)[-1]["text"]
-    assert text.startswith("What this module does") and "return" not in text and text.count("Twice a number.") == 4000
+    assert (
+        text.startswith("What this module does")
+        and "return" not in text
+        and text.count("Twice a number.") == 4000
+    )
 
 
 def test_a_cap_takes_the_same_files_every_time(folder, call):
@@ -296,25 +365,58 @@ def test_too_little_text(folder, call):
 
 def test_the_whole_chain(tmp_path):
     """A corpus of this Python, its tokenizer, its dataset."""
-    collected = command("tools/collect_corpus.py", "--output", tmp_path / "c.jsonl", "--max-size", 3, "--min-size", 1)
+    collected = command(
+        "tools/collect_corpus.py", "--output", tmp_path / "c.jsonl", "--max-size", 3, "--min-size", 1
+    )
     assert collected.returncode == 0 and "python" in collected.stdout and "documents, " in collected.stdout
-    trained = command("tools/train_tokenizer.py", "--input", tmp_path / "c.jsonl", "--vocab-size", 1024, "--output", tmp_path / "t.json")
-    assert trained.returncode == 0 and trained.stderr == "" and trained.stdout.startswith(f"{tmp_path}/t.json: 1,024 tokens from 3.0 MB")
+    trained = command(
+        "tools/train_tokenizer.py",
+        "--input",
+        tmp_path / "c.jsonl",
+        "--vocab-size",
+        1024,
+        "--output",
+        tmp_path / "t.json",
+    )
+    assert (
+        trained.returncode == 0
+        and trained.stderr == ""
+        and trained.stdout.startswith(f"{tmp_path}/t.json: 1,024 tokens from 3.0 MB")
+    )
     model = ["--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", tmp_path / "t.json"]
     written = command(
-        "tools/preprocess_data.py", "--input", tmp_path / "c.jsonl", "--output-prefix", tmp_path / "c", "--append-eod", *model
+        "tools/preprocess_data.py",
+        "--input",
+        tmp_path / "c.jsonl",
+        "--output-prefix",
+        tmp_path / "c",
+        "--append-eod",
+        *model,
     )
     assert written.returncode == 0 and "Processed " in written.stdout
-    shown = command("tools/inspect_data.py", "--data-path", tmp_path / "c_text_document", "--samples", 2, "--validate", *model)
+    shown = command(
+        "tools/inspect_data.py",
+        "--data-path",
+        tmp_path / "c_text_document",
+        "--samples",
+        2,
+        "--validate",
+        *model,
+    )
     assert shown.returncode == 0 and "ids reach from 0 to" in shown.stdout
     lines = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
-    dataset, library = IndexedDataset(tmp_path / "c_text_document"), tokenizers.Tokenizer.from_file(str(tmp_path / "t.json"))
+    dataset, library = (
+        IndexedDataset(tmp_path / "c_text_document"),
+        tokenizers.Tokenizer.from_file(str(tmp_path / "t.json")),
+    )
     assert len(dataset) == len(lines)
     for number in (0, len(lines) // 2, len(lines) - 1):
         assert library.decode(dataset[number][:-1]) == lines[number]["text"] and dataset[number][-1] == 0
 
 
-@pytest.mark.parametrize("tool", ["preprocess_data", "train_tokenizer", "merge_datasets", "inspect_data", "collect_corpus"])
+@pytest.mark.parametrize(
+    "tool", ["preprocess_data", "train_tokenizer", "merge_datasets", "inspect_data", "collect_corpus"]
+)
 def test_help_and_mistakes(tool):
     shown = command(f"tools/{tool}.py", "--help")
     assert shown.returncode == 0 and f"examples:\n  python tools/{tool}.py --" in shown.stdout

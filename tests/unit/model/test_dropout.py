@@ -1,9 +1,10 @@
-"""Keyed dropout: the right share, independent bits, and the same bit wherever and whenever a token is computed."""
+"""Keyed dropout: the right share, independent bits, and the same bit wherever and whenever a token is
+computed."""
 
 import torch
 
 from megatron.model.dropout import drop, drop_attention, token_keys
-from tests.models import make_model, random_batch
+from tests.support.models import make_model, random_batch
 
 
 def test_share_and_scale():
@@ -16,13 +17,17 @@ def test_share_and_scale():
 
 
 def test_bits_do_not_go_together():
-    """Correlations between neighbours in channel, token, row, layer and site stay within 5 standard errors."""
+    """Correlations between neighbours in channel, token, row, layer and site stay within 5 standard
+    errors."""
     keys = token_keys(3, torch.arange(16), 128)
     first = (drop(torch.ones(16, 128, 64), 0.3, keys, "a", 0) == 0).double() - 0.3
     others = {
         "layer": (drop(torch.ones(16, 128, 64), 0.3, keys, "a", 1) == 0).double() - 0.3,
         "site": (drop(torch.ones(16, 128, 64), 0.3, keys, "b", 0) == 0).double() - 0.3,
-        "step": (drop(torch.ones(16, 128, 64), 0.3, token_keys(4, torch.arange(16), 128), "a", 0) == 0).double() - 0.3,
+        "step": (
+            drop(torch.ones(16, 128, 64), 0.3, token_keys(4, torch.arange(16), 128), "a", 0) == 0
+        ).double()
+        - 0.3,
         "row": first.roll(1, 0),
         "token": first.roll(1, 1),
         "channel": first.roll(1, 2),
@@ -46,7 +51,9 @@ def test_attention_dropout_has_the_right_share_and_follows_its_tokens():
     y = drop_attention(torch.ones(4, 3, 64, 64), 0.1, keys, 1)
     assert abs((y == 0).double().mean().item() - 0.1) < 5 * (0.09 / y.numel()) ** 0.5
     some = torch.tensor([0, 7, 33])
-    assert torch.equal(drop_attention(torch.ones(4, 3, 3, 3), 0.1, keys[:, some], 1), y[:, :, some][..., some])
+    assert torch.equal(
+        drop_attention(torch.ones(4, 3, 3, 3), 0.1, keys[:, some], 1), y[:, :, some][..., some]
+    )
     assert not torch.equal(y[:, 0], y[:, 1])
 
 

@@ -1,20 +1,27 @@
-"""Logits against Hugging Face transformers with the same weights, for both families of positions, norms and MLPs."""
+"""Logits against Hugging Face transformers with the same weights, for both families of positions, norms
+and MLPs."""
 
 import pytest
 import torch
 import transformers
 
-from megatron.data.loader import MicroBatch
 from megatron.model.gpt import GPT
-from megatron.parallel.parameters import draw_parameters
-from tests.helpers import make_config
-from tests.models import HEADS, HIDDEN, LAYERS, LENGTH, PLAIN, SHAPE, VOCAB, make_model, random_batch
+from megatron.model.inputs import GPTInputs
+from megatron.parallel.initialization import draw_parameters
+from tests.support.configurations import make_config
+from tests.support.models import HEADS, HIDDEN, LAYERS, LENGTH, PLAIN, SHAPE, VOCAB, make_model, random_batch
 
 
 def test_logits_equal_transformers_gpt2():
     model = make_model("--openai-gelu")
     config = transformers.GPT2Config(
-        vocab_size=VOCAB, n_positions=LENGTH, n_embd=HIDDEN, n_layer=LAYERS, n_head=HEADS, bos_token_id=0, eos_token_id=0
+        vocab_size=VOCAB,
+        n_positions=LENGTH,
+        n_embd=HIDDEN,
+        n_layer=LAYERS,
+        n_head=HEADS,
+        bos_token_id=0,
+        eos_token_id=0,
     )
     other = transformers.GPT2LMHeadModel(config).double().eval()
     mine, theirs = dict(model.named_parameters()), other.state_dict()
@@ -27,7 +34,11 @@ def test_logits_equal_transformers_gpt2():
             theirs[f"{there}ln_2.{kind}"].copy_(mine[f"{here}mlp_norm.{kind}"])
             joined = torch.cat([mine[f"{here}attention.{part}.{kind}"] for part in ("query", "key", "value")])
             theirs[f"{there}attn.c_attn.{kind}"].copy_(joined.T if kind == "weight" else joined)
-            for ours, hers in (("attention.projection", "attn.c_proj"), ("mlp.up", "mlp.c_fc"), ("mlp.down", "mlp.c_proj")):
+            for ours, hers in (
+                ("attention.projection", "attn.c_proj"),
+                ("mlp.up", "mlp.c_fc"),
+                ("mlp.down", "mlp.c_proj"),
+            ):
                 value = mine[f"{here}{ours}.{kind}"]
                 theirs[f"{there}{hers}.{kind}"].copy_(value.T if kind == "weight" else value)
     batch = random_batch()
@@ -36,8 +47,12 @@ def test_logits_equal_transformers_gpt2():
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_logits_equal_transformers_llama(groups):
-    flags = "--position-embedding-type rope --normalization RMSNorm --swiglu --disable-bias-linear --norm-epsilon 1e-6 "
-    flags += f"--untie-embeddings-and-output-weights --group-query-attention --num-query-groups {groups} --ffn-hidden-size 80"
+    flags = (
+        "--position-embedding-type rope --normalization RMSNorm --swiglu --disable-bias-linear "
+        "--norm-epsilon 1e-6 "
+    )
+    flags += "--untie-embeddings-and-output-weights --ffn-hidden-size 80 "
+    flags += f"--group-query-attention --num-query-groups {groups}"
     model = make_model(flags)
     config = transformers.LlamaConfig(
         vocab_size=VOCAB,
@@ -69,7 +84,8 @@ def test_logits_equal_transformers_llama(groups):
         for ours, hers in names.items():
             theirs[f"model.layers.{layer}.{hers}.weight"].copy_(mine[f"layers.{layer}.{ours}.weight"])
     batch = random_batch()
-    # transformers computes its rotary angles in fp32: angles up to LENGTH carry relative errors of 6e-8, so 40 · 6e-8 in a logit of order 1
+    # transformers computes its rotary angles in fp32: angles up to LENGTH carry relative errors of 6e-8, so
+    # 40 · 6e-8 in a logit of order 1
     torch.testing.assert_close(model.logits(batch.tokens), other(batch.tokens).logits, rtol=0, atol=2e-5)
 
 
@@ -87,20 +103,28 @@ def test_loss_is_the_cross_entropy_of_the_logits_without_padding():
 
 
 def test_documents_are_computed_as_if_alone():
-    """With document-masked attention and positions that start over, a row of two documents equals two rows of one."""
+    """With document-masked attention and positions that start over, a row of two documents equals two rows
+    of one."""
     model = make_model("--position-embedding-type rope")
     batch = random_batch(1)
     documents = (torch.arange(LENGTH) >= 15).long()[None]
     positions = torch.cat([torch.arange(15), torch.arange(LENGTH - 15)])[None]
     together = model.losses(batch._replace(documents=documents, positions=positions))
-    first, second = (MicroBatch(batch.tokens[:, part], batch.labels[:, part], batch.rows) for part in (slice(0, 15), slice(15, None)))
-    torch.testing.assert_close(together, torch.cat([model.losses(first), model.losses(second)], 1), rtol=1e-11, atol=0)
+    first, second = (
+        GPTInputs(batch.tokens[:, part], batch.labels[:, part], batch.rows)
+        for part in (slice(0, 15), slice(15, None))
+    )
+    torch.testing.assert_close(
+        together, torch.cat([model.losses(first), model.losses(second)], 1), rtol=1e-11, atol=0
+    )
 
 
 def test_loss_mask_leaves_tokens_out():
     model, batch = make_model(""), random_batch()
     mask = (torch.arange(LENGTH) % 3 > 0).double().expand(3, -1)
-    torch.testing.assert_close(model(batch._replace(loss_mask=mask)), (model.losses(batch) * mask).sum(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        model(batch._replace(loss_mask=mask)), (model.losses(batch) * mask).sum(), rtol=1e-12, atol=0
+    )
 
 
 def test_recomputed_layers_give_the_same_gradients():

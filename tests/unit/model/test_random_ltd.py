@@ -1,14 +1,15 @@
-"""Token dropping: exact gradients, bypassed tokens untouched, and everything that belongs to a token goes with it."""
+"""Token dropping: exact gradients, bypassed tokens untouched, and everything that belongs to a token goes
+with it."""
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from megatron.model.context import Context, make_context, take
+from megatron.model.context import Context, context_of_kept, make_context
 from megatron.model.random_ltd import through_kept
 from megatron.model.rotary import rotary_table
-from tests.models import LENGTH, make_model, random_batch
+from tests.support.models import LENGTH, make_model, random_batch
 
 
 def kept_positions(layers: int, rows: int, length: int, kept: int, seed: int = 0) -> torch.Tensor:
@@ -22,13 +23,17 @@ def test_gradients_are_exact():
     kept = kept_positions(1, 2, 6, 3)[0]
     x = torch.randn(2, 6, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: through_kept(lambda y, _: y + inner(y), x, Context(), kept), x)
-    assert torch.autograd.gradgradcheck(lambda x: through_kept(lambda y, _: y + inner(y), x, Context(), kept), x)
+    assert torch.autograd.gradgradcheck(
+        lambda x: through_kept(lambda y, _: y + inner(y), x, Context(), kept), x
+    )
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 4), st.data())
 def test_kept_tokens_are_computed_and_the_others_pass(length, rows, data):
-    kept = kept_positions(1, rows, length, data.draw(st.integers(1, length)), data.draw(st.integers(0, 99)))[0]
+    kept = kept_positions(1, rows, length, data.draw(st.integers(1, length)), data.draw(st.integers(0, 99)))[
+        0
+    ]
     x = torch.randn(rows, length, 5)
     y = through_kept(lambda part, _: part * 2 + 1, x, Context(), kept)
     chosen = torch.zeros(rows, length, dtype=torch.bool).scatter(1, kept, True)[..., None]
@@ -77,7 +82,7 @@ def test_evaluation_drops_nothing():
 def test_context_of_kept_tokens_is_their_own():
     documents = torch.tensor([[0, 0, 0, 1, 1, 2]])
     context = make_context(torch.arange(6.0).view(1, 6, 1, 1), documents, torch.arange(6)[None])
-    part = take(context, torch.tensor([[0, 2, 3, 5]]))
+    part = context_of_kept(context, torch.tensor([[0, 2, 3, 5]]))
     assert part.turns is not None and part.turns.flatten().tolist() == [0, 2, 3, 5]
     assert part.dropout_keys is not None and part.dropout_keys.tolist() == [[0, 2, 3, 5]]
     assert part.mask_BTT is not None
@@ -85,4 +90,6 @@ def test_context_of_kept_tokens_is_their_own():
 
 
 def test_parameter_names_do_not_know_of_dropping():
-    assert [name for name, _ in make_model("", dropping=(1,)).named_parameters()] == [name for name, _ in make_model("").named_parameters()]
+    assert [name for name, _ in make_model("", dropping=(1,)).named_parameters()] == [
+        name for name, _ in make_model("").named_parameters()
+    ]

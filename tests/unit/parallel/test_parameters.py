@@ -4,8 +4,9 @@ import math
 
 import torch
 
-from megatron.parallel.parameters import Box, draw_parameters, new_parameter
-from tests.models import make_model
+from megatron.parallel.initialization import draw_parameters
+from megatron.parallel.placement import Box, new_parameter
+from tests.support.models import make_model
 
 
 def test_a_weight_depends_on_its_name_alone():

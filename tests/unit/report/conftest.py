@@ -4,13 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.report.made_up_runs import write_run
+from tests.support.made_up_runs import write_run
 
 
 @pytest.fixture
 def two_runs(tmp_path: Path) -> tuple[Path, Path]:
     """A baseline, and a run that drops tokens and is 0.1 nats lower at the same step."""
-    config = {"model": {"num_layers": 4}, "checkpoint": {"save": "a"}, "data_efficiency": {"random_ltd": False, "curriculum": []}}
+    config = {
+        "model": {"num_layers": 4},
+        "checkpoint": {"save": "a"},
+        "data_efficiency": {"random_ltd": False, "curriculum": []},
+    }
     other = {
         "model": {"num_layers": 4},
         "checkpoint": {"save": "b"},

@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from megatron.errors import UserError
+from megatron.base.errors import UserError
 from megatron.report.page import Section, charts, page, paragraphs, table
-from tests.unit.report.made_up_runs import write_run
+from tests.support.made_up_runs import write_run
 from tools import report
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -55,19 +55,41 @@ def analysis(tmp_path):
     folder = tmp_path / "analysis"
     folder.mkdir()
     np.save(folder / "vocab_rarity.npy", np.arange(1000))
-    about = {"version": 1, "about": "nats", "mean": 499.5, "percentiles": {share: min(share * 10, 999) for share in range(0, 101, 5)}}
-    (folder / "manifest.json").write_text(json.dumps({"format": 1, "samples": 1000, "metrics": {"vocab_rarity": about}}))
+    about = {
+        "version": 1,
+        "about": "nats",
+        "mean": 499.5,
+        "percentiles": {share: min(share * 10, 999) for share in range(0, 101, 5)},
+    }
+    (folder / "manifest.json").write_text(
+        json.dumps({"format": 1, "samples": 1000, "metrics": {"vocab_rarity": about}})
+    )
     return folder
 
 
 def test_a_whole_report(tmp_path, two_runs, analysis, capsys):
     (tmp_path / "text.txt").write_text("<b>tags</b> & so on")
-    result = {"corpus": "books", "split": "test", "tokens": 10, "loss": 4.25, "perplexity": 70.105, "bits_per_byte": 1.5}
+    result = {
+        "corpus": "books",
+        "split": "test",
+        "tokens": 10,
+        "loss": 4.25,
+        "perplexity": 70.105,
+        "bits_per_byte": 1.5,
+    }
     (tmp_path / "evaluation.json").write_text(json.dumps({"iteration": 40, "results": [result]}))
     output = tmp_path / "out" / "report.html"
     report.main(
         [
-            *("--runs", f"plain={two_runs[0]}", f"dropped={two_runs[1]}", "--output", str(output), "--title", "One & <two>"),
+            *(
+                "--runs",
+                f"plain={two_runs[0]}",
+                f"dropped={two_runs[1]}",
+                "--output",
+                str(output),
+                "--title",
+                "One & <two>",
+            ),
             *("--difficulty-path", str(analysis), "--sample", str(tmp_path / "text.txt")),
             *("--evaluation", f"dropped={tmp_path / 'evaluation.json'}"),
         ]
@@ -87,18 +109,48 @@ def test_a_whole_report(tmp_path, two_runs, analysis, capsys):
     assert read.row("analysis: vocab_rarity") == ["0", "50", "250", "500", "750", "950", "999"]
     assert "was 0.1400 nats below that of plain" in html
     files = {path.name: path.read_bytes() for path in (tmp_path / "out" / "report_files").iterdir()}
-    expected = {"loss_iteration", "loss_raw_tokens", "loss_consumed_tokens", "loss_seconds", "loss_difference", "lengths", "learning_rate"}
-    expected |= {"cap_vocab_rarity", "layer_tokens", "saved", "step_time", "gradient_norm", "difficulty_1_vocab_rarity"}
+    expected = {
+        "loss_iteration",
+        "loss_raw_tokens",
+        "loss_consumed_tokens",
+        "loss_seconds",
+        "loss_difference",
+        "lengths",
+        "learning_rate",
+    }
+    expected |= {
+        "cap_vocab_rarity",
+        "layer_tokens",
+        "saved",
+        "step_time",
+        "gradient_norm",
+        "difficulty_1_vocab_rarity",
+    }
     assert files.keys() == {f"{name}.png" for name in expected}
     assert all(data.startswith(PNG) and len(data) > 10_000 for data in files.values())
-    assert len(read.sources) == len(files) and all(source.startswith("data:image/png;base64,") for source in read.sources)
+    assert len(read.sources) == len(files) and all(
+        source.startswith("data:image/png;base64,") for source in read.sources
+    )
     assert "Not in this report" not in html
 
 
 def test_what_is_missing_is_said(tmp_path):
-    records = [{"kind": "train", "iteration": step, "consumed_tokens": step, "lm_loss": 3.0} for step in (1, 2, 3)]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records) + '{"kind"')
-    report.main(["--runs", f"bare={tmp_path}", "--output", str(tmp_path / "page.html"), "--figures", str(tmp_path / "figures")])
+    records = [
+        {"kind": "train", "iteration": step, "consumed_tokens": step, "lm_loss": 3.0} for step in (1, 2, 3)
+    ]
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(json.dumps(record) + "\n" for record in records) + '{"kind"'
+    )
+    report.main(
+        [
+            "--runs",
+            f"bare={tmp_path}",
+            "--output",
+            str(tmp_path / "page.html"),
+            "--figures",
+            str(tmp_path / "figures"),
+        ]
+    )
     text = "".join(Reader((tmp_path / "page.html").read_text()).text)
     for sentence in (
         "The last record of bare is incomplete and left out",
@@ -109,7 +161,10 @@ def test_what_is_missing_is_said(tmp_path):
         "no comparison is made",
     ):
         assert sentence in text
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"loss_iteration.png", "loss_consumed_tokens.png"}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        "loss_iteration.png",
+        "loss_consumed_tokens.png",
+    }
 
 
 def test_the_same_input_gives_the_same_page(tmp_path, two_runs):
@@ -137,7 +192,11 @@ def test_bad_input_is_told(tmp_path, words, message):
 
 
 def test_elements_escape_their_text():
-    body = paragraphs(["a < b"], "note") + table("<x>", ["<run>"], [["row & more", "1\n<2>"]]) + charts([('"quoted" <alt>', b"image")])
+    body = (
+        paragraphs(["a < b"], "note")
+        + table("<x>", ["<run>"], [["row & more", "1\n<2>"]])
+        + charts([('"quoted" <alt>', b"image")])
+    )
     html = page("T & T", "", [Section("H <1>", body), Section("left out", "")])
     read = Reader(html)
     for text in ("a < b", "<x>", "<run>", "row & more", "<2>", "H <1>"):

@@ -10,16 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from megatron.errors import UserError
+from megatron.base.errors import UserError
 from tools import plan_run
 
 ROOT = Path(__file__).parents[3]
-MODEL = "--num-layers 24 --hidden-size 2048 --num-attention-heads 16 --seq-length 2048 --micro-batch-size 8 --global-batch-size 512"
+MODEL = (
+    "--num-layers 24 --hidden-size 2048 --num-attention-heads 16 --seq-length 2048 "
+    "--micro-batch-size 8 --global-batch-size 512"
+)
 RATE = "--lr 2e-4 --min-lr 1e-6 --lr-warmup-tokens 3e9 --lr-decay-style cosine"
-ORDER = "--curriculum vocab_rarity:difficulty=percentile,min=1,max=100,pacing=fixed_root,root=2,duration=110000"
+ORDER = (
+    "--curriculum vocab_rarity:difficulty=percentile,min=1,max=100,pacing=fixed_root,root=2,duration=110000"
+)
 CURRICULUM = f"{ORDER} --curriculum seqlen_truncate:min=80,max=2048,duration=110000,quantum=8"
 DROPPING = "--random-ltd --random-ltd-min 128 --random-ltd-duration 200000"
-SMALL = "--num-layers 4 --hidden-size 64 --num-attention-heads 4 --seq-length 128 --micro-batch-size 2 --lr 1e-3"
+SMALL = (
+    "--num-layers 4 --hidden-size 64 --num-attention-heads 4 --seq-length 128 --micro-batch-size 2 --lr 1e-3"
+)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +35,10 @@ SMALL = "--num-layers 4 --hidden-size 64 --num-attention-heads 4 --seq-length 12
         ("--num-layers 2", "--num-layers 2"),
         ("python pretrain_gpt.py --num-layers 2", "--num-layers 2 --data-parallel-size 1"),
         ("torchrun --nproc_per_node=4 --nnodes 2 pretrain_gpt.py --lr 1", "--lr 1 --data-parallel-size 8"),
-        ("deepspeed --num_gpus 2 pretrain_gpt.py --lr 1 --data-parallel-size 3", "--lr 1 --data-parallel-size 3"),
+        (
+            "deepspeed --num_gpus 2 pretrain_gpt.py --lr 1 --data-parallel-size 3",
+            "--lr 1 --data-parallel-size 3",
+        ),
         ("--num-layers 2 --difficulty-path a.py", "--num-layers 2 --difficulty-path a.py"),
     ],
 )
@@ -38,7 +48,12 @@ def test_a_launch_command_is_taken_as_it_stands(words, flags):
 
 @pytest.mark.parametrize(
     ("flags", "steps", "raw"),
-    [("", 286_103, 300.0), (CURRICULUM, 339_169, 300.0), (DROPPING, 372_789, 390.9), (f"{CURRICULUM} {DROPPING}", 377_264, 339.9)],
+    [
+        ("", 286_103, 300.0),
+        (CURRICULUM, 339_169, 300.0),
+        (DROPPING, 372_789, 390.9),
+        (f"{CURRICULUM} {DROPPING}", 377_264, 339.9),
+    ],
 )
 def test_published_schedules(tmp_path, capsys, flags, steps, raw):
     plan_run.main([*f"{MODEL} {RATE} --train-tokens 300e9 {flags}".split(), "--output", str(tmp_path)])
@@ -58,14 +73,30 @@ def test_published_schedules(tmp_path, capsys, flags, steps, raw):
 
 
 def test_summary_of_curriculum_and_dropping(tmp_path, capsys):
-    plan_run.main([*f"{MODEL} {RATE} --train-tokens 300e9 {CURRICULUM} {DROPPING}".split(), "--output", str(tmp_path)])
+    plan_run.main(
+        [*f"{MODEL} {RATE} --train-tokens 300e9 {CURRICULUM} {DROPPING}".split(), "--output", str(tmp_path)]
+    )
     summary = json.loads((tmp_path / "plan.json").read_text())
     assert summary["sequence_length"] == {"first": 80, "last": 2048, "from_step": 110_000, "full": 2048}
-    assert summary["kept_length"] == {"first": 80, "last": 2048, "from_step": 200_001, "full": 2048, "layers": 22}
-    assert summary["caps"]["vocab_rarity"] == {"first": 1, "last": 100, "from_step": 110_000, "full": 100, "difficulty": "percentile"}
+    assert summary["kept_length"] == {
+        "first": 80,
+        "last": 2048,
+        "from_step": 200_001,
+        "full": 2048,
+        "layers": 22,
+    }
+    assert summary["caps"]["vocab_rarity"] == {
+        "first": 1,
+        "last": 100,
+        "from_step": 110_000,
+        "full": 100,
+        "difficulty": "percentile",
+    }
     totals = summary["totals"]
     assert totals["drawn_tokens"] == 377_264 * 512 * 2048
-    assert summary["layer_tokens_saved"] == pytest.approx(1 - totals["layer_tokens"] / (24 * totals["raw_tokens"]))
+    assert summary["layer_tokens_saved"] == pytest.approx(
+        1 - totals["layer_tokens"] / (24 * totals["raw_tokens"])
+    )
     assert summary["vocab_size"] is None
     assert [row["step"] for row in summary["milestones"]] == [1, 37_726, 94_316, 188_632, 282_948, 377_264]
     text = capsys.readouterr().out
@@ -75,7 +106,13 @@ def test_summary_of_curriculum_and_dropping(tmp_path, capsys):
 
 
 def test_a_short_run_has_every_step_and_needs_no_data(tmp_path, capsys):
-    plan_run.main([*f"{SMALL} --global-batch-size 8 --train-iters 50 --vocab-size 500".split(), "--output", str(tmp_path)])
+    plan_run.main(
+        [
+            *f"{SMALL} --global-batch-size 8 --train-iters 50 --vocab-size 500".split(),
+            "--output",
+            str(tmp_path),
+        ]
+    )
     with open(tmp_path / "plan.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["raw_tokens"]) for row in rows] == [8 * 128 * step for step in range(1, 51)]
@@ -84,11 +121,16 @@ def test_a_short_run_has_every_step_and_needs_no_data(tmp_path, capsys):
     assert float(rows[0]["flops"]) == expected
     assert json.loads((tmp_path / "plan.json").read_text())["flops"] == pytest.approx(50 * expected)
     text = capsys.readouterr().out
-    assert "nothing is dropped" in text and "with the logits of 500 tokens" in text and "128 tokens in every step" in text
+    assert (
+        "nothing is dropped" in text
+        and "with the logits of 500 tokens" in text
+        and "128 tokens in every step" in text
+    )
 
 
 def test_a_launch_command_can_be_pasted(capsys):
-    launch = "--data-path corpus --save out --save-interval 10 --num-workers 4 --bf16 --global-batch-size 64 --train-samples 640"
+    launch = "--data-path corpus --save out --save-interval 10 --num-workers 4 --bf16 "
+    launch += "--global-batch-size 64 --train-samples 640"
     plan_run.main(f"{SMALL} {launch} --data-parallel-size 8".split())
     told = capsys.readouterr()
     assert "micro-batches of 2 on 8 data-parallel ranks" in told.out
@@ -96,7 +138,9 @@ def test_a_launch_command_can_be_pasted(capsys):
 
 
 def test_lengths_that_never_get_full_are_told(capsys):
-    plan_run.main(f"{SMALL} --train-iters 20 --curriculum seqlen_reshape:min=16,max=128,duration=40,quantum=8".split())
+    plan_run.main(
+        f"{SMALL} --train-iters 20 --curriculum seqlen_reshape:min=16,max=128,duration=40,quantum=8".split()
+    )
     assert "16 to 72 tokens, from step 20, short of the full 128" in capsys.readouterr().out
 
 
@@ -106,7 +150,10 @@ def test_lengths_that_never_get_full_are_told(capsys):
         ("", "nothing says when to stop"),
         ("--train-iters 5 --data-parallel-size 0", "--data-parallel-size 0 must be at least 1"),
         ("--train-iters 5 --global-batch-size 12 --data-parallel-size 4", "is no multiple of"),
-        ("--train-iters 5 --curriculum seqlen_truncate:min=64,max=256,duration=5", "maximum 256 is above --seq-length 128"),
+        (
+            "--train-iters 5 --curriculum seqlen_truncate:min=64,max=256,duration=5",
+            "maximum 256 is above --seq-length 128",
+        ),
         ("--train-iters 5 --vocab-size 0", "--vocab-size 0 must be at least 1"),
         ("--train-itres 5", "did you mean --train-iters"),
     ],
@@ -118,6 +165,8 @@ def test_mistakes_are_told(flags, message):
 
 def test_a_mistake_ends_the_command_with_status_2():
     command = [sys.executable, str(ROOT / "tools" / "plan_run.py"), *SMALL.split()]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("error: nothing says when to stop") and "Traceback" not in done.stderr

@@ -5,10 +5,20 @@ import json
 import numpy as np
 import pytest
 
-from megatron.errors import UserError
+from megatron.base.errors import UserError
 from megatron.report.records import flags, read_evaluation, read_run
-from megatron.report.summary import differences, facts, gap, reading, saved_share, smoothed, statement, validation_at, window
-from tests.unit.report.made_up_runs import write_run
+from megatron.report.summary import (
+    differences,
+    facts,
+    gap,
+    reading,
+    saved_share,
+    smoothed,
+    statement,
+    validation_at,
+    window,
+)
+from tests.support.made_up_runs import write_run
 
 
 def test_columns_hold_every_record_and_the_time_so_far(two_runs):
@@ -55,8 +65,14 @@ def test_a_partial_last_line_is_left_out_and_told(tmp_path):
         ('{"kind": "train", "iter\n', "metrics.jsonl:45: is no JSON"),
         ("[1, 2]\n", "metrics.jsonl:45: is no record"),
         ('{"kind": "train", "iteration": 41}\n', "metrics.jsonl:45: consumed_tokens must be a number"),
-        ('{"kind": "train", "iteration": 41, "consumed_tokens": 1, "lm_loss": "low"}\n', "metrics.jsonl:45: lm_loss must be a number"),
-        ('{"kind": "train", "iteration": 40, "consumed_tokens": 1}\n', "metrics.jsonl:45: iteration 40 follows 40"),
+        (
+            '{"kind": "train", "iteration": 41, "consumed_tokens": 1, "lm_loss": "low"}\n',
+            "metrics.jsonl:45: lm_loss must be a number",
+        ),
+        (
+            '{"kind": "train", "iteration": 40, "consumed_tokens": 1}\n',
+            "metrics.jsonl:45: iteration 40 follows 40",
+        ),
     ],
 )
 def test_a_broken_line_is_named(tmp_path, line, message):
@@ -69,7 +85,9 @@ def test_a_broken_line_is_named(tmp_path, line, message):
 def test_runs_that_cannot_be_read_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"holds no metrics\.jsonl"):
         read_run("none", tmp_path)
-    (tmp_path / "metrics.jsonl").write_text('{"kind": "valid", "iteration": 1, "consumed_tokens": 1, "lm_loss": 1}\n')
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"kind": "valid", "iteration": 1, "consumed_tokens": 1, "lm_loss": 1}\n'
+    )
     with pytest.raises(UserError, match="no training record"):
         read_run("empty", tmp_path)
     write_run(tmp_path)
@@ -108,10 +126,14 @@ def test_facts_against_plain_arithmetic(two_runs):
 
 def test_runs_are_compared_at_the_most_tokens_that_both_reached(two_runs):
     plain, dropped = (read_run(folder.name, folder) for folder in two_runs)
-    # At 7,200 effective tokens the baseline is at step 36, between its validations at 30 and 40: 5.14 on the line.
+    # At 7,200 effective tokens the baseline is at step 36, between its validations at 30 and 40: 5.14 on the
+    # line.
     assert validation_at(plain, np.array(7200.0)) == pytest.approx(5.14)
     first, *_, last = reading([plain, dropped])
-    assert first == "At 7,200 effective tokens, the validation loss of dropped was 0.1400 nats below that of plain (5.0000 against 5.1400)."
+    assert (
+        first == "At 7,200 effective tokens, the validation loss of dropped was 0.1400 nats below that of "
+        "plain (5.0000 against 5.1400)."
+    )
     assert "plain went on to 8,000" in reading([plain, dropped])[1]
     assert "single seed" in last
     tokens, apart = gap(dropped, plain)
@@ -131,7 +153,8 @@ def test_words_and_differences(two_runs):
     runs = [read_run(folder.name, folder) for folder in two_runs]
     words = statement(runs)
     assert words.startswith(
-        "Two runs of 1,234 parameters on corpus <one> (50 samples). plain took 40 steps over 8,000 effective tokens: sequence length 100"
+        "Two runs of 1,234 parameters on corpus <one> (50 samples). plain took 40 steps over 8,000 "
+        "effective tokens: sequence length 100"
     )
     assert "kept length from 60 to 100 tokens by step 21, vocab_rarity cap from 11 to 30 by step 20." in words
     assert differences(runs) == [["--random-ltd", "false", "true"], ["--curriculum", "–", "a:b=1 c:d=2"]]
@@ -140,4 +163,6 @@ def test_words_and_differences(two_runs):
 def test_a_long_run_is_smoothed_over_a_hundredth(tmp_path):
     run = read_run("long", write_run(tmp_path, steps=1000))
     assert window(run) == 10
-    assert facts(run)["training loss"] == "-4.9550\nmean of the last 10 steps"  # 5 - 0.01 · (991 + ... + 1000) / 10
+    assert (
+        facts(run)["training loss"] == "-4.9550\nmean of the last 10 steps"
+    )  # 5 - 0.01 · (991 + ... + 1000) / 10

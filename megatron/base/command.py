@@ -1,0 +1,59 @@
+"""The frame of every command: a mistake of the user ends it with one line and exit status 2."""
+
+import errno
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+
+from megatron.base.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a command. A user's mistake or a failed file operation ends it with its message and status 2."""
+    try:
+        main()
+    except UserError as error:
+        _stop(2, [f"error: {problem}" for problem in error.problems])
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _stop(130, ["interrupted"])
+    except Exception as error:
+        if isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
+            _stop(2, [f"error: {error.filename or 'a file could not be written'}: {error.strerror}"])
+        if "RANK" not in os.environ:
+            raise
+        traceback.print_exc()
+        _exit(1)
+    _exit(0)
+
+
+def _stop(status: int, lines: list[str]) -> None:
+    """Print and exit. Every rank meets most mistakes at once, so ranks above 0 wait to be stopped before
+    they speak."""
+    rank = int(os.environ.get("RANK", "0"))
+    if rank > 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(5)
+        lines = [f"[rank {rank}] {line}" for line in lines]
+    sys.stdout.flush()
+    print("\n".join(lines), file=sys.stderr, flush=True)
+    _exit(status)
+
+
+def _exit(status: int) -> None:
+    """End the process. One of several ranks leaves without taking the interpreter down: a thread of the
+    communication library that still lets go of a tensor then would abort it (seen with gloo on a busy
+    machine, about one start in twenty)."""
+    if "RANK" in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    if status:
+        sys.exit(status)

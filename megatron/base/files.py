@@ -1,0 +1,129 @@
+"""Files that appear whole or not at all."""
+
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from megatron.base.errors import UserError
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a file beside `path`; on success it is synced and renamed to `path`, on any error it is
+    removed."""
+    target = writable_file(path)
+    partial = _beside(target, "partial")
+    try:
+        with open(partial, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_folder(target.parent)
+
+
+@contextmanager
+def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder to fill beside `path`; on success it takes `path`'s place, on any error it is removed."""
+    target = Path(path)
+    if target.is_file():
+        raise UserError(f"{target}: is a file, and a folder is to be written; name another")
+    writable_folder(target.parent)
+    partial, old = _beside(target, "partial"), _beside(target, "old")
+    partial.mkdir()
+    try:
+        yield partial
+        for place in partial.rglob("*"):
+            (sync_folder if place.is_dir() else sync_file)(place)
+        sync_folder(partial)
+        if target.exists():
+            os.rename(target, old)
+        try:
+            os.rename(partial, target)
+        except OSError:
+            if old.exists():
+                os.rename(old, target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    sync_folder(target.parent)
+
+
+def _beside(target: Path, kind: str) -> Path:
+    """A hidden name in the target's folder that no other process, on this machine or another, uses."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(6)}.{kind}")
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Force a written file to disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Force a folder's names to disk, so that a rename survives a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def writable_folder(path: str | os.PathLike[str]) -> Path:
+    """Make the folder if it is missing; UserError when it cannot be written."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = _beside(folder / "probe", "write")
+        probe.touch()
+        probe.unlink()
+    except FileExistsError:
+        raise UserError(f"cannot write to the folder {folder}: it is a file; choose another folder") from None
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the folder {folder}: {error.strerror}; choose another folder or mend its "
+            "permissions"
+        ) from None
+    return folder
+
+
+def writable_file(path: str | os.PathLike[str]) -> Path:
+    """Make the file's folder if it is missing; UserError when no file can be written there. For what is
+    written after long work."""
+    target = Path(path)
+    if target.is_dir():
+        raise UserError(f"{target}: is a folder, and a file is to be written; name a file")
+    writable_folder(target.parent)
+    return target
+
+
+@contextmanager
+def hold(lock: Path) -> Iterator[None]:
+    """Keep the lock file for this process; UserError where another one holds it. The lock goes with the
+    process, however it ends. Where the file system knows no locks, nothing is held."""
+    writable_folder(lock.parent)
+    with open(lock, "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{lock}: another run is writing here; stop it, or choose another place"
+            ) from None
+        except OSError:
+            pass
+        yield

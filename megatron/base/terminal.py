@@ -1,0 +1,89 @@
+"""What people see: tables, and the progress of long work, as a bar with rate and estimate on a terminal
+and as a plain line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 10.0
+WIDTH_ELSEWHERE = 130
+
+
+def show(*parts: RenderableType) -> None:
+    """Print tables and texts as wide as the terminal, or as a wide one where the output goes elsewhere."""
+    Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE).print(*parts, sep="\n")
+
+
+class Advance(Protocol):
+    """Call with how much more is done, and a note to show."""
+
+    def __call__(self, amount: float, note: str = "") -> None: ...
+
+
+@contextmanager
+def progress(
+    what: str, total: float, unit: str, scale: float = 1.0, start: float = 0.0, quiet: bool = False
+) -> Iterator[Advance]:
+    """Show the progress of `what` towards `total`; rates are printed in `unit`s of `scale`, e.g. ("MB",
+    1e6)."""
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda amount, note="": None
+    elif console.is_terminal:
+        yield from _bar(console, what, total, unit, scale, start)
+    else:
+        yield from _lines(what, total, unit, scale, start)
+
+
+def _bar(
+    console: Console, what: str, total: float, unit: str, scale: float, start: float
+) -> Iterator[Advance]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    began = time.perf_counter()
+    done = start
+    note = TextColumn("{task.fields[note]}")
+    with Progress(
+        *columns, note, console=console, transient=True, redirect_stdout=sys.stdout.isatty()
+    ) as bar:
+        task = bar.add_task(what, total=total, completed=int(start), rate="", note="")
+
+        def advance(amount: float, note: str = "") -> None:
+            nonlocal done
+            done += amount
+            rate = (done - start) / scale / max(time.perf_counter() - began, 1e-9)
+            bar.update(task, completed=done, rate=f"{rate:,.1f} {unit}/s", note=note)
+
+        yield advance
+
+
+def _lines(what: str, total: float, unit: str, scale: float, start: float) -> Iterator[Advance]:
+    began = last = time.perf_counter()
+    done = start
+
+    def advance(amount: float, note: str = "") -> None:
+        nonlocal done, last
+        done += amount
+        now = time.perf_counter()
+        if now - last >= SECONDS_BETWEEN_LINES:
+            last = now
+            rate = (done - start) / (now - began)
+            left = (total - done) / rate if rate else 0.0
+            share = f"{done / total:.0%}" if total else "?"
+            print(
+                f"{what}: {share}, {rate / scale:,.1f} {unit}/s, {left:,.0f} s left {note}".rstrip(),
+                file=sys.stderr,
+                flush=True,
+            )
+
+    yield advance

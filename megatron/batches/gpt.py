@@ -1,0 +1,186 @@
+"""Draws to rows: the micro-batches that a rank computes in a step of a GPT.
+
+A batch is a pure function of the step. Every rank draws the same global batch and reads its own share, so
+the number of ranks changes nothing: micro-batch m of rank r holds the samples [(m·ranks + r)·size, + size)
+of the global batch.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numba import njit
+
+from megatron.base.errors import UserError
+from megatron.base.keys import key
+from megatron.base.random import choose, draw
+from megatron.config.config import DataConfig
+from megatron.curriculum.sampler import Sampler, draw_batch
+from megatron.data.corpora import Corpus
+from megatron.model.inputs import GPTInputs
+from megatron.schedule.data_efficiency import RESHAPE
+from megatron.schedule.plan import Step
+
+
+@dataclass(frozen=True)
+class BatchShare:
+    """This rank's part of every batch: data-parallel rank, number of them, samples of a micro-batch."""
+
+    rank: int
+    ranks: int
+    micro_batch_size: int
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """How samples become rows. `eod` is needed where documents matter; `dropping`: layers under
+    random-LTD."""
+
+    data: DataConfig
+    vocab_size: int
+    eod: int | None
+    reshape: str
+    reference_schedules: bool
+    dropping: tuple[int, ...]
+    seed: int
+
+
+def make_batch(sampler: Sampler, step: Step, share: BatchShare, row_format: RowFormat) -> list[GPTInputs]:
+    """This rank's micro-batches of a step."""
+    members, samples = draw_batch(sampler, step)
+    size = share.micro_batch_size
+    starts = range(share.rank * size, step.batch_size, share.ranks * size)
+    return [
+        _micro_batch(sampler.corpora, members, samples, np.arange(start, start + size), step, row_format)
+        for start in starts
+    ]
+
+
+def plain_batch(
+    corpora: list[Corpus], members: np.ndarray, samples: np.ndarray, row_format: RowFormat
+) -> GPTInputs:
+    """Whole windows, nothing cut or dropped: for evaluation."""
+    length = row_format.data.seq_length
+    step = Step(0, len(samples), length, length, len(samples), 0, 0.0, {})
+    return _micro_batch(corpora, members, samples, np.arange(len(samples)), step, row_format)
+
+
+def _micro_batch(
+    corpora: list[Corpus],
+    members: np.ndarray,
+    samples: np.ndarray,
+    places: np.ndarray,
+    step: Step,
+    row_format: RowFormat,
+) -> GPTInputs:
+    """The rows of the samples at `places` of the global batch."""
+    length, full = step.sequence_length, row_format.data.seq_length
+    if row_format.reshape == RESHAPE and length < full:
+        ids, rows = _reshaped(corpora, members, samples, places, step, row_format)
+    else:
+        ids = np.stack([corpora[members[place]].window(int(samples[place]), 0, length) for place in places])
+        rows = places
+    ids = ids.astype(np.int64)
+    _check_ids(ids, row_format.vocab_size, corpora, members[places])
+    tokens, labels = ids[:, :-1], ids[:, 1:]
+    return GPTInputs(
+        torch.from_numpy(np.ascontiguousarray(tokens)),
+        torch.from_numpy(np.ascontiguousarray(labels)),
+        torch.from_numpy(rows),
+        *_documents(tokens, row_format),
+        _kept(step, rows, row_format),
+        int(rows[0]),
+    )
+
+
+def _reshaped(
+    corpora: list[Corpus],
+    members: np.ndarray,
+    samples: np.ndarray,
+    places: np.ndarray,
+    step: Step,
+    row_format: RowFormat,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reshaped rows of length+1 ids and their numbers in the global batch."""
+    length, full = step.sequence_length, row_format.data.seq_length
+    if row_format.reference_schedules:
+        whole = np.stack([corpora[members[place]].window(int(samples[place])) for place in places])
+        count = step.rows // (step.batch_size // len(places))
+        return reference_reshape(whole, length, count), places[0] // len(places) * count + np.arange(count)
+    pieces = full // length
+    ids = np.stack(
+        [
+            corpora[members[place]].window(int(samples[place]), offset + piece * length, length)
+            for place in places
+            for offset in [reshape_offset(row_format.seed, step.number, int(place), full, length)]
+            for piece in range(pieces)
+        ]
+    )
+    return ids, (places[:, None] * pieces + np.arange(pieces)).reshape(-1)
+
+
+def _check_ids(ids: np.ndarray, vocab_size: int, corpora: list[Corpus], members: np.ndarray) -> None:
+    if ids.max() >= vocab_size or ids.min() < 0:
+        names = sorted({corpora[member].name for member in members})
+        raise UserError(
+            f"{', '.join(names)}: the token id {int(ids.max() if ids.max() >= vocab_size else ids.min())} "
+            "is outside the vocabulary "
+            f"of {vocab_size}; name the tokenizer that made the file"
+        )
+
+
+def _documents(
+    tokens: np.ndarray, row_format: RowFormat
+) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    """Loss mask, positions and documents, as the flags ask."""
+    data = row_format.data
+    if not (data.eod_mask_loss or data.reset_position_ids or data.reset_attention_mask):
+        return None, None, None
+    documents, positions = document_layout(tokens, row_format.eod if row_format.eod is not None else -1)
+    return (
+        torch.from_numpy((tokens != row_format.eod).astype(np.float32)) if data.eod_mask_loss else None,
+        torch.from_numpy(positions) if data.reset_position_ids else None,
+        torch.from_numpy(documents) if data.reset_attention_mask else None,
+    )
+
+
+def _kept(step: Step, rows: np.ndarray, row_format: RowFormat) -> torch.Tensor | None:
+    """Which positions every dropping layer keeps of every row: uniform draws keyed by (seed, step, layer,
+    row)."""
+    if not row_format.dropping or step.kept_length >= step.sequence_length:
+        return None
+    out = np.empty((len(row_format.dropping), len(rows), step.kept_length), np.int64)
+    seed = np.uint64(key(row_format.seed, "random_ltd", step.number))
+    _choose_all(seed, np.array(row_format.dropping), rows, step.sequence_length, out)
+    return torch.from_numpy(out)
+
+
+def document_layout(tokens: np.ndarray, eod: int) -> tuple[np.ndarray, np.ndarray]:
+    """Document number and position in the document of every token of [rows, length]; an end-of-document
+    token is the last of its document."""
+    ends = tokens == eod
+    documents = np.cumsum(ends, axis=1) - ends
+    place = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
+    starts = np.where(np.pad(ends, ((0, 0), (1, 0)))[:, :-1], place, 0)
+    return documents, place - np.maximum.accumulate(starts, axis=1)
+
+
+def reshape_offset(seed: int, step: int, row: int, full: int, length: int) -> int:
+    """Where the first of the full//length pieces of a sample starts: a keyed place in [0, full mod
+    length]."""
+    return key(seed, "reshape", step, row) % (full % length + 1)
+
+
+def reference_reshape(ids: np.ndarray, length: int, rows: int) -> np.ndarray:
+    """DeepSpeed's reshaping of a micro-batch [samples, S+1]: whole pieces of length+1 ids, then every
+    sample's last ones, cut to `rows` rows."""
+    piece = length + 1
+    whole = ids[:, : ids.shape[1] // piece * piece].reshape(-1, piece)
+    return np.concatenate([whole, ids[:, -piece:]])[:rows]
+
+
+@njit(cache=True, nogil=True)
+def _choose_all(seed, layers, rows, length, out):
+    for i in range(len(layers)):
+        for j in range(len(rows)):
+            choose(length, out[i, j], draw(draw(seed, layers[i]), rows[j]))

@@ -1,0 +1,182 @@
+"""The difficulty of every sample of a corpus, in two passes over its tokens: frequencies, then all metrics
+together.
+
+Threads share each pass; the results are the same bytes for any number of them. A folder holds
+`manifest.json` (which data, split and length this is), `token_frequency.npy`, and for every metric
+`<metric>.npy`, one int64 a sample, and `<metric>.order.npy`, the sample ids from easy to hard.
+"""
+
+import json
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from megatron.base.errors import UserError
+from megatron.base.files import checksum, whole_folder
+from megatron.base.terminal import progress
+from megatron.curriculum.analysis_folder import FORMAT
+from megatron.curriculum.difficulty import (
+    METRICS,
+    Metric,
+    Statistics,
+    count_tokens,
+    sort_by_difficulty,
+    token_costs,
+)
+from megatron.data.corpora import Corpus, identity
+from megatron.schedule.pacing import load_function
+
+CHUNK_TOKENS = 1 << 22
+
+
+def analyze(
+    corpus: Corpus, split: str, metrics: dict[str, Metric], vocab_size: int, folder: Path, workers: int
+) -> dict[str, Any]:
+    """Write the analysis of a corpus to `folder`, whole or not at all, and return its manifest."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / "manifest.json").is_file():
+        raise UserError(f"--output-dir {folder} holds other files; choose an empty folder")
+    with whole_folder(folder) as partial, ThreadPoolExecutor(workers) as pool:
+        frequency = _frequencies(corpus, vocab_size, pool, workers)
+        np.save(partial / "token_frequency.npy", frequency)
+        _measure(corpus, metrics, Statistics(corpus.seq_length, token_costs(frequency)), pool, partial)
+        manifest = identity(corpus) | {
+            "format": FORMAT,
+            "data": corpus.name,
+            "split": split,
+            "vocab_size": vocab_size,
+            "tokenizer": (corpus.sidecar or {}).get("tokenizer"),
+            "metrics": {name: _summary(partial, name, metric) for name, metric in metrics.items()},
+        }
+        (partial / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return manifest
+
+
+def choose_metrics(names: tuple[str, ...]) -> dict[str, Metric]:
+    """The metrics of these names; a name `module:function` is a metric of the user's own."""
+    unknown = [name for name in names if name not in METRICS and ":" not in name]
+    if unknown:
+        raise UserError(
+            f"--metrics {' '.join(unknown)}: unknown; known are {', '.join(METRICS)}, and module:function "
+            "for a metric of your own"
+        )
+    names = tuple(dict.fromkeys(names))
+    titles = [name.rpartition(":")[2] for name in names]
+    if clashes := sorted(
+        {
+            title
+            for name, title in zip(names, titles)
+            if titles.count(title) > 1 or (title in METRICS and title != name)
+        }
+    ):
+        raise UserError(
+            f"--metrics {' '.join(names)}: {', '.join(clashes)} would name two metrics; rename the function"
+        )
+    return {
+        title: METRICS[name]
+        if name in METRICS
+        else Metric(load_function(name, "a metric"), 0, f"from {name}")
+        for name, title in zip(names, titles)
+    }
+
+
+def _chunks(corpus: Corpus) -> Iterator[tuple[int, int]]:
+    """Ranges of samples of about CHUNK_TOKENS tokens each."""
+    step = max(CHUNK_TOKENS // corpus.seq_length, 1)
+    for first in range(0, corpus.windows, step):
+        yield first, min(first + step, corpus.windows)
+
+
+def _frequencies(corpus: Corpus, vocab_size: int, pool: ThreadPoolExecutor, workers: int) -> np.ndarray:
+    """Counts of every token over the S+1 tokens of every sample: a token between two samples counts for
+    both."""
+    length = corpus.seq_length
+
+    def count(part: tuple[int, int]) -> tuple[np.ndarray, int, int]:
+        frequency = np.zeros(vocab_size, np.int64)
+        largest = count_tokens(corpus.tokens[part[0] * length : part[1] * length], frequency)
+        return frequency, int(largest), part[1] - part[0]
+
+    total = np.zeros(vocab_size, np.int64)
+    with progress("token frequencies", corpus.windows * length, "M tokens", 1e6) as advance:
+        for frequency, largest, samples in pool.map(count, _chunks(corpus)):
+            _refuse_large(largest, vocab_size, corpus)
+            total += frequency
+            advance(samples * length)
+    shared = np.asarray(corpus.tokens[length : corpus.windows * length + 1 : length])
+    _refuse_large(int(shared.max()), vocab_size, corpus)
+    return total + np.bincount(shared, minlength=vocab_size)
+
+
+def _refuse_large(largest: int, vocab_size: int, corpus: Corpus) -> None:
+    if largest >= vocab_size:
+        raise UserError(
+            f"{corpus.name}.bin holds the token id {largest}, outside the vocabulary of {vocab_size}; "
+            "name the tokenizer that made the file, or the right --vocab-size"
+        )
+
+
+def _measure(
+    corpus: Corpus, metrics: dict[str, Metric], statistics: Statistics, pool: ThreadPoolExecutor, folder: Path
+) -> None:
+    """Every metric of every sample, chunk by chunk, into one file a metric; then the order from easy to
+    hard."""
+    length = corpus.seq_length
+    values = {
+        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.int64, (corpus.windows,))
+        for name in metrics
+    }
+
+    def measure(part: tuple[int, int]) -> int:
+        tokens = corpus.tokens[part[0] * length : part[1] * length + 1]
+        for name, metric in metrics.items():
+            values[name][part[0] : part[1]] = _computed(name, metric, tokens, statistics)
+        return part[1] - part[0]
+
+    with progress(", ".join(metrics), corpus.windows * length, "M tokens", 1e6) as advance:
+        for samples in pool.map(measure, _chunks(corpus)):
+            advance(samples * length)
+    for name, array in values.items():
+        array.flush()
+        np.save(folder / f"{name}.order.npy", sort_by_difficulty(array))
+
+
+def _computed(name: str, metric: Metric, tokens: np.ndarray, statistics: Statistics) -> np.ndarray:
+    """A metric's values of consecutive samples. UserError where a metric of the user's own fails or gives
+    no whole numbers."""
+    count = len(tokens) // statistics.seq_length
+    try:
+        values = np.asarray(metric.compute(tokens, statistics))
+    except Exception as error:  # whatever the user's function raises
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"the metric {name} failed in {place.filename}, line {place.lineno}: {type(error).__name__}: "
+            f"{error}"
+        ) from None
+    if values.dtype.kind not in "iu" or values.shape != (count,):
+        raise UserError(
+            f"the metric {name} gave {values.dtype} {values.shape} for {count} samples; it must give one "
+            "whole number for each"
+        )
+    return values
+
+
+def _summary(folder: Path, name: str, metric: Metric) -> dict[str, Any]:
+    values, order = (
+        np.load(folder / f"{name}.npy", mmap_mode="r"),
+        np.load(folder / f"{name}.order.npy", mmap_mode="r"),
+    )
+    ranks = {
+        share: int(values[order[min(len(order) - 1, share * len(order) // 100)]])
+        for share in range(0, 101, 5)
+    }
+    return {
+        "version": metric.version,
+        "about": metric.about,
+        "mean": float(values.mean()),
+        "percentiles": ranks,
+        "checksum": checksum(folder / f"{name}.npy"),
+    }

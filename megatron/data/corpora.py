@@ -1,0 +1,155 @@
+"""GPT samples: sample i of a corpus is the window [i·S, i·S + S] of its token stream, S+1 tokens.
+
+A split is a range of sequences, whose tokens lie together in the .bin file, so a window is one slice of
+the memory map: no index is built or cached, and a sample depends on the files, the split and S alone.
+"""
+
+import math
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from megatron.base.errors import UserError
+from megatron.base.keys import key
+from megatron.config.config import Config
+from megatron.data.indexed_dataset import IndexedDataset, fingerprint, read_sidecar
+
+SPLITS = ("train", "valid", "test")
+IDENTITY = ("fingerprint", "sequences", "seq_length", "samples")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A split of one dataset, read in windows of `seq_length`+1 tokens. `sequences`: its range; `source`:
+    its fingerprint."""
+
+    name: str
+    tokens: Any
+    windows: int
+    seq_length: int
+    sequences: tuple[int, int]
+    source: str
+    sidecar: dict[str, Any] | None = None
+
+    def window(self, index: int, first: int = 0, length: int | None = None) -> np.ndarray:
+        """`length`+1 tokens of a window from its token `first` on; the whole window by default."""
+        start = index * self.seq_length + first
+        return self.tokens[start : start + (self.seq_length if length is None else length) + 1]
+
+
+def identity(corpus: Corpus) -> dict[str, Any]:
+    """What ties an analysis, or a checkpoint, to its data: fingerprint, range of sequences, sample length,
+    number of samples."""
+    return dict(zip(IDENTITY, (corpus.source, list(corpus.sequences), corpus.seq_length, corpus.windows)))
+
+
+def parse_split(text: str) -> list[tuple[float, float]]:
+    """The shares (from, to) of training, validation and test from a text such as "969,30,1"."""
+    numbers = [float(part) for part in re.findall(r"[.0-9]+", text)][:3]
+    numbers += [0.0] * (3 - len(numbers))
+    total = sum(numbers)
+    if total <= 0:
+        raise UserError(f"--split {text}: no share is above 0; write for example 969,30,1")
+    bounds = np.cumsum([0.0, *numbers]) / total
+    return [(float(low), float(high)) for low, high in pairwise(bounds)]
+
+
+def parse_blend(paths: tuple[str, ...], flag: str = "--data-path") -> list[tuple[float | None, str]]:
+    """Weights and prefixes from "P", "P1 P2 ..." (no weights) or "W1 P1 W2 P2 ..."."""
+    weights = [_number(text) for text in paths[::2]]
+    if len(paths) % 2 or any(weight is None for weight in weights):
+        return [(None, prefix) for prefix in paths]
+    if any(weight is not None and not 0 < weight < math.inf for weight in weights):
+        raise UserError(f"{flag} {' '.join(paths)}: weights must be above 0 and finite")
+    return list(zip(weights, paths[1::2]))
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+class Source(NamedTuple):
+    """An open dataset, its fingerprint, and what its .json says."""
+
+    dataset: IndexedDataset
+    fingerprint: str
+    sidecar: dict[str, Any] | None
+
+
+def open_source(prefix: str, allow_trailing_bytes: bool) -> Source:
+    """Open a dataset. UserError where its files are missing or damaged."""
+    dataset = IndexedDataset(prefix, allow_trailing_bytes=allow_trailing_bytes)
+    return Source(dataset, fingerprint(dataset), read_sidecar(prefix))
+
+
+def open_corpus(opened: Source, share: tuple[float, float], seq_length: int, split: str) -> Corpus | None:
+    """The windows of a share of a dataset's sequences. Where it holds none: UserError for training, None
+    for other splits."""
+    dataset, source, sidecar = opened
+    low, high = (round(bound * len(dataset)) for bound in share)
+    pointers, size = dataset.sequence_pointers, dataset.dtype.itemsize
+    first, last = (
+        int(pointers[bound]) // size if bound < len(dataset) else len(dataset.tokens) for bound in (low, high)
+    )
+    windows = max(last - first - 1, 0) // seq_length
+    if windows:
+        return Corpus(
+            name=str(dataset.prefix),
+            tokens=dataset.tokens[first:last],
+            windows=windows,
+            seq_length=seq_length,
+            sequences=(low, high),
+            source=source,
+            sidecar=sidecar,
+        )
+    if split == "train" and share[0] < share[1]:
+        raise UserError(
+            f"{dataset.prefix}: its {split} split has {high - low} of {len(dataset)} sequences with "
+            f"{last - first} tokens, and a sample "
+            f"needs {seq_length + 1}; use more data, another --split or a smaller --seq-length"
+        )
+    return None
+
+
+def open_splits(config: Config) -> dict[str, list[tuple[float | None, Corpus]]]:
+    """Weights and corpora of "train", "valid" and "test"; a split without data is an empty list."""
+    data = config.data
+    if data.mock_data:
+        return {split: [(None, mock_corpus(config, split))] for split in SPLITS}
+    splits: dict[str, list[tuple[float | None, Corpus]]] = {split: [] for split in SPLITS}
+    if data.data_path:
+        shares = dict(zip(SPLITS, parse_split(data.split)))
+        sources = {split: ("--data-path", data.data_path, shares[split]) for split in SPLITS}
+    else:
+        whole = (0.0, 1.0)
+        sources = {
+            split: (f"--{split}-data-path", getattr(data, f"{split}_data_path"), whole) for split in SPLITS
+        }
+    blends = {split: parse_blend(paths, flag) for split, (flag, paths, _) in sources.items()}
+    prefixes = list(dict.fromkeys(prefix for blend in blends.values() for _, prefix in blend))
+    with ThreadPoolExecutor(16) as pool:
+        opened = dict(
+            zip(prefixes, pool.map(lambda prefix: open_source(prefix, data.allow_trailing_bytes), prefixes))
+        )
+    for split, blend in blends.items():
+        for weight, prefix in blend:
+            corpus = open_corpus(opened[prefix], sources[split][2], data.seq_length, split)
+            if corpus:
+                splits[split].append((weight, corpus))
+    return splits
+
+
+def mock_corpus(config: Config, split: str) -> Corpus:
+    """Made-up tokens with a little structure to learn: a keyed walk over the vocabulary."""
+    vocab_size, seq_length = config.tokenizer.vocab_size or 1, config.data.seq_length
+    generator = np.random.Generator(np.random.Philox(key(config.training.seed, "mock", split)))
+    steps = generator.integers(0, 16, size=256 * seq_length + 1)
+    tokens = (np.cumsum(steps) % vocab_size).astype(np.int32)
+    return Corpus(f"mock {split}", tokens, 256, seq_length, (0, 256), f"mock-{vocab_size}")

@@ -1,0 +1,115 @@
+"""Documents in a keyed random order, in bounded memory.
+
+The order is that of a 64-bit hash of (seed, number of the document), so it depends on nothing else.
+Documents are first spread over files by the leading bits of their hashes; then one file after another is
+read, sorted and handed on.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from megatron.base.keys import key
+from megatron.base.random import draw
+from megatron.base.terminal import progress
+from megatron.data.index_builder import IndexedDatasetBuilder
+
+BUCKET_BYTES = 128 << 20
+MOST_BUCKET_BITS = 8
+ABOUT = np.dtype([("hash", "<u8"), ("length", "<i4")])
+
+
+def bucket_bits(text_bytes: int) -> int:
+    """The leading bits to spread by, so that a file takes about BUCKET_BYTES of text; beyond 32 GB files
+    grow instead."""
+    return min((text_bytes // BUCKET_BYTES).bit_length(), MOST_BUCKET_BITS)
+
+
+class DocumentShuffle:
+    """Takes documents as the builder does, and hands them to it, shuffled, in `finish`. A context manager,
+    for its files."""
+
+    def __init__(self, builder: IndexedDatasetBuilder, seed: int, bits: int):
+        self.builder, self.key, self.bits = builder, np.uint64(key(seed, "order of documents")), bits
+        self.documents = 0
+
+    def __enter__(self) -> "DocumentShuffle":
+        with ExitStack() as files:
+            folder = Path(self.builder.prefix).parent
+            self._buckets = [
+                files.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in range(1 << self.bits)
+            ]
+            self._files = files.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._files.__exit__(*error)
+
+    def add_documents(self, tokens: np.ndarray, lengths: np.ndarray) -> None:
+        """Spread documents, back to back in `tokens`, over the files of their hashes."""
+        about = np.empty(len(lengths), ABOUT)
+        about["hash"], about["length"] = hashes(self.key, self.documents, len(lengths)), lengths
+        self.documents += len(lengths)
+        bucket = about["hash"] >> np.uint64(63 - self.bits) >> np.uint64(1)
+        starts = np.cumsum(lengths) - lengths
+        for number in np.unique(bucket):
+            chosen = np.flatnonzero(bucket == number)
+            file = self._buckets[number]
+            file.write(len(chosen).to_bytes(8, "little"))
+            file.write(about[chosen])
+            file.write(gather(tokens, starts[chosen], lengths[chosen]))
+
+    def finish(self) -> None:
+        """Hand on all documents, file by file."""
+        with progress("shuffling", self.documents, "documents") as advance:
+            for file in self._buckets:
+                file.seek(0)
+                frames = list(_frames(file.read(), self.builder.dtype))
+                if frames:
+                    about, tokens = (np.concatenate(parts) for parts in zip(*frames))
+                    self._hand_on(about, tokens)
+                    advance(len(about))
+
+    def _hand_on(self, about: np.ndarray, tokens: np.ndarray) -> None:
+        """Add documents to the builder in the order of their hashes; equal hashes keep the order of the
+        input."""
+        lengths, order = about["length"].astype(np.int64), np.argsort(about["hash"], kind="stable")
+        self.builder.add_documents(
+            gather(tokens, (np.cumsum(lengths) - lengths)[order], lengths[order]), lengths[order]
+        )
+
+
+def _frames(content: bytes, dtype: np.dtype) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """What `add_documents` wrote to one file, call by call."""
+    at = 0
+    while at < len(content):
+        about = np.frombuffer(content, ABOUT, int.from_bytes(content[at : at + 8], "little"), at + 8)
+        at += 8 + about.nbytes
+        tokens = np.frombuffer(content, dtype, int(about["length"].sum(dtype=np.int64)), at)
+        at += tokens.nbytes
+        yield about, tokens
+
+
+@njit(cache=True)
+def hashes(key, first, count):
+    """Hashes of the documents first, first + 1, ...; uint64 [count]."""
+    out = np.empty(count, np.uint64)
+    for i in range(count):
+        out[i] = draw(key, first + i)
+    return out
+
+
+@njit(cache=True)
+def gather(tokens, starts, lengths):
+    """The pieces [starts[i], starts[i] + lengths[i]) of `tokens`, back to back."""
+    out = np.empty(lengths.sum(), tokens.dtype)
+    end = 0
+    for i in range(len(starts)):
+        out[end : end + lengths[i]] = tokens[starts[i] : starts[i] + lengths[i]]
+        end += lengths[i]
+    return out

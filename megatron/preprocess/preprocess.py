@@ -1,0 +1,281 @@
+"""Text to indexed datasets: pieces of documents are encoded by worker processes and written in the order of
+the input.
+
+1. `documents` cuts the input into pieces that a worker reads by itself.
+2. `encoding` turns a piece into ids and verifies a share of them.
+3. The parent writes, through `document_shuffle` where asked.
+4. The files take their names, all or none.
+
+The output depends on the input, the tokenizer and the shuffle's seed alone, not on workers or pieces.
+"""
+
+import importlib.metadata
+import itertools
+import os
+import sys
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from megatron.base.errors import UserError
+from megatron.base.terminal import progress
+from megatron.config.arguments import flag
+from megatron.config.config import TokenizerOptions
+from megatron.data.index_builder import IndexedDatasetBuilder
+from megatron.data.indexed_dataset import token_dtype
+from megatron.data.tokenizer import Tokenizer, build_tokenizer
+from megatron.preprocess.documents import PIECE_BYTES, Piece, bad_record, cut_into_pieces, find_files
+from megatron.preprocess.encoding import Encoded, encode_piece
+from megatron.preprocess.workers import map_in_order
+
+UNUSUAL_BYTES = 4 << 20
+"""About how much text a run verifies for its unusual code points."""
+PIECES_IN_FLIGHT = 4
+BAD_LINES_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessOptions:
+    input: tuple[str, ...] = flag(
+        help="files, globs or folders; .jsonl, .jsonl.gz, .jsonl.zst, .parquet, .txt", metavar="FILES"
+    )
+    output_prefix: str = flag(help="path of the output; _{key}_document.bin, .idx and .json are added")
+    tokenizer: TokenizerOptions
+    json_keys: tuple[str, ...] = flag(
+        ("text",), "keys or columns that hold text; one dataset each", metavar="KEY"
+    )
+    append_eod: bool = flag(False, "an end-of-document token behind every document that is not empty")
+    max_sequence_length: int | None = flag(
+        None,
+        "cut longer documents into sequences of so many tokens, so that splits, which are ranges of "
+        "sequences, can part them",
+    )
+    workers: int | None = flag(None, "worker processes; one a core")
+    tokenizer_engine: str = flag(
+        "auto",
+        "library that encodes; auto: gigatoken where it can",
+        choices=("auto", "gigatoken", "tokenizers"),
+    )
+    shuffle_documents: int | None = flag(
+        None, "write the documents in a random order of this seed", metavar="SEED"
+    )
+    on_bad_line: str = flag(
+        "fail", "what to do where a line holds no document", choices=("fail", "skip"), metavar="WHAT"
+    )
+    max_bad_lines: int = flag(1000, "lines that --on-bad-line skip leaves out before it fails after all")
+
+
+@dataclass
+class Totals:
+    """Sums over the pieces of a run; `tokens` and `text_bytes` for every key."""
+
+    tokens: list[int]
+    text_bytes: list[int]
+    engine: str = ""
+    documents: int = 0
+    verified_documents: int = 0
+    verified_bytes: int = 0
+    unusual_bytes: int = 0
+    bad_lines: int = 0
+    bad_shown: list[str] = field(default_factory=list)
+
+    def add(self, piece: Piece, encoded: Encoded) -> None:
+        self.engine = encoded.engine
+        self.documents += len(encoded.parts[0].lengths)
+        for number, part in enumerate(encoded.parts):
+            self.tokens[number] += len(part.tokens)
+            self.text_bytes[number] += part.text_bytes
+            self.verified_documents += part.check.documents
+            self.verified_bytes += part.check.text_bytes
+            self.unusual_bytes += part.check.unusual_bytes
+        self.bad_lines += len(encoded.bad)
+        shown = encoded.bad[: BAD_LINES_SHOWN - len(self.bad_shown)]
+        self.bad_shown += [bad_record(piece, bad) for bad in shown]
+
+
+class EnginesDiffer(Exception):
+    """The fast engine gave other ids than the reference. Arguments: the place and the text of the
+    document."""
+
+
+def preprocess(options: PreprocessOptions, piece_bytes: int = PIECE_BYTES) -> Totals:
+    """Write one dataset for every key, all or none, and say what was done."""
+    if problems := _problems(options):
+        raise UserError(*problems)
+    began = time.perf_counter()
+    files = find_files(options.input)
+    tokenizer = build_tokenizer(options.tokenizer)
+    engine = options.tokenizer_engine
+    totals = None
+    while totals is None:
+        try:
+            totals = _run(options, engine, files, tokenizer, piece_bytes)
+        except EnginesDiffer as error:
+            what = (
+                "gigatoken and the reference library encode the document of {} differently: {!r:.80}".format(
+                    *error.args
+                )
+            )
+            if engine == "gigatoken":
+                raise UserError(f"{what}; leave out --tokenizer-engine gigatoken") from None
+            print(f"{what}; starting over with the reference library, which is slower", file=sys.stderr)
+            engine = "tokenizers"
+    _report(options, totals, time.perf_counter() - began)
+    return totals
+
+
+def output_prefix(options: PreprocessOptions, key: str) -> str:
+    return f"{options.output_prefix}_{key}_document"
+
+
+def _problems(options: PreprocessOptions) -> list[str]:
+    problems = []
+    if options.tokenizer.tokenizer_type is None:
+        problems.append("--tokenizer-type is required: it says how text becomes tokens")
+    if options.workers is not None and options.workers < 1:
+        problems.append(f"--workers {options.workers} must be at least 1")
+    if options.max_sequence_length is not None and options.max_sequence_length < 1:
+        problems.append(f"--max-sequence-length {options.max_sequence_length} must be at least 1")
+    if options.max_bad_lines < 0:
+        problems.append(f"--max-bad-lines {options.max_bad_lines} must not be negative")
+    if not options.json_keys or len(set(options.json_keys)) < len(options.json_keys):
+        problems.append(f"--json-keys {' '.join(options.json_keys)}: give at least one key, and none twice")
+    return problems
+
+
+def _run(
+    options: PreprocessOptions, engine: str, files: list[str], tokenizer: Tokenizer, piece_bytes: int
+) -> Totals:
+    """Encode all files by an engine. EnginesDiffer where it turns out not to be right."""
+    keys, size = options.json_keys, sum(map(os.path.getsize, files))
+    totals = Totals([0] * len(keys), [0] * len(keys))
+    with ExitStack() as opened:
+        dtype = token_dtype(tokenizer.vocab_size)
+        builders = [
+            opened.enter_context(
+                IndexedDatasetBuilder(output_prefix(options, key), dtype, options.max_sequence_length)
+            )
+            for key in keys
+        ]
+        shuffles = (
+            []
+            if options.shuffle_documents is None
+            else _shuffles(options.shuffle_documents, builders, size, opened)
+        )
+        with (
+            progress("encoding", size, "MB", 1e6) as advance,
+            closing(_encode_all(options, engine, files, totals, piece_bytes)) as pieces,
+        ):
+            for piece, encoded in pieces:
+                totals.add(piece, encoded)
+                _limit_bad_lines(totals, options)
+                for output, part in zip(shuffles or builders, encoded.parts):
+                    if part.check.difference:
+                        raise EnginesDiffer(*part.check.difference)
+                    output.add_documents(part.tokens, part.lengths)
+                advance(piece.input_bytes)
+        if not totals.documents:
+            raise UserError(
+                f"no documents in {', '.join(options.input)} ({totals.bad_lines} bad lines); nothing was "
+                "written"
+            )
+        for shuffle in shuffles:
+            shuffle.finish()
+        for builder, text_bytes in zip(builders, totals.text_bytes):
+            builder.sidecar = _sidecar(options, tokenizer, text_bytes, totals.bad_lines)
+    return totals
+
+
+def _shuffles(seed: int, builders: list[IndexedDatasetBuilder], size: int, opened: ExitStack) -> list[Any]:
+    """One shuffle before every builder. (Imported here because numba takes a while to start.)"""
+    from megatron.preprocess.document_shuffle import DocumentShuffle, bucket_bits
+
+    return [opened.enter_context(DocumentShuffle(builder, seed, bucket_bits(size))) for builder in builders]
+
+
+def _encode_all(
+    options: PreprocessOptions, engine: str, files: list[str], totals: Totals, piece_bytes: int
+) -> Generator[tuple[Piece, Encoded]]:
+    """All pieces in order, by worker processes, or right here where there is but one."""
+    workers = options.workers or _cores()
+    pieces = cut_into_pieces(files, piece_bytes)
+    first = list(itertools.islice(pieces, 2))
+    window = workers * PIECES_IN_FLIGHT if len(first) == 2 else 1
+    # Drawn one by one as pieces are handed out, so that the allowance knows what the finished pieces have
+    # used of it.
+    tasks = (
+        (options, engine, piece, max(UNUSUAL_BYTES - totals.unusual_bytes, 0) // window)
+        for piece in itertools.chain(first, pieces)
+    )
+    if len(first) == 2:
+        modules = [
+            "megatron.preprocess.preprocess",
+            *(["gigatoken", "awkward"] if engine != "tokenizers" else []),
+        ]
+        outcomes = map_in_order(encode_piece, tasks, workers, window, modules)
+    else:
+        outcomes = ((task, encode_piece(*task)) for task in tasks)
+    for (_, _, piece, _), encoded in outcomes:
+        yield piece, encoded
+
+
+def _cores() -> int:
+    """The cores that this process may use, which a batch system may have limited."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _limit_bad_lines(totals: Totals, options: PreprocessOptions) -> None:
+    if totals.bad_lines > options.max_bad_lines:
+        raise UserError(
+            f"more than --max-bad-lines {options.max_bad_lines} lines hold no document; the first:",
+            *totals.bad_shown,
+        )
+
+
+def _sidecar(
+    options: PreprocessOptions, tokenizer: Tokenizer, text_bytes: int, bad_lines: int
+) -> dict[str, Any]:
+    return {
+        "tokenizer": tokenizer.identity(),
+        "vocab_size": tokenizer.vocab_size,
+        "eod": tokenizer.eod,
+        "append_eod": options.append_eod,
+        "text_bytes": text_bytes,
+        "bad_lines_skipped": bad_lines,
+        "shuffle_seed": options.shuffle_documents,
+        "max_sequence_length": options.max_sequence_length,
+        "tool_version": _version(),
+    }
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("megatron-data-efficient")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _report(options: PreprocessOptions, totals: Totals, seconds: float) -> None:
+    if totals.bad_lines:
+        print(
+            f"left out {totals.bad_lines} lines that hold no document; the first:",
+            *totals.bad_shown,
+            sep="\n  ",
+        )
+    for key, tokens, text_bytes in zip(options.json_keys, totals.tokens, totals.text_bytes):
+        print(
+            f"{output_prefix(options, key)}: {tokens:,} tokens, {text_bytes / max(tokens, 1):.2f} bytes "
+            "of text a token"
+        )
+    if totals.engine == "gigatoken":
+        verified = f"{totals.verified_documents:,} documents ({totals.verified_bytes / 1e6:,.1f} MB)"
+        print(f"encoded by gigatoken; {verified} were verified against the reference library")
+    else:
+        print("encoded by the reference library, so there was nothing to verify")
+    speed = sum(totals.text_bytes) / 1e6 / seconds
+    print(
+        f"Processed {totals.documents:,} documents ({totals.documents / seconds:,.0f} docs/s, "
+        f"{speed:,.1f} MB/s)."
+    )

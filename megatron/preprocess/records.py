@@ -1,0 +1,123 @@
+"""What a line, a row or a file holds: a document, or a reason why it holds none."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+BOM = b"\xef\xbb\xbf"
+"""What some editors write before UTF-8 text; it is not part of the text."""
+
+
+class BadRecord(NamedTuple):
+    """A record that holds no document: its number in the piece, and why."""
+
+    number: int
+    reason: str
+
+
+class Records(NamedTuple):
+    """The documents of a piece: one list of texts for every key, all of one length; and what could not be
+    read."""
+
+    texts: list[list[str]]
+    bad: list[BadRecord]
+
+
+def read_lines(content: bytes, keys: Sequence[str]) -> Records:
+    """The documents of whole JSON lines. Lines of white space alone are no records."""
+    lines = content.split(b"\n")
+    try:
+        records = [orjson.loads(line) for line in lines if line and not line.isspace()]
+        texts = [[record[key] for record in records] for key in keys]
+    except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
+        return sift([_json_line(line) for line in lines], keys)
+    if all(set(map(type, column)) <= {str} for column in texts):
+        return Records(texts, [])
+    return sift([_json_line(line) for line in lines], keys)
+
+
+def _json_line(line: bytes) -> Any:
+    """What a line holds: a JSON value, None for white space, or a BadRecord's reason as a ValueError.
+
+    Python's own reader has the last word: it takes NaN, as Megatron's tool does, and tells the column of a
+    mistake."""
+    if not line.strip():
+        return None
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return ValueError(f"byte {error.start + 1} of the line is no UTF-8 (0x{line[error.start]:02x})")
+    except json.JSONDecodeError as error:
+        return ValueError(f"column {error.colno}: {error.msg}; every line must be one JSON object")
+
+
+def read_text_file(path: str) -> Any:
+    content = Path(path).read_bytes().removeprefix(BOM)
+    try:
+        return {"text": content.decode("utf-8")}
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = error.start - content.rfind(b"\n", 0, error.start)
+        return ValueError(f"line {line}, byte {byte} is no UTF-8 (0x{content[error.start]:02x})")
+
+
+def sift(records: list[Any], keys: Sequence[str]) -> Records:
+    """Part records into documents and bad records; None is neither."""
+    texts: list[list[str]] = [[] for _ in keys]
+    bad = []
+    for number, record in enumerate(records):
+        reason = _complaint(record, keys)
+        if reason:
+            bad.append(BadRecord(number, reason))
+        elif record is not None:
+            for column, key in zip(texts, keys):
+                column.append(record[key])
+    return Records(texts, bad)
+
+
+def _complaint(record: Any, keys: Sequence[str]) -> str:
+    """Why a record is no document; empty when it is one, or is None."""
+    if record is None:
+        return ""
+    if isinstance(record, ValueError):
+        return str(record)
+    if not isinstance(record, dict):
+        return f"holds {_kind(record)}, not an object with keys"
+    for key in keys:
+        if key not in record:
+            return (
+                f"has no key {key!r}; its keys are {', '.join(map(str, record)) or 'none'}; choose "
+                "with --json-keys"
+            )
+        if not isinstance(record[key], str):
+            return f"key {key!r} holds {_kind(record[key])}, not a text"
+        if not record[key].isascii() and _surrogate(record[key]):
+            return f"key {key!r} holds half of a surrogate pair, which is no character"
+    return ""
+
+
+def _kind(value: Any) -> str:
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "true or false",
+        bytes: "bytes",
+        type(None): "null",
+    }
+    return names.get(type(value), "a number")
+
+
+def _surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -1,0 +1,73 @@
+"""Worker processes whose results come back in order, with a bounded number of tasks in flight."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from megatron.base.errors import UserError
+
+Result = TypeVar("Result")
+
+
+def map_in_order(
+    function: Callable[..., Result],
+    tasks: Iterable[tuple[Any, ...]],
+    workers: int,
+    window: int,
+    preload: list[str],
+) -> Iterator[tuple[tuple[Any, ...], Result]]:
+    """Yield every task with its `function(*task)`, in order, with at most `window` tasks in flight.
+    `preload`: modules that are imported once for all workers. UserError where a worker is ended from
+    outside."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(preload)
+    pool = ProcessPoolExecutor(workers, context, _start_worker)
+    waiting: deque[tuple[tuple[Any, ...], Future[Result]]] = deque()
+    try:
+        _start_server(pool)
+        for task in tasks:
+            waiting.append((task, pool.submit(function, *task)))
+            if len(waiting) >= window:
+                yield _first(waiting)
+        while waiting:
+            yield _first(waiting)
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process was ended from outside, often for want of memory; use fewer --workers"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _first(waiting: deque[tuple[tuple[Any, ...], Future[Result]]]) -> tuple[tuple[Any, ...], Result]:
+    task, future = waiting.popleft()
+    return task, future.result()
+
+
+def _start_server(pool: ProcessPoolExecutor) -> None:
+    """Start the process that all workers come from with Ctrl-C blocked, which they inherit: only their
+    parent answers to it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        pool.submit(int)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker() -> None:
+    """One thread a worker, and no worker without its parent."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,203 @@
+"""DeepSpeed's `data_efficiency` JSON, read unchanged. Every switch must agree with the ones inside it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from megatron.base.errors import UserError
+from megatron.schedule.data_efficiency import ALIASES, RESHAPE, TRUNCATE, CurriculumMetric, RandomLTD
+from megatron.schedule.pacing import Pacing
+
+METRIC_KEYS = (
+    "min_difficulty",
+    "max_difficulty",
+    "schedule_type",
+    "schedule_config",
+    "difficulty_type",
+    "clustering_type",
+    "index_to_sample_path",
+)
+
+ANY_DEEPSPEED = {"train_batch_size", "train_micro_batch_size_per_gpu"}
+"""Every DeepSpeed configuration has one of these; one without a data_efficiency section only says nothing
+about it."""
+
+
+def read_deepspeed_json(path: str) -> tuple[dict[str, Any], list[str]]:
+    """The data_efficiency section of a JSON file, empty in a DeepSpeed configuration without it, and the
+    other top-level keys."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"--data-efficiency-config {path}: cannot be read as JSON: {why}") from None
+    legacy = content.get("curriculum_learning") if isinstance(content, dict) else None
+    if isinstance(legacy, dict) and legacy.get("enabled"):
+        raise UserError(
+            f"--data-efficiency-config {path}: the older top-level curriculum_learning is enabled; write "
+            "seqlen_truncate"
+        )
+    if isinstance(content, dict) and "data_efficiency" not in content and content.keys() & ANY_DEEPSPEED:
+        return {}, sorted(content)
+    if not isinstance(content, dict) or not isinstance(content.get("data_efficiency"), dict):
+        raise UserError(
+            f"--data-efficiency-config {path}: has no data_efficiency section; add one or leave the flag out"
+        )
+    return content["data_efficiency"], sorted(content.keys() - {"data_efficiency"})
+
+
+class DataEfficiencySection:
+    """A `data_efficiency` section. What is wrong goes to `problems`, what is not used to `notes`, folders
+    of analyses to `paths`."""
+
+    def __init__(self, path: str, section: dict[str, Any], problems: list[str], notes: list[str]):
+        self.where, self.section, self.problems, self.notes = (
+            f"--data-efficiency-config {path}",
+            section,
+            problems,
+            notes,
+        )
+        self.paths: list[str] = []
+
+    def _enabled(self, *names: str) -> dict[str, Any] | None:
+        """The inner section `names`, or None where it is off; an outer "off" around an inner "on" is a
+        problem."""
+        off = "data_efficiency" if not self.section.get("enabled", False) else ""
+        inner: Any = self.section
+        for depth, name in enumerate(names):
+            inner = inner.get(name, {}) if isinstance(inner, Mapping) else {}
+            if not isinstance(inner, Mapping):
+                self.problems.append(f"{self.where}: {'.'.join(names[: depth + 1])} must be a section")
+                return None
+            if not inner.get("enabled", False):
+                off = off or ".".join(names[: depth + 1])
+            elif off and depth == len(names) - 1:
+                self.problems.append(
+                    f"{self.where}: {'.'.join(names)} is enabled inside {off}, which is not; set both alike"
+                )
+        return None if off else dict(inner)
+
+    def _unused(self, section: Any, name: str, *used: str) -> None:
+        if isinstance(section, Mapping):
+            self.notes += [
+                f"{self.where}: {name}{key} is not used"
+                for key in sorted(section.keys() - {"enabled", *used})
+            ]
+
+    def seed(self, flag: int, default: int) -> int:
+        self._unused(self.section, "", "seed", "data_sampling", "data_routing")
+        given = self.section.get("seed", flag)
+        if not isinstance(given, int):
+            self.problems.append(f"{self.where}: seed {given!r} must be a whole number")
+            return flag
+        if flag not in (default, given):
+            self.problems.append(
+                f"--data-efficiency-seed {flag} and --data-efficiency-config differ: {given}; give only "
+                "one of them"
+            )
+        return given
+
+    def metrics(self) -> list[CurriculumMetric]:
+        section = self._enabled("data_sampling", "curriculum_learning")
+        sampling = self.section.get("data_sampling", {})
+        self._unused(sampling, "data_sampling.", "curriculum_learning")
+        if (
+            isinstance(sampling, Mapping)
+            and isinstance(inner := sampling.get("dynamic_batching"), Mapping)
+            and inner.get("enabled")
+        ):
+            self.problems.append(
+                f"{self.where}: data_sampling.dynamic_batching is not part of this version; disable it"
+            )
+        if section is None:
+            return []
+        self._unused(section, "curriculum_learning.", "curriculum_metrics")
+        inner = section.get("curriculum_metrics")
+        if not isinstance(inner, Mapping) or not inner:
+            self.problems.append(f"{self.where}: curriculum_learning needs curriculum_metrics")
+            return []
+        return [metric for name, about in inner.items() if (metric := self._metric(name, about))]
+
+    def _metric(self, name: str, about: Mapping[str, Any]) -> CurriculumMetric | None:
+        try:
+            schedule, discrete = about["schedule_config"], about["schedule_type"] == "fixed_discrete"
+            pacing = Pacing(
+                curve=str(about["schedule_type"]),
+                minimum=int(about.get("min_difficulty", 0) if discrete else about["min_difficulty"]),
+                maximum=int(about.get("max_difficulty", 0) if discrete else about["max_difficulty"]),
+                duration=int(
+                    schedule["total_curriculum_step"]
+                    if about["schedule_type"] in ("fixed_linear", "fixed_root")
+                    else 1
+                ),
+                quantum=int(schedule.get("difficulty_step", 1)),
+                root=float(schedule["root_degree"]) if about["schedule_type"] == "fixed_root" else 1.0,
+                values=tuple(map(int, schedule.get("difficulty", ()))),
+                until=tuple(map(int, schedule.get("max_step", ()))),
+                function=str(schedule.get("function", "")),
+            )
+            metric = CurriculumMetric(
+                ALIASES.get(name, name), str(about.get("difficulty_type", "value")), pacing
+            )
+            self._unused(about, f"{name}.", *METRIC_KEYS)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            self.problems.append(
+                f"{self.where}: the metric {name} is not understood: {type(error).__name__} {error}"
+            )
+            return None
+        if metric.name not in (TRUNCATE, RESHAPE):
+            if about.get("clustering_type") == "single_cluster":
+                self.problems.append(
+                    f"{self.where}: {name} with clustering_type single_cluster orders nothing; write "
+                    "schedule_based"
+                )
+            folder = Path(str(about.get("index_to_sample_path", "dummy")))
+            if not (folder / "manifest.json").is_file():
+                self.notes.append(
+                    f"{self.where}: {name}.index_to_sample_path {folder} is no analysis by "
+                    "tools/analyze_data.py and not used"
+                )
+            elif str(folder) not in self.paths:
+                self.paths.append(str(folder))
+        return metric
+
+    def random_ltd(self, num_layers: int) -> RandomLTD | None:
+        section = self._enabled("data_routing", "random_ltd")
+        self._unused(self.section.get("data_routing"), "data_routing.", "random_ltd")
+        if section is None:
+            return None
+        try:
+            schedule, layers = section["random_ltd_schedule"], tuple(map(int, section["random_ltd_layer_id"]))
+            inner = schedule["schedule_config"]
+            total = int(section.get("total_layer_num", num_layers))
+            counted = int(section.get("random_ltd_layer_num", len(layers)))
+            scheduled = section.get("layer_token_lr_schedule", {}).get("enabled")
+            pacing = Pacing(
+                str(schedule.get("schedule_type", "fixed_linear")),
+                int(schedule["min_value"]),
+                int(schedule["max_value"]),
+                int(inner["require_steps"]),
+                int(inner["seq_per_step"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            self.problems.append(
+                f"{self.where}: random_ltd is not understood: {type(error).__name__} {error}"
+            )
+            return None
+        if scheduled:
+            self.problems.append(
+                f"{self.where}: layer_token_lr_schedule is not supported; --lr-decay-tokens decays by "
+                "effective tokens"
+            )
+        if total != num_layers:
+            self.problems.append(
+                f"{self.where}: total_layer_num {section['total_layer_num']} differs from --num-layers "
+                f"{num_layers}"
+            )
+        if counted != len(layers):
+            self.problems.append(
+                f"{self.where}: random_ltd_layer_num {section['random_ltd_layer_num']} but {len(layers)} "
+                "layer ids"
+            )
+        return RandomLTD(layers, pacing)

@@ -1,0 +1,163 @@
+"""Pacing: how difficulty, sequence length and kept length grow over the steps (arXiv 2212.03597, section
+3.1).
+
+A pacing is a pure function of the step. The curriculum counts its steps from 1, random-LTD from 0.
+"""
+
+import importlib
+import math
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from megatron.base.errors import UserError
+
+
+@dataclass(frozen=True)
+class Pacing:
+    """A curve from `minimum` to `maximum`. `duration`: steps until the maximum; `quantum`: values are
+    multiples of it; `root`: of fixed_root (2 = square root); `values`, `until`: of fixed_discrete;
+    `function`: of custom, `module:function`."""
+
+    curve: str
+    minimum: int = 0
+    maximum: int = 0
+    duration: int = 1
+    quantum: int = 1
+    root: float = 1.0
+    values: tuple[int, ...] = ()
+    until: tuple[int, ...] = ()
+    function: str = ""
+
+
+def _growing(
+    pacing: Pacing, root: float, reference_schedules: bool, minimum_rounds_up: bool
+) -> Callable[[int], int]:
+    """d(t) = floor((t/T)^(1/root)·(max − min) + min), rounded down to the quantum."""
+    low, high, quantum = pacing.minimum, pacing.maximum, pacing.quantum
+    smallest = -(-low // quantum) * quantum
+
+    def level(step: int) -> int:
+        value = math.floor((step / pacing.duration) ** (1.0 / root) * (high - low) + low)
+        value -= value % quantum
+        if minimum_rounds_up:
+            value = max(value, smallest)
+        return high if step >= pacing.duration and not reference_schedules else min(value, high)
+
+    return level
+
+
+def _linear(pacing: Pacing, reference_schedules: bool, minimum_rounds_up: bool) -> Callable[[int], int]:
+    return _growing(pacing, 1.0, reference_schedules, minimum_rounds_up)
+
+
+def _root(pacing: Pacing, reference_schedules: bool, minimum_rounds_up: bool) -> Callable[[int], int]:
+    return _growing(pacing, pacing.root, reference_schedules, minimum_rounds_up)
+
+
+def _discrete(pacing: Pacing, reference_schedules: bool, minimum_rounds_up: bool) -> Callable[[int], int]:
+    """The first value whose last step has not passed; after the last `until`, the last value."""
+    return lambda step: pacing.values[sum(step > last for last in pacing.until)]
+
+
+def _custom(pacing: Pacing, reference_schedules: bool, minimum_rounds_up: bool) -> Callable[[int], int]:
+    function = load_function(pacing.function, "a pacing's function")
+
+    def level(step: int) -> int:
+        try:
+            return min(int(function(step)), pacing.maximum)
+        except Exception as error:  # whatever the user's function raises
+            raise UserError(
+                f"the pacing {pacing.function} failed at step {step}: {type(error).__name__}: {error}"
+            ) from None
+
+    return level
+
+
+CURVES = {"fixed_linear": _linear, "fixed_root": _root, "fixed_discrete": _discrete, "custom": _custom}
+
+
+def load_function(name: str, what: str) -> Callable:
+    """The function behind `module:function`, where a module may lie in the current folder; UserError when
+    there is none."""
+    module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever the user's module raises
+        raise UserError(
+            f"{what} is written module:function, and {name!r} cannot be loaded: {error}"
+        ) from None
+    if not callable(function):
+        raise UserError(f"{what} is a function, and {name!r} is {type(function).__name__}")
+    return function
+
+
+def levels(
+    pacing: Pacing,
+    first: int,
+    count: int,
+    *,
+    reference_schedules: bool = False,
+    minimum_rounds_up: bool = True,
+) -> np.ndarray:
+    """Values (int64) at the steps first, first+1, ..., `count` of them.
+
+    `reference_schedules`: the rounding of DeepSpeed 0.19.8, which reaches a maximum that is no multiple of
+    the quantum only after the duration. `minimum_rounds_up`: never below the smallest multiple of the
+    quantum at or above the minimum (DeepSpeed's random-LTD schedule lacks this). Past the maximum the
+    curve is flat and is not computed again.
+    """
+    level = CURVES[pacing.curve](pacing, reference_schedules, minimum_rounds_up or not reference_schedules)
+    out = np.full(count, pacing.maximum if pacing.curve != "fixed_discrete" else pacing.values[-1], np.int64)
+    for i in range(count):
+        out[i] = level(first + i)
+        if pacing.curve != "custom" and first + i >= _last_step(pacing) and out[i] == out[-1]:
+            break
+    return out
+
+
+def _last_step(pacing: Pacing) -> int:
+    """The step from which on the curve may be flat."""
+    return max(pacing.until, default=0) + 1 if pacing.curve == "fixed_discrete" else pacing.duration
+
+
+def pacing_problems(pacing: Pacing, name: str) -> list[str]:
+    """What is wrong with a pacing's numbers, for the metric or flag `name`."""
+    if pacing.curve not in CURVES:
+        return [f"{name}: pacing {pacing.curve!r} is unknown; choose one of {', '.join(CURVES)}"]
+    if pacing.curve == "fixed_discrete":
+        found = []
+        if len(pacing.values) != len(pacing.until) + 1:
+            found.append(
+                f"{name}: fixed_discrete needs one more value than step limits, got {len(pacing.values)} "
+                f"and {len(pacing.until)}"
+            )
+        if list(pacing.values) != sorted(pacing.values) or list(pacing.until) != sorted(pacing.until):
+            found.append(f"{name}: the values and step limits of fixed_discrete must never decrease")
+        return found
+    found = []
+    if pacing.minimum > pacing.maximum:
+        found.append(f"{name}: minimum {pacing.minimum} is above maximum {pacing.maximum}")
+    if pacing.duration < 1 and pacing.curve != "custom":
+        found.append(f"{name}: duration {pacing.duration} must be at least 1 step")
+    if pacing.quantum < 1 or not pacing.root > 0:
+        found.append(f"{name}: quantum {pacing.quantum} and root {pacing.root} must be positive")
+    if pacing.curve == "custom" and not pacing.function:
+        found.append(f"{name}: pacing=custom needs function=module:function")
+    return found
+
+
+def first_decrease(values: np.ndarray, first: int) -> str | None:
+    """Where a curve decreases, in words; None when it never does."""
+    falls = np.flatnonzero(np.diff(values) < 0)
+    if not len(falls):
+        return None
+    at = int(falls[0])
+    return (
+        f"falls from {values[at]} to {values[at + 1]} at step {first + at + 1}; a pacing may never decrease"
+    )

@@ -1,0 +1,72 @@
+"""What a run says before its first step: arguments, plan, sizes, and `run.json` for reports."""
+
+import dataclasses
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from megatron.base.terminal import show
+from megatron.config.config import Config
+from megatron.model.gpt import GPT
+from megatron.schedule.plan import Plan
+from megatron.schedule.plan_summary import tables
+from megatron.train.log import process_environment
+from megatron.train.loop import Run
+
+
+def print_start(config: Config, plan: Plan, notes: list[str]) -> None:
+    """Print the arguments, notes and the plan in short."""
+    values = {
+        name: value
+        for group in dataclasses.asdict(config).values()
+        if isinstance(group, dict)
+        for name, value in group.items()
+    }
+    print("------------------------ arguments ------------------------")
+    for name in sorted(values, key=str.lower):
+        print(f"  {name} {'.' * (48 - len(name))} {values[name]}")
+    print("-------------------- end of arguments ---------------------")
+    for note in notes:
+        print(f"note: {note}")
+    totals = plan.totals(plan.steps)
+    print(
+        f"plan: {plan.steps:,} steps, {totals['consumed_tokens']:,} effective tokens "
+        f"({totals['raw_tokens']:,} raw, "
+        f"{totals['drawn_tokens']:,} drawn), sequence length "
+        f"{plan.sequence_length[0]}-{plan.sequence_length[-1]}, kept length "
+        f"{plan.kept_length[0]}-{plan.kept_length[-1]}, {plan.flops.sum():.3E} FLOPs",
+        flush=True,
+    )
+
+
+def print_sizes(model: GPT, summary: dict[str, Any]) -> None:
+    """Print how large a model is, which may lie on the meta device, and the summary of its plan."""
+    show(*tables(summary))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"model: {parameters:,} parameters over a vocabulary of {model.vocab_size:,}")
+    print(
+        f"memory a rank: {parameters * 16 / 2**30:.2f} GiB for weights, gradients and moments in fp32, "
+        "activations besides"
+    )
+
+
+def describe_for_reports(run: Run, about: dict[str, Any], start: int) -> dict[str, Any]:
+    """What `run.json` says."""
+    return {
+        "command": sys.argv,
+        "config": about["config"],
+        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+        "vocab_size": about["vocabulary"]["size"],
+        "data": [
+            {"name": Path(corpus.name).name, "samples": corpus.windows, "weight": weight}
+            for weight, corpus in run.splits["train"]
+        ],
+        "steps": run.plan.steps,
+        "started": datetime.now().isoformat(timespec="seconds"),
+        "resumed_after": start,
+        "world_size": run.mesh.world_size,
+        "device": str(run.mesh.device),
+        "versions": about["versions"],
+        "environment": process_environment(),
+    }

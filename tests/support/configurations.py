@@ -1,0 +1,23 @@
+"""What many tests need: a resolved configuration from a line of flags."""
+
+import shlex
+
+from megatron.config.arguments import parse
+from megatron.config.config import Config, resolve
+from megatron.config.other_megatrons import FOREIGN_FLAGS
+
+SMALL = (
+    "--num-layers 4 --hidden-size 64 --num-attention-heads 4 --seq-length 128 --micro-batch-size 2 "
+    "--lr 1e-3 --mock-data --vocab-size 100 "
+)
+GPT_1B = (
+    "--num-layers 24 --hidden-size 2048 --num-attention-heads 16 --seq-length 2048 --micro-batch-size 8 "
+    "--global-batch-size 512 "
+    "--lr 2e-4 --min-lr 1e-6 --lr-decay-style cosine --lr-warmup-tokens 3e9 "
+)
+
+
+def make_config(flags: str, ranks: int = 1) -> Config:
+    """A small model's configuration, changed by `flags` (a later flag wins) and resolved for so many
+    data-parallel ranks."""
+    return resolve(parse(Config, shlex.split(SMALL + flags), description="", foreign=FOREIGN_FLAGS), ranks)

@@ -1,0 +1,63 @@
+"""Small texts, corpora and tokenizers to test with."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from megatron.config.config import TokenizerOptions
+from megatron.preprocess.preprocess import PreprocessOptions
+from tools.train_tokenizer import BETWEEN_DOCUMENTS, train
+
+TOKENIZER_FLAGS = {field.name for field in dataclasses.fields(TokenizerOptions)}
+TEXTS = [
+    "The quick brown fox jumps over the lazy dog's back; it doesn't mind.\n",
+    "def add(a, b):\n    return a + b  # 1234567890\n\n\n\tassert add(1, 2) == 3\r\n",
+    "Größe, naïve café, ¡señor! Ελληνικά, русский язык, 中文字符 and 日本語.",
+    "",
+    "   spaces   inside   and at the end   ",
+    "emoji 👩‍💻 flags 🇩🇪, combining e\u0301, zero\u200bwidth, \u00a0 no-break",
+    "x",
+    "word " * 300,
+]
+
+
+def write_tokenizer(folder: Path, vocab_size: int = 400) -> str:
+    """A byte-level BPE as a tokenizer.json."""
+    path = folder / "tokenizer.json"
+    train(BETWEEN_DOCUMENTS.join(text.encode() for text in TEXTS * 2), vocab_size, ("<|endoftext|>",)).save(
+        str(path)
+    )
+    return str(path)
+
+
+def many_texts(count: int) -> list[str]:
+    """Different texts of all lengths, some of them empty."""
+    return [f"{number}: {TEXTS[number % len(TEXTS)]}" * (number % 7) for number in range(count)]
+
+
+def write_lines(path: Path, records: list[Any], **spelling: Any) -> str:
+    """JSON lines; texts become records with the key `text`."""
+    lines = [
+        json.dumps({"text": record} if isinstance(record, str) else record, **spelling) for record in records
+    ]
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return str(path)
+
+
+def make_options(folder: Path, *inputs: str, **changes: Any) -> PreprocessOptions:
+    """Options that write `<folder>/out_text_document` with the tokenizer of `write_tokenizer`."""
+    model = folder / "tokenizer.json"
+    tokenizer = {name: changes.pop(name) for name in list(changes) if name in TOKENIZER_FLAGS}
+    defaults = {
+        "input": inputs,
+        "output_prefix": str(folder / "out"),
+        "workers": 2,
+    }
+    trained = {
+        "tokenizer_type": "HuggingFaceTokenizer",
+        "tokenizer_model": str(model) if model.exists() else write_tokenizer(folder),
+    }
+    return PreprocessOptions(
+        **{**defaults, **changes}, tokenizer=TokenizerOptions(**{**trained, **tokenizer})
+    )

@@ -1,0 +1,441 @@
+"""The whole tool: what it writes against megatron-core's builder and HF's tokenizers, and what it leaves
+when it stops."""
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tokenizers
+
+from megatron.base.errors import UserError
+from megatron.base.keys import key
+from megatron.base.random import draw
+from megatron.data import tokenizer as tokenizer_module
+from megatron.data.index_builder import IndexedDatasetBuilder
+from megatron.data.indexed_dataset import IndexedDataset, read_sidecar
+from megatron.preprocess.document_shuffle import DocumentShuffle, bucket_bits
+from megatron.preprocess.encoding import Column, choose_documents, is_unusual, with_eod
+from megatron.preprocess.preprocess import preprocess
+from megatron.preprocess.workers import map_in_order
+from tests.support.made_up_text import make_options, many_texts, write_lines
+
+ROOT = Path(__file__).parents[3]
+TOOL = [sys.executable, str(ROOT / "tools" / "preprocess_data.py")]
+SMALL_PIECES = 4000
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def output(folder: Path, name: str = "out_text_document") -> tuple[bytes, ...]:
+    return tuple((folder / f"{name}{ending}").read_bytes() for ending in (".bin", ".idx", ".json"))
+
+
+def names(folder: Path) -> list[str]:
+    """Everything in a folder but the input and the tokenizer, hidden files included."""
+    return sorted(
+        name for name in os.listdir(folder) if not name.endswith(".jsonl") and name != "tokenizer.json"
+    )
+
+
+@pytest.fixture
+def corpus(tmp_path) -> tuple[str, list[str]]:
+    texts = many_texts(400)
+    return write_lines(tmp_path / "corpus.jsonl", texts), texts
+
+
+@pytest.mark.parametrize("append_eod", [False, True])
+def test_files_are_those_of_megatrons_tool(tmp_path, corpus, append_eod):
+    oracle = pytest.importorskip("megatron.core.datasets.indexed_dataset")
+    path, texts = corpus
+    options = make_options(tmp_path, path, append_eod=append_eod)
+    preprocess(options)
+    library = tokenizers.Tokenizer.from_file(options.tokenizer.tokenizer_model)
+    builder = oracle.IndexedDatasetBuilder(str(tmp_path / "theirs.bin"), np.uint16)
+    for text in texts:
+        ids = library.encode(text).ids
+        ids += [0] if ids and append_eod else []
+        builder.add_document(ids, [len(ids)] if ids else [])
+    builder.finalize(str(tmp_path / "theirs.idx"))
+    assert output(tmp_path)[:2] == tuple(
+        (tmp_path / f"theirs{ending}").read_bytes() for ending in (".bin", ".idx")
+    )
+    assert sum(not text for text in texts) > 50
+
+
+def test_the_output_does_not_depend_on_workers_blocks_or_engine(tmp_path, corpus):
+    path, texts = corpus
+    seen = set()
+    for workers, piece_bytes, engine in [
+        (1, 1 << 20, "auto"),
+        (1, SMALL_PIECES, "auto"),
+        (3, 1500, "gigatoken"),
+        (2, SMALL_PIECES, "tokenizers"),
+    ]:
+        totals = preprocess(
+            make_options(tmp_path, path, append_eod=True, workers=workers, tokenizer_engine=engine),
+            piece_bytes,
+        )
+        assert totals.documents == len(texts) and totals.bad_lines == 0
+        assert (totals.verified_documents > 0) == (engine != "tokenizers")
+        seen.add(output(tmp_path))
+    assert len(seen) == 1
+    sidecar = read_sidecar(tmp_path / "out_text_document")
+    assert (
+        sidecar.items()
+        >= {"vocab_size": 400, "eod": 0, "append_eod": True, "documents": 400, "bad_lines_skipped": 0}.items()
+    )
+    assert sidecar["text_bytes"] == sum(len(text.encode()) for text in texts)
+    assert sidecar["tokens"] == len(IndexedDataset(tmp_path / "out_text_document").tokens)
+    assert sidecar["sequences"] == sum(bool(text) for text in texts)
+    assert len(sidecar["tokenizer"]["sha256"]) == 1 and sidecar["shuffle_seed"] is None
+
+
+def test_several_keys_and_kinds_of_files(tmp_path):
+    first = write_lines(
+        tmp_path / "a.jsonl", [{"text": f"text {n}", "title": f"title {n}" * (n % 2)} for n in range(20)]
+    )
+    second = write_lines(tmp_path / "b.jsonl", [{"title": "last", "text": "last"}])
+    preprocess(make_options(tmp_path, first, second, json_keys=("text", "title")))
+    assert names(tmp_path) == [
+        f"out_{key}_document{ending}" for key in ("text", "title") for ending in (".bin", ".idx", ".json")
+    ]
+    texts, titles = (
+        IndexedDataset(tmp_path / "out_text_document"),
+        IndexedDataset(tmp_path / "out_title_document"),
+    )
+    assert texts[20].tolist() == titles[10].tolist()
+    assert (len(texts), len(titles)) == (21, 11) and len(texts.document_indices) == len(
+        titles.document_indices
+    ) == 22
+
+
+def test_wide_ids(tmp_path):
+    path = write_lines(tmp_path / "a.jsonl", ["1 70000", "", "69999"])
+    preprocess(
+        make_options(tmp_path, path, tokenizer_type="NullTokenizer", vocab_size=70000, append_eod=True)
+    )
+    dataset = IndexedDataset(tmp_path / "out_text_document")
+    assert dataset.dtype == np.int32 and [array.tolist() for array in dataset[:]] == [
+        [1, 70000, 70000],
+        [69999, 70000],
+    ]
+
+
+def test_with_eod():
+    ids, lengths = np.array([5, 6, 7], np.uint32), np.array([0, 2, 0, 1, 0])
+    assert with_eod(ids, lengths, 9, np.dtype(np.uint16)).tolist() == [5, 6, 9, 7, 9]
+    assert with_eod(ids, lengths, None, np.dtype(np.uint16)).tolist() == [5, 6, 7]
+
+
+def test_shuffled_documents_are_in_the_order_of_their_hashes(tmp_path, corpus):
+    path, texts = corpus
+    plain = make_options(tmp_path, path, output_prefix=str(tmp_path / "plain"))
+    preprocess(plain)
+    shuffled = make_options(tmp_path, path, output_prefix=str(tmp_path / "shuffled"), shuffle_documents=7)
+    preprocess(shuffled)
+    seed = np.uint64(key(7, "order of documents"))
+    order = sorted(range(len(texts)), key=lambda number: int(draw(seed, number)))
+    assert _documents(tmp_path / "shuffled_text_document") == [
+        _documents(tmp_path / "plain_text_document")[number] for number in order
+    ]
+    assert read_sidecar(tmp_path / "shuffled_text_document")["shuffle_seed"] == 7
+    before = output(tmp_path, "shuffled_text_document")
+    preprocess(shuffled, SMALL_PIECES)
+    assert output(tmp_path, "shuffled_text_document") == before
+    preprocess(make_options(tmp_path, path, output_prefix=str(tmp_path / "shuffled"), shuffle_documents=8))
+    assert output(tmp_path, "shuffled_text_document")[0] != before[0]
+
+
+def _documents(prefix: Path) -> list[list[int]]:
+    dataset = IndexedDataset(prefix)
+    bounds = dataset.document_indices.tolist()
+    return [dataset[first].tolist() if last > first else [] for first, last in itertools.pairwise(bounds)]
+
+
+def test_a_shuffle_does_not_depend_on_its_files(tmp_path):
+    lengths = np.arange(500) % 5
+    tokens = np.arange(lengths.sum(), dtype=np.uint16)
+    for bits in (0, 1, 4):
+        with (
+            IndexedDatasetBuilder(tmp_path / str(bits), np.uint16) as builder,
+            DocumentShuffle(builder, 3, bits) as shuffle,
+        ):
+            shuffle.add_documents(tokens[: lengths[:90].sum()], lengths[:90])
+            shuffle.add_documents(tokens[lengths[:90].sum() :], lengths[90:])
+            shuffle.finish()
+    first, *others = [
+        [(tmp_path / f"{bits}{ending}").read_bytes() for ending in (".bin", ".idx")] for bits in (0, 1, 4)
+    ]
+    assert all(other == first for other in others)
+    assert sorted(np.frombuffer(first[0], np.uint16)) == tokens.tolist() and first[0] != tokens.tobytes()
+    assert [bucket_bits(size) for size in (0, 100 << 20, 130 << 20, 1 << 30, 1 << 40)] == [0, 0, 1, 4, 8]
+
+
+def test_keys_are_shuffled_alike(tmp_path):
+    path = write_lines(tmp_path / "a.jsonl", [{"text": f"{n}", "title": f"{n}" * (n % 3)} for n in range(50)])
+    null = {"tokenizer_type": "NullTokenizer", "vocab_size": 1000000}
+    preprocess(make_options(tmp_path, path, json_keys=("text", "title"), shuffle_documents=1, **null))
+    texts, titles = _documents(tmp_path / "out_text_document"), _documents(tmp_path / "out_title_document")
+    assert texts != sorted(texts) and sorted(texts) == [[n] for n in range(50)]
+    assert titles == [[int(f"{n}" * (n % 3))] if n % 3 else [] for (n,) in texts]
+
+
+def test_bad_lines_stop_the_run(tmp_path, corpus):
+    path, _ = corpus
+    with open(path, "a") as file:
+        file.write('{"text": 1}\n{"nothing": 2}\n')
+    for piece_bytes in (1 << 20, SMALL_PIECES):
+        with pytest.raises(
+            UserError,
+            match=r"line 401: key 'text' holds a number, not a text\. Mend it, or .*--on-bad-line skip",
+        ):
+            preprocess(make_options(tmp_path, path), piece_bytes)
+        assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("piece_bytes", [1 << 20, 300])
+def test_bad_lines_left_out(tmp_path, capsys, piece_bytes):
+    path = write_lines(
+        tmp_path / "a.jsonl", [text if n % 4 else {"n": n} for n, text in enumerate(many_texts(40))]
+    )
+    totals = preprocess(make_options(tmp_path, path, on_bad_line="skip", max_bad_lines=10), piece_bytes)
+    assert (totals.documents, totals.bad_lines) == (30, 10)
+    assert read_sidecar(tmp_path / "out_text_document")["bad_lines_skipped"] == 10
+    assert read_sidecar(tmp_path / "out_text_document")["documents"] == 30
+    printed = capsys.readouterr().out
+    assert "left out 10 lines" in printed and printed.count("has no key") == 5
+    assert all(
+        f"a.jsonl, line {line}: has no key 'text'; its keys are n" in printed for line in (1, 5, 9, 13, 17)
+    )
+    os.unlink(tmp_path / "out_text_document.idx")
+    with pytest.raises(
+        UserError, match=r"more than --max-bad-lines 9 lines hold no document(.|\n)*line 5: has no key"
+    ):
+        preprocess(make_options(tmp_path, path, on_bad_line="skip", max_bad_lines=9), piece_bytes)
+    assert names(tmp_path) == ["out_text_document.bin", "out_text_document.json"]
+
+
+def test_an_empty_corpus(tmp_path):
+    (tmp_path / "a.jsonl").touch()
+    (tmp_path / "b.jsonl").write_text("\n\n")
+    for piece_bytes in (1, 100):
+        with pytest.raises(UserError, match=r"no documents in .*a\.jsonl, .*b\.jsonl"):
+            preprocess(
+                make_options(tmp_path, str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")), piece_bytes
+            )
+    assert names(tmp_path) == []
+
+
+def test_null_tokenizer_names_the_place_of_a_word(tmp_path):
+    path = write_lines(tmp_path / "a.jsonl", ["1 2", "three"])
+    with pytest.raises(
+        UserError, match=r"near .*a\.jsonl, byte 0: NullTokenizer takes texts of numbers .* not 'three'"
+    ):
+        preprocess(make_options(tmp_path, path, tokenizer_type="NullTokenizer", vocab_size=10))
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"workers": 0}, "--workers 0 must be at least 1"),
+        ({"json_keys": ()}, "--json-keys"),
+        ({"json_keys": ("a", "a")}, "--json-keys a a: give at least one key, and none twice"),
+        ({"max_bad_lines": -1}, "--max-bad-lines -1"),
+        ({"tokenizer_model": "/no/such"}, "--tokenizer-model /no/such: does not exist"),
+        ({"input": ("/no/such.jsonl",)}, r"--input /no/such\.jsonl: no such file"),
+        ({"output_prefix": "/proc/none/out"}, "cannot write to the folder /proc/none"),
+    ],
+)
+def test_mistakes_are_told_before_the_work(tmp_path, corpus, monkeypatch, changes, message):
+    monkeypatch.setattr("megatron.preprocess.preprocess.encode_piece", lambda *_: pytest.fail("work began"))
+    with pytest.raises(UserError, match=message):
+        preprocess(make_options(tmp_path, corpus[0], **changes))
+    assert names(tmp_path) == []
+
+
+@pytest.fixture
+def wrong_gigatoken(monkeypatch):
+    """A gigatoken that drops the last id of every text with a zebra."""
+    real = tokenizer_module.gigatoken_engine
+
+    def wrong(**about):
+        encode = real(**about)
+
+        def encode_wrongly(texts):
+            parts = [encode([text])[0] for text in texts]
+            parts = [part[:-1] if "zebra" in text else part for part, text in zip(parts, texts)]
+            return np.concatenate(parts), np.array(list(map(len, parts)))
+
+        return encode_wrongly
+
+    monkeypatch.setattr(tokenizer_module, "gigatoken_engine", wrong)
+
+
+def test_engines_that_differ(tmp_path, wrong_gigatoken, capsys):
+    path = write_lines(
+        tmp_path / "a.jsonl", [*many_texts(50), "a zebra\u200b", *many_texts(50)]
+    )  # unusual, so it is verified
+    with pytest.raises(
+        UserError, match=r"differently: 'a zebra\\u200b'; leave out --tokenizer-engine gigatoken"
+    ):
+        preprocess(make_options(tmp_path, path, tokenizer_engine="gigatoken"))
+    assert names(tmp_path) == []
+    totals = preprocess(make_options(tmp_path, path, tokenizer_engine="auto"))
+    assert (
+        "a.jsonl, line 51 differently: 'a zebra\\u200b'; starting over" in capsys.readouterr().err
+        and totals.verified_documents == 0
+    )
+    before = output(tmp_path)
+    preprocess(make_options(tmp_path, path, tokenizer_engine="tokenizers"))
+    assert output(tmp_path) == before
+
+
+def test_the_documents_that_are_verified():
+    def column(texts: list[str]) -> Column:
+        return Column(texts, np.array([len(text.encode()) for text in texts]), np.empty(0), np.empty(0))
+
+    drawn, unusual = choose_documents(column(["plain"] * 100), "a", 1000)
+    assert len(drawn) == 100 and not len(unusual)  # a small corpus is verified whole
+    sizes = column(["x" * 1000] * 20000)
+    drawn = [choose_documents(sizes, name, 0)[0] for name in ("a", "a", "b")]
+    assert drawn[0].tolist() == drawn[1].tolist() != drawn[2].tolist()
+    assert all(
+        abs(len(numbers) - 20) < 6 * 20**0.5 for numbers in drawn
+    )  # binomial with mean 20: six deviations
+    strange = column(["a\u0301" * 100, "plain", "\U0001f600" * 100, "tail\u200b"])
+    assert choose_documents(strange, "a", 10**6)[1].tolist() == [0, 2, 3]
+    assert choose_documents(strange, "a", 350)[1].tolist() == [0, 3]
+    assert choose_documents(strange, "a", 0)[1].tolist() == []
+
+
+@pytest.mark.parametrize(
+    "text", ["\U00020000", "e\u0301", "\u200d", "\ue000", "\u3000", "\u00a0", "\u0378", "\u2028", "\u0085"]
+)
+def test_unusual_code_points(text):
+    assert is_unusual(f"plain {text} plain")
+
+
+def test_usual_code_points():
+    assert not any(
+        map(
+            is_unusual,
+            ["", "plain\x00\x1f\x7f\n", "Größe naïve", "русский 中文字符 日本語 한국어", "– “quotes” … € →"],
+        )
+    )
+
+
+def _square(number: int) -> int:
+    if number == 13:
+        raise UserError("thirteen")
+    if number == 99:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+def test_results_come_in_order_and_few_tasks_wait():
+    taken = []
+
+    def tasks(numbers):
+        for number in numbers:
+            taken.append(number)
+            yield (number,)
+
+    for (number,), square in map_in_order(_square, tasks(range(12)), 3, 4, []):
+        assert square == number**2 and len(taken) <= number + 4
+    assert taken == list(range(12))
+    with pytest.raises(UserError, match="thirteen"):
+        list(map_in_order(_square, tasks([1, 13, 2]), 2, 4, []))
+    with pytest.raises(UserError, match="a worker process was ended from outside"):
+        list(map_in_order(_square, tasks([1, 99, 2]), 2, 4, []))
+
+
+def tool(folder: Path, *more: str, **how) -> subprocess.Popen:
+    model = ["--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", str(folder / "tokenizer.json")]
+    command = [*TOOL, "--output-prefix", str(folder / "out"), *model, "--workers", "2", *more]
+    return subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_nothing(tmp_path, number):
+    make_options(tmp_path)
+    path = write_lines(
+        tmp_path / "a.jsonl", ["word " * 2000] * 6000
+    )  # 60 MB, seconds of work for the slow engine
+    process = tool(tmp_path, "--input", path, "--tokenizer-engine", "tokenizers", start_new_session=True)
+    while not any(name.startswith(".out_text_document.bin") for name in os.listdir(tmp_path)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    time.sleep(0.7)
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(
+        number
+    )  # Ctrl-C reaches the workers too
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and out == ""
+    assert err == "nothing was written; the same command starts over\ninterrupted\n"
+    assert names(tmp_path) == []
+    time.sleep(0.3)
+    assert not _alive(process.pid), "workers outlive the tool"
+
+
+def test_workers_do_not_outlive_a_tool_that_is_killed(tmp_path):
+    make_options(tmp_path)
+    path = write_lines(tmp_path / "a.jsonl", ["word " * 2000] * 6000)
+    process = tool(tmp_path, "--input", path, "--tokenizer-engine", "tokenizers", start_new_session=True)
+    while len(_alive(process.pid)) < 4:  # the tool, the server of workers, two workers
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while _alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(process.pid)
+
+
+def _alive(session: int) -> list[int]:
+    """The processes of a session that have not ended."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, of_session, *_ = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(of_session) == session and state != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_the_command_line(tmp_path, corpus):
+    make_options(tmp_path)
+    process = tool(
+        tmp_path, "--input", corpus[0], "--append-eod", "--log-interval", "1000", "--partitions", "2"
+    )
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert "--partitions is accepted and not used" in out and "--log-interval is accepted" in out
+    *_, tokens, verified, last = out.splitlines()
+    assert tokens.startswith(f"{tmp_path}/out_text_document: ") and re.match(
+        r"encoded by gigatoken; \d+ documents \(", verified
+    )
+    assert last.startswith("Processed 400 documents (") and last.endswith(" MB/s).") and " docs/s, " in last
+    assert json.loads((tmp_path / "out_text_document.json").read_text())["documents"] == 400
+
+
+def test_mistakes_on_the_command_line(tmp_path, corpus):
+    make_options(tmp_path)
+    process = tool(tmp_path, "--input", corpus[0], "--split-sentences", "--tokenizer-engin", "auto")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and out == "" and "Traceback" not in err
+    assert (
+        "--split-sentences is refused: it belongs to BERT" in err and "did you mean --tokenizer-engine" in err
+    )
+    assert names(tmp_path) == []

@@ -1,0 +1,597 @@
+"""One description from flags, YAML or a DeepSpeed JSON; the JSON is the published one of the 1.3B recipe,
+rendered."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from megatron.base.errors import UserError
+from megatron.schedule.data_efficiency import ALIASES, CurriculumMetric, DataEfficiency, RandomLTD
+from megatron.schedule.data_efficiency_flags import describe
+from megatron.schedule.pacing import Pacing
+from tests.support.configurations import GPT_1B, make_config
+
+RARITY = CurriculumMetric("vocab_rarity", "percentile", Pacing("fixed_root", 1, 100, 110_000, 1, 2.0))
+LENGTH = Pacing("fixed_root", 80, 2048, 110_000, 8, 1.0)
+DROPPING = RandomLTD(tuple(range(1, 23)), Pacing("fixed_linear", 128, 2048, 200_000, 16))
+RARITY_SPEC = (
+    "vocab_rarity:difficulty=percentile,min=1,max=100,pacing=fixed_root,root=2,duration=110000,quantum=1"
+)
+LENGTH_SPEC = (
+    "seqlen_truncate:difficulty=value,min=80,max=2048,pacing=fixed_root,root=1,duration=110000,quantum=8"
+)
+RECIPE_FLAGS = {
+    "voc": f"--curriculum {RARITY_SPEC} ",
+    "seqlen_truncate": f"--curriculum {LENGTH_SPEC} ",
+    "random_ltd": "--random-ltd --random-ltd-min 128 --random-ltd-max 2048 --random-ltd-quantum 16 "
+    "--random-ltd-duration 200000 ",
+}
+
+
+def curriculum_metric(
+    difficulty: str, clustering: str, low: int, high: int, quantum: int, root: int
+) -> dict[str, Any]:
+    return {
+        "index_to_sample_path": "dummy",
+        "index_to_metric_path": "dummy",
+        "difficulty_type": difficulty,
+        "clustering_type": clustering,
+        "min_difficulty": low,
+        "max_difficulty": high,
+        "schedule_type": "fixed_root",
+        "schedule_config": {
+            "total_curriculum_step": 110_000,
+            "difficulty_step": quantum,
+            "root_degree": root,
+        },
+    }
+
+
+RECIPE = {
+    "train_batch_size": 512,
+    "train_micro_batch_size_per_gpu": 8,
+    "steps_per_print": 10,
+    "zero_optimization": {"stage": 1},
+    "gradient_clipping": 1.0,
+    "prescale_gradients": False,
+    "fp16": {"enabled": True, "loss_scale": 0, "initial_scale_power": 11},
+    "dataloader_drop_last": True,
+    "data_efficiency": {
+        "enabled": True,
+        "seed": 1234,
+        "data_routing": {
+            "enabled": True,
+            "random_ltd": {
+                "enabled": True,
+                "total_layer_num": 24,
+                "random_ltd_layer_num": 22,
+                "random_ltd_layer_id": list(range(1, 23)),
+                "model_mask_name": "attention_mask",
+                "model_type": "decoder",
+                "hidden_state_order": "seq_batch_dim",
+                "random_ltd_schedule": {
+                    "min_value": 128,
+                    "max_value": 2048,
+                    "schedule_type": "fixed_linear",
+                    "schedule_config": {"require_steps": 200_000, "seq_per_step": 16},
+                },
+            },
+        },
+        "data_sampling": {
+            "enabled": True,
+            "num_epochs": 1,
+            "num_workers": 0,
+            "curriculum_learning": {
+                "enabled": True,
+                "data_cluster_path": "clusters",
+                "curriculum_metrics": {
+                    "voc": curriculum_metric("percentile", "schedule_based", 1, 100, 1, 2),
+                    "seqlen_truncate": curriculum_metric("value", "single_cluster", 80, 2048, 8, 1),
+                },
+            },
+        },
+    },
+}
+ROUTING, SAMPLING = ("data_efficiency", "data_routing"), ("data_efficiency", "data_sampling")
+LTD, CURRICULUM = (*ROUTING, "random_ltd"), (*SAMPLING, "curriculum_learning")
+METRICS = (*CURRICULUM, "curriculum_metrics")
+
+
+def recipe(*parts: str) -> dict[str, Any]:
+    """The published JSON with these of voc, seqlen_truncate and random_ltd; sections that hold nothing are
+    disabled."""
+    content = copy.deepcopy(RECIPE)
+    metrics = at(content, METRICS)
+    for name in set(metrics) - set(parts):
+        del metrics[name]
+    if not metrics:
+        at(content, SAMPLING)["enabled"] = at(content, CURRICULUM)["enabled"] = False
+    if "random_ltd" not in parts:
+        at(content, ROUTING)["enabled"] = at(content, LTD)["enabled"] = False
+    return content
+
+
+def at(content: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    for name in path:
+        content = content[name]
+    return content
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[Any], str]:
+    """Writes a JSON and gives the flag that names it."""
+
+    def to_file(content: Any) -> str:
+        path = tmp_path / "run.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+        return f"--data-efficiency-config {path} "
+
+    return to_file
+
+
+def described(flags: str) -> DataEfficiency:
+    return describe(make_config(GPT_1B + flags))[0]
+
+
+def problems(flags: str) -> tuple[str, ...]:
+    with pytest.raises(UserError) as caught:
+        described(flags)
+    return caught.value.problems
+
+
+def changed(path: tuple[str, ...], **values: Any) -> dict[str, Any]:
+    """The whole recipe with other values in one of its sections; None takes a key away."""
+    content = recipe("voc", "seqlen_truncate", "random_ltd")
+    for name, value in values.items():
+        at(content, path)[name] = value
+        if value is None:
+            del at(content, path)[name]
+    return content
+
+
+def test_nothing_asked_for_is_nothing() -> None:
+    assert described("") == DataEfficiency(seed=1234)
+    assert described("--seed 5").seed == 5
+    assert described("--seed 5 --data-efficiency-seed 0 --reference-schedules") == DataEfficiency(
+        seed=0, reference_schedules=True
+    )
+
+
+def test_the_recipe_by_flags() -> None:
+    assert described("".join(RECIPE_FLAGS.values())) == DataEfficiency(
+        (RARITY,), "seqlen_truncate", LENGTH, DROPPING, (), 1234, False
+    )
+    assert (
+        described(RECIPE_FLAGS["seqlen_truncate"].replace("truncate", "reshape")).length_metric
+        == "seqlen_reshape"
+    )
+
+
+@pytest.mark.parametrize("alias", ["voc:", "vocab_rarity:"])
+def test_defaults_of_a_spec(alias: str) -> None:
+    metric = described(f"--curriculum {alias}min=5,max=50,duration=1e3").metrics[0]
+    assert metric == CurriculumMetric("vocab_rarity", "value", Pacing("fixed_linear", 5, 50, 1000, 1, 1.0))
+    metric = described(f"--curriculum {alias}min=5,max=50,duration=10,pacing=fixed_root").metrics[0]
+    assert metric.pacing.root == 2.0
+    metric = described(f"--curriculum {alias}pacing=fixed_discrete,values=8/16/32,until=100/200").metrics[0]
+    assert metric.pacing == Pacing("fixed_discrete", 0, 0, 1, 1, 1.0, (8, 16, 32), (100, 200))
+    metric = described(f"--curriculum {alias}pacing=custom,max=9,function=math:sqrt").metrics[0]
+    assert (metric.pacing.curve, metric.pacing.maximum, metric.pacing.function) == ("custom", 9, "math:sqrt")
+
+
+@given(
+    name=st.sampled_from(["vocab_rarity", "mine"]),
+    difficulty=st.sampled_from(["value", "percentile"]),
+    low=st.integers(1, 50),
+    high=st.integers(50, 100),
+    duration=st.integers(1, 10**6),
+    quantum=st.integers(1, 64),
+    root=st.sampled_from([0.5, 1.0, 2.0, 3.0]),
+    order=st.randoms(),
+)
+@settings(deadline=None)
+def test_a_spec_is_read_back_in_any_order(
+    name: str, difficulty: str, low: int, high: int, duration: int, quantum: int, root: float, order: Any
+) -> None:
+    pairs = [
+        f"difficulty={difficulty}",
+        f"min={low}",
+        f"max={high}",
+        f"duration={duration}",
+        f"quantum={quantum}",
+        f"root={root}",
+    ]
+    pairs.append("pacing=fixed_root")
+    order.shuffle(pairs)
+    (metric,) = described(f"--curriculum {name}:{','.join(pairs)}").metrics
+    assert metric == CurriculumMetric(
+        name, difficulty, Pacing("fixed_root", low, high, duration, quantum, root)
+    )
+
+
+@pytest.mark.parametrize(
+    "spec, words",
+    [
+        ("vocab_rarity", ["nothing follows the name"]),
+        ("vocab_rarity:", ["nothing follows the name"]),
+        ("vocab_rarity:min=1,max=2,speed=3", ["unknown speed", "known are", "duration"]),
+        ("vocab_rarity:min=one,max=2", ["min=one"]),
+        ("vocab_rarity:min=1,max=2,duration=inf", ["duration=inf"]),
+        ("vocab_rarity:min=1,max=2,root=x", ["root=x"]),
+        ("vocab_rarity:values=1/x,until=5,pacing=fixed_discrete", ["values=1/x"]),
+    ],
+)
+def test_a_spec_that_is_not_understood_is_told_with_an_example(spec: str, words: list[str]) -> None:
+    (problem,) = problems(f"--curriculum {spec}")
+    assert (
+        problem.startswith(f"--curriculum {spec}: ")
+        and "an example: vocab_rarity:difficulty=percentile" in problem
+    )
+    assert all(word in problem for word in words)
+
+
+@pytest.mark.parametrize(
+    "spec, word",
+    [
+        ("vocab_rarity:min=1,duration=10", "max"),
+        ("vocab_rarity:min=1,max=100", "duration"),
+        ("vocab_rarity:max=100,pacing=fixed_root", "duration"),
+        ("vocab_rarity:values=1/2,until=5", "fixed_discrete"),
+        ("vocab_rarity:pacing=custom,function=math:sqrt", "max"),
+        (":min=1,max=100,duration=5", "name"),
+    ],
+)
+def test_a_spec_without_what_its_pacing_needs_is_refused(spec: str, word: str) -> None:
+    """Otherwise a curriculum that was asked for silently does nothing."""
+    (problem,) = problems(f"--curriculum {spec}")
+    assert word in problem
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("voc",),
+        ("seqlen_truncate",),
+        ("voc", "seqlen_truncate"),
+        ("random_ltd",),
+        ("voc", "seqlen_truncate", "random_ltd"),
+        (),
+    ],
+)
+def test_the_published_json_is_the_recipe_by_flags(
+    parts: tuple[str, ...], write: Callable[[Any], str]
+) -> None:
+    flags = "".join(RECIPE_FLAGS[part] for part in parts)
+    json_flag = write(recipe(*parts))
+    expected = DataEfficiency(
+        metrics=(RARITY,) if "voc" in parts else (),
+        length_metric="seqlen_truncate" if "seqlen_truncate" in parts else "",
+        length=LENGTH if "seqlen_truncate" in parts else None,
+        random_ltd=DROPPING if "random_ltd" in parts else None,
+    )
+    assert described(flags) == expected
+    assert described(json_flag) == expected
+    assert described(json_flag + flags) == expected, "flags and a JSON that say the same are accepted"
+    assert described(json_flag.replace("--data-efficiency-config", "--deepspeed_config")) == expected
+
+
+def test_the_same_metrics_in_another_order_are_the_same(write: Callable[[Any], str]) -> None:
+    json_flag = write(recipe("voc", "seqlen_truncate"))
+    assert described(json_flag + RECIPE_FLAGS["seqlen_truncate"] + RECIPE_FLAGS["voc"]).metrics == (RARITY,)
+
+
+def test_the_bare_flag_random_ltd_goes_with_the_json_that_describes_it(write: Callable[[Any], str]) -> None:
+    """As every launch script of Megatron-DeepSpeed has it."""
+    flags = "--deepspeed --data-efficiency-curriculum-learning --random-ltd"
+    assert described(write(recipe("voc", "random_ltd")) + flags).random_ltd == DROPPING
+
+
+@pytest.mark.parametrize(
+    "flags, name",
+    [
+        (RECIPE_FLAGS["voc"], "--curriculum"),
+        (RECIPE_FLAGS["voc"] + RECIPE_FLAGS["seqlen_truncate"].replace("80", "88"), "--curriculum"),
+        (RECIPE_FLAGS["random_ltd"].replace("200000", "100000"), "--random-ltd"),
+        (RECIPE_FLAGS["random_ltd"] + "--random-ltd-layers 2-21", "--random-ltd"),
+        ("--data-efficiency-seed 7", "--data-efficiency-seed"),
+    ],
+)
+def test_flags_and_a_json_that_differ_are_refused(flags: str, name: str, write: Callable[[Any], str]) -> None:
+    (problem,) = problems(write(recipe("voc", "seqlen_truncate", "random_ltd")) + flags)
+    assert problem.startswith(name) and "differ" in problem and "--data-efficiency-config" in problem
+
+
+def test_the_seed_of_a_json_is_that_of_the_order_of_samples(write: Callable[[Any], str]) -> None:
+    assert described(write(changed(("data_efficiency",), seed=77))).seed == 77
+    assert described(write(changed(("data_efficiency",), seed=None)) + "--seed 9").seed == 9
+
+
+def test_unused_keys_are_noted(write: Callable[[Any], str]) -> None:
+    notes = describe(make_config(GPT_1B + write(recipe("voc", "seqlen_truncate", "random_ltd"))))[1]
+    unused = [key for key in RECIPE if key != "data_efficiency"] + [
+        "data_sampling.num_epochs",
+        "data_sampling.num_workers",
+        "data_cluster_path",
+    ]
+    for key in unused:
+        assert sum(f"{key} is not used" in note for note in notes) == 1, key
+    used = ("seed", "enabled", "curriculum_metrics", "min_difficulty", "random_ltd_layer_id", "require_steps")
+    assert not [note for note in notes if note.split(" is not used")[0].endswith(used)]
+
+
+@pytest.mark.parametrize("path", [("data_efficiency",), ROUTING, CURRICULUM, (*METRICS, "voc")])
+def test_a_misspelt_key_at_any_depth_is_noted(path: tuple[str, ...], write: Callable[[Any], str]) -> None:
+    """A misspelt section would otherwise switch a lever off without a word."""
+    notes = describe(make_config(GPT_1B + write(changed(path, data_smapling={"enabled": True}))))[1]
+    assert any("data_smapling" in note for note in notes)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("path", [CURRICULUM, LTD])
+@pytest.mark.parametrize("value", [False, None])
+def test_an_outer_off_around_an_inner_on_is_refused(
+    depth: int, path: tuple[str, ...], value: bool | None, write: Callable[[Any], str]
+) -> None:
+    told = problems(write(changed(path[:depth], enabled=value)))
+    inner, outer = ".".join(path[1:]), path[depth - 1]
+    assert [problem for problem in told if f"{inner} is enabled inside {outer}, which is not" in problem]
+    assert len(told) == (2 if depth == 1 else 1), "the outermost switch is around both levers"
+
+
+def test_everything_off_is_nothing(write: Callable[[Any], str]) -> None:
+    content = recipe()
+    content["data_efficiency"]["enabled"] = False
+    assert described(write(content)) == DataEfficiency(seed=1234)
+    assert described(write({"data_efficiency": {}})) == DataEfficiency(seed=1234)
+
+
+@pytest.mark.parametrize(
+    "alias, name", [("voc", "vocab_rarity"), ("seqlenvocabrarity", "seqlen_vocab_rarity"), ("mine", "mine")]
+)
+def test_metrics_of_a_json_are_chosen_by_their_key(
+    alias: str, name: str, write: Callable[[Any], str]
+) -> None:
+    content = recipe("voc")
+    at(content, METRICS)[alias] = at(content, METRICS).pop("voc")
+    assert described(write(content)).metrics == (CurriculumMetric(name, RARITY.difficulty, RARITY.pacing),)
+    assert ALIASES.get(alias, alias) == name
+
+
+def test_a_discrete_schedule_of_a_json(write: Callable[[Any], str]) -> None:
+    about = {
+        "schedule_type": "fixed_discrete",
+        "schedule_config": {"difficulty": [512, 1024, 2048], "max_step": [100, 200]},
+    }
+    length = described(write(changed((*METRICS, "seqlen_truncate"), **about))).length
+    assert length is not None and (length.values, length.until) == ((512, 1024, 2048), (100, 200))
+
+
+def test_single_cluster_on_an_ordering_metric_is_refused(write: Callable[[Any], str]) -> None:
+    (problem,) = problems(write(changed((*METRICS, "voc"), clustering_type="single_cluster")))
+    assert "voc" in problem and "single_cluster" in problem and "schedule_based" in problem
+
+
+@pytest.mark.parametrize(
+    "path, values, words",
+    [
+        (CURRICULUM, {"curriculum_metrics": None}, ["curriculum_metrics"]),
+        (CURRICULUM, {"curriculum_metrics": {}}, ["curriculum_metrics"]),
+        ((*METRICS, "voc"), {"schedule_type": None}, ["voc", "schedule_type"]),
+        ((*METRICS, "voc"), {"schedule_type": "quadratic"}, ["vocab_rarity", "quadratic", "fixed_linear"]),
+        ((*METRICS, "voc"), {"max_difficulty": None}, ["voc", "max_difficulty"]),
+        ((*METRICS, "voc"), {"min_difficulty": "easy"}, ["voc", "easy"]),
+        ((*METRICS, "voc"), {"difficulty_type": "rank"}, ["vocab_rarity", "rank", "percentile"]),
+        ((*METRICS, "voc"), {"schedule_config": None}, ["voc", "schedule_config"]),
+        (
+            (*METRICS, "voc"),
+            {"schedule_config": {"difficulty_step": 1, "root_degree": 2}},
+            ["voc", "total_curriculum_step"],
+        ),
+        (METRICS, {"voc": 3}, ["voc"]),
+        (LTD, {"random_ltd_schedule": None}, ["random_ltd", "random_ltd_schedule"]),
+        (LTD, {"random_ltd_layer_id": ["first"]}, ["random_ltd", "first"]),
+        (LTD, {"total_layer_num": 12}, ["total_layer_num 12", "--num-layers 24"]),
+        (LTD, {"total_layer_num": "all"}, ["random_ltd", "all"]),
+        (LTD, {"random_ltd_layer_num": 3}, ["random_ltd_layer_num 3", "22"]),
+        (
+            LTD,
+            {"layer_token_lr_schedule": {"enabled": True}},
+            ["layer_token_lr_schedule", "--lr-decay-tokens"],
+        ),
+        (LTD, {"layer_token_lr_schedule": True}, ["random_ltd"]),
+        (ROUTING, {"random_ltd": [1]}, ["data_routing.random_ltd must be a section"]),
+        (SAMPLING, {"dynamic_batching": {"enabled": True}}, ["dynamic_batching"]),
+        (("data_efficiency",), {"seed": "lucky"}, ["seed", "lucky"]),
+    ],
+)
+def test_every_mistake_in_a_json_is_one_problem_that_names_the_file(
+    path: tuple[str, ...], values: dict[str, Any], words: list[str], write: Callable[[Any], str]
+) -> None:
+    (problem,) = problems(write(changed(path, **values)))
+    assert "run.json" in problem or path == (*METRICS, "voc")
+    assert all(word in problem for word in words), problem
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("{", ["cannot be read as JSON"]),
+        ("[1]", ["no data_efficiency section"]),
+        ('{"data_efficiency": 3}', ["no data_efficiency section"]),
+        ('{"curriculum_learning": {"enabled": true}}', ["curriculum_learning is enabled", "seqlen_truncate"]),
+    ],
+)
+def test_a_file_that_is_no_such_json(content: str, words: list[str], write: Callable[[Any], str]) -> None:
+    (problem,) = problems(write(content))
+    assert "run.json" in problem and all(word in problem for word in words)
+    (problem,) = problems("--data-efficiency-config /no/such.json")
+    assert "/no/such.json" in problem
+
+
+def test_a_deepspeed_json_without_our_section_says_nothing(write: Callable[[Any], str]) -> None:
+    json_flag = write(
+        {"train_batch_size": 8, "fp16": {"enabled": False}, "curriculum_learning": {"enabled": False}}
+    )
+    described_run, notes = describe(make_config(f"--train-iters 5 {json_flag}"))
+    assert not (described_run.metrics or described_run.length_metric or described_run.random_ltd)
+    assert [note.split(": ")[1] for note in notes] == [
+        f"{key} is not used" for key in ("curriculum_learning", "fp16", "train_batch_size")
+    ]
+
+
+def test_paths_of_a_json_are_taken_where_they_hold_an_analysis(
+    tmp_path: Path, write: Callable[[Any], str]
+) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    json_flag = write(changed((*METRICS, "voc"), index_to_sample_path=str(tmp_path)))
+    assert described(json_flag).difficulty_paths == (str(tmp_path),)
+    assert described(json_flag + "--difficulty-path mine --difficulty-path yours").difficulty_paths == (
+        "mine",
+        "yours",
+    )
+
+
+LTD_FLAGS = "--random-ltd --random-ltd-duration 10 "
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        ("--curriculum vocab_rarity:min=5,max=1,duration=9", ["vocab_rarity", "minimum 5", "maximum 1"]),
+        ("--curriculum vocab_rarity:min=1,max=5,duration=0", ["vocab_rarity", "duration 0"]),
+        ("--curriculum vocab_rarity:min=1,max=5,duration=9,pacing=cubic", ["vocab_rarity", "cubic"]),
+        (
+            "--curriculum vocab_rarity:min=1,max=5,duration=9,difficulty=rank",
+            ["vocab_rarity", "rank", "percentile"],
+        ),
+        (
+            "--curriculum vocab_rarity:min=1,max=101,duration=9,difficulty=percentile",
+            ["vocab_rarity", "101", "100"],
+        ),
+        (
+            "--curriculum vocab_rarity:pacing=fixed_discrete,values=1/101,until=5,difficulty=percentile",
+            ["vocab_rarity", "101", "100"],
+        ),
+        (
+            "--curriculum seqlen_truncate:min=8,max=4096,duration=9",
+            ["seqlen_truncate", "4096", "--seq-length 2048"],
+        ),
+        (
+            "--curriculum seqlen_truncate:pacing=fixed_discrete,values=8/4096,until=5",
+            ["seqlen_truncate", "4096", "--seq-length 2048"],
+        ),
+        ("--curriculum seqlen_truncate:min=0,max=64,duration=9", ["seqlen_truncate", "minimum"]),
+        (
+            "--curriculum seqlen_truncate:pacing=fixed_discrete,values=0/64,until=5",
+            ["seqlen_truncate", "at least one token"],
+        ),
+        ("--curriculum seqlen_truncate:pacing=fixed_discrete", ["seqlen_truncate", "fixed_discrete"]),
+        (
+            "--curriculum seqlen_reshape:min=8,max=64,duration=9,difficulty=percentile",
+            ["seqlen_reshape", "difficulty=value"],
+        ),
+        (
+            "--curriculum seqlen_truncate:min=8,max=64,duration=9 --curriculum "
+            "seqlen_reshape:min=8,max=64,duration=9",
+            ["seqlen_truncate", "seqlen_reshape", "only one"],
+        ),
+        (
+            "--curriculum voc:min=1,max=5,duration=9 --curriculum vocab_rarity:min=1,max=5,duration=9",
+            ["vocab_rarity", "twice"],
+        ),
+        ("--random-ltd", ["--random-ltd-duration"]),
+        (LTD_FLAGS + "--random-ltd-layers first", ["--random-ltd-layers first", "1-22"]),
+        (LTD_FLAGS + "--random-ltd-layers 5-3", ["--random-ltd-layers 5-3"]),
+        (LTD_FLAGS + "--random-ltd-layers 1-24", ["24", "0-23"]),
+        (LTD_FLAGS + "--random-ltd-layers 3,1-4", ["3", "twice"]),
+        (LTD_FLAGS + "--num-layers 2", ["2 layers", "--random-ltd-layers"]),
+        (LTD_FLAGS + "--random-ltd-max 4096", ["4096", "--seq-length 2048"]),
+        (LTD_FLAGS + "--random-ltd-min 0", ["kept length 0", "at least 1"]),
+        (LTD_FLAGS + "--random-ltd-min 3000", ["random-LTD", "3000", "2048"]),
+        (LTD_FLAGS + "--random-ltd-quantum 0", ["random-LTD", "quantum 0"]),
+        ("--random-ltd --random-ltd-duration 0", ["random-LTD", "duration 0"]),
+    ],
+)
+def test_every_rule_broken_alone_is_one_problem(flags: str, words: list[str]) -> None:
+    (problem,) = problems(flags)
+    assert all(word in problem for word in words), problem
+
+
+def test_all_problems_are_told_together(write: Callable[[Any], str]) -> None:
+    content = changed((*METRICS, "voc"), clustering_type="single_cluster")
+    at(content, LTD)["total_layer_num"] = 12
+    told = problems(
+        write(content) + "--curriculum vocab_rarity:speed=3 " + LTD_FLAGS + "--random-ltd-layers first"
+    )
+    assert len(told) == 4
+
+
+def test_layers_of_random_ltd_default_to_all_but_the_first_and_the_last() -> None:
+    random_ltd = described(LTD_FLAGS + "--num-layers 5").random_ltd
+    assert random_ltd == RandomLTD((1, 2, 3), Pacing("fixed_linear", 128, 2048, 10, 16))
+    random_ltd = described(LTD_FLAGS + "--random-ltd-layers 0,2-4").random_ltd
+    assert random_ltd is not None and random_ltd.layers == (0, 2, 3, 4)
+
+
+def test_a_yaml_file_describes_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "data_efficiency:\n"
+        "  curriculum:\n"
+        "    voc: {difficulty: percentile, min: 1, max: 100, pacing: fixed_root, root: 2, duration: "
+        "110000, quantum: 1}\n"
+        "    seqlen_truncate: {min: 80, max: 2048, pacing: fixed_root, root: 1, duration: 110_000, "
+        "quantum: 8}\n"
+        "  random-ltd: true\n"
+        "  random-ltd-duration: 200e3\n"
+        "  random-ltd-layers: 1-22\n"
+    )
+    assert described(f"--config {path}") == described("".join(RECIPE_FLAGS.values()))
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 3000)
+    | st.floats(allow_nan=False)
+    | st.sampled_from(["", "fixed_root", "value", "x"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["enabled", "min_value", "voc"]), inner, max_size=3)
+    ),
+    max_leaves=4,
+)
+PLACES = st.sampled_from(
+    [
+        ("data_efficiency",),
+        ROUTING,
+        SAMPLING,
+        LTD,
+        CURRICULUM,
+        METRICS,
+        (*METRICS, "voc"),
+        (*METRICS, "seqlen_truncate"),
+    ]
+)
+
+
+@given(place=PLACES, name=st.integers(0, 20), value=JSON_VALUES)
+@settings(deadline=None, max_examples=200)
+def test_a_json_with_any_value_anywhere_is_described_or_told(
+    tmp_path_factory: pytest.TempPathFactory, place, name: int, value: Any
+) -> None:
+    content = recipe("voc", "seqlen_truncate", "random_ltd")
+    section = at(content, place)
+    section[sorted(section)[name % len(section)]] = value
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    try:
+        assert isinstance(described(f"--data-efficiency-config {path}"), DataEfficiency)
+    except UserError as error:
+        assert error.problems and all(error.problems)

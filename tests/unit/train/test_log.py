@@ -1,0 +1,212 @@
+"""What a run tells: Megatron's log line as scripts parse it, TensorBoard names, records that fit the
+checkpoint."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from megatron.parallel.mesh import Mesh
+from megatron.schedule.data_efficiency_flags import describe
+from megatron.schedule.plan import build_plan
+from megatron.train.log import Log, Outcome, log_line, validation_block
+from tests.support.configurations import make_config
+
+FLAGS = (
+    "--global-batch-size 4 --train-iters 20 --lr-warmup-iters 4 --log-interval 5 "
+    "--curriculum seqlen_truncate:min=32,max=128,duration=10,quantum=8 --random-ltd --random-ltd-min 32 "
+    "--random-ltd-duration 16 "
+)
+
+
+def make_log(folder: Path, start: int = 0, more: str = "") -> Log:
+    config = make_config(
+        f"{FLAGS} --metrics-file {folder}/metrics.jsonl --tensorboard-dir {folder}/board {more}"
+    )
+    efficiency, _ = describe(config)
+    return Log(config, efficiency, build_plan(config, efficiency, 100), Mesh(), start)
+
+
+def read_board(folder: Path) -> EventAccumulator:
+    board = EventAccumulator(str(folder))
+    board.Reload()
+    return board
+
+
+def test_log_line_has_megatrons_fields_in_megatrons_order(tmp_path: Path) -> None:
+    log = make_log(tmp_path, more="--log-throughput")
+    line = log_line(
+        log.config,
+        log.efficiency,
+        log.plan,
+        7,
+        [Outcome(5.0, 1.25, 0.5, 0.0), Outcome(4.0, 1.5, 1.5, 0.0, 30.0)],
+        2,
+    )
+    tokens = 4 * int(log.plan.sequence_length[5] + log.plan.sequence_length[6])
+    fields = (
+        r" \[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}\] iteration        7/      20 \| "
+        r"consumed samples:           28 \| consumed tokens: {9}(\d+) \| "
+        r"elapsed time per iteration \(ms\): 1000\.0 \| throughput per GPU \(TFLOP/s/GPU\): \d+\.\d \| "
+        r"learning rate: \d\.\d{6}E-0\d \| "
+        r"global batch size:     4 \| lm loss: 4\.500000E\+00 \| loss scale: 1\.0 \| "
+        r"grad norm: 1\.500 \| params norm: 30\.000 \| "
+        r"number of skipped iterations:   0 \| "
+        r"number of nan iterations:   0 \| curriculum seqlen: 96 \| "
+        r"random ltd reserved length: 64 \| "
+        r"actual seqlen: 96 \| samples per second: 4\.000 \| "
+        rf"tokens per gpu per second \(tgs\): {tokens / 4:.3f} "
+        r"\| TFLOPs: \d+\.\d\d \|"
+    )
+    found = re.fullmatch(fields, line)
+    assert found, line
+    assert int(found.group(1)) == log.plan.totals(7)["consumed_tokens"]
+
+
+def test_first_every_interval_and_last_step_are_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = make_log(tmp_path)
+    for iteration in range(1, 21):
+        log.train(iteration, Outcome(float(iteration), 1.0, 0.1, 0.0))
+    printed = re.findall(r"iteration +(\d+)/ +20 .*lm loss: (\S+)", capsys.readouterr().out)
+    assert [(int(step), float(loss)) for step, loss in printed] == [
+        (1, 1.0),
+        (5, 3.5),
+        (10, 8.0),
+        (15, 13.0),
+        (20, 18.0),
+    ]
+
+
+def test_validation_block_is_framed_and_caps_perplexity() -> None:
+    lines = validation_block(100, {"": 2.0, "books": 25.0}, "validation").splitlines()
+    assert (
+        lines[1]
+        == " validation loss at iteration 100 | lm loss value: 2.000000E+00 | lm loss PPL: 7.389056E+00 | "
+    )
+    assert "on books" in lines[2] and "PPL: 4.851652E+08" in lines[2]
+    assert lines[0] == lines[-1] == "-" * len(max(lines, key=len))
+
+
+def test_records_have_every_field_in_full_precision(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    log.train(1, Outcome(1 / 3, 2 / 3, 0.1, 0.01))
+    log.validation(1, {"": 2.0})
+    log.close()
+    train, valid = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    names = (
+        "kind iteration consumed_samples consumed_tokens raw_tokens drawn_tokens layer_tokens "
+        "lm_loss learning_rate grad_norm "
+    )
+    names += "seq_length kept_length batch_size ms_per_iteration tokens_per_second"
+    assert not set(names.split()) - train.keys()
+    assert (train["kind"], train["lm_loss"], train["grad_norm"]) == ("train", 1 / 3, 2 / 3)
+    assert (train["seq_length"], train["kept_length"], train["learning_rate"]) == (40, 32, 1e-3 / 4)
+    assert train["tokens_per_second"] == pytest.approx(4 * 40 / 0.1)
+    assert (valid["kind"], valid["lm_loss"], valid["consumed_tokens"]) == (
+        "valid",
+        2.0,
+        train["consumed_tokens"],
+    )
+
+
+def test_records_past_the_checkpoint_are_cut_off(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    for iteration in range(1, 8):
+        log.train(iteration, Outcome(1.0, 1.0, 0.1, 0.0))
+    log.close()
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "train", "iter')
+    make_log(tmp_path, start=4).close()
+    kept = [json.loads(line)["iteration"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert kept == [1, 2, 3, 4]
+
+
+def test_a_new_run_in_an_old_place_keeps_the_old_records(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = make_log(tmp_path)
+    log.train(1, Outcome(1.0, 1.0, 0.1, 0.0))
+    log.close()
+    before = (tmp_path / "metrics.jsonl").read_text()
+    make_log(tmp_path, start=0).close()
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+    (aside,) = tmp_path.glob("metrics.until-*.jsonl")
+    assert aside.read_text() == before
+    assert str(aside) in capsys.readouterr().out
+
+
+def test_evaluation_alone_adds_to_the_metrics_file_and_changes_no_other(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    log.train(1, Outcome(1.0, 1.0, 0.1, 0.0))
+    log.close()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    log = make_log(tmp_path, start=900, more="--skip-train --load there")
+    log.validation(900, {"": 2.0})
+    log.close()
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    old, new = (content.pop(tmp_path / "metrics.jsonl") for content in (before, after))
+    assert after == before and new.startswith(old)
+    assert json.loads(new[len(old) :])["iteration"] == 900
+
+
+def test_the_last_validation_of_a_finished_run_is_recorded_once(tmp_path: Path) -> None:
+    for start in (0, 20):
+        log = make_log(tmp_path, start)
+        for iteration in range(start + 1, 21):
+            log.train(iteration, Outcome(1.0, 1.0, 0.1, 0.0))
+        log.validation(20, {"": 2.0})
+        log.validation(20, {"": 2.0}, "test")
+        log.close()
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert kinds == ["train"] * 20 + ["valid", "test"]
+
+
+def test_tensorboard_hides_on_every_axis_what_is_computed_again(tmp_path: Path) -> None:
+    for start, end in ((0, 8), (4, 6)):
+        log = make_log(tmp_path, start)
+        for iteration in range(start + 1, end + 1):
+            log.train(iteration, Outcome(float(end), 1.0, 0.1, 0.0))
+        log.close()
+    for axis, step in (
+        ("", lambda iteration: iteration),
+        ("samples", lambda iteration: log.plan.totals(iteration)["consumed_samples"]),
+    ):
+        points = read_board(tmp_path / "board" / axis).Scalars(f"lm loss vs {axis}" if axis else "lm loss")
+        assert [(point.step, point.value) for point in points] == [
+            (step(number), 8.0 if number <= 4 else 6.0) for number in range(1, 7)
+        ]
+
+
+def test_tensorboard_has_megatrons_and_deepspeeds_names(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    log.train(1, Outcome(3.0, 0.5, 0.1, 0.0, 9.0))
+    log.validation(1, {"": 2.0})
+    log.close()
+    board, samples, tokens = (read_board(tmp_path / "board" / axis) for axis in ("", "samples", "tokens"))
+    tags = {tag for each in (board, samples, tokens) for tag in each.Tags()["scalars"]}
+    for name in (
+        "learning-rate",
+        "batch-size",
+        "lm loss",
+        "loss-scale",
+        "world-size",
+        "grad-norm",
+        "params-norm",
+        "iteration-time",
+        "throughput",
+    ):
+        assert {name, f"{name} vs samples"} <= tags
+    for name in (
+        "lm-loss-training/lm loss",
+        "seqlen/curriculum_seqlen",
+        "seqlen/random_ltd_reserved_length",
+        "seqlen/actual_seq_length",
+    ):
+        assert {name, f"{name} vs tokens"} <= tags
+    assert {"lm loss validation", "lm loss validation ppl"} <= tags
+    assert samples.Scalars("lm loss vs samples")[0].step == 4
+    assert board.Scalars("lm loss")[0].value == 3.0
