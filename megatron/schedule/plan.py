@@ -37,7 +37,8 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """Arrays with one entry a step, step 1 first. The token counts are totals through the end of the step."""
+    """Arrays with one entry a step, step 1 first. The token counts are totals through the end of the step.
+    `hardware_flops` counts what is recomputed, `flops` does not."""
 
     batch_size: np.ndarray
     sequence_length: np.ndarray
@@ -49,6 +50,7 @@ class Plan:
     drawn_tokens: np.ndarray
     layer_tokens: np.ndarray
     flops: np.ndarray
+    hardware_flops: np.ndarray
     learning_rate: np.ndarray
     caps: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -128,6 +130,7 @@ def _assemble(
         drawn_tokens=samples * config.data.seq_length,
         layer_tokens=np.cumsum(rows * (kept * dropping + length * (layers - dropping))),
         flops=rows * row_flops(config, length, kept, dropping, vocab_size or 0),
+        hardware_flops=rows * hardware_row_flops(config, length, kept, dropping, vocab_size or 0),
         learning_rate=learning_rates(
             config.optimizer, config.training, consumed, efficiency.reference_schedules
         ),
@@ -256,6 +259,18 @@ def row_flops(
 ) -> np.ndarray:
     """FLOPs of one row, forward and backward: 6 a weight and token, causal attention counted half, by
     every layer's own length; nothing that is recomputed counts."""
+    return _layer_flops(config, length, kept, dropping) + 6 * config.model.hidden_size * vocab_size * length
+
+
+def hardware_row_flops(
+    config: Config, length: np.ndarray, kept: np.ndarray, dropping: int, vocab_size: int
+) -> np.ndarray:
+    """The same with one more forward pass of the layers where they are recomputed."""
+    again = _layer_flops(config, length, kept, dropping) / 3 if config.training.recompute_granularity else 0
+    return row_flops(config, length, kept, dropping, vocab_size) + again
+
+
+def _layer_flops(config: Config, length: np.ndarray, kept: np.ndarray, dropping: int) -> np.ndarray:
     model = config.model
     heads = model.num_attention_heads * (model.kv_channels or 0)
     groups = model.num_query_groups * (model.kv_channels or 0)
@@ -265,4 +280,4 @@ def row_flops(
     full_layers = model.num_layers - dropping
     linear = 6 * weights * (full_layers * length + dropping * kept)
     attention = 6 * heads * (full_layers * length**2 + dropping * kept**2)
-    return linear + attention + 6 * model.hidden_size * vocab_size * length
+    return linear + attention
