@@ -4,7 +4,7 @@ every flag."""
 import sys
 
 from megatron.base.command import run_command
-from megatron.model.gpt import GPT
+from megatron.tasks.gpt import GPT_TASK
 from megatron.train.pretrain import pretrain
 
 EXAMPLES = """\
@@ -23,7 +23,7 @@ EXAMPLES = """\
 
 
 def main() -> None:
-    pretrain(sys.argv[1:], GPT, "Pretrain a GPT.", EXAMPLES)
+    pretrain(sys.argv[1:], GPT_TASK, "Pretrain a GPT.", EXAMPLES)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from megatron.curriculum.sampler import make_sampler
 from megatron.data.corpora import mock_corpus
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import build_plan
+from megatron.tasks.architecture import gpt_flops
 
 SHAPES = {
     "quickstart: 8 samples of 256, 2 of 4 layers drop, 2 ranks": (
@@ -70,14 +71,13 @@ def _milliseconds(flags: str, ranks: int) -> float:
     )
     config = resolve(parse(Config, (flags + drop).split(), description=""), ranks)
     efficiency, _ = describe(config)
-    plan = build_plan(config, efficiency)
-    dropping = efficiency.random_ltd.layers if efficiency.random_ltd else ()
+    plan = build_plan(config, efficiency, gpt_flops(config, efficiency, 0))
     sampler = make_sampler([(None, mock_corpus(config, "train"))], efficiency, plan)
-    shape = RowFormat(config.data, 50257, 0, "", False, dropping, 1)
+    rows = RowFormat(config.data, 50257, 0, "", False, efficiency.dropping_layers, 1)
     times = []
     for step in range(1, 60):
         began = time.perf_counter()
-        make_batch(sampler, plan.at(step), BatchShare(0, ranks, config.training.micro_batch_size), shape)
+        make_batch(sampler, plan.at(step), BatchShare(0, ranks, config.training.micro_batch_size), rows)
         times.append(time.perf_counter() - began)
     return statistics.median(times) * 1e3
 

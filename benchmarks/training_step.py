@@ -18,12 +18,14 @@ from megatron.base.command import run_command
 from megatron.base.terminal import show
 from megatron.config.arguments import flag, parse
 from megatron.config.config import Config, resolve
-from megatron.model.gpt import GPT
+from megatron.model.gpt import GPT, LM_LOSS
 from megatron.model.inputs import GPTInputs
 from megatron.optim.optimizer import clip, make_optimizer, update
 from megatron.parallel.data_parallel import GradientBuckets
-from megatron.parallel.initialization import draw_parameters
+from megatron.parallel.initialization import initialize
 from megatron.parallel.mesh import Mesh
+from megatron.parallel.placement import placements
+from megatron.tasks.architecture import gpt_architecture
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,16 @@ def _our_step(
     )
     flags += " --lr 1e-4 --train-iters 1 --openai-gelu --hidden-dropout 0 --attention-dropout 0"
     config = resolve(parse(Config, flags.split(), description=""), 1)
-    model = GPT(config, vocabulary)
-    draw_parameters(model, 1)
-    gradients = GradientBuckets(list(model.parameters()), Mesh())
+    model = GPT(gpt_architecture(config, vocabulary))
+    initialize(model, 1)
+    gradients = GradientBuckets(dict(model.named_parameters()), placements(model), Mesh())
     optimizer = make_optimizer(list(model.parameters()), config.optimizer)
     ids = torch.randint(vocabulary, (rows, length + 1))
     batch = GPTInputs(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), torch.arange(rows))
 
     def step() -> None:
         gradients.zero()
-        model(batch, scale=1 / (rows * length)).backward()
+        model(batch, scales={LM_LOSS: 1 / (rows * length)})[LM_LOSS].backward()
         clip(gradients, 1.0)
         update(optimizer, 1e-4)
 

@@ -16,15 +16,18 @@ from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
 from megatron.base.terminal import progress, show
-from megatron.batches.gpt import RowFormat
+from megatron.batches.gpt import RowFormat, plain_batch
+from megatron.checkpoint.manifest import Manifest
 from megatron.config.arguments import flag, parse
 from megatron.config.config import Config, TokenizerOptions
 from megatron.data.corpora import SPLITS, open_splits
 from megatron.data.vocabulary import find_vocabulary
 from megatron.evaluation.losses import Weighted, window_sums
-from megatron.evaluation.restore import restore, tokenizer_of
+from megatron.evaluation.restore import Restored, restore, tokenizer_of
 from megatron.model.gpt import GPT
+from megatron.model.inputs import GPTInputs, to_device
 from megatron.parallel.mesh import Mesh
+from megatron.tasks.gpt import token_weights
 from megatron.train.log import perplexity
 
 EXAMPLES = """\
@@ -57,24 +60,23 @@ def main() -> None:
     if options.output:
         writable_file(options.output)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, config, index, folder = restore(options.load, options.ckpt_step, device)
-    token_bytes = _token_bytes(options, index, device)
+    restored = restore(options.load, options.ckpt_step, device)
+    token_bytes = _token_bytes(options, restored.manifest, device)
     results = []
-    config = _with_data(config, options)
+    config = _with_data(restored.config, options)
     for split, corpora in open_splits(config).items():
         if split in options.splits:
-            results += _evaluate(model, config, split, corpora, index, options, token_bytes)
+            results += _evaluate(restored, config, split, corpora, options, token_bytes)
     if not results:
         raise UserError(
             f"--splits {' '.join(options.splits)}: no data is there; change --split or --data-path"
         )
-    _print(results, str(folder))
+    _print(results, str(restored.folder))
     if options.output:
         with whole_file(options.output, "w") as file:
+            step = restored.manifest.iteration
             json.dump(
-                {"checkpoint": str(folder), "iteration": index["iteration"], "results": results},
-                file,
-                indent=1,
+                {"checkpoint": str(restored.folder), "iteration": step, "results": results}, file, indent=1
             )
             file.write("\n")
 
@@ -96,21 +98,20 @@ def _with_data(config: Config, options: Options) -> Config:
     return dataclasses.replace(config, data=data)
 
 
-def _token_bytes(options: Options, index: dict[str, Any], device: torch.device) -> torch.Tensor | None:
+def _token_bytes(options: Options, manifest: Manifest, device: torch.device) -> torch.Tensor | None:
     """Bytes of text behind every token, float64 [vocabulary]; None without a tokenizer."""
     if not options.tokenizer.tokenizer_type:
         print("note: without --tokenizer-type and its files there are no bits per byte", file=sys.stderr)
         return None
-    tokenizer = tokenizer_of(index, options.tokenizer)
+    tokenizer = tokenizer_of(manifest, options.tokenizer)
     return torch.from_numpy(tokenizer.token_bytes()).to(device, torch.float64)
 
 
 def _evaluate(
-    model: GPT,
+    restored: Restored,
     config: Config,
     split: str,
     corpora: Weighted,
-    index: dict[str, Any],
     options: Options,
     token_bytes: torch.Tensor | None,
 ) -> list[dict[str, Any]]:
@@ -118,23 +119,37 @@ def _evaluate(
     if not corpora:
         return []
     vocabulary = find_vocabulary(config.tokenizer, [corpus for _, corpus in corpora], config.data)
-    known = index["vocabulary"]["size"]
+    known = restored.manifest.vocabulary.size
     if vocabulary.size != known:
         raise UserError(
             f"{corpora[0][1].name} has a vocabulary of {vocabulary.size} tokens, the model one of {known}"
         )
-    row_format = RowFormat(config.data, vocabulary.size, vocabulary.eod, "", False, (), 0)
-    counts = [min(corpus.windows, options.max_windows or corpus.windows) for _, corpus in corpora]
+    rows = RowFormat(config.data, vocabulary.size, vocabulary.eod, "", False, (), 0)
+    members = [corpus for _, corpus in corpora]
+    device = next(restored.model.parameters()).device
+
+    def measure(part: np.ndarray) -> torch.Tensor:
+        inputs = to_device(plain_batch(members, part[:, 0], part[:, 1], rows), device)
+        return _measured(restored.model, inputs, token_bytes)
+
+    counts = [min(corpus.windows, options.max_windows or corpus.windows) for corpus in members]
     windows = np.concatenate(
         [np.stack([np.full(count, number), np.arange(count)], 1) for number, count in enumerate(counts)]
     )
     with progress(split, len(windows), "windows") as advance:
-        members = [corpus for _, corpus in corpora]
-        mesh = Mesh(device=next(model.parameters()).device)
-        sums = window_sums(
-            model, members, windows, options.micro_batch_size, row_format, mesh, token_bytes, advance
-        )
+        shape = (len(members), 3)
+        sums = window_sums(measure, shape, windows, options.micro_batch_size, Mesh(device), advance)
     return [_result(corpus.name, split, part.tolist()) for corpus, part in zip(members, sums)]
+
+
+def _measured(model: torch.nn.Module, inputs: GPTInputs, token_bytes: torch.Tensor | None) -> torch.Tensor:
+    """Float64 [rows, 3]: sum of losses, tokens scored, and bytes of text that they stand for."""
+    assert isinstance(model, GPT)
+    weights = token_weights(inputs)
+    text = weights * token_bytes[inputs.labels] if token_bytes is not None else torch.zeros_like(weights)
+    return torch.stack(
+        [one.double().sum(1) for one in (model.token_losses(inputs) * weights, weights, text)], 1
+    )
 
 
 def _result(corpus: str, split: str, sums: list[float]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from megatron.config.arguments import flag, parse
 from megatron.config.config import TokenizerOptions
 from megatron.evaluation.generate import generate
 from megatron.evaluation.restore import restore, tokenizer_of
+from megatron.model.gpt import GPT
 
 EXAMPLES = """\
   python tools/generate_text.py --load runs/small \\
@@ -47,8 +48,9 @@ def main() -> None:
     if any(prompt != prompt.encode(errors="ignore").decode() for prompt in options.prompt):
         raise UserError("--prompt is no UTF-8 text; check how the terminal or script encodes it")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, config, index, _ = restore(options.load, options.ckpt_step, device)
-    tokenizer = tokenizer_of(index, options.tokenizer)
+    model, _, config, manifest, _ = restore(options.load, options.ckpt_step, device)
+    assert isinstance(model, GPT)
+    tokenizer = tokenizer_of(manifest, options.tokenizer)
     generator = torch.Generator(device).manual_seed(options.seed)
     texts = []
     for prompt in options.prompt:

@@ -27,6 +27,7 @@ from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, build_plan
 from megatron.schedule.plan_summary import summarise, tables
+from megatron.tasks.architecture import gpt_flops
 
 MOST_ROWS = 10_000
 COLUMNS = (
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
         Options, argv, description=__doc__ or "", examples=EXAMPLES, foreign=FOREIGN_FLAGS
     )
     config, efficiency, notes = _understand(options)
-    plan = build_plan(config, efficiency, config.tokenizer.vocab_size)
+    plan = build_plan(config, efficiency, gpt_flops(config, efficiency, config.tokenizer.vocab_size or 0))
     summary = summarise(config, efficiency, plan, options.data_parallel_size)
     if options.output:
         _write(Path(options.output), plan, efficiency, summary)

@@ -39,7 +39,7 @@ class RowFormat:
     data: DataConfig
     vocab_size: int
     eod: int | None
-    reshape: str
+    length_metric: str
     reference_schedules: bool
     dropping: tuple[int, ...]
     seed: int
@@ -75,7 +75,7 @@ def _micro_batch(
 ) -> GPTInputs:
     """The rows of the samples at `places` of the global batch."""
     length, full = step.sequence_length, row_format.data.seq_length
-    if row_format.reshape == RESHAPE and length < full:
+    if row_format.length_metric == RESHAPE and length < full:
         ids, rows = _reshaped(corpora, members, samples, places, step, row_format)
     else:
         ids = np.stack([corpora[members[place]].window(int(samples[place]), 0, length) for place in places])
@@ -132,15 +132,15 @@ def _check_ids(ids: np.ndarray, vocab_size: int, corpora: list[Corpus], members:
 def _documents(
     tokens: np.ndarray, row_format: RowFormat
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-    """Loss mask, positions and documents, as the flags ask."""
+    """Loss mask, positions and where documents begin, as the flags ask."""
     data = row_format.data
     if not (data.eod_mask_loss or data.reset_position_ids or data.reset_attention_mask):
         return None, None, None
-    documents, positions = document_layout(tokens, row_format.eod if row_format.eod is not None else -1)
+    starts = document_starts(tokens, row_format.eod if row_format.eod is not None else -1)
     return (
         torch.from_numpy((tokens != row_format.eod).astype(np.float32)) if data.eod_mask_loss else None,
-        torch.from_numpy(positions) if data.reset_position_ids else None,
-        torch.from_numpy(documents) if data.reset_attention_mask else None,
+        torch.from_numpy(np.arange(tokens.shape[1]) - starts) if data.reset_position_ids else None,
+        torch.from_numpy(starts) if data.reset_attention_mask else None,
     )
 
 
@@ -155,14 +155,12 @@ def _kept(step: Step, rows: np.ndarray, row_format: RowFormat) -> torch.Tensor |
     return torch.from_numpy(out)
 
 
-def document_layout(tokens: np.ndarray, eod: int) -> tuple[np.ndarray, np.ndarray]:
-    """Document number and position in the document of every token of [rows, length]; an end-of-document
-    token is the last of its document."""
-    ends = tokens == eod
-    documents = np.cumsum(ends, axis=1) - ends
-    place = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
-    starts = np.where(np.pad(ends, ((0, 0), (1, 0)))[:, :-1], place, 0)
-    return documents, place - np.maximum.accumulate(starts, axis=1)
+def document_starts(tokens: np.ndarray, eod: int) -> np.ndarray:
+    """Where in its row the document of every token of [rows, length] begins; an end-of-document token is
+    the last of its document."""
+    begins = np.pad(tokens == eod, ((0, 0), (1, 0)))[:, :-1]
+    places = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
+    return np.maximum.accumulate(np.where(begins, places, 0), axis=1)
 
 
 def reshape_offset(seed: int, step: int, row: int, full: int, length: int) -> int:

@@ -1,10 +1,10 @@
 """Whether a run may go on from a checkpoint: the same model, data and plan, or a message that says what
 differs."""
 
-import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from megatron.checkpoint.manifest import Manifest
 from megatron.schedule.plan import Plan
 
 FREE: dict[str, set[str]] = {
@@ -33,7 +33,6 @@ FREE: dict[str, set[str]] = {
     },
 }
 SCHEDULE: dict[str, set[str]] = {"optimizer": set()}
-MEANING = ("vocabulary", "data_efficiency")
 TITLES = {
     "size": "vocabulary",
     "eod": "end-of-document token",
@@ -60,30 +59,19 @@ def flag_differences(saved: dict[str, Any], mine: dict[str, Any], free: dict[str
     return lines
 
 
-def resume_problems(
-    index: dict[str, Any], about: dict[str, Any], plan: Plan, override_schedule: bool
-) -> list[str]:
-    """Why the run described by `about` cannot go on exactly from the checkpoint; empty where it can. What
-    flags mean is compared, not how they are written: paths, and a curriculum's spelling, may change."""
-    where, about = f"the checkpoint of step {index['iteration']}", json.loads(json.dumps(about))
-    lines = flag_differences(index["config"], about["config"], FREE)
-    for part in MEANING:
-        lines += _differences(index[part], about[part], lambda name: f"its {TITLES.get(name, name)}")
-    if index["data"] != about["data"]:
-        lines.append(f"it was trained on other data: {_words(index['data'])} against {_words(about['data'])}")
-    if not lines and index["analyses"] != about["analyses"]:
-        lines.append("the difficulties of its samples came of another analysis")
-    if not lines and index["iteration"] <= plan.steps:
-        lines += _other_past(index, plan)
-    problems = [f"{where}: {line}" for line in lines]
+def resume_problems(saved: Manifest, mine: Manifest, plan: Plan, override_schedule: bool) -> list[str]:
+    """Why a run cannot go on exactly from a checkpoint; empty where it can. What flags mean is compared,
+    not how they are written: paths, and a curriculum's spelling, may change."""
+    where = f"the checkpoint of step {saved.iteration}"
+    problems = [f"{where}: {line}" for line in _other_run(saved, mine, plan)]
     if problems:
         problems[-1] += f"; {WAYS}"
-    if index["iteration"] > plan.steps:
+    if saved.iteration > plan.steps:
         problems.append(
             f"{where} is past the run's {plan.steps} steps; raise its --train-iters, -samples or -tokens"
         )
-    schedule = flag_differences(index["config"], about["config"], SCHEDULE)
-    schedule += _differences(index["schedule"], about["schedule"], lambda name: f"the {name}")
+    schedule = flag_differences(saved.config, mine.config, SCHEDULE)
+    schedule += _differences(saved.schedule, mine.schedule, lambda name: f"the {name}")
     if schedule and not override_schedule:
         problems += [
             f"{where}: {line}; --override-opt_param-scheduler takes the flags' value" for line in schedule
@@ -91,13 +79,33 @@ def resume_problems(
     return problems
 
 
-def _other_past(index: dict[str, Any], plan: Plan) -> list[str]:
+def _other_run(saved: Manifest, mine: Manifest, plan: Plan) -> list[str]:
+    """How a checkpoint's run differs from this one, but for the schedule of its learning rate."""
+    if saved.task != mine.task:
+        return [f"it is of the task {saved.task}, and this is {mine.task}"]
+    lines = flag_differences(saved.config, mine.config, FREE)
+    meanings = (
+        (saved.vocabulary._asdict(), mine.vocabulary._asdict()),
+        (saved.data_efficiency, mine.data_efficiency),
+    )
+    for theirs, ours in meanings:
+        lines += _differences(theirs, ours, lambda name: f"its {TITLES.get(name, name)}")
+    if saved.data != mine.data:
+        lines.append(f"it was trained on other data: {_words(saved.data)} against {_words(mine.data)}")
+    if not lines and saved.analyses != mine.analyses:
+        lines.append("the difficulties of its samples came of another analysis")
+    if not lines and saved.iteration <= plan.steps:
+        lines += _other_past(saved, plan)
+    return lines
+
+
+def _other_past(saved: Manifest, plan: Plan) -> list[str]:
     """A plan whose steps so far differ in spite of equal flags: a pacing function of the user's own has
     changed."""
-    totals = plan.totals(index["iteration"])
-    if index["totals"] != totals:
-        return [f"it had consumed {_words(index['totals'])}, and this plan consumes {_words(totals)}"]
-    if index["plan"] != plan.digest(index["iteration"]):
+    totals = plan.totals(saved.iteration)
+    if saved.totals != totals:
+        return [f"it had consumed {_words(saved.totals)}, and this plan consumes {_words(totals)}"]
+    if saved.plan != plan.digest(saved.iteration):
         return ["it came of steps that differ from this plan's"]
     return []
 

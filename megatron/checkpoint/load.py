@@ -1,8 +1,6 @@
 """Reading checkpoints: find, verify, and say clearly why one does not fit."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -10,7 +8,8 @@ from safetensors.torch import load_file
 
 from megatron.base.errors import UserError
 from megatron.base.files import checksum
-from megatron.checkpoint.save import FORMAT, LATEST, folder_of
+from megatron.checkpoint.manifest import NAME, Manifest
+from megatron.checkpoint.save import LATEST, folder_of
 
 
 def find_checkpoint(root: str | Path, iteration: int | None = None) -> Path | None:
@@ -19,7 +18,7 @@ def find_checkpoint(root: str | Path, iteration: int | None = None) -> Path | No
     root = Path(root)
     if root.is_file():
         raise UserError(f"{root}: is a file; name the folder that was given to --save")
-    if (root / "index.json").is_file():
+    if (root / NAME).is_file():
         return root
     if iteration is None:
         pointer = root / LATEST
@@ -33,7 +32,7 @@ def find_checkpoint(root: str | Path, iteration: int | None = None) -> Path | No
             )
         iteration = int(text)
     folder = folder_of(root, iteration)
-    if not (folder / "index.json").is_file():
+    if not (folder / NAME).is_file():
         there = sorted(path.name for path in root.glob("iter_*")) or ["none"]
         raise UserError(
             f"{folder}: is no checkpoint; there are {', '.join(there)}; choose one with --ckpt-step"
@@ -41,48 +40,15 @@ def find_checkpoint(root: str | Path, iteration: int | None = None) -> Path | No
     return folder
 
 
-def read_index(folder: Path) -> dict[str, Any]:
-    """The index of a checkpoint; UserError where it is damaged."""
-    path = folder / "index.json"
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}); load an older checkpoint with --ckpt-step"
-        ) from None
-    needed = (
-        "iteration",
-        "files",
-        "tensors",
-        "config",
-        "vocabulary",
-        "data",
-        "analyses",
-        "data_efficiency",
-        "schedule",
-        "totals",
-        "plan",
-    )
-    if (
-        not isinstance(index, dict)
-        or index.get("format") != FORMAT
-        or any(name not in index for name in needed)
-    ):
-        raise UserError(f"{path}: is not the index of a checkpoint of format {FORMAT}")
-    return index
-
-
-def load_tensors(
-    folder: Path, index: dict[str, Any], name: str, verify: bool = True
-) -> dict[str, torch.Tensor]:
+def load_tensors(folder: Path, manifest: Manifest, name: str, verify: bool = True) -> dict[str, torch.Tensor]:
     """The tensors of one file of a checkpoint. `verify`: compare its checksum, not only its size."""
-    path, about = folder / name, index["files"].get(name)
+    path, entry = folder / name, manifest.files.get(name)
     damaged = f"{path}: is damaged ({{}}); load an older checkpoint with --ckpt-step"
-    if about is None or not path.is_file():
+    if entry is None or not path.is_file():
         raise UserError(damaged.format("it is missing"))
-    if path.stat().st_size != about["bytes"]:
-        raise UserError(damaged.format(f"{path.stat().st_size} bytes instead of {about['bytes']}"))
-    if verify and checksum(path) != about["sha256"]:
+    if path.stat().st_size != entry.bytes:
+        raise UserError(damaged.format(f"{path.stat().st_size} bytes instead of {entry.bytes}"))
+    if verify and checksum(path) != entry.sha256:
         raise UserError(damaged.format("its checksum differs"))
     try:
         return load_file(path)
@@ -91,10 +57,10 @@ def load_tensors(
 
 
 @torch.no_grad()
-def load_model(model: torch.nn.Module, folder: Path, index: dict[str, Any], verify: bool = True) -> None:
+def load_model(model: torch.nn.Module, folder: Path, manifest: Manifest, verify: bool = True) -> None:
     """Copy a checkpoint's weights into a model of the same shape; UserError with the differences
     otherwise."""
-    tensors = load_tensors(folder, index, "model.safetensors", verify)
+    tensors = load_tensors(folder, manifest, "model.safetensors", verify)
     named = dict(model.named_parameters())
     problems = [f"has no {name}" for name in named.keys() - tensors.keys()] + [
         f"has {name} too" for name in tensors.keys() - named.keys()

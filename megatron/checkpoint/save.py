@@ -5,10 +5,9 @@ A checkpoint appears whole or not at all. Nothing in it is pickled. Every tensor
 offset) of a global tensor; everything that is not a tensor is in the index.
 """
 
-import json
+import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,10 +15,11 @@ from safetensors.torch import save_file
 
 from megatron.base.errors import UserError
 from megatron.base.files import checksum, whole_file, whole_folder, writable_folder
-from megatron.parallel.placement import Box
+from megatron.checkpoint.manifest import FileEntry, Manifest, TensorEntry, write_manifest
+from megatron.parallel.placement import Placement
 
-FORMAT = 1
 LATEST = "latest_checkpointed_iteration.txt"
+Files = dict[str, dict[str, torch.Tensor]]
 
 
 def folder_of(root: str | Path, iteration: int) -> Path:
@@ -27,20 +27,16 @@ def folder_of(root: str | Path, iteration: int) -> Path:
     return Path(root) / f"iter_{iteration:07d}"
 
 
-def save_checkpoint(
-    root: str | Path,
-    iteration: int,
-    files: dict[str, dict[str, torch.Tensor]],
-    boxes: dict[str, Box],
-    about: dict[str, Any],
-) -> Path:
-    """Write the tensors of every file, the index with `about`, and then point to the new checkpoint."""
+def save_checkpoint(root: str | Path, files: Files, table: dict[str, Placement], manifest: Manifest) -> Path:
+    """Write the tensors of every file and the manifest, and then point to the new checkpoint. `table`:
+    placements of all tensors."""
     writable_folder(root)
-    target = folder_of(root, iteration)
+    target = folder_of(root, manifest.iteration)
     try:
-        _write(target, iteration, files, boxes, about)
+        with whole_folder(target) as folder:
+            _write(folder, files, table, manifest)
         with whole_file(Path(root) / LATEST, "w") as file:
-            file.write(f"{iteration}\n")
+            file.write(f"{manifest.iteration}\n")
     except (SafetensorError, OSError) as error:
         raise UserError(
             f"{target}: could not be written ({error}); make room there, then start the run again"
@@ -48,39 +44,18 @@ def save_checkpoint(
     return target
 
 
-def _write(
-    target: Path,
-    iteration: int,
-    files: dict[str, dict[str, torch.Tensor]],
-    boxes: dict[str, Box],
-    about: dict[str, Any],
-) -> None:
-    with whole_folder(target) as folder:
-        index: dict[str, Any] = {
-            "format": FORMAT,
-            "iteration": iteration,
-            **about,
-            "files": {},
-            "tensors": {},
-        }
-        for name, tensors in files.items():
-            save_file(
-                {key: tensor.detach().contiguous().cpu() for key, tensor in tensors.items()}, folder / name
-            )
-            (folder / name).chmod(folder.stat().st_mode & 0o666)
-            index["files"][name] = {
-                "bytes": (folder / name).stat().st_size,
-                "sha256": checksum(folder / name),
-            }
-            for key, tensor in tensors.items():
-                shape, offset = boxes.get(key, Box(tuple(tensor.shape), (0,) * tensor.dim()))
-                index["tensors"][key] = {
-                    "file": name,
-                    "dtype": str(tensor.dtype),
-                    "global_shape": shape,
-                    "offset": offset,
-                }
-        (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+def _write(folder: Path, files: Files, table: dict[str, Placement], manifest: Manifest) -> None:
+    written: dict[str, FileEntry] = {}
+    boxes: dict[str, TensorEntry] = {}
+    for file, tensors in files.items():
+        path = folder / file
+        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, path)
+        path.chmod(folder.stat().st_mode & 0o666)
+        written[file] = FileEntry(path.stat().st_size, checksum(path))
+        for name, tensor in tensors.items():
+            place = table[name]
+            boxes[name] = TensorEntry(file, str(tensor.dtype), place.global_shape, place.offset)
+    write_manifest(folder, dataclasses.replace(manifest, files=written, tensors=boxes))
 
 
 def clear_unfinished(root: str | Path) -> None:

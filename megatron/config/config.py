@@ -15,13 +15,13 @@ class ModelConfig:
     num_layers: int = flag(help="transformer layers")
     hidden_size: int = flag(help="width of the residual stream")
     num_attention_heads: int = flag(help="attention heads of a layer")
-    ffn_hidden_size: int | None = flag(
+    ffn_hidden_size: int = flag(
         None, "inner width of the MLP; 4·hidden, or with --swiglu 8/3·hidden rounded down to 64"
     )
-    kv_channels: int | None = flag(None, "width of one head; hidden size / heads")
+    kv_channels: int = flag(None, "width of one head; hidden size / heads")
     group_query_attention: bool = flag(False, "heads share keys and values in groups")
     num_query_groups: int = flag(1, "groups of --group-query-attention")
-    max_position_embeddings: int | None = flag(None, "positions that the model knows; the sequence length")
+    max_position_embeddings: int = flag(None, "positions that the model knows; the sequence length")
     position_embedding_type: str = flag(
         "learned_absolute", "how a token knows its place", choices=("learned_absolute", "rope", "none")
     )
@@ -52,6 +52,16 @@ class ModelConfig:
         "auto: fused, or explicit where attention dropout is not 0",
         choices=("auto", "flash", "fused", "unfused", "local"),
     )
+
+    @property
+    def activation(self) -> str:
+        """The MLP's activation, as mlp.py names it."""
+        return "silu" if self.swiglu else "gelu_tanh" if self.openai_gelu else "gelu"
+
+    @property
+    def gated(self) -> bool:
+        """Whether the MLP multiplies two factors."""
+        return self.swiglu
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ class DataConfig:
 @dataclass(frozen=True)
 class TrainingConfig:
     micro_batch_size: int = flag(help="samples of one forward pass on one rank")
-    global_batch_size: int | None = flag(None, "samples of one step; micro batch size · data-parallel ranks")
+    global_batch_size: int = flag(None, "samples of one step; micro batch size · data-parallel ranks")
     rampup_batch_size: tuple[int, ...] = flag(
         (), "start, increment and samples of a growing batch size", metavar="N"
     )
@@ -156,7 +166,7 @@ class DataEfficiencyConfig:
     )
     random_ltd: bool = flag(False, "drop tokens in the middle layers: random-LTD")
     random_ltd_min: int = flag(128, "tokens kept at the start")
-    random_ltd_max: int | None = flag(None, "tokens kept at the end; the sequence length")
+    random_ltd_max: int = flag(None, "tokens kept at the end; the sequence length")
     random_ltd_duration: int | None = flag(None, "steps until the end length")
     random_ltd_quantum: int = flag(16, "kept lengths are multiples of this")
     random_ltd_layers: str | None = flag(
@@ -168,7 +178,7 @@ class DataEfficiencyConfig:
         aliases=("--deepspeed_config", "--deepspeed-config"),
         metavar="FILE",
     )
-    data_efficiency_seed: int | None = flag(None, "seed of the order of samples; --seed")
+    data_efficiency_seed: int = flag(None, "seed of the order of samples; --seed")
     reference_schedules: bool = flag(
         False, "schedules exactly as DeepSpeed 0.19.8 computes them, late arrivals included"
     )

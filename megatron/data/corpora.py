@@ -75,6 +75,10 @@ def _number(text: str) -> float | None:
         return None
 
 
+Splits = dict[str, list[tuple[float | None, Corpus]]]
+"""Weights and corpora by split; a weight of None stands for the corpus' own size."""
+
+
 class Source(NamedTuple):
     """An open dataset, its fingerprint, and what its .json says."""
 
@@ -118,12 +122,12 @@ def open_corpus(opened: Source, share: tuple[float, float], seq_length: int, spl
     return None
 
 
-def open_splits(config: Config) -> dict[str, list[tuple[float | None, Corpus]]]:
+def open_splits(config: Config) -> Splits:
     """Weights and corpora of "train", "valid" and "test"; a split without data is an empty list."""
     data = config.data
     if data.mock_data:
         return {split: [(None, mock_corpus(config, split))] for split in SPLITS}
-    splits: dict[str, list[tuple[float | None, Corpus]]] = {split: [] for split in SPLITS}
+    splits: Splits = {split: [] for split in SPLITS}
     if data.data_path:
         shares = dict(zip(SPLITS, parse_split(data.split)))
         sources = {split: ("--data-path", data.data_path, shares[split]) for split in SPLITS}
@@ -144,6 +148,17 @@ def open_splits(config: Config) -> dict[str, list[tuple[float | None, Corpus]]]:
             if corpus:
                 splits[split].append((weight, corpus))
     return splits
+
+
+def require_samples(config: Config, splits: Splits) -> None:
+    """UserError where a split that the run needs holds no sample."""
+    if not splits["train"]:
+        raise UserError("no data is left for training; raise its share in --split or give --train-data-path")
+    if not splits["valid"] and config.logging.eval_interval and config.logging.eval_iters:
+        raise UserError(
+            f"no sample of {config.data.seq_length} tokens is left for validation; use more documents, "
+            f"raise its share in --split {config.data.split}, give --valid-data-path, or set --eval-iters 0"
+        )
 
 
 def mock_corpus(config: Config, split: str) -> Corpus:

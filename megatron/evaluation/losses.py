@@ -1,18 +1,23 @@
 """Loss on held-out windows: full length, nothing dropped, the same windows every time."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from megatron.base.terminal import Advance
-from megatron.batches.gpt import RowFormat, plain_batch
+from megatron.batches.gpt import RowFormat
 from megatron.curriculum.draws import counts, weighted_chain
 from megatron.data.corpora import Corpus
-from megatron.model.gpt import GPT
 from megatron.model.inputs import to_device
-from megatron.parallel.mesh import Mesh, sum_over_ranks
+from megatron.parallel.mesh import Mesh, sum_over
+from megatron.tasks.task import Task
 
 Weighted = list[tuple[float | None, Corpus]]
+Measure = Callable[[np.ndarray], Tensor]
+"""From windows [rows, 2] (corpus, window): float64 [rows, columns], to be summed over rows."""
 
 
 def first_windows(corpora: Weighted, wanted: int, seed: int) -> np.ndarray:
@@ -32,51 +37,61 @@ def first_windows(corpora: Weighted, wanted: int, seed: int) -> np.ndarray:
 
 
 def mean_losses(
-    model: GPT,
+    task: Task,
+    model: nn.Module,
     corpora: Weighted,
     windows: np.ndarray,
     micro_batch_size: int,
     row_format: RowFormat,
     mesh: Mesh,
-) -> dict[str, float]:
-    """Mean loss a token by corpus name, and over all under ""; the ranks share the work."""
-    sums = window_sums(model, [corpus for _, corpus in corpora], windows, micro_batch_size, row_format, mesh)
-    losses = {"": float(sums[:, 0].sum() / sums[:, 1].sum())}
+) -> dict[str, dict[str, float]]:
+    """Mean of every loss by corpus name, and over all under ""; the ranks share the work."""
+    names, members = list(task.losses), [corpus for _, corpus in corpora]
+
+    def measure(part: np.ndarray) -> Tensor:
+        inputs = to_device(task.plain_batch(members, part[:, 0], part[:, 1], row_format), mesh.device)
+        found = task.row_losses(model, inputs)
+        return torch.cat([found[name] for name in names], 1)
+
+    shape = (len(members), 2 * len(names))
+    with evaluating(model):
+        sums = window_sums(measure, shape, windows, micro_batch_size, mesh)
+    means = {"": _means(names, sums.sum(0))}
     if len(corpora) > 1:
-        losses |= {
-            corpus.name: float(part[0] / part[1]) for (_, corpus), part in zip(corpora, sums) if part[1] > 0
-        }
-    return losses
+        means |= {corpus.name: _means(names, part) for corpus, part in zip(members, sums) if part[1] > 0}
+    return means
+
+
+def _means(names: list[str], sums: Tensor) -> dict[str, float]:
+    """Mean losses from alternating sums and counts."""
+    return {name: float(part[0] / part[1]) for name, part in zip(names, sums.view(-1, 2))}
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, and then as it was."""
+    was_training = model.training
+    model.eval()
+    yield
+    model.train(was_training)
 
 
 def window_sums(
-    model: GPT,
-    corpora: list[Corpus],
+    measure: Measure,
+    shape: tuple[int, int],
     windows: np.ndarray,
     micro_batch_size: int,
-    row_format: RowFormat,
     mesh: Mesh,
-    token_bytes: Tensor | None = None,
     advance: Advance = lambda amount, note="": None,
 ) -> Tensor:
-    """Float64 [corpora, 3] over the windows: sum of losses, tokens scored, and bytes of text that they
-    stand for by `token_bytes` [vocabulary]."""
-    was_training = model.training
-    model.eval()
-    sums = torch.zeros(len(corpora), 3, dtype=torch.float64, device=mesh.device)
+    """Float64 [corpora, columns] = `shape`: what `measure` gives for the windows of every corpus, summed,
+    the ranks sharing the work."""
+    sums = torch.zeros(shape, dtype=torch.float64, device=mesh.device)
     size = micro_batch_size
-    for first in range(mesh.data_rank * size, len(windows), mesh.data_size * size):
+    for first in range(mesh.data.rank * size, len(windows), mesh.data.size * size):
         part = windows[first : first + size]
-        batch = to_device(plain_batch(corpora, part[:, 0], part[:, 1], row_format), mesh.device)
-        weights = (
-            batch.loss_mask
-            if batch.loss_mask is not None
-            else torch.ones_like(batch.labels, dtype=torch.float32)
-        )
-        text = weights * token_bytes[batch.labels] if token_bytes is not None else torch.zeros_like(weights)
-        rows = torch.stack([one.double().sum(1) for one in (model.losses(batch) * weights, weights, text)], 1)
+        rows = measure(part)
         for corpus in np.unique(part[:, 0]):
             sums[corpus] += rows[torch.from_numpy(part[:, 0] == corpus).to(rows.device)].sum(0)
-        advance(len(part) * mesh.data_size)
-    model.train(was_training)
-    return sum_over_ranks(sums, mesh).cpu()
+        advance(len(part) * mesh.data.size)
+    return sum_over(sums, mesh.data).cpu()

@@ -2,45 +2,58 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import torch
+from torch import nn
 
 from megatron.base.errors import UserError
-from megatron.checkpoint.load import find_checkpoint, load_model, read_index
+from megatron.checkpoint.load import find_checkpoint, load_model
+from megatron.checkpoint.manifest import Manifest, read_manifest
 from megatron.config.config import Config, TokenizerOptions
 from megatron.data.tokenizer import Tokenizer, build_tokenizer, describe_identity
-from megatron.model.gpt import GPT
+from megatron.tasks.task import Task
+from megatron.tasks.tasks import TASKS
 
 
-def restore(
-    root: str, iteration: int | None, device: torch.device
-) -> tuple[GPT, Config, dict[str, Any], Path]:
-    """The model in evaluation mode, its configuration, the checkpoint's index and folder."""
+class Restored(NamedTuple):
+    """A model in evaluation mode, its task and configuration, and the checkpoint that it came of."""
+
+    model: nn.Module
+    task: Task
+    config: Config
+    manifest: Manifest
+    folder: Path
+
+
+def restore(root: str, iteration: int | None, device: torch.device) -> Restored:
+    """The model of a checkpoint; UserError where there is none."""
     folder = find_checkpoint(root, iteration)
     if folder is None:
         raise UserError(
             f"--load {root}: holds no checkpoint; train first, or name the folder given to --save"
         )
-    index = read_index(folder)
-    config = saved_config(index["config"], folder)
-    model = GPT(config, index["vocabulary"]["size"])
-    load_model(model, folder, index)
-    return model.to(device).eval(), config, index, folder
+    manifest = read_manifest(folder)
+    if manifest.task not in TASKS:
+        known = ", ".join(TASKS)
+        raise UserError(f"{folder}: holds a model of the task {manifest.task}, and known are {known}")
+    task, config = TASKS[manifest.task], saved_config(manifest.config, folder)
+    model = task.build_model(config, manifest.vocabulary.size, ())
+    load_model(model, folder, manifest)
+    return Restored(model.to(device).eval(), task, config, manifest, folder)
 
 
-def tokenizer_of(index: dict[str, Any], options: TokenizerOptions) -> Tokenizer:
-    """The tokenizer of the flags, which must be the one that the checkpoint of this index was trained
-    with."""
+def tokenizer_of(manifest: Manifest, options: TokenizerOptions) -> Tokenizer:
+    """The tokenizer of the flags, which must be the one that the checkpoint was trained with."""
     if options.tokenizer_type is None:
         raise UserError("--tokenizer-type is required, and the tokenizer's files")
     tokenizer = build_tokenizer(options)
-    trained = index["vocabulary"]["tokenizer"]
+    trained = manifest.vocabulary.tokenizer
     if trained is not None and trained != tokenizer.identity():
         mine = describe_identity(tokenizer.identity())
         raise UserError(
-            f"the model was trained with {describe_identity(trained)}, and the flags name {mine}; name "
-            "the one of the training"
+            f"the model was trained with {describe_identity(trained)}, and the flags name {mine}; "
+            "name the one of the training"
         )
     return tokenizer
 

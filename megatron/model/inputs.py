@@ -9,16 +9,16 @@ Inputs = TypeVar("Inputs", bound=tuple[Any, ...])
 
 class GPTInputs(NamedTuple):
     """Rows of one forward pass. `tokens`, `labels` [rows, length]; `rows`: their numbers in the global
-    batch, which key dropout; `loss_mask`, `positions`, `documents` [rows, length] or None where they are
-    trivial; `kept` [dropping layers, rows, kept length]: ascending positions that random-LTD keeps, or
-    None; `first_row`: the first of `rows`."""
+    batch, which key dropout. `loss_mask`, `positions`, `document_starts` (where in its row each token's
+    document begins) [rows, length], or None where they are trivial. `kept` [dropping layers, rows, kept
+    length]: ascending positions that random-LTD keeps, or None. `first_row`: the first of `rows`."""
 
     tokens: torch.Tensor
     labels: torch.Tensor
     rows: torch.Tensor
     loss_mask: torch.Tensor | None = None
     positions: torch.Tensor | None = None
-    documents: torch.Tensor | None = None
+    document_starts: torch.Tensor | None = None
     kept: torch.Tensor | None = None
     first_row: int = 0
 

@@ -1,28 +1,35 @@
-"""The MLP of a layer: GELU, or gated by SiLU (SwiGLU)."""
+"""The MLP of a layer, plain or gated."""
 
+import functools
 import math
+from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megatron.config.config import ModelConfig
+from megatron.model.architecture import Architecture
 from megatron.parallel.layers import Linear
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": functools.partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+}
 
 
 class MLP(nn.Module):
-    """down(activation(up(x))), or down(silu(gate(x)) · up(x))."""
+    """down(activation(up(x))), or gated: down(activation(gate(x)) · up(x)); with SiLU that is SwiGLU."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, architecture: Architecture):
         super().__init__()
-        hidden, inner, bias = config.hidden_size, config.ffn_hidden_size or 0, not config.disable_bias_linear
-        self.up = Linear(hidden, inner, std=config.init_method_std, bias=bias)
-        self.gate = Linear(hidden, inner, std=config.init_method_std, bias=bias) if config.swiglu else None
-        self.down = Linear(
-            inner, hidden, std=config.init_method_std / math.sqrt(2 * config.num_layers), bias=bias
-        )
-        self.approximate = "tanh" if config.openai_gelu else "none"
+        hidden, inner = architecture.hidden_size, architecture.ffn_hidden_size
+        std, bias = architecture.init_method_std, architecture.linear_bias
+        self.up = Linear(hidden, inner, std=std, bias=bias)
+        self.gate = Linear(hidden, inner, std=std, bias=bias) if architecture.gated else None
+        self.down = Linear(inner, hidden, std=std / math.sqrt(2 * architecture.num_layers), bias=bias)
+        self.activation = ACTIVATIONS[architecture.activation]
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         if self.gate is not None:
-            return self.down(F.silu(self.gate(x_BTD)) * self.up(x_BTD))
-        return self.down(F.gelu(self.up(x_BTD), approximate=self.approximate))
+            return self.down(self.activation(self.gate(x_BTD)) * self.up(x_BTD))
+        return self.down(self.activation(self.up(x_BTD)))

@@ -3,17 +3,20 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megatron.config.config import ModelConfig
-from megatron.parallel.placement import new_parameter
+from megatron.model.architecture import Architecture
+from megatron.parallel.placement import add_parameter
 
 
 class LayerNorm(nn.Module):
     """Mean 0, variance 1, then weight and bias."""
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, width: int, epsilon: float):
         super().__init__()
-        self.weight = new_parameter((width,), value=1.0)
-        self.bias = new_parameter((width,))
+        add_parameter(self, "weight", (width,), value=1.0)
+        add_parameter(self, "bias", (width,))
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
@@ -25,9 +28,11 @@ class LayerNorm(nn.Module):
 class RMSNorm(nn.Module):
     """Root mean square 1, then weight."""
 
+    weight: Tensor
+
     def __init__(self, width: int, epsilon: float):
         super().__init__()
-        self.weight = new_parameter((width,), value=1.0)
+        add_parameter(self, "weight", (width,), value=1.0)
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,6 +42,6 @@ class RMSNorm(nn.Module):
 NORMS = {"LayerNorm": LayerNorm, "RMSNorm": RMSNorm}
 
 
-def make_norm(config: ModelConfig) -> nn.Module:
-    """The configured normalisation over the hidden size."""
-    return NORMS[config.normalization](config.hidden_size, config.norm_epsilon)
+def make_norm(architecture: Architecture) -> nn.Module:
+    """The normalisation over the hidden size."""
+    return NORMS[architecture.normalization](architecture.hidden_size, architecture.norm_epsilon)

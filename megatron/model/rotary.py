@@ -12,9 +12,10 @@ def rotary_table(positions: int, channels: int, base: float) -> Tensor:
     return torch.stack([angles.cos(), angles.sin()], 1)
 
 
-def rotate(x_BHTK: Tensor, turns_BT2R: Tensor) -> Tensor:
-    """Turn channel i with channel i + R by angle i, for the first 2R channels of a head; the others pass."""
-    cosine, sine = turns_BT2R[:, None].unbind(-2)
+def rotate(x_BHTK: Tensor, rotary_BT2R: Tensor) -> Tensor:
+    """Rotate channel i with channel i + R by angle i, for the first 2R channels of a head; the others
+    pass."""
+    cosine, sine = rotary_BT2R[:, None].unbind(-2)
     half = cosine.shape[-1]
     first, second, rest = x_BHTK.split([half, half, x_BHTK.shape[-1] - 2 * half], -1)
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine, rest], -1)

@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from megatron.config.config import ModelConfig
+from megatron.model.architecture import Architecture
+from megatron.model.attention import EXPLICIT
 from megatron.model.block import Block
 from megatron.model.context import Context
 from megatron.model.random_ltd import through_kept
@@ -12,10 +13,11 @@ from megatron.model.random_ltd import through_kept
 class Stack(nn.ModuleDict):
     """Layers by their number in the whole model. `dropping`: the numbers of those under random-LTD."""
 
-    def __init__(self, config: ModelConfig, dropping: tuple[int, ...], recompute: bool):
-        super().__init__({str(layer): Block(config, layer) for layer in range(config.num_layers)})
+    def __init__(self, architecture: Architecture, dropping: tuple[int, ...]):
+        super().__init__({str(layer): Block(architecture, layer) for layer in range(architecture.num_layers)})
         self.row = {layer: row for row, layer in enumerate(dropping)}
-        self.recompute = recompute
+        self.recompute = architecture.recompute
+        self.kernels_draw = draws_in_kernels(architecture)
 
     def forward(self, x_BTD: Tensor, context: Context, kept_LBR: Tensor | None = None) -> Tensor:
         """`kept_LBR`: the positions that each dropping layer keeps of each row, or None where nothing is
@@ -25,11 +27,23 @@ class Stack(nn.ModuleDict):
             kept_BR = kept_LBR[row] if kept_LBR is not None and row is not None else None
             if self.recompute and self.training:
                 x_BTD = checkpoint(
-                    _run, layer, x_BTD, context, kept_BR, use_reentrant=False, preserve_rng_state=False
+                    _run,
+                    layer,
+                    x_BTD,
+                    context,
+                    kept_BR,
+                    use_reentrant=False,
+                    preserve_rng_state=self.kernels_draw,
                 )
             else:
                 x_BTD = _run(layer, x_BTD, context, kept_BR)
         return x_BTD
+
+
+def draws_in_kernels(architecture: Architecture) -> bool:
+    """Whether attention's kernels drop probabilities by a generator of the device, instead of keyed bits."""
+    explicit = architecture.attention_backend in (*EXPLICIT, "auto")
+    return architecture.attention_dropout > 0 and not explicit
 
 
 def _run(layer: nn.Module, x_BTD: Tensor, context: Context, kept_BR: Tensor | None) -> Tensor:

@@ -10,7 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from megatron.parallel.mesh import Mesh
+from megatron.parallel.mesh import Axis, Mesh
+from megatron.parallel.placement import Placement
 
 BUCKET_ELEMENTS = 1 << 24
 NORM_ELEMENTS = 1 << 14
@@ -19,24 +20,34 @@ NORM_ELEMENTS = 1 << 14
 class GradientBuckets:
     """Owns the gradients of the parameters, as views of flat tensors."""
 
-    def __init__(self, parameters: list[nn.Parameter], mesh: Mesh, bucket_elements: int = BUCKET_ELEMENTS):
-        self.mesh = mesh
+    def __init__(
+        self,
+        parameters: dict[str, nn.Parameter],
+        table: dict[str, Placement],
+        mesh: Mesh,
+        bucket_elements: int = BUCKET_ELEMENTS,
+    ):
         self.flats: list[Tensor] = []
+        self._axes: list[list[Axis]] = []
         self._missing: list[int] = []
         self._members: list[int] = []
         self._works: list[dist.Work | None] = []
         self._reducing = False
         group: list[nn.Parameter] = []
-        for parameter in reversed(parameters):
-            if group and sum(map(torch.numel, group)) + parameter.numel() > bucket_elements:
-                self._add(group)
+        axes: tuple[str, ...] = ()
+        for name, parameter in reversed(parameters.items()):
+            full = sum(map(torch.numel, group)) + parameter.numel() > bucket_elements
+            if group and (full or axes != table[name].sum_over):
+                self._add(group, axes, mesh)
                 group = []
             group.append(parameter)
+            axes = table[name].sum_over
         if group:
-            self._add(group)
+            self._add(group, axes, mesh)
 
-    def _add(self, group: list[nn.Parameter]) -> None:
-        """One bucket: a flat tensor, of which the gradients of the group are views."""
+    def _add(self, group: list[nn.Parameter], axes: tuple[str, ...], mesh: Mesh) -> None:
+        """One bucket: a flat tensor, of which the gradients of the group are views, and where it is
+        summed."""
         flat = torch.zeros(sum(map(torch.numel, group)), dtype=group[0].dtype, device=group[0].device)
         bucket, place = len(self.flats), 0
         for parameter in group:
@@ -44,6 +55,7 @@ class GradientBuckets:
             place += parameter.numel()
             parameter.register_post_accumulate_grad_hook(lambda _, bucket=bucket: self._ready(bucket))
         self.flats.append(flat)
+        self._axes.append([axis for axis in map(mesh.axis, axes) if axis.group is not None])
         self._members.append(len(group))
 
     def zero(self) -> None:
@@ -54,7 +66,7 @@ class GradientBuckets:
     def reduce_from_now_on(self) -> None:
         """The backward pass that follows is the step's last: sum every bucket over the ranks once it is
         complete."""
-        self._reducing = self.mesh.data_group is not None
+        self._reducing = any(self._axes)
         self._missing = list(self._members)
         self._works = []
 
@@ -65,9 +77,13 @@ class GradientBuckets:
                 self._start()
 
     def _start(self) -> None:
-        self._works.append(
-            dist.all_reduce(self.flats[len(self._works)], group=self.mesh.data_group, async_op=True)
-        )
+        """Sum the next bucket over its axes, one after another; only the last is waited for later."""
+        bucket, work = len(self._works), None
+        for axis in self._axes[bucket]:
+            if work is not None:
+                work.wait()
+            work = dist.all_reduce(self.flats[bucket], group=axis.group, async_op=True)
+        self._works.append(work)
 
     def wait(self) -> None:
         """Until all sums are there; a bucket with a parameter that got no gradient is summed now."""

@@ -1,9 +1,10 @@
-"""The ranks of a run, as a value that is passed: which rank this is, its device, and whom it averages
-with."""
+"""The ranks of a run, as a value that is passed: which rank this is, its device, and along which axes it
+works together with others."""
 
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -13,26 +14,40 @@ from megatron.base.errors import UserError
 CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True)
-class Mesh:
-    """`data_group`: the process group of data parallelism, None where it has one rank."""
+class Axis(NamedTuple):
+    """One direction of the mesh: this rank's place on it, how many ranks it has, and their process group,
+    None where there is one rank."""
 
     rank: int = 0
-    world_size: int = 1
+    size: int = 1
+    group: dist.ProcessGroup | None = None
+
+
+ALONE = Axis()
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """`world`: all ranks. `data`: those that compute other rows of the same batch with the same weights."""
+
     device: torch.device = CPU
-    data_rank: int = 0
-    data_size: int = 1
-    data_group: dist.ProcessGroup | None = None
+    world: Axis = ALONE
+    data: Axis = ALONE
+
+    def axis(self, name: str) -> Axis:
+        """The axis of this name, as placements write it."""
+        axis: Axis = getattr(self, name)
+        return axis
 
     @property
     def first(self) -> bool:
         """Whether this rank writes files."""
-        return self.rank == 0
+        return self.world.rank == 0
 
     @property
     def prints_log(self) -> bool:
         """Whether this rank prints the log, as in Megatron the last one."""
-        return self.rank == self.world_size - 1
+        return self.world.rank == self.world.size - 1
 
 
 def world_size() -> int:
@@ -46,32 +61,36 @@ def launched_rank() -> int:
 
 
 def start_mesh(backend: str | None, timeout_minutes: float) -> Mesh:
-    """Join the other ranks that torchrun started (one rank needs no torchrun). GPUs are used where there
-    are any."""
-    ranks, rank, local = world_size(), launched_rank(), int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cpu")
-    if torch.cuda.is_available() and backend != "gloo":
-        if local >= torch.cuda.device_count():
-            raise UserError(
-                f"local rank {local} has no GPU: {torch.cuda.device_count()} are here; start fewer ranks "
-                "a machine"
-            )
-        device = torch.device("cuda", local)
-        torch.cuda.set_device(device)
-    elif backend == "nccl":
-        raise UserError("--distributed-backend nccl needs a GPU, and none is here; leave it out")
-    if ranks == 1:
-        return Mesh(device=device)
+    """Join the other ranks that torchrun started (one rank needs no torchrun). GPUs are used where there are
+    any."""
+    device = _device(backend, int(os.environ.get("LOCAL_RANK", "0")))
+    if world_size() == 1:
+        return Mesh(device)
     if not dist.is_initialized():
-        dist.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=timeout_minutes)
-        )
-    return Mesh(rank, ranks, device, rank, ranks, dist.group.WORLD)
+        library = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(library, timeout=timedelta(minutes=timeout_minutes))
+    everyone = Axis(launched_rank(), world_size(), dist.group.WORLD)
+    return Mesh(device, world=everyone, data=everyone)
+
+
+def _device(backend: str | None, local_rank: int) -> torch.device:
+    """The GPU of a local rank, or the CPU."""
+    if torch.cuda.is_available() and backend != "gloo":
+        if local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"local rank {local_rank} has no GPU: {torch.cuda.device_count()} are here; "
+                "start fewer ranks a machine"
+            )
+        torch.cuda.set_device(local_rank)
+        return torch.device("cuda", local_rank)
+    if backend == "nccl":
+        raise UserError("--distributed-backend nccl needs a GPU, and none is here; leave it out")
+    return CPU
 
 
 def repeat_exactly() -> None:
-    """Only kernels that give the same bits every time; the setting of cuBLAS must be there before its
-    first use."""
+    """Only kernels that give the same bits every time; the setting of cuBLAS must be there before its first
+    use."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -83,20 +102,20 @@ def stop_mesh() -> None:
         dist.destroy_process_group()
 
 
-def sum_over_ranks(values: torch.Tensor, mesh: Mesh) -> torch.Tensor:
-    """Sum a small tensor over the data-parallel ranks, in place."""
-    if mesh.data_group is not None:
-        dist.all_reduce(values, group=mesh.data_group)
+def sum_over(values: torch.Tensor, axis: Axis) -> torch.Tensor:
+    """Sum a small tensor over the ranks of an axis, in place."""
+    if axis.group is not None:
+        dist.all_reduce(values, group=axis.group)
     return values
 
 
 def agree(what: str, value: int, mesh: Mesh) -> None:
     """UserError unless all ranks hold the same 63-bit value: a plan or a configuration that differs would
     ruin a run."""
-    if mesh.data_group is None:
+    if mesh.world.group is None:
         return
     ends = torch.tensor([value, -value], dtype=torch.int64, device=mesh.device)
-    dist.all_reduce(ends, op=dist.ReduceOp.MAX, group=mesh.data_group)
+    dist.all_reduce(ends, op=dist.ReduceOp.MAX, group=mesh.world.group)
     if int(ends[0]) != -int(ends[1]):
         raise UserError(
             f"the ranks disagree on {what}; start all of them with the same command, files and software"

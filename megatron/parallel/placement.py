@@ -1,33 +1,57 @@
-"""Parameters as boxes of global tensors, drawn by name, so that any layout of ranks starts from the same
-weights."""
+"""Where every local tensor of a model lies in the global tensor of its name.
 
-from collections.abc import Iterator
+A layer says it of its own parameters when it is built; `placements` collects the table of a whole model.
+It serves the first weights, the sums of gradients and the checkpoints. Nothing is kept on the tensors
+themselves, which moving a model off the meta device replaces.
+"""
+
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
-class Box(NamedTuple):
-    """Where a local tensor lies in the global tensor of its name."""
+class Placement(NamedTuple):
+    """A box of a global tensor: its global shape, where the box begins, over which axes of the mesh its
+    gradient is summed, and its first values: normal with `std`, or constant where that is 0."""
 
     global_shape: tuple[int, ...]
     offset: tuple[int, ...]
+    sum_over: tuple[str, ...] = ("data",)
+    std: float = 0.0
+    value: float = 0.0
 
 
-def new_parameter(shape: tuple[int, ...], *, std: float = 0.0, value: float = 0.0) -> nn.Parameter:
-    """A whole tensor to be drawn by `draw_parameters`: normal with `std`, or constant where it is 0."""
-    parameter = nn.Parameter(torch.empty(shape))
-    parameter.box = Box(shape, (0,) * len(shape))  # type: ignore[attr-defined]
-    parameter.initial = (std, value)  # type: ignore[attr-defined]
-    return parameter
+def add_parameter(
+    module: nn.Module, name: str, shape: tuple[int, ...], *, std: float = 0.0, value: float = 0.0
+) -> None:
+    """Give a module a parameter that holds a whole global tensor, unfilled."""
+    module.register_parameter(name, nn.Parameter(torch.empty(shape)))
+    placement = Placement(shape, (0,) * len(shape), std=std, value=value)
+    module.placements = {**getattr(module, "placements", {}), name: placement}  # type: ignore[assignment]
 
 
-def box_of(parameter: nn.Parameter) -> Box:
-    """The box that `new_parameter` gave."""
-    return parameter.box  # type: ignore[attr-defined]
+def placements(model: nn.Module) -> dict[str, Placement]:
+    """The placement of every parameter by its global name, in the model's order."""
+    return {
+        f"{prefix}.{name}" if prefix else name: placement
+        for prefix, module in model.named_modules()
+        for name, placement in getattr(module, "placements", {}).items()
+    }
 
 
-def named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Global names and parameters, each parameter once, in the model's order."""
-    return model.named_parameters()
+def add_constants(module: nn.Module, make: Callable[[], dict[str, Tensor]]) -> None:
+    """Give a module tensors that follow from its configuration alone: they are in no checkpoint, and
+    `fill_constants` makes them anew."""
+    module.make_constants = make  # type: ignore[assignment]
+    for name, tensor in make().items():
+        module.register_buffer(name, tensor, persistent=False)
+
+
+def fill_constants(model: nn.Module) -> None:
+    """Make the constants of all modules anew, as a model needs that was built on the meta device."""
+    for module in model.modules():
+        if make := getattr(module, "make_constants", None):
+            for name, tensor in make().items():
+                getattr(module, name).copy_(tensor)

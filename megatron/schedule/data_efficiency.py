@@ -43,6 +43,11 @@ class DataEfficiency:
     seed: int = 1234
     reference_schedules: bool = False
 
+    @property
+    def dropping_layers(self) -> tuple[int, ...]:
+        """Layers under random-LTD."""
+        return self.random_ltd.layers if self.random_ltd else ()
+
 
 def saved_form(efficiency: DataEfficiency) -> dict[str, Any]:
     """What a checkpoint says of it, under the keys of the checkpoint's format; where its files lie does

@@ -5,6 +5,7 @@ No schedule has a state: what a step does follows from the configuration and the
 can be priced, plotted and resumed from the number alone, and no rank has to ask another.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,6 +20,10 @@ from megatron.schedule.pacing import Pacing, first_decrease, levels
 
 STEPS_AT_A_TIME = 1 << 16
 MOST_STEPS = 50_000_000
+
+RowFlops = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""From length and kept length of a row: FLOPs of the model, and of the hardware, which computes some of it
+again."""
 
 
 class Step(NamedTuple):
@@ -83,9 +88,8 @@ class Plan:
         return {name: int(getattr(self, name)[step - 1]) if step else 0 for name in names}
 
 
-def build_plan(config: Config, efficiency: DataEfficiency, vocab_size: int | None = None) -> Plan:
-    """The plan of a resolved configuration. `vocab_size` counts in the FLOPs only. UserError where a
-    pacing decreases."""
+def build_plan(config: Config, efficiency: DataEfficiency, row_flops: RowFlops) -> Plan:
+    """The plan of a resolved configuration; `row_flops` prices a row. UserError where a pacing decreases."""
     parts: list[dict[str, np.ndarray]] = []
     done = 0
     totals = {"samples": 0, "tokens": 0}
@@ -108,17 +112,18 @@ def build_plan(config: Config, efficiency: DataEfficiency, vocab_size: int | Non
                 "or raise the batch size"
             )
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return _assemble(config, efficiency, columns, vocab_size)
+    return _assemble(config, efficiency, columns, row_flops)
 
 
 def _assemble(
-    config: Config, efficiency: DataEfficiency, columns: dict[str, np.ndarray], vocab_size: int | None
+    config: Config, efficiency: DataEfficiency, columns: dict[str, np.ndarray], row_flops: RowFlops
 ) -> Plan:
     rows, length, kept = columns["rows"], columns["sequence_length"], columns["kept_length"]
     layers = config.model.num_layers
-    dropping = len(efficiency.random_ltd.layers) if efficiency.random_ltd else 0
+    dropping = len(efficiency.dropping_layers)
     samples, tokens = np.cumsum(columns["batch_size"]), np.cumsum(columns["effective"])
     consumed = {"samples": samples, "tokens": tokens, "iters": np.arange(1, len(rows) + 1)}
+    model_flops, hardware_flops = row_flops(length, kept)
     return Plan(
         batch_size=columns["batch_size"],
         sequence_length=length,
@@ -129,8 +134,8 @@ def _assemble(
         raw_tokens=np.cumsum(rows * length),
         drawn_tokens=samples * config.data.seq_length,
         layer_tokens=np.cumsum(rows * (kept * dropping + length * (layers - dropping))),
-        flops=rows * row_flops(config, length, kept, dropping, vocab_size or 0),
-        hardware_flops=rows * hardware_row_flops(config, length, kept, dropping, vocab_size or 0),
+        flops=rows * model_flops,
+        hardware_flops=rows * hardware_flops,
         learning_rate=learning_rates(
             config.optimizer, config.training, consumed, efficiency.reference_schedules
         ),
@@ -252,32 +257,3 @@ def reference_rows(micro_batch_size: int, full: int, length: np.ndarray) -> np.n
     rows = np.minimum(micro_batch_size * (ids // piece + 1), -(-micro_batch_size * ids // piece))
     rows = np.where((rows % 2 == 1) & (rows > 1), rows - 1, rows)
     return np.where(length < full, rows, micro_batch_size)
-
-
-def row_flops(
-    config: Config, length: np.ndarray, kept: np.ndarray, dropping: int, vocab_size: int
-) -> np.ndarray:
-    """FLOPs of one row, forward and backward: 6 a weight and token, causal attention counted half, by
-    every layer's own length; nothing that is recomputed counts."""
-    return _layer_flops(config, length, kept, dropping) + 6 * config.model.hidden_size * vocab_size * length
-
-
-def hardware_row_flops(
-    config: Config, length: np.ndarray, kept: np.ndarray, dropping: int, vocab_size: int
-) -> np.ndarray:
-    """The same with one more forward pass of the layers where they are recomputed."""
-    again = _layer_flops(config, length, kept, dropping) / 3 if config.training.recompute_granularity else 0
-    return row_flops(config, length, kept, dropping, vocab_size) + again
-
-
-def _layer_flops(config: Config, length: np.ndarray, kept: np.ndarray, dropping: int) -> np.ndarray:
-    model = config.model
-    heads = model.num_attention_heads * (model.kv_channels or 0)
-    groups = model.num_query_groups * (model.kv_channels or 0)
-    inner = (3 if model.swiglu else 2) * (model.ffn_hidden_size or 0)
-    weights = model.hidden_size * (2 * heads + 2 * groups + inner)
-    length, kept = length.astype(np.float64), kept.astype(np.float64)
-    full_layers = model.num_layers - dropping
-    linear = 6 * weights * (full_layers * length + dropping * kept)
-    attention = 6 * heads * (full_layers * length**2 + dropping * kept**2)
-    return linear + attention

@@ -6,13 +6,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from megatron.base.terminal import show
+from megatron.checkpoint.manifest import Manifest
 from megatron.config.config import Config
-from megatron.model.gpt import GPT
 from megatron.schedule.plan import Plan
-from megatron.schedule.plan_summary import tables
+from megatron.schedule.plan_summary import summarise, tables
 from megatron.train.log import process_environment
-from megatron.train.loop import Run
+from megatron.train.setup import Prepared, Run
 
 
 def print_start(config: Config, plan: Plan, notes: list[str]) -> None:
@@ -40,33 +42,37 @@ def print_start(config: Config, plan: Plan, notes: list[str]) -> None:
     )
 
 
-def print_sizes(model: GPT, summary: dict[str, Any]) -> None:
-    """Print how large a model is, which may lie on the meta device, and the summary of its plan."""
-    show(*tables(summary))
+def print_sizes(prepared: Prepared, ranks: int) -> None:
+    """Print the summary of a plan and how large its model is, which is built without memory for it."""
+    config, efficiency = prepared.config, prepared.efficiency
+    vocab_size = prepared.data.vocabulary.size
+    with torch.device("meta"):
+        model = prepared.task.build_model(config, vocab_size, efficiency.dropping_layers)
+    show(*tables(summarise(config, efficiency, prepared.plan, ranks) | {"vocab_size": vocab_size}))
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"model: {parameters:,} parameters over a vocabulary of {model.vocab_size:,}")
+    print(f"model: {parameters:,} parameters over a vocabulary of {vocab_size:,}")
     print(
         f"memory a rank: {parameters * 16 / 2**30:.2f} GiB for weights, gradients and moments in fp32, "
         "activations besides"
     )
 
 
-def describe_for_reports(run: Run, about: dict[str, Any], start: int) -> dict[str, Any]:
+def describe_for_reports(run: Run, manifest: Manifest, start: int) -> dict[str, Any]:
     """What `run.json` says."""
     return {
         "command": sys.argv,
-        "config": about["config"],
+        "config": manifest.config,
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
-        "vocab_size": about["vocabulary"]["size"],
+        "vocab_size": manifest.vocabulary.size,
         "data": [
             {"name": Path(corpus.name).name, "samples": corpus.windows, "weight": weight}
-            for weight, corpus in run.splits["train"]
+            for weight, corpus in run.data.splits["train"]
         ],
         "steps": run.plan.steps,
         "started": datetime.now().isoformat(timespec="seconds"),
         "resumed_after": start,
-        "world_size": run.mesh.world_size,
+        "world_size": run.mesh.world.size,
         "device": str(run.mesh.device),
-        "versions": about["versions"],
+        "versions": manifest.versions,
         "environment": process_environment(),
     }

@@ -18,13 +18,15 @@ from megatron.schedule.plan import Plan
 
 
 class Outcome(NamedTuple):
-    """What a training step came to. `loss`: mean over its tokens; `seconds`: wall time; `waited`: of it,
-    for the loader."""
+    """What a training step came to. `losses`: means by Megatron's name; `seconds`: wall time; `waited`: of
+    it, for the loader."""
 
-    loss: float
+    losses: dict[str, float]
     grad_norm: float
     seconds: float
     waited: float
+    loss_scale: float = 1.0
+    skipped: bool = False
     params_norm: float | None = None
 
 
@@ -53,22 +55,25 @@ class Log:
         self._write(record)
         if self.boards and iteration % self.config.logging.tensorboard_log_interval == 0:
             self._scalars(
-                iteration, train_scalars(self.plan, iteration, outcome, self.mesh.world_size, self.efficiency)
+                iteration, train_scalars(self.plan, iteration, outcome, self.mesh.world.size, self.efficiency)
             )
         first = iteration == 1
         if iteration % self.config.logging.log_interval == 0 or first or iteration == self.plan.steps:
             if self.mesh.prints_log:
                 print(
                     log_line(
-                        self.config, self.efficiency, self.plan, iteration, self.since, self.mesh.world_size
+                        self.config, self.efficiency, self.plan, iteration, self.since, self.mesh.world.size
                     ),
                     flush=True,
                 )
             self.since = []
 
-    def validation(self, iteration: int, losses: dict[str, float], what: str = "validation") -> None:
+    def validation(
+        self, iteration: int, losses: dict[str, dict[str, float]], what: str = "validation"
+    ) -> None:
         """Record mean losses by corpus; the one named "" is over all."""
-        loss = losses[""]
+        means = {name: found["lm loss"] for name, found in losses.items()}
+        loss = means[""]
         kind = "valid" if what == "validation" else "test"
         totals = {} if self.config.training.skip_train else self.plan.totals(iteration)
         record = {
@@ -78,15 +83,15 @@ class Log:
             "lm_loss": loss,
             "perplexity": perplexity(loss),
         }
-        self._write(record | {"corpora": {name: value for name, value in losses.items() if name}})
-        for name, value in losses.items():
+        self._write(record | {"corpora": {name: value for name, value in means.items() if name}})
+        for name, value in means.items():
             suffix = f"-{name}" if name else ""
             self._scalars(
                 iteration,
                 {f"lm loss {what}{suffix}": value, f"lm loss {what}{suffix} ppl": perplexity(value)},
             )
         if self.mesh.prints_log:
-            print(validation_block(iteration, losses, what), flush=True)
+            print(validation_block(iteration, means, what), flush=True)
 
     def close(self) -> None:
         """Finish the files."""
@@ -126,7 +131,7 @@ def train_record(plan: Plan, iteration: int, outcome: Outcome) -> dict[str, Any]
         "kind": "train",
         "iteration": iteration,
         **plan.totals(iteration),
-        "lm_loss": outcome.loss,
+        "lm_loss": outcome.losses["lm loss"],
         "learning_rate": step.learning_rate,
         "grad_norm": outcome.grad_norm,
         "seq_length": step.sequence_length,
@@ -147,13 +152,13 @@ def train_scalars(
     scalars = {
         "learning-rate": step.learning_rate,
         "batch-size": float(step.batch_size),
-        "lm loss": outcome.loss,
+        "lm loss": outcome.losses["lm loss"],
         "loss-scale": 1.0,
         "world-size": float(ranks),
         "grad-norm": outcome.grad_norm,
         "iteration-time": outcome.seconds,
         "throughput": float(plan.flops[iteration - 1]) / outcome.seconds / ranks / 1e12,
-        "lm-loss-training/lm loss": outcome.loss,
+        "lm-loss-training/lm loss": outcome.losses["lm loss"],
         "learning-rate/learning-rate": step.learning_rate,
         "seqlen/actual_seq_length": float(step.sequence_length),
     }
@@ -178,7 +183,7 @@ def log_line(
     this step."""
     step, totals, last, count = plan.at(iteration), plan.totals(iteration), outcomes[-1], len(outcomes)
     seconds = sum(outcome.seconds for outcome in outcomes)
-    loss = sum(outcome.loss for outcome in outcomes) / count
+    loss = sum(outcome.losses["lm loss"] for outcome in outcomes) / count
     since = slice(iteration - count, iteration)
     samples, tokens = plan.batch_size[since].sum(), (plan.rows[since] * plan.sequence_length[since]).sum()
     teraflops = plan.flops[since].sum() / seconds / ranks / 1e12

@@ -2,32 +2,22 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from megatron.base.errors import UserError
-from megatron.base.files import hold, writable_file, writable_folder
+from megatron.base.files import hold
 from megatron.base.keys import key
-from megatron.batches.gpt import RowFormat
-from megatron.checkpoint.load import find_checkpoint, read_index
+from megatron.checkpoint.load import find_checkpoint
+from megatron.checkpoint.manifest import Manifest, read_manifest
 from megatron.checkpoint.save import clear_unfinished
 from megatron.config import checks
 from megatron.config.arguments import flag, parse, unused_flags
 from megatron.config.config import CheckpointConfig, Config, resolve
 from megatron.config.other_megatrons import FOREIGN_FLAGS
-from megatron.curriculum.sampler import describe_passes, make_sampler
-from megatron.data.corpora import open_splits
-from megatron.data.vocabulary import Vocabulary, find_vocabulary
-from megatron.evaluation.losses import Weighted
+from megatron.curriculum.sampler import describe_passes
 from megatron.evaluation.restore import saved_config
-from megatron.model.gpt import GPT
-from megatron.optim.optimizer import make_optimizer
-from megatron.parallel.data_parallel import GradientBuckets
-from megatron.parallel.initialization import draw_parameters
 from megatron.parallel.mesh import (
     Mesh,
     agree,
@@ -37,16 +27,12 @@ from megatron.parallel.mesh import (
     stop_mesh,
     world_size,
 )
-from megatron.schedule.data_efficiency import DataEfficiency
-from megatron.schedule.data_efficiency_flags import describe
-from megatron.schedule.plan import Plan, build_plan
-from megatron.schedule.plan_summary import summarise
+from megatron.tasks.task import Task
 from megatron.train.announce import describe_for_reports, print_sizes, print_start
-from megatron.train.log import Log, metrics_path, write_description
-from megatron.train.loop import Run, train, validate
+from megatron.train.log import Log, write_description
+from megatron.train.loop import train, validate
 from megatron.train.resume import describe_run, resume, save_run
-
-MakeModel = Callable[[Config, int, tuple[int, ...]], GPT]
+from megatron.train.setup import Prepared, Run, build, prepare
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,34 +43,14 @@ class EarlyFlags:
     config: str | None = flag(None, "as in Config")
 
 
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """A run before its ranks meet: all that follows from the command line and the files."""
-
-    config: Config
-    efficiency: DataEfficiency
-    plan: Plan
-    splits: dict[str, Weighted]
-    vocabulary: Vocabulary
-    make_model: MakeModel
-
-    @property
-    def dropping(self) -> tuple[int, ...]:
-        """Layers under random-LTD."""
-        return self.efficiency.random_ltd.layers if self.efficiency.random_ltd else ()
-
-
-def pretrain(argv: list[str], make_model: MakeModel, description: str, examples: str) -> None:
+def pretrain(argv: list[str], task: Task, description: str, examples: str) -> None:
     """The command: parse, check, build, train, evaluate."""
     config, notes = read_config(argv, description, examples)
-    prepared, more = prepare(config, make_model)
+    prepared, more = prepare(config, task)
     if launched_rank() == world_size() - 1:
         print_start(config, prepared.plan, [*notes, *more])
     if config.training.dry_run:
-        with torch.device("meta"):
-            model = make_model(config, prepared.vocabulary.size, prepared.dropping)
-        summary = summarise(config, prepared.efficiency, prepared.plan, world_size())
-        print_sizes(model, summary | {"vocab_size": prepared.vocabulary.size})
+        print_sizes(prepared, world_size())
         return
     if config.training.deterministic_mode:
         repeat_exactly()
@@ -112,31 +78,6 @@ def read_config(argv: list[str], description: str, examples: str) -> tuple[Confi
     return config, [*notes, *unused_flags(argv, FOREIGN_FLAGS)]
 
 
-def prepare(config: Config, make_model: MakeModel) -> tuple[Prepared, list[str]]:
-    """Open the data and compute the plan; also notes for the user."""
-    efficiency, notes = describe(config)
-    path = metrics_path(config)
-    for folder in (config.checkpoint.save, path.parent if path else None, config.logging.tensorboard_dir):
-        if folder and not config.training.dry_run:
-            writable_folder(folder)
-    if path and not config.training.dry_run:
-        writable_file(path)
-    splits = open_splits(config)
-    if not splits["train"]:
-        raise UserError("no data is left for training; raise its share in --split or give --train-data-path")
-    if not splits["valid"] and config.logging.eval_interval and config.logging.eval_iters:
-        raise UserError(
-            f"no sample of {config.data.seq_length} tokens is left for validation; use more documents, "
-            "raise its share in "
-            f"--split {config.data.split}, give --valid-data-path, or set --eval-iters 0"
-        )
-    vocabulary = find_vocabulary(
-        config.tokenizer, [corpus for part in splits.values() for _, corpus in part], config.data
-    )
-    plan = build_plan(config, efficiency, vocabulary.size)
-    return Prepared(config, efficiency, plan, splits, vocabulary, make_model), notes
-
-
 def _model_of_checkpoint(flags: CheckpointConfig) -> tuple[dict[str, Any], list[str]]:
     """The model's flags as in the checkpoint of --load where --use-checkpoint-args asks for them, and a
     note that says so."""
@@ -145,7 +86,7 @@ def _model_of_checkpoint(flags: CheckpointConfig) -> tuple[dict[str, Any], list[
     )
     if folder is None:
         return {}, []
-    model = saved_config(read_index(folder)["config"], folder).model
+    model = saved_config(read_manifest(folder).config, folder).model
     return dataclasses.asdict(model), [f"the model's flags are those of {folder}"]
 
 
@@ -161,22 +102,20 @@ def _locks(config: Config) -> list[Path]:
 def _train(prepared: Prepared, mesh: Mesh) -> None:
     config, plan = prepared.config, prepared.plan
     run = build(prepared, mesh)
-    about = describe_run(run, prepared.vocabulary)
+    manifest = describe_run(run)
     if config.checkpoint.save and mesh.first and not config.training.skip_train:
         clear_unfinished(config.checkpoint.save)
-    agree(
-        "the run", _digest(run, about), mesh
-    )  # and no rank looks for a checkpoint before the folder is clear
-    start = resume(run, about)
+    agree("the run", _digest(run, manifest), mesh)  # and no rank looks for a checkpoint in an unclear folder
+    start = resume(run, manifest)
     log = Log(config, prepared.efficiency, plan, mesh, start)
     if mesh.first and not config.training.skip_train:
-        write_description(config, describe_for_reports(run, about, start))
+        write_description(config, describe_for_reports(run, manifest, start))
     if mesh.prints_log:
         print("\n".join(describe_passes(run.sampler, plan)), flush=True)
 
     def save(iteration: int) -> Any:
         if mesh.first:
-            save_run(run, about, iteration)
+            save_run(run, manifest, iteration)
 
     done = start if config.training.skip_train else train(run, start, log, save)
     if done == plan.steps or config.training.skip_train:
@@ -186,42 +125,7 @@ def _train(prepared: Prepared, mesh: Mesh) -> None:
     log.close()
 
 
-def build(prepared: Prepared, mesh: Mesh) -> Run:
-    """Model, gradients, optimizer and sampler of a run at step 0."""
-    config = prepared.config
-    sampler = make_sampler(prepared.splits["train"], prepared.efficiency, prepared.plan)
-    if mesh.device.type == "cpu":
-        torch.set_flush_denormal(True)
-    model = prepared.make_model(config, prepared.vocabulary.size, prepared.dropping)
-    draw_parameters(model, config.training.seed)
-    model.to(mesh.device)
-    parameters = list(model.parameters())
-    return Run(
-        config=config,
-        efficiency=prepared.efficiency,
-        plan=prepared.plan,
-        mesh=mesh,
-        model=model,
-        gradients=GradientBuckets(parameters, mesh),
-        optimizer=make_optimizer(parameters, config.optimizer),
-        sampler=sampler,
-        splits=prepared.splits,
-        row_format=RowFormat(
-            data=config.data,
-            vocab_size=prepared.vocabulary.size,
-            eod=prepared.vocabulary.eod,
-            reshape=prepared.efficiency.length_metric,
-            reference_schedules=prepared.efficiency.reference_schedules,
-            dropping=prepared.dropping,
-            seed=config.training.seed,
-        ),
-    )
-
-
-def _digest(run: Run, about: dict[str, Any]) -> int:
+def _digest(run: Run, manifest: Manifest) -> int:
     """A 62-bit value that differs where configuration, data, difficulties or plan do."""
-    plan = run.plan
-    return (
-        key(json.dumps(about, sort_keys=True), plan.digest(plan.steps), plan.learning_rate.tobytes().hex())
-        >> 2
-    )
+    plan, words = run.plan, json.dumps(dataclasses.asdict(manifest), sort_keys=True)
+    return key(words, plan.digest(plan.steps), plan.learning_rate.tobytes().hex()) >> 2

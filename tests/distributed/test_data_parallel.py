@@ -7,24 +7,25 @@ from megatron.base.errors import UserError
 from megatron.model.inputs import GPTInputs
 from megatron.parallel.data_parallel import GradientBuckets
 from megatron.parallel.mesh import Mesh, agree
-from tests.support.models import make_model, random_batch
+from megatron.parallel.placement import Placement, placements
+from tests.support.models import loss_of, make_model, random_batch
 from tests.support.ranks import run_ranks
 
 
 def gradients(mesh: Mesh, bucket_elements: int, accumulate: int) -> tuple[list[torch.Tensor], float]:
     """Gradients of the summed loss over six rows, shared among the ranks in `accumulate` pieces each."""
     model = make_model("")
-    parameters = list(model.parameters())
-    buckets = GradientBuckets(parameters, mesh, bucket_elements)
-    rows = torch.arange(6).view(accumulate, mesh.data_size, -1)[:, mesh.data_rank]
+    parameters = dict(model.named_parameters())
+    buckets = GradientBuckets(parameters, placements(model), mesh, bucket_elements)
+    rows = torch.arange(6).view(accumulate, mesh.data.size, -1)[:, mesh.data.rank]
     batch = random_batch(6)
     buckets.zero()
     for number, part in enumerate(rows):
         if number == accumulate - 1:
             buckets.reduce_from_now_on()
-        model(GPTInputs(batch.tokens[part], batch.labels[part], part)).backward()
+        loss_of(model, GPTInputs(batch.tokens[part], batch.labels[part], part)).backward()
     buckets.wait()
-    return [parameter.grad.clone() for parameter in parameters], float(buckets.norm())
+    return [parameter.grad.clone() for parameter in parameters.values()], float(buckets.norm())
 
 
 @pytest.mark.parametrize(("ranks", "accumulate"), [(2, 1), (3, 2), (2, 3)])
@@ -45,11 +46,12 @@ def test_every_rank_holds_the_same_bits():
 
 def unused(mesh: Mesh) -> list[float]:
     used, idle = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
-    buckets = GradientBuckets([used, idle], mesh, 2)
+    table = {name: Placement((2,), (0,)) for name in ("used", "idle")}
+    buckets = GradientBuckets({"used": used, "idle": idle}, table, mesh, 2)
     for _ in range(2):
         buckets.zero()
         buckets.reduce_from_now_on()
-        (used * (mesh.rank + 1)).sum().backward()
+        (used * (mesh.world.rank + 1)).sum().backward()
         buckets.wait()
     return [float(used.grad[0]), float(idle.grad[0])]
 
@@ -62,7 +64,7 @@ def test_ranks_that_disagree_are_stopped():
     def disagree(mesh: Mesh) -> str:
         agree("the seed", 5, mesh)
         try:
-            agree("the plan", mesh.rank, mesh)
+            agree("the plan", mesh.world.rank, mesh)
         except UserError as error:
             return str(error)
         return ""

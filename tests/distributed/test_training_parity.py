@@ -1,18 +1,23 @@
 """The whole training step in double precision, with curriculum, random-LTD, dropout and accumulation: any
 number of ranks and any micro-batch size gives the losses and gradient norms of one rank."""
 
+import dataclasses
+
 import pytest
 import torch
+from torch import nn
 
 from megatron.batches.gpt import BatchShare, make_batch
+from megatron.config.config import Config
 from megatron.data.vocabulary import Vocabulary
-from megatron.model.gpt import GPT
+from megatron.model.gpt import LM_LOSS
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
-from megatron.schedule.plan import build_plan
-from megatron.train.loop import Run, train_step
-from megatron.train.pretrain import Prepared, build
-from tests.support.configurations import make_config
+from megatron.tasks.gpt import GPT_TASK
+from megatron.tasks.task import Data
+from megatron.train.setup import Prepared, Run, build
+from megatron.train.step import train_step
+from tests.support.configurations import make_config, make_plan
 from tests.support.corpora import make_corpus
 from tests.support.ranks import run_ranks
 
@@ -27,18 +32,17 @@ FLAGS = (
 )
 
 
-class DoubleGPT(GPT):
-    def __init__(self, *arguments) -> None:
-        super().__init__(*arguments)
-        self.double()
+def double_gpt(config: Config, vocab_size: int, dropping: tuple[int, ...]) -> nn.Module:
+    return GPT_TASK.build_model(config, vocab_size, dropping).double()
 
 
 def make_run(mesh: Mesh, shape: str, micro: int) -> Run:
-    config = make_config(FLAGS.format(shape=shape, micro=micro), mesh.data_size)
+    config = make_config(FLAGS.format(shape=shape, micro=micro), mesh.data.size)
     efficiency, _ = describe(config)
-    plan = build_plan(config, efficiency, 50)
-    splits = {"train": [(None, make_corpus(64, 32))], "valid": [], "test": []}
-    return build(Prepared(config, efficiency, plan, splits, Vocabulary(50, 0, None), DoubleGPT), mesh)
+    plan = make_plan(config, efficiency, 50)
+    data = Data({"train": [(None, make_corpus(64, 32))], "valid": [], "test": []}, Vocabulary(50, 0, None))
+    task = dataclasses.replace(GPT_TASK, build_model=double_gpt)
+    return build(Prepared(task, config, efficiency, data, plan), mesh)
 
 
 def curve(mesh: Mesh, shape: str, micro: int) -> list[tuple[float, float]]:
@@ -48,10 +52,9 @@ def curve(mesh: Mesh, shape: str, micro: int) -> list[tuple[float, float]]:
     points = []
     for number in range(1, run.plan.steps + 1):
         step = run.plan.at(number)
-        batches = make_batch(
-            run.sampler, step, BatchShare(mesh.data_rank, mesh.data_size, micro), run.row_format
-        )
-        points.append(train_step(run, step, batches)[:2])
+        share = BatchShare(mesh.data.rank, mesh.data.size, micro)
+        result = train_step(run, step, make_batch(run.sampler, step, share, run.row_format))
+        points.append((result.losses[LM_LOSS], result.grad_norm))
     return points
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from megatron.model.gpt import GPT
+from megatron.tasks.gpt import GPT_TASK
 from megatron.train.pretrain import pretrain
 from tests.end_to_end.conftest import records
 
@@ -36,7 +36,7 @@ def losses(name: str) -> list[str]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         pretrain(
-            [*shlex.split(COMMON + RUNS[name]), "--metrics-file", f"{folder}/metrics.jsonl"], GPT, "", ""
+            [*shlex.split(COMMON + RUNS[name]), "--metrics-file", f"{folder}/metrics.jsonl"], GPT_TASK, "", ""
         )
         found = records(Path(folder))
     torch.set_flush_denormal(False)

@@ -5,6 +5,9 @@ import shlex
 from megatron.config.arguments import parse
 from megatron.config.config import Config, resolve
 from megatron.config.other_megatrons import FOREIGN_FLAGS
+from megatron.schedule.data_efficiency import DataEfficiency
+from megatron.schedule.plan import Plan, build_plan
+from megatron.tasks.architecture import gpt_flops
 
 SMALL = (
     "--num-layers 4 --hidden-size 64 --num-attention-heads 4 --seq-length 128 --micro-batch-size 2 "
@@ -21,3 +24,8 @@ def make_config(flags: str, ranks: int = 1) -> Config:
     """A small model's configuration, changed by `flags` (a later flag wins) and resolved for so many
     data-parallel ranks."""
     return resolve(parse(Config, shlex.split(SMALL + flags), description="", foreign=FOREIGN_FLAGS), ranks)
+
+
+def make_plan(config: Config, efficiency: DataEfficiency, vocab_size: int = 0) -> Plan:
+    """The plan of a GPT's run."""
+    return build_plan(config, efficiency, gpt_flops(config, efficiency, vocab_size))

@@ -2,9 +2,10 @@
 
 import torch
 
-from megatron.model.gpt import GPT
+from megatron.model.gpt import GPT, LM_LOSS
 from megatron.model.inputs import GPTInputs
-from megatron.parallel.initialization import draw_parameters
+from megatron.parallel.initialization import initialize
+from megatron.tasks.architecture import gpt_architecture
 from tests.support.configurations import make_config
 
 LAYERS, HIDDEN, HEADS, LENGTH, VOCAB = 3, 48, 4, 40, 101
@@ -13,9 +14,15 @@ PLAIN = "--train-iters 1 --hidden-dropout 0 --attention-dropout 0 --init-method-
 
 
 def make_model(flags: str, dropping: tuple[int, ...] = ()) -> GPT:
-    model = GPT(make_config(SHAPE + PLAIN + flags), VOCAB, dropping).double()
-    draw_parameters(model, 5)
+    config = make_config(SHAPE + PLAIN + flags)
+    model = GPT(gpt_architecture(config, VOCAB), dropping).double()
+    initialize(model, 5)
     return model
+
+
+def loss_of(model: GPT, inputs: GPTInputs, step: int | None = None) -> torch.Tensor:
+    """The model's loss, summed over the tokens that count; `step` keys dropout."""
+    return model(inputs, None if step is None else torch.tensor(step))[LM_LOSS]
 
 
 def random_batch(rows: int = 3, length: int = LENGTH) -> GPTInputs:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from megatron.parallel.mesh import Mesh
+from megatron.parallel.mesh import Axis, Mesh
 
 TIMEOUT = 120.0
 
@@ -54,7 +54,8 @@ def _fork(
                 timeout=timedelta(seconds=TIMEOUT),
             )
             group = dist.group.WORLD
-        result = function(Mesh(rank, count, torch.device("cpu"), rank, count, group), *arguments)
+        everyone = Axis(rank, count, group)
+        result = function(Mesh(world=everyone, data=everyone), *arguments)
         send.send_bytes(pickle.dumps((True, result)))
         if group:
             dist.barrier()

@@ -10,8 +10,7 @@ from megatron.batches.loader import batches
 from megatron.curriculum.sampler import draw_batch, make_sampler
 from megatron.model.inputs import GPTInputs
 from megatron.schedule.data_efficiency_flags import describe
-from megatron.schedule.plan import build_plan
-from tests.support.configurations import make_config
+from tests.support.configurations import make_config, make_plan
 from tests.support.corpora import make_corpus
 
 FLAGS = "--seq-length 32 --micro-batch-size 2 --global-batch-size 12 --train-iters 20 "
@@ -23,7 +22,7 @@ DROP = "--random-ltd --random-ltd-min 4 --random-ltd-quantum 4 --random-ltd-dura
 def setup(flags: str, vocab_size: int = 50):
     config = make_config(FLAGS + flags)
     efficiency, _ = describe(config)
-    plan = build_plan(config, efficiency)
+    plan = make_plan(config, efficiency)
     corpus = make_corpus(64, 32)
     dropping = efficiency.random_ltd.layers if efficiency.random_ltd else ()
     row_format = RowFormat(
@@ -153,13 +152,13 @@ def test_kept_positions_are_uniform_and_differ_by_layer_row_and_step():
 def test_documents_positions_and_loss_mask():
     sampler, plan, row_format, _ = setup("--eod-mask-loss --reset-position-ids --reset-attention-mask")
     batch = make_batch(sampler, plan.at(1), BatchShare(0, 1, 12), row_format)[0]
-    assert batch.positions is not None and batch.documents is not None and batch.loss_mask is not None
+    assert batch.positions is not None and batch.document_starts is not None and batch.loss_mask is not None
     for row in range(12):
-        position = document = 0
+        position = start = 0
         for place, token in enumerate(batch.tokens[row].tolist()):
-            assert (batch.positions[row, place], batch.documents[row, place]) == (position, document)
+            assert (batch.positions[row, place], batch.document_starts[row, place]) == (position, start)
             assert batch.loss_mask[row, place] == (token != 0)
-            position, document = (0, document + 1) if token == 0 else (position + 1, document)
+            position, start = (0, place + 1) if token == 0 else (position + 1, start)
     assert batch.loss_tokens() == int((batch.tokens != 0).sum())
 
 

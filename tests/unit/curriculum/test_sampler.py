@@ -7,8 +7,8 @@ from megatron.base.errors import UserError
 from megatron.curriculum.sampler import Sampler, describe_passes, draw_batch, make_sampler
 from megatron.data.corpora import Corpus
 from megatron.schedule.data_efficiency_flags import describe
-from megatron.schedule.plan import Plan, build_plan
-from tests.support.configurations import make_config
+from megatron.schedule.plan import Plan
+from tests.support.configurations import make_config, make_plan
 from tests.support.corpora import make_analysis, make_corpus
 
 STEPS = 60
@@ -18,7 +18,7 @@ def make(corpora: list[tuple[float | None, Corpus]], flags: str, *folders: str) 
     paths = " ".join(f"--difficulty-path {folder}" for folder in folders)
     config = make_config(f"--seq-length 16 --global-batch-size 24 --train-iters {STEPS} {flags} {paths}")
     efficiency, _ = describe(config)
-    plan = build_plan(config, efficiency)
+    plan = make_plan(config, efficiency)
     return make_sampler(corpora, efficiency, plan), plan
 
 

@@ -3,14 +3,14 @@ computed."""
 
 import torch
 
-from megatron.model.dropout import drop, drop_attention, token_keys
-from tests.support.models import make_model, random_batch
+from megatron.model.dropout import drop, drop_attention, salt, token_keys
+from tests.support.models import loss_of, make_model, random_batch
 
 
 def test_share_and_scale():
-    keys = token_keys(11, torch.arange(32), 64)
+    keys = token_keys(torch.tensor(11), torch.arange(32), 64)
     for probability in (0.05, 0.1, 0.5):
-        y = drop(torch.ones(32, 64, 128), probability, keys, "site")
+        y = drop(torch.ones(32, 64, 128), probability, keys, salt("site", 0))
         count, share = y.numel(), (y == 0).double().mean().item()
         assert abs(share - probability) < 5 * (probability * (1 - probability) / count) ** 0.5
         assert torch.allclose(y[y > 0], torch.tensor(1 / (1 - probability)))
@@ -19,13 +19,16 @@ def test_share_and_scale():
 def test_bits_do_not_go_together():
     """Correlations between neighbours in channel, token, row, layer and site stay within 5 standard
     errors."""
-    keys = token_keys(3, torch.arange(16), 128)
-    first = (drop(torch.ones(16, 128, 64), 0.3, keys, "a", 0) == 0).double() - 0.3
+    keys = token_keys(torch.tensor(3), torch.arange(16), 128)
+    first = (drop(torch.ones(16, 128, 64), 0.3, keys, salt("a", 0)) == 0).double() - 0.3
     others = {
-        "layer": (drop(torch.ones(16, 128, 64), 0.3, keys, "a", 1) == 0).double() - 0.3,
-        "site": (drop(torch.ones(16, 128, 64), 0.3, keys, "b", 0) == 0).double() - 0.3,
+        "layer": (drop(torch.ones(16, 128, 64), 0.3, keys, salt("a", 1)) == 0).double() - 0.3,
+        "site": (drop(torch.ones(16, 128, 64), 0.3, keys, salt("b", 0)) == 0).double() - 0.3,
         "step": (
-            drop(torch.ones(16, 128, 64), 0.3, token_keys(4, torch.arange(16), 128), "a", 0) == 0
+            drop(
+                torch.ones(16, 128, 64), 0.3, token_keys(torch.tensor(4), torch.arange(16), 128), salt("a", 0)
+            )
+            == 0
         ).double()
         - 0.3,
         "row": first.roll(1, 0),
@@ -38,34 +41,29 @@ def test_bits_do_not_go_together():
 
 
 def test_a_bit_follows_its_token():
-    keys = token_keys(3, torch.tensor([4, 9]), 32)
+    keys = token_keys(torch.tensor(3), torch.tensor([4, 9]), 32)
     x = torch.randn(2, 32, 16)
-    whole = drop(x, 0.2, keys, "a", 2)
-    assert torch.equal(drop(x[1:], 0.2, token_keys(3, torch.tensor([9]), 32), "a", 2), whole[1:])
+    whole = drop(x, 0.2, keys, salt("a", 2))
+    assert torch.equal(
+        drop(x[1:], 0.2, token_keys(torch.tensor(3), torch.tensor([9]), 32), salt("a", 2)), whole[1:]
+    )
     some = torch.tensor([1, 5, 30])
-    assert torch.equal(drop(x[:, some], 0.2, keys[:, some], "a", 2), whole[:, some])
+    assert torch.equal(drop(x[:, some], 0.2, keys[:, some], salt("a", 2)), whole[:, some])
 
 
 def test_attention_dropout_has_the_right_share_and_follows_its_tokens():
-    keys = token_keys(3, torch.arange(4), 64)
-    y = drop_attention(torch.ones(4, 3, 64, 64), 0.1, keys, 1)
+    keys = token_keys(torch.tensor(3), torch.arange(4), 64)
+    salts = torch.stack([salt("attention", 1, head) for head in range(3)]), salt("attention key", 1)
+    y = drop_attention(torch.ones(4, 3, 64, 64), 0.1, keys, *salts)
     assert abs((y == 0).double().mean().item() - 0.1) < 5 * (0.09 / y.numel()) ** 0.5
     some = torch.tensor([0, 7, 33])
-    assert torch.equal(
-        drop_attention(torch.ones(4, 3, 3, 3), 0.1, keys[:, some], 1), y[:, :, some][..., some]
-    )
+    part = drop_attention(torch.ones(4, 3, 3, 3), 0.1, keys[:, some], *salts)
+    assert torch.equal(part, y[:, :, some][..., some])
     assert not torch.equal(y[:, 0], y[:, 1])
-
-
-def test_fused_attention_dropout_repeats_itself():
-    model, batch = make_model("--attention-dropout 0.2 --attention-backend fused"), random_batch()
-    first, again, later = model(batch, step_key=1), model(batch, step_key=1), model(batch, step_key=2)
-    assert torch.equal(first, again)
-    assert not torch.equal(first, later)
 
 
 def test_nothing_is_dropped_in_evaluation():
     model, batch = make_model("--hidden-dropout 0.5 --attention-dropout 0.5"), random_batch()
-    plain = model(batch)
+    plain = loss_of(model, batch)
     model.eval()
-    torch.testing.assert_close(model(batch, step_key=1), plain, rtol=1e-12, atol=0)
+    torch.testing.assert_close(loss_of(model, batch, 1), plain, rtol=1e-12, atol=0)

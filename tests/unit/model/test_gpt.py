@@ -7,9 +7,21 @@ import transformers
 
 from megatron.model.gpt import GPT
 from megatron.model.inputs import GPTInputs
-from megatron.parallel.initialization import draw_parameters
+from megatron.parallel.initialization import initialize
+from megatron.tasks.architecture import gpt_architecture
 from tests.support.configurations import make_config
-from tests.support.models import HEADS, HIDDEN, LAYERS, LENGTH, PLAIN, SHAPE, VOCAB, make_model, random_batch
+from tests.support.models import (
+    HEADS,
+    HIDDEN,
+    LAYERS,
+    LENGTH,
+    PLAIN,
+    SHAPE,
+    VOCAB,
+    loss_of,
+    make_model,
+    random_batch,
+)
 
 
 def test_logits_equal_transformers_gpt2():
@@ -96,9 +108,9 @@ def test_loss_is_the_cross_entropy_of_the_logits_without_padding():
     logits = model.logits(batch.tokens)
     assert logits.shape[-1] == VOCAB
     wanted = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), reduction="sum")
-    torch.testing.assert_close(model(batch), wanted, rtol=1e-12, atol=0)
-    torch.testing.assert_close(model.losses(batch).sum(), wanted, rtol=1e-12, atol=0)
-    model(batch).backward()
+    torch.testing.assert_close(loss_of(model, batch), wanted, rtol=1e-12, atol=0)
+    torch.testing.assert_close(model.token_losses(batch).sum(), wanted, rtol=1e-12, atol=0)
+    loss_of(model, batch).backward()
     assert not model.word_embeddings.weight.grad[VOCAB:].any()
 
 
@@ -107,15 +119,15 @@ def test_documents_are_computed_as_if_alone():
     of one."""
     model = make_model("--position-embedding-type rope")
     batch = random_batch(1)
-    documents = (torch.arange(LENGTH) >= 15).long()[None]
+    starts = torch.where(torch.arange(LENGTH) >= 15, 15, 0)[None]
     positions = torch.cat([torch.arange(15), torch.arange(LENGTH - 15)])[None]
-    together = model.losses(batch._replace(documents=documents, positions=positions))
+    together = model.token_losses(batch._replace(document_starts=starts, positions=positions))
     first, second = (
         GPTInputs(batch.tokens[:, part], batch.labels[:, part], batch.rows)
         for part in (slice(0, 15), slice(15, None))
     )
     torch.testing.assert_close(
-        together, torch.cat([model.losses(first), model.losses(second)], 1), rtol=1e-11, atol=0
+        together, torch.cat([model.token_losses(first), model.token_losses(second)], 1), rtol=1e-11, atol=0
     )
 
 
@@ -123,7 +135,10 @@ def test_loss_mask_leaves_tokens_out():
     model, batch = make_model(""), random_batch()
     mask = (torch.arange(LENGTH) % 3 > 0).double().expand(3, -1)
     torch.testing.assert_close(
-        model(batch._replace(loss_mask=mask)), (model.losses(batch) * mask).sum(), rtol=1e-12, atol=0
+        loss_of(model, batch._replace(loss_mask=mask)),
+        (model.token_losses(batch) * mask).sum(),
+        rtol=1e-12,
+        atol=0,
     )
 
 
@@ -133,7 +148,7 @@ def test_recomputed_layers_give_the_same_gradients():
     gradients = []
     for more in ("", "--recompute-granularity full"):
         model = make_model(flags + more, dropping=(1,))
-        model(batch._replace(kept=kept), step_key=7).backward()
+        loss_of(model, batch._replace(kept=kept), 7).backward()
         gradients.append({name: one.grad for name, one in model.named_parameters()})
     for name, value in gradients[0].items():
         assert torch.equal(value, gradients[1][name]), name
@@ -143,16 +158,17 @@ def test_explicit_and_fused_attention_agree():
     batch, losses = random_batch(), []
     for backend in ("fused", "unfused"):
         model = make_model(f"--attention-backend {backend}")
-        losses.append(model(batch, step_key=1))
+        losses.append(loss_of(model, batch, 1))
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-12, atol=0)
 
 
 def test_bfloat16_computes_near_fp32_and_keeps_fp32_gradients():
     losses = {}
     for flags in ("", "--bf16"):
-        model = GPT(make_config(SHAPE + PLAIN + "--init-method-std 0.02 " + flags), VOCAB)
-        draw_parameters(model, 5)
-        loss = model(random_batch(1))
+        config = make_config(SHAPE + PLAIN + "--init-method-std 0.02 " + flags)
+        model = GPT(gpt_architecture(config, VOCAB))
+        initialize(model, 5)
+        loss = loss_of(model, random_batch(1))
         loss.backward()
         losses[flags] = loss.item() / LENGTH
         assert {one.grad.dtype for one in model.parameters()} == {torch.float32}

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from megatron.model.context import Context, context_of_kept, make_context
+from megatron.model.context import Context, context_of_kept, document_mask
 from megatron.model.random_ltd import through_kept
 from megatron.model.rotary import rotary_table
-from tests.support.models import LENGTH, make_model, random_batch
+from tests.support.models import LENGTH, loss_of, make_model, random_batch
 
 
 def kept_positions(layers: int, rows: int, length: int, kept: int, seed: int = 0) -> torch.Tensor:
@@ -45,8 +45,8 @@ def test_keeping_every_token_is_bit_identical_to_off():
     everything = torch.arange(LENGTH).expand(2, 3, -1)
     for flags in ("", "--position-embedding-type rope --hidden-dropout 0.1 --attention-dropout 0.1"):
         on, off = make_model(flags, dropping=(0, 1)), make_model(flags)
-        on(batch._replace(kept=everything), step_key=3).backward()
-        off(batch, step_key=3).backward()
+        loss_of(on, batch._replace(kept=everything), 3).backward()
+        loss_of(off, batch, 3).backward()
         for (name, first), second in zip(on.named_parameters(), off.parameters()):
             assert torch.equal(first.grad, second.grad), name
 
@@ -55,14 +55,14 @@ def test_dropping_one_layer_equals_running_it_on_the_kept_rows():
     """A model whose only dropping layer is the middle one, against the same computed by hand."""
     model, batch = make_model("--position-embedding-type rope", dropping=(1,)), random_batch()
     kept = kept_positions(1, 3, LENGTH, 17)
-    loss = model(batch._replace(kept=kept))
-    turns = rotary_table(LENGTH, 12, 10000.0)
-    whole = Context(turns[None])
+    loss = loss_of(model, batch._replace(kept=kept))
+    rotary = rotary_table(LENGTH, 12, 10000.0)
+    whole = Context(rotary[None])
     x = model.layers["0"](model.word_embeddings(batch.tokens), whole)
     rows = []
     for row, places in enumerate(kept[0]):
         y = x[row].clone()
-        y[places] = model.layers["1"](x[row, places][None], Context(turns[places][None]))[0]
+        y[places] = model.layers["1"](x[row, places][None], Context(rotary[places][None]))[0]
         rows.append(y)
     x = model.final_norm(model.layers["2"](torch.stack(rows), whole))
     logits = x @ model.word_embeddings.weight[: model.vocab_size].T
@@ -74,19 +74,24 @@ def test_evaluation_drops_nothing():
     model, batch = make_model("", dropping=(1,)), random_batch()
     dropped = batch._replace(kept=kept_positions(1, 3, LENGTH, 9))
     model.eval()
-    assert torch.equal(model(dropped), model(batch))
+    assert torch.equal(loss_of(model, dropped), loss_of(model, batch))
     model.train()
-    assert not torch.equal(model(dropped), model(batch))
+    assert not torch.equal(loss_of(model, dropped), loss_of(model, batch))
 
 
 def test_context_of_kept_tokens_is_their_own():
-    documents = torch.tensor([[0, 0, 0, 1, 1, 2]])
-    context = make_context(torch.arange(6.0).view(1, 6, 1, 1), documents, torch.arange(6)[None])
+    starts = torch.tensor([[0, 0, 0, 3, 3, 5]])
+    context = Context(torch.arange(6.0).view(1, 6, 1, 1), starts, torch.arange(6)[None])
     part = context_of_kept(context, torch.tensor([[0, 2, 3, 5]]))
-    assert part.turns is not None and part.turns.flatten().tolist() == [0, 2, 3, 5]
+    assert part.rotary is not None and part.rotary.flatten().tolist() == [0, 2, 3, 5]
     assert part.dropout_keys is not None and part.dropout_keys.tolist() == [[0, 2, 3, 5]]
-    assert part.mask_BTT is not None
-    assert part.mask_BTT[0].int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    assert part.document_starts is not None
+    assert document_mask(part.document_starts)[0, 0].int().tolist() == [
+        [1, 0, 0, 0],
+        [1, 1, 0, 0],
+        [0, 0, 1, 0],
+        [0, 0, 0, 1],
+    ]
 
 
 def test_parameter_names_do_not_know_of_dropping():

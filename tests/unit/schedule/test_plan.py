@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 from megatron.base.errors import UserError
 from megatron.config.config import Config
 from megatron.schedule import plan as module
+from megatron.schedule.data_efficiency import DataEfficiency, RandomLTD
 from megatron.schedule.data_efficiency_flags import describe
-from megatron.schedule.plan import Plan, build_plan, reference_rows, row_flops, rows_per_sample
+from megatron.schedule.pacing import Pacing
+from megatron.schedule.plan import Plan, reference_rows, rows_per_sample
+from megatron.tasks.architecture import gpt_flops
+from tests.support import configurations
 from tests.support.configurations import GPT_1B, make_config
 
 TRUNCATE = "--curriculum seqlen_truncate:min=80,max=2048,pacing=fixed_root,root=1,quantum=8,duration={} "
@@ -29,7 +33,7 @@ COUNTERS = ("consumed_samples", "consumed_tokens", "raw_tokens", "drawn_tokens",
 
 
 def plan_of(config: Config) -> Plan:
-    return build_plan(config, describe(config)[0])
+    return configurations.make_plan(config, describe(config)[0])
 
 
 def make_plan(flags: str) -> Plan:
@@ -320,9 +324,9 @@ def test_published_rates_start_with_two_steps_at_zero() -> None:
 def test_flops_of_a_row_by_hand() -> None:
     """Two layers, 8 wide, two heads of 4 that share one key-value head, SwiGLU of 16, 10 words, 6 tokens
     of which one layer keeps 3."""
-    config = make_config(
+    shape = (
         "--num-layers 2 --hidden-size 8 --num-attention-heads 2 --group-query-attention "
-        "--num-query-groups 1 --swiglu --ffn-hidden-size 16"
+        "--num-query-groups 1 --swiglu --ffn-hidden-size 16 "
     )
     weights = 8 * 8 + 8 * 4 + 8 * 4 + 8 * 8 + 3 * 8 * 16
     linear = 6 * weights * 6 + 6 * weights * 3
@@ -330,7 +334,12 @@ def test_flops_of_a_row_by_hand() -> None:
         3 * 2 * 2 * 8 * (6 * 6 + 3 * 3) / 2
     )  # 2 matmuls of 2·T·T·8 FLOPs, half of them causal, and twice that backward
     logits = 6 * 8 * 10 * 6
-    assert row_flops(config, np.array([6]), np.array([3]), 1, 10).tolist() == [linear + attention + logits]
+    for flags, again in (("", 0), ("--recompute-granularity full", (linear + attention) / 3)):
+        config = make_config(shape + flags)
+        efficiency = DataEfficiency(random_ltd=RandomLTD((1,), Pacing("fixed_linear")))
+        model, hardware = gpt_flops(config, efficiency, 10)(np.array([6]), np.array([3]))
+        assert model.tolist() == [linear + attention + logits]
+        assert hardware.tolist() == [linear + attention + logits + again]
 
 
 def test_flops_count_every_row_and_the_vocabulary_once() -> None:
@@ -339,7 +348,7 @@ def test_flops_count_every_row_and_the_vocabulary_once() -> None:
         "seqlen_reshape:min=32,max=128,duration=30,quantum=32"
     )
     efficiency = describe(config)[0]
-    plain, with_words = build_plan(config, efficiency), build_plan(config, efficiency, 100)
+    plain, with_words = (configurations.make_plan(config, efficiency, words) for words in (0, 100))
     assert np.array_equal(with_words.flops - plain.flops, 6 * 64 * 100 * np.diff(plain.raw_tokens, prepend=0))
     assert plain.flops[0] < plain.flops[-1], "shorter rows of as many tokens need less attention"
 

@@ -10,9 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
-from megatron.schedule.plan import build_plan
 from megatron.train.log import Log, Outcome, log_line, validation_block
-from tests.support.configurations import make_config
+from tests.support.configurations import make_config, make_plan
 
 FLAGS = (
     "--global-batch-size 4 --train-iters 20 --lr-warmup-iters 4 --log-interval 5 "
@@ -26,7 +25,7 @@ def make_log(folder: Path, start: int = 0, more: str = "") -> Log:
         f"{FLAGS} --metrics-file {folder}/metrics.jsonl --tensorboard-dir {folder}/board {more}"
     )
     efficiency, _ = describe(config)
-    return Log(config, efficiency, build_plan(config, efficiency, 100), Mesh(), start)
+    return Log(config, efficiency, make_plan(config, efficiency, 100), Mesh(), start)
 
 
 def read_board(folder: Path) -> EventAccumulator:

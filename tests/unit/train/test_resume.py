@@ -1,5 +1,6 @@
 """Which runs a checkpoint may be taken up by: what flags mean counts, not how they are written."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -7,15 +8,17 @@ from typing import Any
 import pytest
 
 from megatron.checkpoint.compare import resume_problems
+from megatron.checkpoint.manifest import Manifest
 from megatron.checkpoint.save import clear_unfinished
 from megatron.data.vocabulary import Vocabulary
-from megatron.model.gpt import GPT
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
-from megatron.schedule.plan import Plan, build_plan
-from megatron.train.pretrain import Prepared, build
+from megatron.schedule.plan import Plan
+from megatron.tasks.gpt import GPT_TASK
+from megatron.tasks.task import Data
 from megatron.train.resume import describe_run
-from tests.support.configurations import make_config
+from megatron.train.setup import Prepared, build
+from tests.support.configurations import make_config, make_plan
 from tests.support.corpora import make_analysis, make_corpus
 
 FLAGS = (
@@ -31,7 +34,7 @@ VOCABULARY = Vocabulary(50, 0, None)
 EFFICIENT = FLAGS + CURRICULUM + LENGTH + DROPPING
 
 
-def described(flags: str, analysis: Path, vocabulary: Vocabulary = VOCABULARY) -> tuple[dict[str, Any], Plan]:
+def described(flags: str, analysis: Path, vocabulary: Vocabulary = VOCABULARY) -> tuple[Manifest, Plan]:
     """What a checkpoint of the run says of it, and its plan. `analysis`: its folder, made where it is
     missing."""
     corpus = make_corpus(64, 32)
@@ -41,22 +44,19 @@ def described(flags: str, analysis: Path, vocabulary: Vocabulary = VOCABULARY) -
         f"{flags} --difficulty-path {analysis}" if "vocab_rarity" in flags or "json" in flags else flags
     )
     efficiency, _ = describe(config)
-    plan = build_plan(config, efficiency, vocabulary.size)
-    prepared = Prepared(
-        config, efficiency, plan, {"train": [(None, corpus)], "valid": [], "test": []}, vocabulary, GPT
-    )
-    return describe_run(build(prepared, Mesh()), vocabulary), plan
+    plan = make_plan(config, efficiency, vocabulary.size)
+    data = Data({"train": [(None, corpus)], "valid": [], "test": []}, vocabulary)
+    return describe_run(build(Prepared(GPT_TASK, config, efficiency, data, plan), Mesh())), plan
 
 
-def checkpoint_of(about: dict[str, Any], plan: Plan, step: int = 5) -> dict[str, Any]:
-    return json.loads(
-        json.dumps(about | {"iteration": step, "totals": plan.totals(step), "plan": plan.digest(step)})
-    )
+def checkpoint_of(mine: Manifest, plan: Plan, step: int = 5) -> Manifest:
+    """What the checkpoint of a step says."""
+    return dataclasses.replace(mine, iteration=step, totals=plan.totals(step), plan=plan.digest(step))
 
 
 def problems(old: str, new: str, folder: Path, **more: Any) -> list[str]:
-    index = checkpoint_of(*described(old, folder / "analysis"))
-    return resume_problems(index, *described(new, folder / "analysis", **more), False)
+    saved = checkpoint_of(*described(old, folder / "analysis"))
+    return resume_problems(saved, *described(new, folder / "analysis", **more), False)
 
 
 def write_json(path: Path, **schedule: int) -> str:
@@ -125,17 +125,17 @@ def test_another_run_is_refused(tmp_path: Path, change: str, said: str) -> None:
 
 def test_a_changed_json_is_refused(tmp_path: Path) -> None:
     old = write_json(tmp_path / "efficiency.json")
-    index = checkpoint_of(*described(old, tmp_path / "analysis"))
-    about, plan = described(
+    saved = checkpoint_of(*described(old, tmp_path / "analysis"))
+    mine, plan = described(
         write_json(tmp_path / "efficiency.json", total_curriculum_step=12), tmp_path / "analysis"
     )
-    assert any("its curriculum of lengths was" in line for line in resume_problems(index, about, plan, False))
+    assert any("its curriculum of lengths was" in line for line in resume_problems(saved, mine, plan, False))
 
 
 def test_other_difficulties_of_the_same_data_are_refused(tmp_path: Path) -> None:
-    about, plan = described(EFFICIENT, tmp_path / "analysis")
-    about["analyses"][0] = {"vocab_rarity": "another"}
-    found = resume_problems(checkpoint_of(about, plan), *described(EFFICIENT, tmp_path / "analysis"), False)
+    mine, plan = described(EFFICIENT, tmp_path / "analysis")
+    saved = dataclasses.replace(checkpoint_of(mine, plan), analyses=[{"vocab_rarity": "another"}])
+    found = resume_problems(saved, mine, plan, False)
     assert any("another analysis" in line for line in found)
 
 
@@ -148,9 +148,15 @@ def test_another_vocabulary_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_changed_pacing_function_is_refused(tmp_path: Path) -> None:
-    about, plan = described(EFFICIENT, tmp_path / "analysis")
-    index = checkpoint_of(about, plan) | {"plan": 1}
-    assert "it came of steps that differ" in resume_problems(index, about, plan, False)[0]
+    mine, plan = described(EFFICIENT, tmp_path / "analysis")
+    saved = dataclasses.replace(checkpoint_of(mine, plan), plan=1)
+    assert "it came of steps that differ" in resume_problems(saved, mine, plan, False)[0]
+
+
+def test_a_checkpoint_of_another_task_is_refused(tmp_path: Path) -> None:
+    mine, plan = described(EFFICIENT, tmp_path / "analysis")
+    saved = dataclasses.replace(checkpoint_of(mine, plan), task="bert")
+    assert "it is of the task bert, and this is gpt" in resume_problems(saved, mine, plan, False)[0]
 
 
 def test_what_a_killed_save_left_is_cleared(tmp_path: Path) -> None:

@@ -1,0 +1,37 @@
+"""The shape of a transformer, as plain values."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything that a model is built from. `kv_channels`: width of a head; `ffn_hidden_size`: inner
+    width of the MLP; `activation`: an entry of `ACTIVATIONS` in mlp.py, two factors of it where `gated`;
+    `vocab_size`: tokens that there are, `padded_vocab_size`: rows of the tables; `bf16`: activations in
+    bfloat16."""
+
+    num_layers: int
+    hidden_size: int
+    num_attention_heads: int
+    num_query_groups: int
+    kv_channels: int
+    ffn_hidden_size: int
+    vocab_size: int
+    padded_vocab_size: int
+    max_position_embeddings: int
+    position_embedding_type: str
+    rotary_base: float
+    rotary_percent: float
+    normalization: str
+    norm_epsilon: float
+    activation: str
+    gated: bool
+    linear_bias: bool
+    qkv_bias: bool
+    tied_head: bool
+    hidden_dropout: float
+    attention_dropout: float
+    attention_backend: str
+    init_method_std: float
+    bf16: bool
+    recompute: bool

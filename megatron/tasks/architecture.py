@@ -1,0 +1,44 @@
+"""From a resolved configuration to the plain values that a GPT is built from and priced by."""
+
+from megatron.config.config import Config
+from megatron.model.architecture import Architecture
+from megatron.model.flops import decoder_flops
+from megatron.schedule.data_efficiency import DataEfficiency
+from megatron.schedule.plan import RowFlops
+
+
+def gpt_architecture(config: Config, vocab_size: int) -> Architecture:
+    """The GPT of a resolved configuration over `vocab_size` tokens."""
+    model, multiple = config.model, config.model.make_vocab_size_divisible_by
+    return Architecture(
+        num_layers=model.num_layers,
+        hidden_size=model.hidden_size,
+        num_attention_heads=model.num_attention_heads,
+        num_query_groups=model.num_query_groups,
+        kv_channels=model.kv_channels,
+        ffn_hidden_size=model.ffn_hidden_size,
+        vocab_size=vocab_size,
+        padded_vocab_size=-(-vocab_size // multiple) * multiple,
+        max_position_embeddings=model.max_position_embeddings,
+        position_embedding_type=model.position_embedding_type,
+        rotary_base=model.rotary_base,
+        rotary_percent=model.rotary_percent,
+        normalization=model.normalization,
+        norm_epsilon=model.norm_epsilon,
+        activation=model.activation,
+        gated=model.gated,
+        linear_bias=not model.disable_bias_linear,
+        qkv_bias=model.add_qkv_bias,
+        tied_head=not model.untie_embeddings_and_output_weights,
+        hidden_dropout=model.hidden_dropout,
+        attention_dropout=model.attention_dropout,
+        attention_backend=model.attention_backend,
+        init_method_std=model.init_method_std,
+        bf16=config.training.bf16,
+        recompute=config.training.recompute_granularity == "full",
+    )
+
+
+def gpt_flops(config: Config, efficiency: DataEfficiency, vocab_size: int) -> RowFlops:
+    """FLOPs of a row of a GPT; a `vocab_size` of 0 leaves the logits out."""
+    return decoder_flops(gpt_architecture(config, vocab_size), len(efficiency.dropping_layers))

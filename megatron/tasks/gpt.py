@@ -1,0 +1,74 @@
+"""Pretraining a GPT: the next token of windows of a token stream."""
+
+import torch
+from torch import Tensor, nn
+
+from megatron.batches.gpt import RowFormat, make_batch, plain_batch
+from megatron.config.config import Config
+from megatron.data.corpora import open_splits, require_samples
+from megatron.data.vocabulary import Vocabulary, find_vocabulary
+from megatron.model.gpt import GPT, LM_LOSS
+from megatron.model.inputs import GPTInputs
+from megatron.schedule.data_efficiency import DataEfficiency
+from megatron.schedule.plan import Step
+from megatron.tasks.architecture import gpt_architecture, gpt_flops
+from megatron.tasks.task import Data, Task
+
+
+def open_data(config: Config) -> Data:
+    """The corpora that the flags name, and their vocabulary."""
+    splits = open_splits(config)
+    require_samples(config, splits)
+    corpora = [corpus for members in splits.values() for _, corpus in members]
+    return Data(splits, find_vocabulary(config.tokenizer, corpora, config.data))
+
+
+def row_format(config: Config, efficiency: DataEfficiency, vocabulary: Vocabulary) -> RowFormat:
+    """How windows become rows in training."""
+    return RowFormat(
+        data=config.data,
+        vocab_size=vocabulary.size,
+        eod=vocabulary.eod,
+        length_metric=efficiency.length_metric,
+        reference_schedules=efficiency.reference_schedules,
+        dropping=efficiency.dropping_layers,
+        seed=config.training.seed,
+    )
+
+
+def build_model(config: Config, vocab_size: int, dropping: tuple[int, ...] = ()) -> GPT:
+    """The model, its weights not yet filled."""
+    return GPT(gpt_architecture(config, vocab_size), dropping)
+
+
+def known_counts(config: Config, step: Step) -> dict[str, int] | None:
+    """Every token of every row counts, unless a mask says otherwise."""
+    return None if config.data.eod_mask_loss else {LM_LOSS: step.rows * step.sequence_length}
+
+
+def token_weights(inputs: GPTInputs) -> Tensor:
+    """1 for every token whose loss counts, else 0; float32 [B, T]."""
+    labels = inputs.labels
+    return torch.ones_like(labels, dtype=torch.float32) if inputs.loss_mask is None else inputs.loss_mask
+
+
+def row_losses(model: nn.Module, inputs: GPTInputs) -> dict[str, Tensor]:
+    """Loss and tokens [rows, 2] of every row."""
+    assert isinstance(model, GPT)
+    weights = token_weights(inputs)
+    parts = (model.token_losses(inputs) * weights, weights)
+    return {LM_LOSS: torch.stack([part.double().sum(1) for part in parts], 1)}
+
+
+GPT_TASK = Task(
+    name="gpt",
+    open_data=open_data,
+    row_format=row_format,
+    make_batch=make_batch,
+    plain_batch=plain_batch,
+    build_model=build_model,
+    losses={LM_LOSS: GPTInputs.loss_tokens},
+    known_counts=known_counts,
+    row_losses=row_losses,
+    row_flops=gpt_flops,
+)

@@ -1,0 +1,44 @@
+"""What is trained, as one value: everything in which a GPT, a BERT and a ViT differ."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor, nn
+
+from megatron.batches.gpt import BatchShare, RowFormat
+from megatron.config.config import Config
+from megatron.curriculum.sampler import Sampler
+from megatron.data.corpora import Corpus, Splits
+from megatron.data.vocabulary import Vocabulary
+from megatron.schedule.data_efficiency import DataEfficiency
+from megatron.schedule.plan import RowFlops, Step
+
+
+class Data(NamedTuple):
+    """The corpora of every split, and the vocabulary of them all."""
+
+    splits: Splits
+    vocabulary: Vocabulary
+
+
+@dataclass(frozen=True)
+class Task:
+    """The functions of a task.
+
+    `losses`: for every loss of the model by Megatron's name, how many items of a micro-batch it is a sum
+    over; each loss is divided by its own count over the global batch. `known_counts`: these counts of a
+    whole step where the plan alone says them, else None. `row_losses`: sum and count [rows, 2] of every
+    loss for every row, float64, nothing dropped. `row_flops`: what a row costs."""
+
+    name: str
+    open_data: Callable[[Config], Data]
+    row_format: Callable[[Config, DataEfficiency, Vocabulary], RowFormat]
+    make_batch: Callable[[Sampler, Step, BatchShare, RowFormat], list[Any]]
+    plain_batch: Callable[[list[Corpus], np.ndarray, np.ndarray, RowFormat], Any]
+    build_model: Callable[[Config, int, tuple[int, ...]], nn.Module]
+    losses: Mapping[str, Callable[[Any], int]]
+    known_counts: Callable[[Config, Step], dict[str, int] | None]
+    row_losses: Callable[[nn.Module, Any], dict[str, Tensor]]
+    row_flops: Callable[[Config, DataEfficiency, int], RowFlops]

@@ -1,0 +1,96 @@
+"""What a training step is: forward, backward, sum, clip, update."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from megatron.base.errors import UserError
+from megatron.base.keys import key, signed
+from megatron.model.inputs import to_device
+from megatron.optim.optimizer import clip, update
+from megatron.parallel.mesh import sum_over
+from megatron.schedule.plan import Step
+from megatron.train.setup import Run
+
+
+class StepResult(NamedTuple):
+    """What a step came to. `losses`: means by name; `grad_norm`: before clipping; `stop`: whether any rank
+    wishes to stop."""
+
+    losses: dict[str, float]
+    grad_norm: float
+    stop: bool
+
+
+def train_step(
+    run: Run, step: Step, micro_batches: list[Any], should_stop: Callable[[], bool] = lambda: False
+) -> StepResult:
+    """One update. Every loss is divided by its own count over the global batch before the backward pass,
+    so every reduction is a sum; the host waits for the device once."""
+    names, mesh = list(run.task.losses), run.mesh
+    scales = {name: 1 / count for name, count in loss_counts(run, step, micro_batches).items()}
+    number = key(run.config.training.seed, "dropout", step.number)
+    step_key = torch.full((), signed(number), dtype=torch.int64, device=mesh.device)
+    totals = torch.zeros(len(names) + 1, dtype=torch.float64, device=mesh.device)
+    run.gradients.zero()
+    for place, batch in enumerate(micro_batches):
+        if place == len(micro_batches) - 1:
+            run.gradients.reduce_from_now_on()
+        with _kernel_draws(run, key(number, batch.first_row)):
+            losses = run.model(to_device(batch, mesh.device), step_key, scales)
+            torch.autograd.backward(list(losses.values()))
+        for i, name in enumerate(names):
+            totals[i] += losses[name].detach()
+    run.gradients.wait()
+    totals[-1] = float(should_stop())
+    norm = clip(run.gradients, run.config.optimizer.clip_grad)
+    *means, wishes, grad_norm = torch.cat([sum_over(totals, mesh.data), norm[None]]).tolist()
+    result = StepResult(dict(zip(names, means)), grad_norm, wishes > 0)
+    _require_finite(step.number, result)
+    update(run.optimizer, step.learning_rate)
+    return result
+
+
+def loss_counts(run: Run, step: Step, micro_batches: list[Any]) -> dict[str, int]:
+    """How many items of the global batch each loss is a mean over: from the plan where it says so, else
+    summed over the ranks."""
+    if known := run.task.known_counts(run.config, step):
+        return known
+    mine = [sum(map(count, micro_batches)) for count in run.task.losses.values()]
+    summed = sum_over(torch.tensor(mine, dtype=torch.int64, device=run.mesh.device), run.mesh.data)
+    return {name: max(count, 1) for name, count in zip(run.task.losses, summed.tolist())}
+
+
+@contextmanager
+def _kernel_draws(run: Run, seed: int) -> Iterator[None]:
+    """Where attention kernels draw dropout themselves, a generator of their own for this micro-batch;
+    whoever uses the device's generator finds it as it was."""
+    if not run.model.kernels_draw:
+        yield
+        return
+    device = run.mesh.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed >> 1)
+        yield
+
+
+def _require_finite(number: int, result: StepResult) -> None:
+    if not all(map(math.isfinite, (*result.losses.values(), result.grad_norm))):
+        loss = " and ".join(f"{value}" for value in result.losses.values())
+        raise UserError(
+            f"iteration {number}: the loss is {loss} and the gradient's norm {result.grad_norm}; nothing was "
+            "updated or saved. Lower --lr, lengthen the warm-up, or go on from an older checkpoint with "
+            "--ckpt-step"
+        )
+
+
+def params_norm(run: Run) -> float | None:
+    """Norm of the weights, where --log-params-norm asks for it."""
+    if not run.config.logging.log_params_norm:
+        return None
+    norms: list[Tensor] = [torch.linalg.vector_norm(one.detach()).double() for one in run.model.parameters()]
+    return float(torch.stack(norms).square().sum().sqrt())

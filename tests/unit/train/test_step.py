@@ -1,0 +1,75 @@
+"""What a training step does to what it does not own, and how it repeats."""
+
+import pytest
+import torch
+
+from megatron.batches.gpt import BatchShare, make_batch
+from megatron.data.corpora import open_splits
+from megatron.data.vocabulary import Vocabulary
+from megatron.parallel.mesh import Mesh
+from megatron.schedule.data_efficiency_flags import describe
+from megatron.tasks.gpt import GPT_TASK
+from megatron.tasks.task import Data
+from megatron.train.setup import Prepared, Run, build
+from megatron.train.step import StepResult, train_step
+from tests.support.configurations import make_config, make_plan
+
+FLAGS = (
+    "--num-layers 2 --hidden-size 16 --seq-length 16 --global-batch-size 4 --train-iters 5 --eval-iters 0 "
+)
+
+
+def make_run(flags: str) -> Run:
+    config = make_config(FLAGS + flags)
+    efficiency, _ = describe(config)
+    data = Data(open_splits(config), Vocabulary(100, 0, None))
+    plan = make_plan(config, efficiency, data.vocabulary.size)
+    run = build(Prepared(GPT_TASK, config, efficiency, data, plan), Mesh())
+    torch.set_flush_denormal(False)
+    run.model.train()
+    return run
+
+
+def step(run: Run, number: int = 1) -> StepResult:
+    planned = run.plan.at(number)
+    return train_step(run, planned, make_batch(run.sampler, planned, BatchShare(0, 1, 2), run.row_format))
+
+
+@pytest.mark.parametrize(
+    "flags", ["", "--attention-backend fused ", "--attention-backend fused --hidden-dropout 0 "]
+)
+def test_a_step_repeats_and_leaves_the_generator_alone(flags: str) -> None:
+    """Attention kernels that drop by themselves draw from the device's generator: seeded for the step, and
+    given back as it was."""
+    torch.manual_seed(1)
+    first = step(make_run(flags))
+    torch.manual_seed(2)
+    before = torch.random.get_rng_state()
+    again = step(make_run(flags))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert first == again
+
+
+def test_dropout_in_kernels_differs_by_step_and_survives_recomputation() -> None:
+    fused = "--attention-backend fused --hidden-dropout 0 --attention-dropout 0.3 --lr 1e-9 "
+    plain = step(make_run(fused.replace("0.3", "0")))
+    dropped, recomputed = step(make_run(fused)), step(make_run(fused + "--recompute-granularity full "))
+    assert dropped == recomputed
+    assert dropped.losses != plain.losses
+    run = make_run(fused)
+    batch = make_batch(run.sampler, run.plan.at(1), BatchShare(0, 1, 2), run.row_format)
+    losses = [train_step(run, run.plan.at(1)._replace(number=number), batch).losses for number in (1, 2)]
+    assert losses[0] != losses[1]
+
+
+def test_a_mean_is_over_the_tokens_that_count() -> None:
+    """With --eod-mask-loss the count comes of the masks, and the loss is that of the tokens left."""
+    run = make_run("--eod-mask-loss --hidden-dropout 0 --attention-dropout 0 ")
+    planned = run.plan.at(1)
+    batch = make_batch(run.sampler, planned, BatchShare(0, 1, 2), run.row_format)
+    masks = [torch.rand(2, 16).gt(0.4).float() for _ in batch]
+    batch = [one._replace(loss_mask=mask) for one, mask in zip(batch, masks)]
+    with torch.no_grad():
+        wanted = sum((run.model.token_losses(one) * mask).sum() for one, mask in zip(batch, masks))
+    found = train_step(run, planned, batch).losses["lm loss"]
+    assert found == pytest.approx(float(wanted / torch.stack(masks).sum()), rel=1e-6)
