@@ -1,16 +1,23 @@
-"""Losses of small runs, kept as text, so that a change of numbers cannot go unnoticed. Where one is meant,
-write them anew with `python tests/golden/test_golden.py` and say why in the commit."""
+"""Losses of small runs, kept as text, so that a change of numbers cannot go unnoticed. `python
+tests/golden/test_golden.py` shows what has changed; where that is meant, `--write` writes them anew: say
+why in the commit."""
 
 import shlex
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from megatron.base.command import run_command
 from megatron.model.gpt import GPT
 from megatron.train.pretrain import pretrain
 from tests.end_to_end.conftest import records
+from tests.golden.rewrite import rewrite
 from tests.golden.runs import COMMON, RUNS
 
 FOLDER = Path(__file__).parent
@@ -47,5 +54,4 @@ def test_losses_are_as_before(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for run in RUNS:
-        (FOLDER / f"{run}.txt").write_text("\n".join(losses(run)) + "\n")
+    run_command(lambda: rewrite(FOLDER, losses))
