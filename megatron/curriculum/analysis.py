@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from megatron.base.errors import UserError
-from megatron.base.files import checksum, whole_folder
+from megatron.base.errors import UserError, collect_problems
+from megatron.base.files import checksum, whole_folder, writable_folder
 from megatron.base.terminal import progress
 from megatron.curriculum.analysis_folder import FORMAT
 from megatron.curriculum.difficulty import (
@@ -37,8 +37,8 @@ def analyze(
     corpus: Corpus, split: str, metrics: dict[str, Metric], vocab_size: int, folder: Path, workers: int
 ) -> dict[str, Any]:
     """Write the analysis of a corpus to `folder`, whole or not at all, and return its manifest."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / "manifest.json").is_file():
-        raise UserError(f"--output-dir {folder} holds other files; choose an empty folder")
+    if problems := folder_problems(folder):
+        raise UserError(*problems)
     with whole_folder(folder) as partial, ThreadPoolExecutor(workers) as pool:
         frequency = _frequencies(corpus, vocab_size, pool, workers)
         np.save(partial / "token_frequency.npy", frequency)
@@ -53,6 +53,26 @@ def analyze(
         }
         (partial / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return manifest
+
+
+def folder_problems(folder: Path, flag: str = "--output-dir") -> list[str]:
+    """Why no analysis can be written to `folder`, which `flag` names. Nothing is made on disk."""
+    if folder.is_dir() and not _replaceable(folder):
+        return [f"{flag} {folder} holds other files; choose an empty folder"]
+    problems: list[str] = []
+    with collect_problems(problems):
+        if folder.is_file():
+            raise UserError(f"{flag} {folder} is a file; choose a folder")
+        writable_folder(next(parent for parent in folder.absolute().parents if parent.exists()))
+    return problems
+
+
+def _replaceable(folder: Path) -> bool:
+    """Whether a folder holds nothing, or an older analysis and nothing else."""
+    names = [path.name for path in folder.iterdir()]
+    return not names or (
+        "manifest.json" in names and all(name == "manifest.json" or name.endswith(".npy") for name in names)
+    )
 
 
 def choose_metrics(names: tuple[str, ...]) -> dict[str, Metric]:

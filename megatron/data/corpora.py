@@ -49,7 +49,10 @@ def identity(corpus: Corpus) -> dict[str, Any]:
 
 def parse_split(text: str) -> list[tuple[float, float]]:
     """The shares (from, to) of training, validation and test from a text such as "969,30,1"."""
-    numbers = [float(part) for part in re.findall(r"[.0-9]+", text)][:3]
+    try:
+        numbers = [float(part) for part in re.findall(r"[.0-9]+", text)][:3]
+    except ValueError:
+        raise UserError(f"--split {text}: is no list of numbers; write for example 969,30,1") from None
     numbers += [0.0] * (3 - len(numbers))
     total = sum(numbers)
     if total <= 0:

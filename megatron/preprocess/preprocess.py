@@ -14,12 +14,12 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from megatron.base.errors import UserError
+from megatron.base.errors import UserError, collect_problems
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag
 from megatron.config.config import TokenizerOptions
@@ -100,13 +100,19 @@ class EnginesDiffer(Exception):
     document."""
 
 
-def preprocess(options: PreprocessOptions, piece_bytes: int = PIECE_BYTES) -> Totals:
-    """Write one dataset for every key, all or none, and say what was done."""
-    if problems := _problems(options):
-        raise UserError(*problems)
+def preprocess(
+    options: PreprocessOptions, piece_bytes: int = PIECE_BYTES, problems: Sequence[str] = ()
+) -> Totals:
+    """Write one dataset for every key, all or none, and say what was done. `problems`: what the caller
+    found wrong, to be told together with what is wrong here."""
     began = time.perf_counter()
-    files = find_files(options.input)
-    tokenizer = build_tokenizer(options.tokenizer)
+    told = [*problems, *_problems(options)]
+    with collect_problems(told):
+        files = find_files(options.input)
+    with collect_problems(told):
+        tokenizer = _tokenizer(options)
+    if told:
+        raise UserError(*dict.fromkeys(told))
     engine = options.tokenizer_engine
     totals = None
     while totals is None:
@@ -132,8 +138,6 @@ def output_prefix(options: PreprocessOptions, key: str) -> str:
 
 def _problems(options: PreprocessOptions) -> list[str]:
     problems = []
-    if options.tokenizer.tokenizer_type is None:
-        problems.append("--tokenizer-type is required: it says how text becomes tokens")
     if options.workers is not None and options.workers < 1:
         problems.append(f"--workers {options.workers} must be at least 1")
     if options.max_sequence_length is not None and options.max_sequence_length < 1:
@@ -143,6 +147,12 @@ def _problems(options: PreprocessOptions) -> list[str]:
     if not options.json_keys or len(set(options.json_keys)) < len(options.json_keys):
         problems.append(f"--json-keys {' '.join(options.json_keys)}: give at least one key, and none twice")
     return problems
+
+
+def _tokenizer(options: PreprocessOptions) -> Tokenizer:
+    if options.tokenizer.tokenizer_type is None:
+        raise UserError("--tokenizer-type is required: it says how text becomes tokens")
+    return build_tokenizer(options.tokenizer)
 
 
 def _run(

@@ -37,6 +37,7 @@ def test_three_commands_train_on_a_users_own_text(tmp_path: Path) -> None:
     ]
     losses = [record["lm_loss"] for record in records if record["kind"] == "train"]
     assert losses[-1] < losses[0] - 2
+    assert (tmp_path / "my_text_difficulty" / "manifest.json").is_file()
     assert {record["kind"] for record in records} == {"train", "valid", "test"}
 
 

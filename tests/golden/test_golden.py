@@ -1,34 +1,26 @@
-"""Losses of small runs, kept as text, so that a change of numbers cannot go unnoticed. Where one is meant,
-write them anew with `python tests/golden/test_golden.py` and say why in the commit."""
+"""Losses of small runs, kept as text, so that a change of numbers cannot go unnoticed. `python
+tests/golden/test_golden.py` shows what has changed; where that is meant, `--write` writes them anew: say
+why in the commit."""
 
 import shlex
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from megatron.base.command import run_command
 from megatron.tasks.gpt import GPT_TASK
 from megatron.train.pretrain import pretrain
 from tests.end_to_end.conftest import records
+from tests.golden.rewrite import rewrite
+from tests.golden.runs import COMMON, RUNS
 
 FOLDER = Path(__file__).parent
-COMMON = (
-    "--num-layers 4 --hidden-size 64 --num-attention-heads 4 --seq-length 64 --micro-batch-size 4 "
-    "--global-batch-size 8 --train-iters 40 "
-    "--lr 3e-3 --min-lr 3e-4 --lr-decay-style cosine --lr-warmup-iters 4 --mock-data --vocab-size 200 "
-    "--eval-interval 20 --eval-iters 2 "
-)
-RUNS = {
-    "baseline": "",
-    "llama_like": "--position-embedding-type rope --normalization RMSNorm --swiglu --disable-bias-linear "
-    "--untie-embeddings-and-output-weights --group-query-attention --num-query-groups 2 --hidden-dropout "
-    "0 --attention-dropout 0",
-    "seqtru_random_ltd": "--curriculum seqlen_truncate:min=16,max=64,duration=20,quantum=8 "
-    "--random-ltd --random-ltd-min 16 --random-ltd-quantum 8 --random-ltd-duration 28",
-    "seqres": "--curriculum seqlen_reshape:min=16,max=64,duration=20,quantum=8 --position-embedding-type "
-    "rope",
-}
 
 
 def losses(name: str) -> list[str]:
@@ -62,5 +54,4 @@ def test_losses_are_as_before(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for run in RUNS:
-        (FOLDER / f"{run}.txt").write_text("\n".join(losses(run)) + "\n")
+    run_command(lambda: rewrite(FOLDER, losses))

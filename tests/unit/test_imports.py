@@ -79,6 +79,7 @@ def test_other_megatrons_fit_beside() -> None:
         ("megatron.model.gpt", ("numba", "megatron.curriculum", "megatron.batches", "megatron.data")),
         ("megatron.train.pretrain", ("megatron.report", "matplotlib", "megatron.preprocess")),
         ("megatron.schedule.plan", ("torch", "numba")),
+        ("tools.preprocess_data", ("torch", "numba", "megatron.curriculum")),
     ],
 )
 def test_an_import_brings_only_what_it_needs(module: str, strangers: tuple[str, ...]) -> None:

@@ -1,0 +1,98 @@
+"""From a dataset on disk to its analysis and a table of it: the work of tools/analyze_data.py, and of
+tools/preprocess_data.py --metrics behind its own."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from megatron.base.errors import UserError, collect_problems
+from megatron.base.terminal import show
+from megatron.config.arguments import flag
+from megatron.config.config import TokenizerOptions
+from megatron.curriculum.analysis import analyze, choose_metrics, folder_problems
+from megatron.curriculum.difficulty import METRICS
+from megatron.data.corpora import SPLITS, open_corpus, open_source, parse_split
+from megatron.data.vocabulary import find_vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisOptions:
+    data_path: str = flag(help="prefix of the .bin/.idx files", metavar="PREFIX")
+    seq_length: int = flag(help="tokens of a sample, as in training")
+    output_dir: str = flag(
+        help="folder for the analysis; an older analysis there is replaced", metavar="FOLDER"
+    )
+    tokenizer: TokenizerOptions = field(default_factory=TokenizerOptions)
+    metrics: tuple[str, ...] = flag(
+        ("vocab_rarity",), f"what to compute: {', '.join(METRICS)}, or module:function"
+    )
+    split: str = flag("969,30,1", "shares of training, validation and test, as in training")
+    part: str = flag("train", "which part to analyse", choices=SPLITS)
+    workers: int = flag(os.cpu_count() or 1, "threads; they change no byte of the result")
+    allow_trailing_bytes: bool = flag(False, "accept a .bin longer than its .idx says")
+
+
+def analysis_problems(options: AnalysisOptions, folder_flag: str = "--output-dir") -> list[str]:
+    """What is wrong with the options, as far as it can be told without the data. `folder_flag`: the flag
+    that names the folder."""
+    problems = [
+        f"--{name.replace('_', '-')} {getattr(options, name)} must be at least 1"
+        for name in ("seq_length", "workers")
+        if getattr(options, name) < 1
+    ]
+    with collect_problems(problems):
+        choose_metrics(options.metrics)
+    with collect_problems(problems):
+        low, high = _share(options)
+        if low == high:
+            raise UserError(
+                f"--split {options.split} leaves nothing for {options.part}, which is to be analysed"
+            )
+    folder = Path(options.output_dir)
+    if folder.resolve() in Path(options.data_path).resolve().parents:
+        problems.append(
+            f"{folder_flag} {folder} is the folder of the data {options.data_path}; choose one of its own"
+        )
+    else:
+        problems += folder_problems(folder, folder_flag)
+    return problems
+
+
+def analyze_dataset(options: AnalysisOptions) -> None:
+    """Write the analysis of a part of a dataset to its folder, and print how difficulty is spread."""
+    source = open_source(options.data_path, options.allow_trailing_bytes)
+    corpus = open_corpus(source, _share(options), options.seq_length, options.part)
+    if corpus is None:
+        raise UserError(
+            f"--split {options.split} leaves no sample of {options.seq_length} tokens for {options.part}"
+        )
+    metrics = choose_metrics(options.metrics)
+    vocabulary = find_vocabulary(options.tokenizer, [corpus])
+    folder = Path(options.output_dir)
+    manifest = analyze(corpus, options.part, metrics, vocabulary.size, folder, options.workers)
+    show(_table(options, manifest))
+    print(f"wrote {folder}")
+
+
+def _share(options: AnalysisOptions) -> tuple[float, float]:
+    return dict(zip(SPLITS, parse_split(options.split)))[options.part]
+
+
+def _table(options: AnalysisOptions, manifest: dict[str, Any]) -> Table:
+    """One row a metric: its values from the easiest to the hardest sample."""
+    table = Table(
+        title=f"{manifest['samples']:,} samples of {options.seq_length} tokens, {options.part} part of "
+        f"{options.data_path}"
+    )
+    for heading in ("metric", "easiest", "10 %", "25 %", "median", "75 %", "90 %", "hardest", "mean"):
+        table.add_column(heading, justify="left" if heading == "metric" else "right")
+    for name, about in manifest["metrics"].items():
+        table.add_row(
+            name,
+            *(f"{about['percentiles'][share]:,}" for share in (0, 10, 25, 50, 75, 90, 100)),
+            f"{about['mean']:,.1f}",
+        )
+    return table
