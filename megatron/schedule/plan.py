@@ -218,7 +218,7 @@ def _checked(
 def _batch_sizes(config: Config, samples: int, count: int) -> np.ndarray:
     """Samples of every step; with --rampup-batch-size START INCREMENT SAMPLES a function of the samples
     drawn before."""
-    full, ramp = config.training.global_batch_size or 1, config.training.rampup_batch_size
+    full, ramp = config.training.global_batch_size, config.training.rampup_batch_size
     sizes = np.full(count, full, np.int64)
     if not ramp or samples >= ramp[2]:
         return sizes

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from megatron.base.errors import UserError
-from megatron.model.gpt import GPT
+from megatron.tasks.gpt import GPT_TASK
 from megatron.train.pretrain import pretrain
 from tests.end_to_end.conftest import EFFICIENT, MODEL, Prepared, run_command
 
@@ -52,7 +52,7 @@ def message(prefix: str, folder: Path, *flags: str) -> str:
         *flags,
     ]
     with pytest.raises(UserError) as caught:
-        pretrain(words, GPT, "", "")
+        pretrain(words, GPT_TASK, "", "")
     assert not [
         path for path in (folder / "run").rglob("*") if path.is_file() and path.name not in (".lock",)
     ]
@@ -92,7 +92,7 @@ def test_trailing_bytes_can_be_accepted(damaged: Callable[..., str], tmp_path: P
         "0",
         "--allow-trailing-bytes",
     ]
-    pretrain([*SHORT, *flags, "--save", str(tmp_path / "run")], GPT, "", "")
+    pretrain([*SHORT, *flags, "--save", str(tmp_path / "run")], GPT_TASK, "", "")
     assert (tmp_path / "run" / "iter_0000001" / "index.json").is_file()
 
 
@@ -202,9 +202,9 @@ def test_a_token_outside_the_vocabulary(prepared: Prepared, tmp_path: Path) -> N
         shutil.copy(prepared.prefix + ending, tmp_path / f"bare{ending}")
     words = [*MODEL, "--data-path", str(tmp_path / "bare"), "--train-iters", "3"]
     with pytest.raises(UserError, match=r"is unknown: no \.json lies beside it"):
-        pretrain(words, GPT, "", "")
+        pretrain(words, GPT_TASK, "", "")
     with pytest.raises(UserError, match="outside the vocabulary of 20"):
-        pretrain([*words, "--vocab-size", "20"], GPT, "", "")
+        pretrain([*words, "--vocab-size", "20"], GPT_TASK, "", "")
 
 
 def test_a_checkpoint_of_another_run(prepared: Prepared, tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_checkpoint_of_another_run(prepared: Prepared, tmp_path: Path) -> None
         "--eval-iters",
         "0",
     ]
-    pretrain([*words, "--save", folder], GPT, "", "")
+    pretrain([*words, "--save", folder], GPT_TASK, "", "")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")}
     others = {
         "--num-layers 3": "--num-layers was 4 and is 3",
@@ -233,11 +233,11 @@ def test_a_checkpoint_of_another_run(prepared: Prepared, tmp_path: Path) -> None
     }
     for flags, wanted in others.items():
         with pytest.raises(UserError) as caught:
-            pretrain([*words, "--load", folder, *flags.split()], GPT, "", "")
+            pretrain([*words, "--load", folder, *flags.split()], GPT_TASK, "", "")
         assert wanted in str(caught.value), str(caught.value)
     pretrain(
         [*words, "--load", folder, "--lr", "1e-3", "--train-iters", "3", "--override-opt_param-scheduler"],
-        GPT,
+        GPT_TASK,
         "",
         "",
     )
@@ -247,7 +247,7 @@ def test_a_checkpoint_of_another_run(prepared: Prepared, tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "index.json", "latest"])
 def test_a_damaged_checkpoint(prepared: Prepared, tmp_path: Path, name: str) -> None:
     words = [*SHORT, "--data-path", prepared.prefix, "--train-iters", "1", "--eval-iters", "0"]
-    pretrain([*words, "--save", str(tmp_path)], GPT, "", "")
+    pretrain([*words, "--save", str(tmp_path)], GPT_TASK, "", "")
     path = (
         tmp_path / "latest_checkpointed_iteration.txt"
         if name == "latest"
@@ -266,7 +266,7 @@ def test_a_damaged_checkpoint(prepared: Prepared, tmp_path: Path, name: str) -> 
         }[damage]
         path.write_bytes(changed)
         with pytest.raises(UserError) as caught:
-            pretrain([*words, "--load", str(tmp_path), "--train-iters", "2"], GPT, "", "")
+            pretrain([*words, "--load", str(tmp_path), "--train-iters", "2"], GPT_TASK, "", "")
         assert str(path.parent) in str(caught.value)
 
 
@@ -321,7 +321,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(prepared: Prepared, t
     ]
     words = [*MODEL, "--data-path", prepared.prefix, "--save", str(tmp_path)]
     with pytest.raises(UserError, match="nothing was updated"):
-        pretrain([*words, *flags], GPT, "", "")
+        pretrain([*words, *flags], GPT_TASK, "", "")
     saved = int((tmp_path / "latest_checkpointed_iteration.txt").read_text())
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == saved
     assert json.loads((tmp_path / f"iter_{saved:07d}" / "index.json").read_text())["iteration"] == saved

@@ -12,7 +12,7 @@ import torch
 
 from megatron.data.indexed_dataset import IndexedDataset
 from megatron.evaluation.restore import restore
-from megatron.model.gpt import GPT
+from megatron.tasks.gpt import GPT_TASK
 from megatron.train.pretrain import pretrain
 from tests.end_to_end.conftest import MODEL, SEQ_LENGTH, Prepared, records, run_command
 
@@ -47,7 +47,7 @@ def trained(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Pat
         "--save",
         str(folder),
     ]
-    pretrain([*words, "--eval-interval", "20", "--eval-iters", "1000"], GPT, "", "")
+    pretrain([*words, "--eval-interval", "20", "--eval-iters", "1000"], GPT_TASK, "", "")
     torch.set_flush_denormal(False)
     return folder
 
@@ -196,7 +196,7 @@ def test_separate_files_for_every_split(prepared: Prepared, tmp_path: Path) -> N
         "--eval-iters",
         "1",
     ]
-    pretrain([*words, "--save", str(tmp_path)], GPT, "", "")
+    pretrain([*words, "--save", str(tmp_path)], GPT_TASK, "", "")
     assert [record["kind"] for record in records(tmp_path)] == ["train", "train", "valid"]
 
 
@@ -306,7 +306,9 @@ def test_a_run_from_yaml_and_a_deepspeed_json_equals_one_from_flags(
         "10\neval_iters: 0\n"
     )
     words = [*SHORT[2:], "--data-path", prepared.prefix]
-    pretrain([*words, "--config", str(tmp_path / "run.yaml"), "--save", str(tmp_path / "a")], GPT, "", "")
+    pretrain(
+        [*words, "--config", str(tmp_path / "run.yaml"), "--save", str(tmp_path / "a")], GPT_TASK, "", ""
+    )
     flags = [
         "--curriculum",
         "seqlen_truncate:min=16,max=64,duration=6,quantum=8",
@@ -324,5 +326,5 @@ def test_a_run_from_yaml_and_a_deepspeed_json_equals_one_from_flags(
         "--eval-iters",
         "0",
     ]
-    pretrain([*words, "--num-layers", "4", *flags, "--save", str(tmp_path / "b")], GPT, "", "")
+    pretrain([*words, "--num-layers", "4", *flags, "--save", str(tmp_path / "b")], GPT_TASK, "", "")
     assert records(tmp_path / "a") == records(tmp_path / "b")
