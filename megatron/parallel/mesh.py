@@ -90,6 +90,15 @@ def sum_over_ranks(values: torch.Tensor, mesh: Mesh) -> torch.Tensor:
     return values
 
 
+def gather_over_ranks(values: torch.Tensor, mesh: Mesh) -> torch.Tensor:
+    """The values [N] of every rank, as [ranks, N]; all ranks call it together."""
+    if mesh.world_size == 1:
+        return values[None]
+    parts = [torch.empty_like(values) for _ in range(mesh.world_size)]
+    dist.all_gather(parts, values)
+    return torch.stack(parts)
+
+
 def agree(what: str, value: int, mesh: Mesh) -> None:
     """UserError unless all ranks hold the same 63-bit value: a plan or a configuration that differs would
     ruin a run."""

@@ -51,6 +51,12 @@ def print_sizes(model: GPT, summary: dict[str, Any]) -> None:
     )
 
 
+def count_line(model: GPT) -> str:
+    """Megatron's line of how large this rank's part of the model is."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return f" > number of parameters on (tensor, pipeline) model parallel rank (0, 0): {parameters}"
+
+
 def describe_for_reports(run: Run, about: dict[str, Any], start: int) -> dict[str, Any]:
     """What `run.json` says."""
     return {

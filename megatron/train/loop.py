@@ -28,6 +28,7 @@ from megatron.parallel.mesh import Mesh, sum_over_ranks
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Plan, Step
 from megatron.train.log import Log, Outcome
+from megatron.train.timers import UNTIMED, Timers
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
@@ -73,12 +74,14 @@ def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
         quiet=not (run.mesh.prints_log and sys.stderr.isatty()),
     ) as advance:
         before = time.perf_counter()
-        for step, micro_batches in batches(make, steps, run.mesh.device.type == "cuda"):
+        loaded = batches(make, steps, run.mesh.device.type == "cuda")
+        for step, micro_batches in log.timers.over("batch-generator", loaded):
             ready = time.perf_counter()
-            loss, norm, stop = train_step(run, step, micro_batches, should_stop)
+            loss, norm, stop = train_step(run, step, micro_batches, should_stop, log.timers)
             after = time.perf_counter()
             iteration = step.number
-            log.train(iteration, Outcome(loss, norm, after - before, ready - before, _params_norm(run)))
+            outcome = Outcome({"lm loss": loss}, norm, after - before, ready - before)
+            log.train(iteration, outcome._replace(params_norm=_params_norm(run)))
             advance(1, f"loss {loss:.3f}")
             stop = stop or (training.exit_interval is not None and iteration % training.exit_interval == 0)
             validation = _due(iteration, run.config.logging.eval_interval)
@@ -87,7 +90,8 @@ def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
             if checkpoint.save and (
                 stop or iteration == run.plan.steps or _due(iteration, checkpoint.save_interval)
             ):
-                save(iteration)
+                with log.timers.span("save-checkpoint"):
+                    save(iteration)
                 saved = iteration
             if validation and stop:  # little time may be left, and the checkpoint matters more
                 validate(run, iteration, log)
@@ -114,7 +118,11 @@ def _how_to_go_on(checkpoint: CheckpointConfig, saved: bool) -> str:
 
 
 def train_step(
-    run: Run, step: Step, micro_batches: list[GPTInputs], should_stop: Callable[[], bool] = lambda: False
+    run: Run,
+    step: Step,
+    micro_batches: list[GPTInputs],
+    should_stop: Callable[[], bool] = lambda: False,
+    timers: Timers = UNTIMED,
 ) -> tuple[float, float, bool]:
     """One update. Returns the mean loss a token, the norm of the gradient, and whether any rank wishes to
     stop.
@@ -125,15 +133,20 @@ def train_step(
     step_key = key(run.config.training.seed, "dropout", step.number)
     total = torch.zeros(2, dtype=torch.float64, device=run.mesh.device)
     run.gradients.zero()
-    for number, batch in enumerate(micro_batches):
-        if number == len(micro_batches) - 1:
-            run.gradients.reduce_from_now_on()
-        loss = run.model(to_device(batch, run.mesh.device), step_key, 1 / tokens)
-        loss.backward()
-        total[0] += loss.detach()
-    run.gradients.wait()
+    with timers.span("forward-backward"):
+        for number, batch in enumerate(micro_batches):
+            if number == len(micro_batches) - 1:
+                run.gradients.reduce_from_now_on()
+            with timers.span("forward-compute"):
+                loss = run.model(to_device(batch, run.mesh.device), step_key, 1 / tokens)
+            with timers.span("backward-compute"):
+                loss.backward()
+            total[0] += loss.detach()
+    with timers.span("all-grads-sync"):
+        run.gradients.wait()
     total[1] = float(should_stop())
-    norm = clip(run.gradients, run.config.optimizer.clip_grad)
+    with timers.span("optimizer"), timers.span("optimizer-clip-main-grad"):
+        norm = clip(run.gradients, run.config.optimizer.clip_grad)
     loss, wishes, norm = torch.cat([sum_over_ranks(total, run.mesh), norm[None]]).tolist()
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise UserError(
@@ -141,7 +154,8 @@ def train_step(
             "updated or saved. "
             "Lower --lr, lengthen the warm-up, or go on from an older checkpoint with --ckpt-step"
         )
-    update(run.optimizer, step.learning_rate)
+    with timers.span("optimizer"), timers.span("optimizer-inner-step"):
+        update(run.optimizer, step.learning_rate)
     return loss, norm, wishes > 0
 
 
@@ -153,10 +167,11 @@ def validate(run: Run, iteration: int, log: Log, split: str = "valid") -> None:
     )
     if corpora and wanted:
         windows = first_windows(corpora, wanted, run.config.training.seed)
-        losses = mean_losses(
-            run.model, corpora, windows, run.config.training.micro_batch_size, run.row_format, run.mesh
-        )
-        log.validation(iteration, losses, "validation" if split == "valid" else split)
+        micro_batch_size = run.config.training.micro_batch_size
+        with log.timers.span("eval-time"):
+            losses = mean_losses(run.model, corpora, windows, micro_batch_size, run.row_format, run.mesh)
+        named = {corpus: {"lm loss": loss} for corpus, loss in losses.items()}
+        log.validation(iteration, named, "validation" if split == "valid" else split)
 
 
 def _loss_tokens(run: Run, step: Step, micro_batches: list[GPTInputs]) -> int:

@@ -41,7 +41,7 @@ from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, build_plan
 from megatron.schedule.plan_summary import summarise
-from megatron.train.announce import describe_for_reports, print_sizes, print_start
+from megatron.train.announce import count_line, describe_for_reports, print_sizes, print_start
 from megatron.train.log import Log, metrics_path, write_description
 from megatron.train.loop import Run, train, validate
 from megatron.train.resume import describe_run, resume, save_run
@@ -169,6 +169,8 @@ def _train(prepared: Prepared, mesh: Mesh) -> None:
     )  # and no rank looks for a checkpoint before the folder is clear
     start = resume(run, about)
     log = Log(config, prepared.efficiency, plan, mesh, start)
+    if mesh.first:
+        print(count_line(run.model), flush=True)
     if mesh.first and not config.training.skip_train:
         write_description(config, describe_for_reports(run, about, start))
     if mesh.prints_log:

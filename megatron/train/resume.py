@@ -86,4 +86,6 @@ def save_run(run: Run, about: dict[str, Any], iteration: int) -> None:
     past = {"totals": run.plan.totals(iteration), "plan": run.plan.digest(iteration)}
     folder = save_checkpoint(root, iteration, files, boxes, about | past)
     retain(root, run.config.checkpoint.save_retain_interval, iteration)
-    print(f"saved {folder}", flush=True)
+    print(
+        f"saved {folder}\n  successfully saved checkpoint from iteration {iteration:7d} to {root}", flush=True
+    )
