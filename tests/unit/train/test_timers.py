@@ -27,15 +27,13 @@ def test_a_level_asks_for_its_names(level: int) -> None:
     assert set(timers.take(Mesh())) == {name for name, needed in LEVELS.items() if needed <= level}
 
 
-def test_spans_add_up_and_are_means_of_the_steps() -> None:
+def test_spans_add_up() -> None:
     timers = Timers(1)
     for _ in range(4):
-        for name in ("optimizer", "eval-time"):
-            with timers.span(name):
-                time.sleep(0.01)
-    times = timers.take(Mesh(), 2)
-    assert 0.02 <= times["optimizer"][0] < 0.03 and 0.04 <= times["eval-time"][0] < 0.06
-    assert timers.take(Mesh(), 2) == {}
+        with timers.span("optimizer"):
+            time.sleep(0.01)
+    assert timers.take(Mesh())["optimizer"][0] >= 0.04
+    assert timers.take(Mesh()) == {}
 
 
 def test_only_the_named_parts_are_taken() -> None:
@@ -56,9 +54,9 @@ def test_the_wait_for_every_item_is_a_span() -> None:
     timers, seen = Timers(1), []
     for number in timers.over("batch-generator", slow()):
         seen.append(number)
-        time.sleep(0.02)
+        time.sleep(0.2)
     assert seen == [0, 1, 2]
-    assert 0.03 <= timers.take(Mesh())["batch-generator"][0] < 0.06
+    assert 0.03 <= timers.take(Mesh())["batch-generator"][0] < 0.4
 
 
 def timed(mesh: Mesh) -> Times:
