@@ -68,6 +68,8 @@ class TensorBoard:
             step = record.fields[f"consumed_{axis}"] if axis else record.iteration
             for name, value in record.scalars.items():
                 board.add_scalar(f"{name} vs {axis}" if axis else name, value, step)
+            if record.text:  # so that a run that is killed lacks no point before the last line of its log
+                board.flush()
 
     def close(self) -> None:
         for board in self.boards.values():

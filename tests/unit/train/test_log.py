@@ -286,3 +286,11 @@ def test_tensorboard_keeps_its_interval(tmp_path: Path) -> None:
         log.train(iteration, outcome(1.0))
     log.close()
     assert [point.step for point in read_board(tmp_path / "board").Scalars("lm loss")] == [3, 6]
+
+
+def test_points_up_to_the_last_line_are_on_disk_before_the_end(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    for iteration in range(1, 8):
+        log.train(iteration, outcome(1.0))
+    assert len(read_board(tmp_path / "board").Scalars("lm loss")) >= 5
+    log.close()
