@@ -1,6 +1,8 @@
 """Rules between flags. Every broken rule is a line that names the flag, the value and the way out; all are
 told together."""
 
+from importlib.util import find_spec
+
 from megatron.config.config import Config
 from megatron.config.horizon import UNITS, decay_horizon, warmup_horizon
 
@@ -16,6 +18,7 @@ def problems(config: Config, data_parallel_size: int) -> list[str]:
         *_data(config),
         *_rest(config),
         *_efficiency(config),
+        *_logging(config),
     ]
 
 
@@ -233,6 +236,37 @@ def _efficiency(config: Config) -> list[str]:
             "orders by it"
         )
     return found
+
+
+def _logging(config: Config) -> list[str]:
+    logging, found = config.logging, []
+    start, end = logging.profile_step_start, logging.profile_step_end
+    if logging.profile and start < 0:
+        found.append(f"--profile-step-start {start} must not be negative")
+    if logging.profile and start >= end:
+        found.append(
+            f"--profile-step-start {start} must be below --profile-step-end {end}; lower the one or raise "
+            "the other"
+        )
+    if logging.profile and min(logging.profile_ranks) < 0:
+        found.append(f"--profile-ranks {min(logging.profile_ranks)} must not be negative")
+    if logging.device_peak_tflops is not None and logging.device_peak_tflops <= 0:
+        found.append(f"--device-peak-tflops {logging.device_peak_tflops} must be above 0")
+    if logging.tensorboard_queue_size < 1:
+        found.append(f"--tensorboard-queue-size {logging.tensorboard_queue_size} must be at least 1")
+    if logging.wandb_project and not config.training.dry_run and not _installed("wandb"):
+        found.append(
+            f"--wandb-project {logging.wandb_project} needs the package wandb; install it by pip install "
+            "wandb, or leave the flag out"
+        )
+    return found
+
+
+def _installed(package: str) -> bool:
+    """Whether a package can be imported. wandb leaves a folder of its own name where it runs, which Python
+    takes for an empty package: that one has no origin."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
 
 
 def _flag(name: str) -> str:

@@ -211,10 +211,30 @@ class LoggingConfig:
     tensorboard_dir: str | None = flag(None, "folder for TensorBoard scalars", metavar="FOLDER")
     tensorboard_log_interval: int = flag(1, "steps between TensorBoard scalars")
     log_throughput: bool = flag(
-        False, "log TFLOP/s, causal attention counted half, nothing recomputed counted"
+        False, "log TFLOP/s, causal attention counted half, nothing recomputed counted, and MFU and HFU"
     )
     log_params_norm: bool = flag(False, "log the norm of the weights")
     metrics_file: str | None = flag(None, "one JSON record per step; <save>/metrics.jsonl", metavar="FILE")
+    tensorboard_queue_size: int = flag(1000, "TensorBoard scalars that may wait to be written")
+    log_memory_to_tensorboard: bool = flag(False, "memory as scalars, too")
+    log_timers_to_tensorboard: bool = flag(False, "seconds by --timing-log-level as scalars, too")
+    timing_log_level: int = flag(
+        0, "time the parts of a step (1), and the parts of those (2); waits for the GPU", choices=(0, 1, 2)
+    )
+    timing_log_option: str = flag(
+        "minmax", "times that are logged, of all ranks", choices=("max", "minmax", "all")
+    )
+    device_peak_tflops: float | None = flag(
+        None, "TFLOP/s of one device, dense and in the run's precision, for MFU; known for many GPUs"
+    )
+    profile: bool = flag(False, "write a Chrome trace of some steps, by torch's profiler")
+    profile_step_start: int = flag(10, "the profile begins after this step")
+    profile_step_end: int = flag(12, "and ends after this one")
+    profile_ranks: tuple[int, ...] = flag((0,), "ranks that are profiled", metavar="N")
+    wandb_project: str | None = flag(None, "Weights & Biases project that gets the scalars", metavar="NAME")
+    wandb_exp_name: str | None = flag(None, "name of the run there", metavar="NAME")
+    wandb_entity: str | None = flag(None, "user or team that owns the project", metavar="NAME")
+    wandb_save_dir: str | None = flag(None, "where wandb keeps its files; --save", metavar="FOLDER")
 
 
 @dataclass(frozen=True)

@@ -55,14 +55,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         "a step that is not finite always stops the run", "no-check-for-nan-in-loss-and-grad", "rerun-mode"
     ),
     **_unused("there is no tensor parallelism to overlap", "no-async-tensor-model-parallel-allreduce"),
-    **_unused(
-        "profile with torch.profiler or a tool of your own",
-        "profile",
-        "profile-step-start",
-        "profile-step-end",
-        "profile-ranks",
-        "use-pytorch-profiler",
-    ),
+    **_unused("--profile always takes torch's profiler", "use-pytorch-profiler"),
     **_unused(
         "the loader needs no worker processes", "num-workers", "no-create-attention-mask-in-dataloader"
     ),
@@ -113,19 +106,11 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     **_unused("there is no random state to save; every draw is keyed", "no-save-rng", "no-load-rng"),
     **_unused(
         "it is always logged, or not measured here",
-        "log-timers-to-tensorboard",
-        "log-memory-to-tensorboard",
         "log-validation-ppl-to-tensorboard",
         "log-learning-rate-to-tensorboard",
         "log-batch-size-to-tensorboard",
         "log-num-zeros-in-grad",
         "log-optimizer-states-to-tensorboard",
-        "tensorboard-queue-size",
-        "timing-log-level",
-        "timing-log-option",
-        "wandb-project",
-        "wandb-exp-name",
-        "wandb-save-dir",
         "log-progress",
         "log-straggler",
         "logging-level",

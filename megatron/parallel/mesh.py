@@ -109,6 +109,15 @@ def sum_over(values: torch.Tensor, axis: Axis) -> torch.Tensor:
     return values
 
 
+def gather_over(values: torch.Tensor, axis: Axis) -> torch.Tensor:
+    """The values [N] of every rank of an axis, as [ranks, N]; all of them call it together."""
+    if axis.group is None:
+        return values[None]
+    parts = [torch.empty_like(values) for _ in range(axis.size)]
+    dist.all_gather(parts, values, group=axis.group)
+    return torch.stack(parts)
+
+
 def agree(what: str, value: int, mesh: Mesh) -> None:
     """UserError unless all ranks hold the same 63-bit value: a plan or a configuration that differs would
     ruin a run."""

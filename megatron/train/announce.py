@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from megatron.base.terminal import show
 from megatron.checkpoint.manifest import Manifest
@@ -55,6 +56,12 @@ def print_sizes(prepared: Prepared, ranks: int) -> None:
         f"memory a rank: {parameters * 16 / 2**30:.2f} GiB for weights, gradients and moments in fp32, "
         "activations besides"
     )
+
+
+def count_line(model: nn.Module) -> str:
+    """Megatron's line of how large this rank's part of the model is."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return f" > number of parameters on (tensor, pipeline) model parallel rank (0, 0): {parameters}"
 
 
 def describe_for_reports(run: Run, manifest: Manifest, start: int) -> dict[str, Any]:

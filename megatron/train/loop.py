@@ -38,9 +38,10 @@ def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
     quiet = not (mesh.prints_log and sys.stderr.isatty())
     with progress("training", run.plan.steps, "steps", start=start, quiet=quiet) as advance:
         before = time.perf_counter()
-        for step, micro_batches in batches(make, steps, mesh.device.type == "cuda"):
+        loaded = batches(make, steps, mesh.device.type == "cuda")
+        for step, micro_batches in log.timers.over("batch-generator", loaded):
             ready = time.perf_counter()
-            losses, norm, stop = train_step(run, step, micro_batches, should_stop)
+            losses, norm, stop = train_step(run, step, micro_batches, should_stop, log.timers)
             after = time.perf_counter()
             iteration = step.number
             outcome = Outcome(losses, norm, after - before, ready - before, params_norm=params_norm(run))
@@ -52,7 +53,8 @@ def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
                 validate(run, iteration, log)
             last = stop or iteration == run.plan.steps
             if checkpoint.save and (last or _due(iteration, checkpoint.save_interval)):
-                save(iteration)
+                with log.timers.span("save-checkpoint"):
+                    save(iteration)
                 saved = iteration
             if validation and stop:  # little time may be left, and the checkpoint matters more
                 validate(run, iteration, log)
@@ -72,7 +74,8 @@ def validate(run: Run, iteration: int, log: Log, split: str = "valid") -> None:
     if corpora and wanted:
         windows = first_windows(corpora, wanted, training.seed)
         size, rows = training.micro_batch_size, run.row_format
-        losses = mean_losses(run.task, run.model, corpora, windows, size, rows, run.mesh)
+        with log.timers.span("eval-time"):
+            losses = mean_losses(run.task, run.model, corpora, windows, size, rows, run.mesh)
         log.validation(iteration, losses, "validation" if split == "valid" else split)
 
 

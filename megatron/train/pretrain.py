@@ -28,7 +28,7 @@ from megatron.parallel.mesh import (
     world_size,
 )
 from megatron.tasks.task import Task
-from megatron.train.announce import describe_for_reports, print_sizes, print_start
+from megatron.train.announce import count_line, describe_for_reports, print_sizes, print_start
 from megatron.train.log import Log, write_description
 from megatron.train.loop import train, validate
 from megatron.train.resume import describe_run, resume, save_run
@@ -108,6 +108,8 @@ def _train(prepared: Prepared, mesh: Mesh) -> None:
     agree("the run", _digest(run, manifest), mesh)  # and no rank looks for a checkpoint in an unclear folder
     start = resume(run, manifest)
     log = Log(config, prepared.efficiency, plan, mesh, start)
+    if mesh.first:
+        print(count_line(run.model), flush=True)
     if mesh.first and not config.training.skip_train:
         write_description(config, describe_for_reports(run, manifest, start))
     if mesh.prints_log:

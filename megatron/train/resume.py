@@ -80,4 +80,6 @@ def save_run(run: Run, mine: Manifest, iteration: int) -> None:
     manifest = dataclasses.replace(mine, iteration=iteration, totals=totals, plan=plan)
     folder = save_checkpoint(root, files, table, manifest)
     retain(root, run.config.checkpoint.save_retain_interval, iteration)
-    print(f"saved {folder}", flush=True)
+    print(
+        f"saved {folder}\n  successfully saved checkpoint from iteration {iteration:7d} to {root}", flush=True
+    )

@@ -15,6 +15,7 @@ from megatron.optim.optimizer import clip, update
 from megatron.parallel.mesh import sum_over
 from megatron.schedule.plan import Step
 from megatron.train.setup import Run
+from megatron.train.timers import UNTIMED, Timers
 
 
 class StepResult(NamedTuple):
@@ -27,7 +28,11 @@ class StepResult(NamedTuple):
 
 
 def train_step(
-    run: Run, step: Step, micro_batches: list[Any], should_stop: Callable[[], bool] = lambda: False
+    run: Run,
+    step: Step,
+    micro_batches: list[Any],
+    should_stop: Callable[[], bool] = lambda: False,
+    timers: Timers = UNTIMED,
 ) -> StepResult:
     """One update. Every loss is divided by its own count over the global batch before the backward pass,
     so every reduction is a sum; the host waits for the device once."""
@@ -37,21 +42,27 @@ def train_step(
     step_key = torch.full((), signed(number), dtype=torch.int64, device=mesh.device)
     totals = torch.zeros(len(names) + 1, dtype=torch.float64, device=mesh.device)
     run.gradients.zero()
-    for place, batch in enumerate(micro_batches):
-        if place == len(micro_batches) - 1:
-            run.gradients.reduce_from_now_on()
-        with _kernel_draws(run, key(number, batch.first_row)):
-            losses = run.model(to_device(batch, mesh.device), step_key, scales)
-            torch.autograd.backward(list(losses.values()))
-        for i, name in enumerate(names):
-            totals[i] += losses[name].detach()
-    run.gradients.wait()
+    with timers.span("forward-backward"):
+        for place, batch in enumerate(micro_batches):
+            if place == len(micro_batches) - 1:
+                run.gradients.reduce_from_now_on()
+            with _kernel_draws(run, key(number, batch.first_row)):
+                with timers.span("forward-compute"):
+                    losses = run.model(to_device(batch, mesh.device), step_key, scales)
+                with timers.span("backward-compute"):
+                    torch.autograd.backward(list(losses.values()))
+            for i, name in enumerate(names):
+                totals[i] += losses[name].detach()
+    with timers.span("all-grads-sync"):
+        run.gradients.wait()
     totals[-1] = float(should_stop())
-    norm = clip(run.gradients, run.config.optimizer.clip_grad)
+    with timers.span("optimizer"), timers.span("optimizer-clip-main-grad"):
+        norm = clip(run.gradients, run.config.optimizer.clip_grad)
     *means, wishes, grad_norm = torch.cat([sum_over(totals, mesh.data), norm[None]]).tolist()
     result = StepResult(dict(zip(names, means)), grad_norm, wishes > 0)
     _require_finite(step.number, result)
-    update(run.optimizer, step.learning_rate)
+    with timers.span("optimizer"), timers.span("optimizer-inner-step"):
+        update(run.optimizer, step.learning_rate)
     return result
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+from importlib.machinery import ModuleSpec
 
 import pytest
 from hypothesis import given, settings
@@ -48,6 +49,8 @@ def found(flags: str, ranks: int = 1) -> list[str]:
             + "--mock-data false --train-data-path a --valid-data-path b --load out --ckpt-step 5 --finetune",
             1,
         ),
+        (STOP + "--profile --profile-step-start 0 --profile-step-end 1 --profile-ranks 0 1", 1),
+        (STOP + "--profile-step-start 50 --timing-log-level 2 --timing-log-option all", 1),
         (STOP + "--max-position-embeddings 4096 --exit-interval 10 --eval-interval 10 --log-interval 1", 1),
     ],
 )
@@ -57,6 +60,11 @@ def test_a_valid_configuration_has_no_problem(flags: str, ranks: int) -> None:
 
 # flags that break one rule, and what its one problem must name
 BROKEN = [
+    ("--profile --profile-step-start 12", ["--profile-step-start 12", "--profile-step-end 12"]),
+    ("--profile --profile-step-start -1", ["--profile-step-start -1"]),
+    ("--profile --profile-ranks 0 -2", ["--profile-ranks -2"]),
+    ("--device-peak-tflops 0", ["--device-peak-tflops 0.0"]),
+    ("--tensorboard-queue-size 0", ["--tensorboard-queue-size 0"]),
     ("--num-layers 0", ["--num-layers 0"]),
     ("--hidden-size 0", ["--hidden-size 0"]),
     ("--hidden-size -64", ["--hidden-size -64"]),
@@ -146,6 +154,17 @@ def test_every_rule_broken_alone_is_one_problem_that_names_flag_and_value(
 ) -> None:
     (problem,) = found(STOP + flags)
     assert all(word in problem for word in words), problem
+
+
+@pytest.mark.parametrize("spec", [None, ModuleSpec("wandb", None)])  # the latter: a folder of that name
+def test_weights_and_biases_must_be_installed(
+    spec: ModuleSpec | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("megatron.config.checks.find_spec", lambda name: spec)
+    assert found(STOP + "--wandb-project mine") == [
+        "--wandb-project mine needs the package wandb; install it by pip install wandb, or leave the flag out"
+    ]
+    assert found(STOP + "--wandb-project mine --dry-run") == []
 
 
 def test_data_parallel_ranks_count_in_the_batch() -> None:

@@ -2,6 +2,7 @@
 checkpoint."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
-from megatron.train.log import Log, Outcome, log_line, validation_block
+from megatron.train.log import Log, Outcome
+from megatron.train.log_line import log_line, validation_block
 from tests.support.configurations import make_config, make_plan
 
 FLAGS = (
@@ -34,34 +36,61 @@ def read_board(folder: Path) -> EventAccumulator:
     return board
 
 
+def outcome(loss: float, grad_norm: float = 1.0, seconds: float = 0.1, **more) -> Outcome:
+    return Outcome({"lm loss": loss}, grad_norm, seconds, 0.0, **more)
+
+
+def line_of(log: Log, iteration: int, outcomes: list[Outcome], peak: float | None = None) -> str:
+    return log_line(log.config, log.efficiency, log.plan, iteration, outcomes, 2, peak)
+
+
 def test_log_line_has_megatrons_fields_in_megatrons_order(tmp_path: Path) -> None:
     log = make_log(tmp_path, more="--log-throughput")
-    line = log_line(
-        log.config,
-        log.efficiency,
-        log.plan,
-        7,
-        [Outcome(5.0, 1.25, 0.5, 0.0), Outcome(4.0, 1.5, 1.5, 0.0, 30.0)],
-        2,
+    outcomes = [outcome(5.0, 1.25, 0.5), outcome(4.0, 1.5, 1.5, params_norm=30.0)]
+    line = line_of(log, 7, outcomes)
+    plan, two = log.plan, slice(5, 7)
+    tokens, speed = 4 * int(plan.sequence_length[two].sum()), plan.flops[two].sum() / 2 / 2 / 1e12
+    time, _, rest = line.partition("]")
+    assert re.fullmatch(r" \[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}", time)
+    assert rest == (
+        " iteration        7/      20 | consumed samples:           28 | "
+        f"consumed tokens: {plan.totals(7)['consumed_tokens']:12d} | "
+        f"elapsed time per iteration (ms): 1000.0 | throughput per GPU (TFLOP/s/GPU): {speed:.1f} | "
+        "learning rate: 8.125000E-04 | global batch size:     4 | lm loss: 4.500000E+00 | loss scale: 1.0 | "
+        "grad norm: 1.500 | params norm: 30.000 | number of skipped iterations:   0 | "
+        "number of nan iterations:   0 | curriculum seqlen: 96 | random ltd reserved length: 64 | "
+        f"actual seqlen: 96 | samples per second: 4.000 | tokens per gpu per second (tgs): {tokens / 4:.3f} "
+        f"| TFLOPs: {speed:.2f} |"
     )
-    tokens = 4 * int(log.plan.sequence_length[5] + log.plan.sequence_length[6])
-    fields = (
-        r" \[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}\] iteration        7/      20 \| "
-        r"consumed samples:           28 \| consumed tokens: {9}(\d+) \| "
-        r"elapsed time per iteration \(ms\): 1000\.0 \| throughput per GPU \(TFLOP/s/GPU\): \d+\.\d \| "
-        r"learning rate: \d\.\d{6}E-0\d \| "
-        r"global batch size:     4 \| lm loss: 4\.500000E\+00 \| loss scale: 1\.0 \| "
-        r"grad norm: 1\.500 \| params norm: 30\.000 \| "
-        r"number of skipped iterations:   0 \| "
-        r"number of nan iterations:   0 \| curriculum seqlen: 96 \| "
-        r"random ltd reserved length: 64 \| "
-        r"actual seqlen: 96 \| samples per second: 4\.000 \| "
-        rf"tokens per gpu per second \(tgs\): {tokens / 4:.3f} "
-        r"\| TFLOPs: \d+\.\d\d \|"
+
+
+def test_log_line_tells_utilisation_where_the_peak_is_known(tmp_path: Path) -> None:
+    log = make_log(tmp_path, more="--log-throughput --recompute-granularity full")
+    plan = log.plan
+    model, hardware = (flops[6] / 2 / 1e12 for flops in (plan.flops, plan.hardware_flops))
+    line = line_of(log, 7, [outcome(4.0, seconds=1.0)], peak=model * 4)
+    assert f"| MFU (%): 25.0 | HFU (%): {25 * hardware / model:.1f} | learning rate:" in line
+    assert 25 < 25 * hardware / model < 100 / 3
+    assert "MFU" not in line_of(log, 7, [outcome(4.0)])
+
+
+def test_log_line_counts_what_was_skipped_and_what_was_not_finite(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    infinite = outcome(math.inf, math.nan, loss_scale=512.0, skipped=True)
+    overflown = outcome(100.0, math.inf, loss_scale=256.0, skipped=True)
+    line = line_of(log, 8, [outcome(5.0), infinite, overflown, outcome(4.0, loss_scale=256.0)])
+    assert "| lm loss: 4.500000E+00 | loss scale: 256.0 | grad norm: 1.000 |" in line
+    assert "| number of skipped iterations:   2 | number of nan iterations:   1 |" in line
+    line = line_of(log, 8, [infinite])
+    assert (
+        "lm loss" not in line and "| global batch size:     4 | loss scale: 512.0 | grad norm: nan |" in line
     )
-    found = re.fullmatch(fields, line)
-    assert found, line
-    assert int(found.group(1)) == log.plan.totals(7)["consumed_tokens"]
+
+
+def test_log_line_names_every_loss(tmp_path: Path) -> None:
+    steps = [Outcome({"lm loss": loss, "sop loss": loss / 10}, 1.0, 0.1, 0.0) for loss in (4.0, 5.0)]
+    line = line_of(make_log(tmp_path), 8, steps)
+    assert "| lm loss: 4.500000E+00 | sop loss: 4.500000E-01 | loss scale: 1.0 |" in line
 
 
 def test_first_every_interval_and_last_step_are_printed(
@@ -69,7 +98,7 @@ def test_first_every_interval_and_last_step_are_printed(
 ) -> None:
     log = make_log(tmp_path)
     for iteration in range(1, 21):
-        log.train(iteration, Outcome(float(iteration), 1.0, 0.1, 0.0))
+        log.train(iteration, outcome(float(iteration)))
     printed = re.findall(r"iteration +(\d+)/ +20 .*lm loss: (\S+)", capsys.readouterr().out)
     assert [(int(step), float(loss)) for step, loss in printed] == [
         (1, 1.0),
@@ -81,7 +110,9 @@ def test_first_every_interval_and_last_step_are_printed(
 
 
 def test_validation_block_is_framed_and_caps_perplexity() -> None:
-    lines = validation_block(100, {"": 2.0, "books": 25.0}, "validation").splitlines()
+    lines = validation_block(
+        100, {"": {"lm loss": 2.0}, "books": {"lm loss": 25.0}}, "validation"
+    ).splitlines()
     assert (
         lines[1]
         == " validation loss at iteration 100 | lm loss value: 2.000000E+00 | lm loss PPL: 7.389056E+00 | "
@@ -92,8 +123,8 @@ def test_validation_block_is_framed_and_caps_perplexity() -> None:
 
 def test_records_have_every_field_in_full_precision(tmp_path: Path) -> None:
     log = make_log(tmp_path)
-    log.train(1, Outcome(1 / 3, 2 / 3, 0.1, 0.01))
-    log.validation(1, {"": 2.0})
+    log.train(1, outcome(1 / 3, 2 / 3))
+    log.validation(1, {"": {"lm loss": 2.0}})
     log.close()
     train, valid = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     names = (
@@ -112,10 +143,32 @@ def test_records_have_every_field_in_full_precision(tmp_path: Path) -> None:
     )
 
 
+def test_validation_of_several_losses_and_corpora(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = make_log(tmp_path)
+    both = {"": {"lm loss": 2.0, "sop loss": 0.5}, "books": {"lm loss": 3.0, "sop loss": 0.75}}
+    log.validation(1, both)
+    log.close()
+    record = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert (record["lm_loss"], record["sop_loss"], record["perplexity"]) == (2.0, 0.5, math.exp(2))
+    assert (record["corpora"], record["corpora_sop_loss"]) == ({"books": 3.0}, {"books": 0.75})
+    assert capsys.readouterr().out.splitlines()[1:3] == [
+        " validation loss at iteration 1 | lm loss value: 2.000000E+00 | lm loss PPL: 7.389056E+00 | "
+        "sop loss value: 5.000000E-01 | ",
+        " validation loss at iteration 1 on books | lm loss value: 3.000000E+00 | lm loss PPL: 2.008554E+01 "
+        "| sop loss value: 7.500000E-01 | ",
+    ]
+    tags = set(read_board(tmp_path / "board").Tags()["scalars"])
+    names = ("lm loss validation", "sop loss validation")
+    assert tags == {
+        *(f"{name}{corpus}" for name in names for corpus in ("", "-books")),
+        *("lm loss validation ppl", "lm loss validation-books ppl"),
+    }
+
+
 def test_records_past_the_checkpoint_are_cut_off(tmp_path: Path) -> None:
     log = make_log(tmp_path)
     for iteration in range(1, 8):
-        log.train(iteration, Outcome(1.0, 1.0, 0.1, 0.0))
+        log.train(iteration, outcome(1.0))
     log.close()
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"kind": "train", "iter')
@@ -128,7 +181,7 @@ def test_a_new_run_in_an_old_place_keeps_the_old_records(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = make_log(tmp_path)
-    log.train(1, Outcome(1.0, 1.0, 0.1, 0.0))
+    log.train(1, outcome(1.0))
     log.close()
     before = (tmp_path / "metrics.jsonl").read_text()
     make_log(tmp_path, start=0).close()
@@ -140,11 +193,11 @@ def test_a_new_run_in_an_old_place_keeps_the_old_records(
 
 def test_evaluation_alone_adds_to_the_metrics_file_and_changes_no_other(tmp_path: Path) -> None:
     log = make_log(tmp_path)
-    log.train(1, Outcome(1.0, 1.0, 0.1, 0.0))
+    log.train(1, outcome(1.0))
     log.close()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     log = make_log(tmp_path, start=900, more="--skip-train --load there")
-    log.validation(900, {"": 2.0})
+    log.validation(900, {"": {"lm loss": 2.0}})
     log.close()
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     old, new = (content.pop(tmp_path / "metrics.jsonl") for content in (before, after))
@@ -156,9 +209,9 @@ def test_the_last_validation_of_a_finished_run_is_recorded_once(tmp_path: Path) 
     for start in (0, 20):
         log = make_log(tmp_path, start)
         for iteration in range(start + 1, 21):
-            log.train(iteration, Outcome(1.0, 1.0, 0.1, 0.0))
-        log.validation(20, {"": 2.0})
-        log.validation(20, {"": 2.0}, "test")
+            log.train(iteration, outcome(1.0))
+        log.validation(20, {"": {"lm loss": 2.0}})
+        log.validation(20, {"": {"lm loss": 2.0}}, "test")
         log.close()
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert kinds == ["train"] * 20 + ["valid", "test"]
@@ -168,7 +221,7 @@ def test_tensorboard_hides_on_every_axis_what_is_computed_again(tmp_path: Path) 
     for start, end in ((0, 8), (4, 6)):
         log = make_log(tmp_path, start)
         for iteration in range(start + 1, end + 1):
-            log.train(iteration, Outcome(float(end), 1.0, 0.1, 0.0))
+            log.train(iteration, outcome(float(end)))
         log.close()
     for axis, step in (
         ("", lambda iteration: iteration),
@@ -182,8 +235,8 @@ def test_tensorboard_hides_on_every_axis_what_is_computed_again(tmp_path: Path) 
 
 def test_tensorboard_has_megatrons_and_deepspeeds_names(tmp_path: Path) -> None:
     log = make_log(tmp_path)
-    log.train(1, Outcome(3.0, 0.5, 0.1, 0.0, 9.0))
-    log.validation(1, {"": 2.0})
+    log.train(1, outcome(3.0, 0.5, params_norm=9.0))
+    log.validation(1, {"": {"lm loss": 2.0}})
     log.close()
     board, samples, tokens = (read_board(tmp_path / "board" / axis) for axis in ("", "samples", "tokens"))
     tags = {tag for each in (board, samples, tokens) for tag in each.Tags()["scalars"]}
@@ -206,6 +259,37 @@ def test_tensorboard_has_megatrons_and_deepspeeds_names(tmp_path: Path) -> None:
         "seqlen/actual_seq_length",
     ):
         assert {name, f"{name} vs tokens"} <= tags
-    assert {"lm loss validation", "lm loss validation ppl"} <= tags
+    for name in ("lm loss validation", "lm loss validation ppl"):
+        assert {name, f"{name} vs samples", f"{name} vs tokens"} <= tags
     assert samples.Scalars("lm loss vs samples")[0].step == 4
     assert board.Scalars("lm loss")[0].value == 3.0
+
+
+def test_tensorboard_has_memory_where_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = make_log(tmp_path, more="--log-memory-to-tensorboard")
+    for iteration in (1, 2, 3):
+        log.train(iteration, outcome(1.0))
+    log.close()
+    points = read_board(tmp_path / "board").Scalars("mem-max-resident-bytes")
+    assert len(points) == 3 and points[0].value > 1e7
+    lines = re.findall(r"^\[Rank 0\].*$", capsys.readouterr().out, re.MULTILINE)
+    assert len(lines) == 1
+    assert re.fullmatch(
+        r"\[Rank 0\] \(after 2 iterations\) memory \(MB\) \| peak resident: \d+\.\d\d", lines[0]
+    )
+
+
+def test_tensorboard_keeps_its_interval(tmp_path: Path) -> None:
+    log = make_log(tmp_path, more="--tensorboard-log-interval 3")
+    for iteration in range(1, 8):
+        log.train(iteration, outcome(1.0))
+    log.close()
+    assert [point.step for point in read_board(tmp_path / "board").Scalars("lm loss")] == [3, 6]
+
+
+def test_points_up_to_the_last_line_are_on_disk_before_the_end(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    for iteration in range(1, 8):
+        log.train(iteration, outcome(1.0))
+    assert len(read_board(tmp_path / "board").Scalars("lm loss")) >= 5
+    log.close()

@@ -1,0 +1,85 @@
+"""The lines of the log for people, in Megatron's form, which scripts parse."""
+
+from datetime import datetime
+
+from megatron.config.config import Config
+from megatron.schedule.data_efficiency import DataEfficiency
+from megatron.schedule.plan import Plan
+from megatron.train.records import Losses, Outcome, perplexity
+from megatron.train.throughput import Rates, rates
+
+
+def log_line(
+    config: Config,
+    efficiency: DataEfficiency,
+    plan: Plan,
+    iteration: int,
+    outcomes: list[Outcome],
+    ranks: int,
+    peak: float | None = None,
+) -> str:
+    """One line: means and rates since the last line (`outcomes`), everything else of this step. `peak`:
+    TFLOP/s of one rank's device."""
+    step, totals, last, count = plan.at(iteration), plan.totals(iteration), outcomes[-1], len(outcomes)
+    seconds = sum(outcome.seconds for outcome in outcomes)
+    speed = rates(plan, iteration - count, iteration, seconds, ranks, peak)
+    parts = [
+        f" [{datetime.now():%Y-%m-%d %H:%M:%S.%f}] iteration {iteration:8d}/{plan.steps:8d}",
+        f"consumed samples: {totals['consumed_samples']:12d}",
+        f"consumed tokens: {totals['consumed_tokens']:12d}",
+        f"elapsed time per iteration (ms): {seconds / count * 1e3:.1f}",
+        *(_speed(speed) if config.logging.log_throughput else ()),
+        f"learning rate: {step.learning_rate:.6E}",
+        f"global batch size: {step.batch_size:5d}",
+        *(f"{name}: {loss:.6E}" for name, loss in mean_losses(outcomes).items()),
+        f"loss scale: {last.loss_scale:.1f}",
+        f"grad norm: {last.grad_norm:.3f}",
+    ]
+    if last.params_norm is not None:
+        parts.append(f"params norm: {last.params_norm:.3f}")
+    parts += [
+        f"number of skipped iterations: {sum(outcome.skipped for outcome in outcomes):3d}",
+        f"number of nan iterations: {sum(not outcome.finite for outcome in outcomes):3d}",
+    ]
+    if efficiency.length_metric:
+        parts.append(f"curriculum seqlen: {step.sequence_length}")
+    parts += [f"curriculum {name}: {cap}" for name, cap in step.caps.items()]
+    if efficiency.random_ltd:
+        parts.append(f"random ltd reserved length: {step.kept_length}")
+    since = slice(iteration - count, iteration)
+    samples, tokens = plan.batch_size[since].sum(), (plan.rows[since] * plan.sequence_length[since]).sum()
+    parts += [
+        f"actual seqlen: {step.sequence_length}",
+        f"samples per second: {samples / seconds:.3f}",
+        f"tokens per gpu per second (tgs): {tokens / seconds / ranks:.3f}",
+        f"TFLOPs: {speed.teraflops:.2f}",
+    ]
+    return " | ".join(parts) + " |"
+
+
+def _speed(speed: Rates) -> list[str]:
+    parts = [f"throughput per GPU (TFLOP/s/GPU): {speed.teraflops:.1f}"]
+    if speed.mfu is not None and speed.hfu is not None:
+        parts += [f"MFU (%): {speed.mfu * 100:.1f}", f"HFU (%): {speed.hfu * 100:.1f}"]
+    return parts
+
+
+def mean_losses(outcomes: list[Outcome]) -> dict[str, float]:
+    """Means of every loss over the steps that were not skipped; none where all were."""
+    taken = [outcome.losses for outcome in outcomes if not outcome.skipped]
+    names = taken[-1] if taken else ()
+    return {name: sum(losses[name] for losses in taken) / len(taken) for name in names}
+
+
+def validation_block(iteration: int, losses: Losses, what: str) -> str:
+    """Megatron's validation lines, framed by dashes."""
+    lines = []
+    for corpus, values in losses.items():
+        parts = [f" {what} loss at iteration {iteration}" + (f" on {corpus}" if corpus else "")]
+        for name, loss in values.items():
+            parts.append(f"{name} value: {loss:.6E}")
+            if name == "lm loss":
+                parts.append(f"{name} PPL: {perplexity(loss):.6E}")
+        lines.append(" | ".join(parts) + " | ")
+    frame = "-" * max(map(len, lines))
+    return "\n".join([frame, *lines, frame])

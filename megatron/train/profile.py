@@ -1,0 +1,55 @@
+"""A Chrome trace of some steps, by torch's profiler: chrome://tracing and https://ui.perfetto.dev open it."""
+
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity
+
+from megatron.base.errors import UserError
+from megatron.base.files import whole_file
+from megatron.config.config import Config
+from megatron.parallel.mesh import Mesh
+
+
+class Profile:
+    """Records the steps behind --profile-step-start through --profile-step-end on this rank, if --profile
+    names it."""
+
+    def __init__(self, config: Config, mesh: Mesh):
+        flags, self.rank, self.device = config.logging, mesh.world.rank, mesh.device
+        if flags.profile and max(flags.profile_ranks) >= mesh.world.size:
+            raise UserError(
+                f"--profile-ranks {max(flags.profile_ranks)}: the ranks of this run are 0 to "
+                f"{mesh.world.size - 1}; name one of them"
+            )
+        self.first, self.last = flags.profile_step_start, flags.profile_step_end
+        self.waiting = flags.profile and mesh.world.rank in flags.profile_ranks
+        folder = Path(config.checkpoint.save or flags.tensorboard_dir or ".") / "profile"
+        self.path = folder / f"rank{mesh.world.rank}.steps{self.first}-{self.last}.json"
+        self.running: torch.profiler.profile | None = None
+
+    def after(self, iteration: int) -> bool:
+        """Begin or end after this step, if it is time; whether the steps that follow are recorded."""
+        if self.waiting and self.first <= iteration < self.last:
+            activities = [ProfilerActivity.CPU]
+            if self.device.type == "cuda":
+                activities.append(ProfilerActivity.CUDA)
+            self.waiting, self.running = False, torch.profiler.profile(activities=activities)
+            self.running.start()
+        elif self.running and iteration >= self.last:
+            self._write(self.running)
+        return self.running is not None
+
+    def close(self) -> None:
+        """Write what is still being recorded, and say so where nothing was."""
+        if self.running:
+            self._write(self.running)
+        elif self.waiting:
+            print(f"note: --profile: no step from {self.first + 1} to {self.last} was done", flush=True)
+
+    def _write(self, running: torch.profiler.profile) -> None:
+        running.stop()
+        with whole_file(self.path) as file:
+            running.export_chrome_trace(file.name)
+        self.running = None
+        print(f"profile of rank {self.rank}: {self.path}", flush=True)

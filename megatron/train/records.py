@@ -1,0 +1,124 @@
+"""What a run tells, as named numbers: fields of JSON records, and scalars by the names of Megatron and
+DeepSpeed."""
+
+import math
+from typing import Any, NamedTuple
+
+from megatron.schedule.data_efficiency import DataEfficiency
+from megatron.schedule.plan import Plan
+from megatron.train.throughput import Rates
+
+Losses = dict[str, dict[str, float]]
+
+
+class Outcome(NamedTuple):
+    """What a training step came to. `losses`: means by Megatron's names; `seconds`: wall time; `waited`: of
+    it, for the loader; `skipped`: the weights were not updated."""
+
+    losses: dict[str, float]
+    grad_norm: float
+    seconds: float
+    waited: float
+    loss_scale: float = 1.0
+    skipped: bool = False
+    params_norm: float | None = None
+
+    @property
+    def finite(self) -> bool:
+        """Whether every loss is a number."""
+        return all(map(math.isfinite, self.losses.values()))
+
+
+class Record(NamedTuple):
+    """All that is told of one iteration: JSON fields, scalars by name (none where none are due), and lines
+    for people ("" where none are due)."""
+
+    iteration: int
+    fields: dict[str, Any]
+    scalars: dict[str, float]
+    text: str
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), cut at exp(20) as Megatron does."""
+    return math.exp(min(20.0, loss))
+
+
+def key_of(loss: str) -> str:
+    """The JSON key of a loss: lm_loss of "lm loss"."""
+    return loss.replace(" ", "_")
+
+
+def train_fields(plan: Plan, iteration: int, outcome: Outcome) -> dict[str, Any]:
+    """The JSON record of a training step."""
+    step = plan.at(iteration)
+    return {
+        "kind": "train",
+        "iteration": iteration,
+        **plan.totals(iteration),
+        **{key_of(name): loss for name, loss in outcome.losses.items()},
+        "learning_rate": step.learning_rate,
+        "grad_norm": outcome.grad_norm,
+        "seq_length": step.sequence_length,
+        "kept_length": step.kept_length,
+        "batch_size": step.batch_size,
+        "caps": step.caps,
+        "ms_per_iteration": outcome.seconds * 1e3,
+        "ms_waiting_for_data": outcome.waited * 1e3,
+        "tokens_per_second": step.rows * step.sequence_length / outcome.seconds,
+    }
+
+
+def train_scalars(
+    plan: Plan, iteration: int, outcome: Outcome, ranks: int, efficiency: DataEfficiency, speed: Rates
+) -> dict[str, float]:
+    """The scalars of a training step, whose speed is `speed`."""
+    step = plan.at(iteration)
+    scalars = {
+        "learning-rate": step.learning_rate,
+        "batch-size": float(step.batch_size),
+        **outcome.losses,
+        "loss-scale": outcome.loss_scale,
+        "world-size": float(ranks),
+        "grad-norm": outcome.grad_norm,
+        "iteration-time": outcome.seconds,
+        "throughput": speed.teraflops,
+        "learning-rate/learning-rate": step.learning_rate,
+        "seqlen/actual_seq_length": float(step.sequence_length),
+    }
+    if "lm loss" in outcome.losses:
+        scalars["lm-loss-training/lm loss"] = outcome.losses["lm loss"]
+    if efficiency.length_metric:
+        scalars["seqlen/curriculum_seqlen"] = float(step.sequence_length)
+    if efficiency.random_ltd:
+        scalars["seqlen/random_ltd_reserved_length"] = float(step.kept_length)
+    if outcome.params_norm is not None:
+        scalars["params-norm"] = outcome.params_norm
+    if speed.mfu is not None and speed.hfu is not None:
+        scalars |= {"mfu": speed.mfu, "hfu": speed.hfu}
+    return scalars | {f"curriculum/{name}": float(cap) for name, cap in step.caps.items()}
+
+
+def validation_fields(kind: str, iteration: int, totals: dict[str, int], losses: Losses) -> dict[str, Any]:
+    """The JSON record of a validation: every loss over all corpora, and under `corpora` the first loss by
+    corpus, under `corpora_<loss>` each other one."""
+    fields = {"kind": kind, "iteration": iteration, **totals}
+    for number, (name, loss) in enumerate(losses[""].items()):
+        fields[key_of(name)] = loss
+        if name == "lm loss":
+            fields["perplexity"] = perplexity(loss)
+        corpora = {corpus: values[name] for corpus, values in losses.items() if corpus}
+        fields[f"corpora_{key_of(name)}" if number else "corpora"] = corpora
+    return fields
+
+
+def validation_scalars(losses: Losses, what: str) -> dict[str, float]:
+    """The scalars of a validation: `<loss> <what>`, with `-<corpus>` behind it for one corpus."""
+    scalars = {}
+    for corpus, values in losses.items():
+        where = f"{what}-{corpus}" if corpus else what
+        for name, loss in values.items():
+            scalars[f"{name} {where}"] = loss
+            if name == "lm loss":
+                scalars[f"{name} {where} ppl"] = perplexity(loss)
+    return scalars

@@ -1,0 +1,111 @@
+"""Where the log goes: a list of sinks, each of which takes from a record what it can show."""
+
+import dataclasses
+from pathlib import Path
+from typing import Protocol
+
+from torch.utils.tensorboard import SummaryWriter
+
+from megatron.base.errors import UserError
+from megatron.base.files import whole_file, writable_folder
+from megatron.config.config import Config
+from megatron.parallel.mesh import Mesh
+from megatron.schedule.plan import Plan
+from megatron.train.json_records import JsonRecords, cut_records
+from megatron.train.records import Record
+
+
+class Sink(Protocol):
+    def write(self, record: Record) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def open_sinks(config: Config, path: Path | None, plan: Plan, mesh: Mesh, start: int) -> list[Sink]:
+    """This rank's sinks after `start` steps: files on the first rank, lines and Weights & Biases on the one
+    that prints. `path`: of the JSON records. With --skip-train only a --metrics-file is added to."""
+    sinks: list[Sink] = []
+    flags, training = config.logging, not config.training.skip_train
+    afresh = not start or config.checkpoint.ckpt_step is not None
+    if mesh.first and path and (training or flags.metrics_file):
+        if training:
+            cut_records(path, start, start == plan.steps, afresh)
+        sinks.append(JsonRecords(path))
+    if mesh.first and flags.tensorboard_dir and training:
+        folder, queue = Path(flags.tensorboard_dir), flags.tensorboard_queue_size
+        sinks.append(TensorBoard(folder, plan.totals(start), start, queue))
+    if mesh.prints_log and flags.wandb_project and training:
+        sinks.append(WeightsAndBiases(config, path and path.with_suffix(".wandb-id"), afresh))
+    if mesh.prints_log:
+        sinks.append(Lines())
+    return sinks
+
+
+class Lines:
+    """Standard output."""
+
+    def write(self, record: Record) -> None:
+        if record.text:
+            print(record.text, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class TensorBoard:
+    """Scalars over iterations in the folder itself, over samples and tokens in folders inside, because each
+    hides what an earlier attempt wrote past its own count."""
+
+    def __init__(self, folder: Path, totals: dict[str, int], start: int, queue: int):
+        past = {"": start, "samples": totals["consumed_samples"], "tokens": totals["consumed_tokens"]}
+        self.boards = {
+            axis: SummaryWriter(str(writable_folder(folder / axis)), purge_step=count + 1, max_queue=queue)
+            for axis, count in past.items()
+        }
+
+    def write(self, record: Record) -> None:
+        for axis, board in self.boards.items():
+            step = record.fields[f"consumed_{axis}"] if axis else record.iteration
+            for name, value in record.scalars.items():
+                board.add_scalar(f"{name} vs {axis}" if axis else name, value, step)
+            if record.text:  # so that a run that is killed lacks no point before the last line of its log
+                board.flush()
+
+    def close(self) -> None:
+        for board in self.boards.values():
+            board.close()
+
+
+class WeightsAndBiases:
+    """The scalars over iterations, in one run of wandb however often training is taken up: its id lies in
+    `memory`. What an earlier attempt logged past the checkpoint stays, as wandb's steps only grow."""
+
+    def __init__(self, config: Config, memory: Path | None, afresh: bool):
+        import wandb
+
+        flags, known = config.logging, memory and memory.is_file() and not afresh
+        try:
+            self.run = wandb.init(
+                project=flags.wandb_project,
+                name=flags.wandb_exp_name,
+                entity=flags.wandb_entity,
+                dir=str(writable_folder(flags.wandb_save_dir or config.checkpoint.save or ".")),
+                id=memory.read_text(encoding="utf-8").strip() if memory and known else None,
+                resume="allow",
+                config=dataclasses.asdict(config),
+            )
+        except wandb.Error as error:
+            raise UserError(
+                f"--wandb-project {flags.wandb_project}: wandb does not start ({error}); set "
+                "WANDB_MODE=offline to go without its server, or leave the flag out"
+            ) from None
+        if memory and not known:
+            with whole_file(memory, "w") as file:
+                file.write(f"{self.run.id}\n")
+
+    def write(self, record: Record) -> None:
+        if record.scalars:
+            self.run.log(record.scalars, step=record.iteration)
+
+    def close(self) -> None:
+        self.run.finish()

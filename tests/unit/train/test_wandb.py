@@ -1,0 +1,91 @@
+"""What reaches Weights & Biases, by the real package without a network: its own files are read back."""
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from megatron.base.errors import UserError
+from megatron.parallel.mesh import Mesh
+from megatron.schedule.data_efficiency_flags import describe
+from megatron.train.log import Log, Outcome
+from tests.support.configurations import make_config, make_plan
+
+messages = pytest.importorskip("wandb.proto.wandb_internal_pb2")
+BLOCK = 32768
+
+
+def wandb_records(path: Path) -> Iterator[Any]:
+    """The records of a .wandb file: after 7 bytes, blocks of pieces with checksum, length and kind (1: whole,
+    4: last) before each."""
+    data, place, parts = path.read_bytes(), 7, b""
+    while place + 7 <= len(data):
+        if BLOCK - place % BLOCK < 7:
+            place += BLOCK - place % BLOCK
+            continue
+        length, kind = struct.unpack_from("<HB", data, place + 4)
+        parts += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):
+            yield messages.Record.FromString(parts)
+            parts = b""
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    """Everything that was logged, by step."""
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    return [
+        {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
+        for record in wandb_records(path)
+        if record.WhichOneof("record_type") == "history"
+    ]
+
+
+def make_log(folder: Path, wandb_folder: Path, start: int, more: str = "") -> Log:
+    config = make_config(
+        "--global-batch-size 4 --train-iters 9 --log-params-norm --log-interval 1 --wandb-project mine "
+        f"--wandb-exp-name first --save {folder} --wandb-save-dir {wandb_folder} {more}"
+    )
+    efficiency, _ = describe(config)
+    return Log(config, efficiency, make_plan(config, efficiency, 100), Mesh(), start)
+
+
+def attempt(log: Log) -> str:
+    """Three steps and a validation; the run's id."""
+    for iteration in range(log.start + 1, log.start + 4):
+        log.train(iteration, Outcome({"lm loss": 5.0 / iteration}, 0.5, 0.1, 0.0, params_norm=9.0))
+    log.validation(log.start + 3, {"": {"lm loss": 2.0}})
+    log.close()
+    return Path(log.config.checkpoint.save, "metrics.wandb-id").read_text().strip()
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+
+
+def test_scalars_by_iteration_in_one_run_however_often_it_is_taken_up(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "abc"]
+    ids = [attempt(make_log(tmp_path, folder, start)) for folder, start in zip(folders, (0, 3, 0))]
+    assert ids[0] == ids[1] != ids[2]
+    for folder, identity, start in zip(folders, ids, (0, 3, 0)):
+        (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+        assert path.name == f"run-{identity}.wandb"
+        logged = history(folder)
+        assert [(one["_step"], one["lm loss"]) for one in logged] == [
+            (step, 5.0 / step) for step in range(start + 1, start + 4)
+        ]
+        assert logged[-1]["lm loss validation"] == 2.0
+        names = (
+            "learning-rate batch-size loss-scale world-size grad-norm params-norm iteration-time throughput"
+        )
+        assert not set(names.split()) - logged[0].keys()
+
+
+def test_a_run_that_wandb_refuses_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--wandb-project a/b: wandb does not start"):
+        make_log(tmp_path, tmp_path, 0, "--wandb-project a/b")
