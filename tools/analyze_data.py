@@ -33,7 +33,7 @@ EXAMPLES = """\
 @dataclass(frozen=True, kw_only=True)
 class Options:
     data_path: str = flag(help="prefix of the .bin/.idx files", metavar="PREFIX")
-    seq_length: int = flag(help="tokens of a sample, as in training")
+    seq_length: int = flag(help="tokens of a sample, as in training", at_least=1)
     output_dir: str = flag(
         help="folder for the analysis; an older analysis there is replaced", metavar="FOLDER"
     )
@@ -43,19 +43,12 @@ class Options:
     )
     split: str = flag("969,30,1", "shares of training, validation and test, as in training")
     part: str = flag("train", "which part to analyse", choices=SPLITS)
-    workers: int = flag(os.cpu_count() or 1, "threads; they change no byte of the result")
+    workers: int = flag(os.cpu_count() or 1, "threads; they change no byte of the result", at_least=1)
     allow_trailing_bytes: bool = flag(False, "accept a .bin longer than its .idx says")
 
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
-    problems = [
-        f"--{name.replace('_', '-')} must be at least 1"
-        for name in ("seq_length", "workers")
-        if getattr(options, name) < 1
-    ]
-    if problems:
-        raise UserError(*problems)
     metrics = choose_metrics(options.metrics)
     folder = Path(options.output_dir)
     writable_folder(folder.parent)

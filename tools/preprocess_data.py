@@ -4,7 +4,8 @@ import signal
 import sys
 
 from megatron.base.command import run_command
-from megatron.config.arguments import Foreign, parse, unused_flags
+from megatron.config.arguments import parse, unused_flags
+from megatron.config.other_megatrons import Foreign
 from megatron.preprocess.preprocess import PreprocessOptions, preprocess
 
 EXAMPLES = """\
@@ -34,7 +35,7 @@ FOREIGN = {
 
 def main() -> None:
     options = parse(PreprocessOptions, sys.argv[1:], description=__doc__, examples=EXAMPLES, foreign=FOREIGN)
-    for line in unused_flags(sys.argv[1:], FOREIGN):
+    for line in unused_flags(PreprocessOptions, sys.argv[1:], FOREIGN):
         print(line)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

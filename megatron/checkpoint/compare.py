@@ -5,34 +5,10 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from megatron.config.arguments import RESUME, flags_of, spelling
+from megatron.config.config import Config
 from megatron.schedule.plan import Plan
 
-FREE: dict[str, set[str]] = {
-    "model": {"attention_backend"},
-    "data": {
-        "data_path",
-        "train_data_path",
-        "valid_data_path",
-        "test_data_path",
-        "split",
-        "allow_trailing_bytes",
-    },
-    "training": {
-        "micro_batch_size",
-        "train_iters",
-        "train_samples",
-        "train_tokens",
-        "exit_interval",
-        "exit_duration_in_mins",
-        "recompute_granularity",
-        "deterministic_mode",
-        "distributed_backend",
-        "distributed_timeout_minutes",
-        "skip_train",
-        "dry_run",
-    },
-}
-SCHEDULE: dict[str, set[str]] = {"optimizer": set()}
 MEANING = ("vocabulary", "data_efficiency")
 TITLES = {
     "size": "vocabulary",
@@ -50,14 +26,29 @@ WAYS = (
 )
 
 
-def flag_differences(saved: dict[str, Any], mine: dict[str, Any], free: dict[str, set[str]]) -> list[str]:
-    """Flags of the groups in `free` whose values differ, apart from the names that are free to."""
+def flag_differences(options: type, saved: dict[str, Any], mine: dict[str, Any], resume: str) -> list[str]:
+    """Flags of this resume policy whose values differ. What a checkpoint says of a flag that there is no
+    more counts like the strictest of its group."""
     lines = []
-    for group, names in free.items():
-        lines += _differences(
-            saved.get(group, {}), mine.get(group, {}), lambda name: f"--{name.replace('_', '-')}", names
-        )
+    for group, policies in _policies(options).items():
+        old, new = (_values_of(config, group, policies) for config in (saved, mine))
+        strictest = min(policies.values(), key=RESUME.index)
+        others = {name for name in old.keys() | new.keys() if policies.get(name, strictest) != resume}
+        lines += _differences(old, new, spelling, others)
     return lines
+
+
+def _policies(options: type) -> dict[str, dict[str, str]]:
+    """What resuming does about every flag, by group and name."""
+    policies: dict[str, dict[str, str]] = {}
+    for one in flags_of(options):
+        policies.setdefault(one.group, {})[one.name] = one.field.metadata["resume"]
+    return policies
+
+
+def _values_of(config: dict[str, Any], group: str, names: Iterable[str]) -> dict[str, Any]:
+    """The values of a group; those outside all groups lie beside the groups."""
+    return config.get(group, {}) if group else {name: config.get(name) for name in names}
 
 
 def resume_problems(
@@ -66,7 +57,7 @@ def resume_problems(
     """Why the run described by `about` cannot go on exactly from the checkpoint; empty where it can. What
     flags mean is compared, not how they are written: paths, and a curriculum's spelling, may change."""
     where, about = f"the checkpoint of step {index['iteration']}", json.loads(json.dumps(about))
-    lines = flag_differences(index["config"], about["config"], FREE)
+    lines = flag_differences(Config, index["config"], about["config"], "same")
     for part in MEANING:
         lines += _differences(index[part], about[part], lambda name: f"its {TITLES.get(name, name)}")
     if index["data"] != about["data"]:
@@ -82,7 +73,7 @@ def resume_problems(
         problems.append(
             f"{where} is past the run's {plan.steps} steps; raise its --train-iters, -samples or -tokens"
         )
-    schedule = flag_differences(index["config"], about["config"], SCHEDULE)
+    schedule = flag_differences(Config, index["config"], about["config"], "schedule")
     schedule += _differences(index["schedule"], about["schedule"], lambda name: f"the {name}")
     if schedule and not override_schedule:
         problems += [

@@ -4,8 +4,8 @@ given."""
 from typing import Any
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import parse_list
 from megatron.config.config import Config
+from megatron.config.values import parse_list
 from megatron.schedule.data_efficiency import (
     ALIASES,
     RESHAPE,
@@ -47,7 +47,7 @@ def describe(config: Config) -> tuple[DataEfficiency, list[str]]:
     metrics = [metric for spec in flags.curriculum if (metric := _from_spec(spec, problems))]
     bare = flags.data_efficiency_config and flags.random_ltd_duration is None
     random_ltd = _from_flags(config, problems) if flags.random_ltd and not bare else None
-    paths, seed = flags.difficulty_path, flags.data_efficiency_seed or 0
+    paths, seed = flags.difficulty_path, flags.data_efficiency_seed
     if flags.data_efficiency_config:
         section, top = read_deepspeed_json(flags.data_efficiency_config)
         notes += [f"{flags.data_efficiency_config}: {key} is not used" for key in top]
@@ -137,7 +137,7 @@ def _from_flags(config: Config, problems: list[str]) -> RandomLTD | None:
     pacing = Pacing(
         "fixed_linear",
         flags.random_ltd_min,
-        flags.random_ltd_max or 0,
+        flags.random_ltd_max,
         flags.random_ltd_duration,
         flags.random_ltd_quantum,
     )

@@ -213,7 +213,7 @@ def _checked(
 def _batch_sizes(config: Config, samples: int, count: int) -> np.ndarray:
     """Samples of every step; with --rampup-batch-size START INCREMENT SAMPLES a function of the samples
     drawn before."""
-    full, ramp = config.training.global_batch_size or 1, config.training.rampup_batch_size
+    full, ramp = config.training.global_batch_size, config.training.rampup_batch_size
     sizes = np.full(count, full, np.int64)
     if not ramp or samples >= ramp[2]:
         return sizes
@@ -272,9 +272,9 @@ def hardware_row_flops(
 
 def _layer_flops(config: Config, length: np.ndarray, kept: np.ndarray, dropping: int) -> np.ndarray:
     model = config.model
-    heads = model.num_attention_heads * (model.kv_channels or 0)
-    groups = model.num_query_groups * (model.kv_channels or 0)
-    inner = (3 if model.swiglu else 2) * (model.ffn_hidden_size or 0)
+    heads = model.num_attention_heads * model.kv_channels
+    groups = model.num_query_groups * model.kv_channels
+    inner = (3 if model.swiglu else 2) * model.ffn_hidden_size
     weights = model.hidden_size * (2 * heads + 2 * groups + inner)
     length, kept = length.astype(np.float64), kept.astype(np.float64)
     full_layers = model.num_layers - dropping

@@ -13,17 +13,12 @@ from megatron.base.errors import UserError
 from megatron.base.files import hold, writable_file, writable_folder
 from megatron.base.keys import key
 from megatron.batches.gpt import RowFormat
-from megatron.checkpoint.load import find_checkpoint, read_index
 from megatron.checkpoint.save import clear_unfinished
-from megatron.config import checks
-from megatron.config.arguments import flag, parse, unused_flags
-from megatron.config.config import CheckpointConfig, Config, resolve
-from megatron.config.other_megatrons import FOREIGN_FLAGS
+from megatron.config.config import Config
 from megatron.curriculum.sampler import describe_passes, make_sampler
 from megatron.data.corpora import open_splits
 from megatron.data.vocabulary import Vocabulary, find_vocabulary
 from megatron.evaluation.losses import Weighted
-from megatron.evaluation.restore import saved_config
 from megatron.model.gpt import GPT
 from megatron.optim.optimizer import make_optimizer
 from megatron.parallel.data_parallel import GradientBuckets
@@ -42,19 +37,12 @@ from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, build_plan
 from megatron.schedule.plan_summary import summarise
 from megatron.train.announce import describe_for_reports, print_sizes, print_start
+from megatron.train.configure import read_config
 from megatron.train.log import Log, metrics_path, write_description
 from megatron.train.loop import Run, train, validate
 from megatron.train.resume import describe_run, resume, save_run
 
 MakeModel = Callable[[Config, int, tuple[int, ...]], GPT]
-
-
-@dataclasses.dataclass(frozen=True)
-class EarlyFlags:
-    """The flags that must be known before the others, because they may settle the model's."""
-
-    checkpoint: CheckpointConfig
-    config: str | None = flag(None, "as in Config")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,22 +84,6 @@ def pretrain(argv: list[str], make_model: MakeModel, description: str, examples:
     stop_mesh()
 
 
-def read_config(argv: list[str], description: str, examples: str) -> tuple[Config, list[str]]:
-    """The resolved, checked configuration of a command line, and notes for the user. UserError lists every
-    problem."""
-    flags = [word for word in argv if word not in ("-h", "--help")]
-    model, notes = _model_of_checkpoint(
-        parse(EarlyFlags, flags, description="", foreign=FOREIGN_FLAGS, partial=True).checkpoint
-    )
-    config = parse(
-        Config, argv, description=description, examples=examples, foreign=FOREIGN_FLAGS, settled=model
-    )
-    config = resolve(config, world_size())
-    if problems := checks.problems(config, world_size()):
-        raise UserError(*problems)
-    return config, [*notes, *unused_flags(argv, FOREIGN_FLAGS)]
-
-
 def prepare(config: Config, make_model: MakeModel) -> tuple[Prepared, list[str]]:
     """Open the data and compute the plan; also notes for the user."""
     efficiency, notes = describe(config)
@@ -135,18 +107,6 @@ def prepare(config: Config, make_model: MakeModel) -> tuple[Prepared, list[str]]
     )
     plan = build_plan(config, efficiency, vocabulary.size)
     return Prepared(config, efficiency, plan, splits, vocabulary, make_model), notes
-
-
-def _model_of_checkpoint(flags: CheckpointConfig) -> tuple[dict[str, Any], list[str]]:
-    """The model's flags as in the checkpoint of --load where --use-checkpoint-args asks for them, and a
-    note that says so."""
-    folder = (
-        find_checkpoint(flags.load, flags.ckpt_step) if flags.use_checkpoint_args and flags.load else None
-    )
-    if folder is None:
-        return {}, []
-    model = saved_config(read_index(folder)["config"], folder).model
-    return dataclasses.asdict(model), [f"the model's flags are those of {folder}"]
 
 
 def _locks(config: Config) -> list[Path]:

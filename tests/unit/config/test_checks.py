@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from megatron.config.checks import problems
+
 from tests.support.configurations import GPT_1B, make_config
 
 STOP = "--train-iters 100 "
