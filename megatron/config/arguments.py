@@ -200,7 +200,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 def _without_own(foreign: Mapping[str, Foreign], flags: list[Flag]) -> dict[str, Foreign]:
     """Flags of another Megatron, less those that are flags of our own by now."""
-    own = {spelling for one in flags for spelling in one.spellings}
+    own = {name for one in flags for name in one.spellings}
     return {name: about for name, about in foreign.items() if "--" + name not in own}
 
 
@@ -228,16 +228,12 @@ def _parser(
 
 def _add(group: Any, one: Flag) -> None:
     about = one.field.metadata
-    if one.kind is bool:
-        group.add_argument(
-            *one.spellings, dest=one.name, nargs="?", const="true", metavar="", help=_help(one)
-        )
-        return
-    action = "append" if about["repeat"] else "store"
-    metavar = about["metavar"] or {int: "N", float: "X", str: one.name.rpartition("_")[2].upper()}[one.kind]
-    group.add_argument(
-        *one.spellings, dest=one.name, nargs="*", action=action, metavar=metavar, help=_help(one)
-    )
+    shape: dict[str, Any] = {"nargs": "?", "const": "true", "metavar": ""}
+    if one.kind is not bool:
+        usual = {int: "N", float: "X", str: one.name.rpartition("_")[2].upper()}[one.kind]
+        shape = {"nargs": "*", "action": "append" if about["repeat"] else "store"}
+        shape["metavar"] = about["metavar"] or usual
+    group.add_argument(*one.spellings, dest=one.name, help=_help(one), **shape)
 
 
 def _help(one: Flag) -> str:
@@ -257,11 +253,9 @@ def _unknown(text: str, flags: list[Flag], foreign: Mapping[str, Foreign]) -> st
     word = text.split("=")[0]
     if not word.startswith("-"):
         return f"{text!r} stands where no value is expected; flags begin with --"
-    known = [spelling for one in flags for spelling in one.spellings] + ["--" + name for name in foreign]
-    nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.75)
-    return f"unknown flag {word}" + (
-        f"; did you mean {nearest[0]}?" if nearest else "; --help lists all flags"
-    )
+    spellings = [name for one in flags for name in one.spellings] + ["--" + name for name in foreign]
+    nearest = difflib.get_close_matches(word, spellings, n=1, cutoff=0.75)
+    return f"unknown flag {word}; " + (f"did you mean {nearest[0]}?" if nearest else "--help lists all flags")
 
 
 def _collect(one: Flag, raw: Any, problems: list[str]) -> Any:

@@ -17,7 +17,7 @@ class Known(types.SimpleNamespace):
         raise Unknown(name)
 
 
-class Unknown(Exception):
+class Unknown(AttributeError):
     """A value is asked for that is missing or was refused."""
 
 

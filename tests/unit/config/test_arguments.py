@@ -8,12 +8,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megatron.base.command import run_command
 from megatron.base.errors import UserError
-from megatron.config.arguments import Foreign, flag, flags_of, parse, parse_list, unused_flags
-from megatron.config.config import Config, resolve
-from megatron.config.other_megatrons import FOREIGN_FLAGS
-from tests.support.configurations import SMALL, make_config
+from megatron.config.arguments import build, flag, known, missing, parse, understand, unused_flags
+from megatron.config.other_megatrons import Foreign
+from megatron.config.values import Unknown
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,10 @@ class Kitchen:
     fan: bool = flag(False, "100% air")
     cook: str | None = flag(None, "name of the cook", aliases=("--chef",), metavar="NAME")
     style: str = flag("baked", "way to cook", choices=("baked", "boiled"))
-    pans: tuple[int, ...] = flag((20, 24), "diameters of the pans")
+    pans: tuple[int, ...] = flag((20, 24), "diameters of the pans", at_least=10)
+    salt: float = flag(0.5, "share of the salt", at_least=0, below=1)
+    hours: float = flag(1.0, "time in the oven", above=0)
+    plates: int = flag(2, "clean plates", at_least=0)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,15 @@ def yaml_file(folder: Path, text: str) -> str:
 def test_defaults_and_groups() -> None:
     options = read()
     assert options.kitchen == Kitchen(
-        oven_size=60, heat=180.0, fan=False, cook=None, style="baked", pans=(20, 24)
+        oven_size=60,
+        heat=180.0,
+        fan=False,
+        cook=None,
+        style="baked",
+        pans=(20, 24),
+        salt=0.5,
+        hours=1.0,
+        plates=2,
     )
     assert (options.guests, options.wish, options.config) == (4, (), None)
 
@@ -82,7 +91,9 @@ def test_defaults_and_groups() -> None:
         (["--chef", "Ada"], "cook", "Ada"),
         (["--cook=Ada = Eve"], "cook", "Ada = Eve"),
         (["--style", "boiled"], "style", "boiled"),
-        (["--pans", "1", "2", "3"], "pans", (1, 2, 3)),
+        (["--pans", "10", "20", "30"], "pans", (10, 20, 30)),
+        (["--salt", "0"], "salt", 0.0),
+        (["--plates", "0"], "plates", 0),
         (["--heat", "1", "--heat", "2"], "heat", 2.0),
     ],
 )
@@ -198,6 +209,11 @@ def test_a_flag_that_repeats_gathers_its_values_in_order() -> None:
         (["--pans"], ["--pans needs a value"]),
         (["--guests", "1e30"], ["--guests takes a whole number"]),
         (["--pans", "20", "big"], ["--pans takes a whole number", "'big'"]),
+        (["--pans", "20", "9"], ["--pans 9 must be at least 10"]),
+        (["--salt", "1"], ["--salt 1.0 must be in [0, 1)"]),
+        (["--salt=-0.1"], ["--salt -0.1 must be in [0, 1)"]),
+        (["--hours", "0"], ["--hours 0.0 must be above 0"]),
+        (["--plates=-1"], ["--plates -1 must not be negative"]),
         (["--gests", "3"], ["unknown flag --gests", "did you mean --guests?"]),
         (["--gests=3"], ["unknown flag --gests", "did you mean --guests?"]),
         (["--tabels", "1"], ["unknown flag --tabels", "did you mean --tables?"]),
@@ -230,25 +246,27 @@ def test_several_mistakes_are_told_together() -> None:
 def test_foreign_flags_that_change_nothing_are_accepted_and_said_to_be_unused() -> None:
     argv = ["--tables", "1", "--napkins", "red", "blue", "--heat", "5"]
     assert read(*argv).kitchen.heat == 5
-    assert unused_flags(argv, FOREIGN) == [
+    assert unused_flags(Options, argv, FOREIGN) == [
         "--napkins is accepted and not used: nobody uses them",
         "--tables is accepted and not used: there is one table",
     ]
-    assert unused_flags(["--tables=1"], FOREIGN) == ["--tables is accepted and not used: there is one table"]
-    assert unused_flags(["--heat", "5"], FOREIGN) == []
+    assert unused_flags(Options, ["--tables=1"], FOREIGN) == [
+        "--tables is accepted and not used: there is one table"
+    ]
+    assert unused_flags(Options, ["--heat", "5"], FOREIGN) == []
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "heat: 200\nfan: true\nguests: 7\npans: [1, 2]\nwish: [soup, bread]\n",
-        "kitchen:\n  heat: 200\n  fan: true\n  pans: [1, 2]\nguests: 7\nwish:\n- soup\n- bread\n",
-        "kitchen: {heat: 2e2, fan: 'TRUE', pans: ['1', 2.0]}\n--guests: 7\nwish: [[soup], bread]\n",
+        "heat: 200\nfan: true\nguests: 7\npans: [10, 20]\nwish: [soup, bread]\n",
+        "kitchen:\n  heat: 200\n  fan: true\n  pans: [10, 20]\nguests: 7\nwish:\n- soup\n- bread\n",
+        "kitchen: {heat: 2e2, fan: 'TRUE', pans: ['10', 20.0]}\n--guests: 7\nwish: [[soup], bread]\n",
     ],
 )
 def test_yaml_files_flat_or_in_sections(tmp_path: Path, text: str) -> None:
     options = read("--config", yaml_file(tmp_path, text))
-    assert options.kitchen == Kitchen(oven_size=60, heat=200.0, fan=True, pans=(1, 2))
+    assert options.kitchen == Kitchen(oven_size=60, heat=200.0, fan=True, pans=(10, 20))
     assert options.guests == 7 and options.wish == ("soup", "bread")
 
 
@@ -299,34 +317,6 @@ def test_an_empty_yaml_file_says_nothing(tmp_path: Path) -> None:
     assert read("--config", yaml_file(tmp_path, "")).guests == 4
 
 
-def test_the_section_optimizer_may_hold_the_flag_optimizer(tmp_path: Path) -> None:
-    """The section and one of its flags have the same name."""
-    path = yaml_file(tmp_path, "optimizer:\n  optimizer: no-such\n  weight_decay: 0.5\n")
-    with pytest.raises(UserError, match="--optimizer no-such: choose one of adam"):
-        parse(Config, [*SMALL.split(), "--config", path], description="")
-
-
-def test_help_lists_every_flag_and_the_examples(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        parse(
-            Config,
-            ["--help"],
-            description="Train.",
-            examples="  python pretrain_gpt.py --lr 1",
-            foreign=FOREIGN_FLAGS,
-        )
-    text = capsys.readouterr().out
-    assert caught.value.code == 0
-    assert "Train." in text and "examples:\n  python pretrain_gpt.py --lr 1" in text
-    shown = set(re.findall(r"(?<![\w-])--[\w-]+", text))
-    flags = flags_of(Config)
-    assert {spelling for one in flags for spelling in one.spellings} <= shown
-    assert not {f"--{name}" for name in FOREIGN_FLAGS} & shown
-    for group in ("model", "data", "training", "optimizer", "data efficiency", "checkpoint", "logging"):
-        assert f"\n{group}:\n" in text
-    assert "(default: 969,30,1)" in text and "(required)" in text and "[LayerNorm | RMSNorm]" in text
-
-
 def test_help_of_a_small_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         read("--help")
@@ -338,126 +328,23 @@ def test_help_of_a_small_command(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_no_two_flags_share_a_spelling_and_every_flag_says_what_it_is() -> None:
-    flags = flags_of(Config)
-    spellings = [spelling for one in flags for spelling in one.spellings]
-    assert len(set(spellings)) == len(spellings)
-    assert all(one.field.metadata["help"] for one in flags)
-    assert not {f"--{name}" for name in FOREIGN_FLAGS} & set(spellings)
+def test_a_command_line_is_understood_as_far_as_it_goes() -> None:
+    values, told = understand(Options, ["--heat", "warm", "--plates", "-1", "--guests", "7", "--gests", "1"])
+    assert values == {"heat": None, "plates": None, "guests": 7} and len(told) == 3
+    assert missing(Options, values) == ["--oven-size is required: litres of the oven"]
+    groups = known(Options, values)
+    assert (groups.guests, groups.kitchen.hours, groups.kitchen.cook) == (7, 1.0, None)
+    for name in ("oven_size", "heat", "plates"):
+        with pytest.raises(Unknown):
+            getattr(groups.kitchen, name)
+    assert build(Options, known(Options, {"oven_size": 60})) == read()
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "--tensor-model-parallel-size 1 --pipeline-model-parallel-size 1 --context-parallel-size 1",
-        "--transformer-impl local --use-flash-attn --no-masked-softmax-fusion --num-workers 8",
-        "--deepspeed --zero-stage 1 --no-pipeline-parallel --data-efficiency-curriculum-learning",
-        "--dataloader-type single --weight-decay-incr-style constant",
-        "--data-cache-path /cache --exit-signal-handler --tensorboard-queue-size 1 --local_rank=0",
-        "--DDP-impl local --sequence-parallel --use-distributed-optimizer --checkpoint-activations "
-        "--no-query-key-layer-scaling",
-        "--fp16 false --num-experts 1 --loss-scale 0 --use-torch-fsdp2 false",
-        "--override-opt_param-scheduler --deepspeed_config run.json --yaml-cfg",
-    ],
-)
-def test_flags_of_other_megatrons_that_change_nothing(text: str, tmp_path: Path) -> None:
-    argv = text.replace("--yaml-cfg", "--yaml-cfg " + yaml_file(tmp_path, "lr: 1\n")).split()
-    assert isinstance(parse(Config, [*SMALL.split(), *argv], description="", foreign=FOREIGN_FLAGS), Config)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "--tensor-model-parallel-size 2",
-        "--pipeline-model-parallel-size 4",
-        "--fp16",
-        "--num-experts 8",
-        "--use-torch-fsdp2",
-        "--dataloader-type cyclic",
-        "--qk-layernorm",
-        "--no-load-optim",
-        "--use-checkpoint-opt_param-scheduler",
-    ],
-)
-def test_flags_of_other_megatrons_that_change_the_numbers(text: str) -> None:
-    with pytest.raises(UserError) as caught:
-        parse(Config, [*SMALL.split(), *text.split()], description="", foreign=FOREIGN_FLAGS)
-    (problem,) = caught.value.problems
-    assert problem.startswith(f"{text} is refused: ")
-
-
-@pytest.mark.parametrize(
-    "text, numbers", [("3", [3]), ("1-4", [1, 2, 3, 4]), ("0,3-5", [0, 3, 4, 5]), ("7-7,1", [7, 1])]
-)
-def test_lists_of_numbers(text: str, numbers: list[int]) -> None:
-    assert parse_list(text) == numbers
-
-
-@pytest.mark.parametrize("text", ["", "a", "1,", "1-2-3", "-1", "1-", "5-3"])
-def test_what_is_no_list_of_numbers(text: str) -> None:
-    with pytest.raises(ValueError):
-        parse_list(text)
-
-
-def test_resolve_fills_in_what_follows_from_other_flags() -> None:
-    config = parse(Config, [*SMALL.split(), "--seed", "7"], description="")
-    full = resolve(config, 3)
-    assert (full.model.ffn_hidden_size, full.model.kv_channels, full.model.num_query_groups) == (256, 16, 4)
-    assert (full.model.max_position_embeddings, full.training.global_batch_size) == (128, 6)
-    assert (full.data_efficiency.random_ltd_max, full.data_efficiency.data_efficiency_seed) == (128, 7)
-    assert config.model.ffn_hidden_size is None, "the configuration itself does not change"
-    flags = (
-        "--swiglu --use-rotary-position-embeddings --group-query-attention --num-query-groups 2 "
-        "--data-efficiency-seed 0 "
-    )
-    flags += "--global-batch-size 12"
-    full = resolve(parse(Config, [*SMALL.split(), *flags.split()], description=""), 3)
-    assert full.model.ffn_hidden_size == 128, "8/3 of 64 is 170.7, rounded down to a multiple of 64"
-    assert full.model.position_embedding_type == "rope" and full.model.num_query_groups == 2
-    assert full.data_efficiency.data_efficiency_seed == 0 and full.training.global_batch_size == 12
-
-
-def fail(error: BaseException) -> None:
-    raise error
-
-
-@pytest.mark.parametrize(
-    "error, status, text",
-    [
-        (UserError("one is wrong", "two is wrong"), 2, "error: one is wrong\nerror: two is wrong\n"),
-        (
-            OSError(28, "No space left on device", "/data/x.bin"),
-            2,
-            "error: /data/x.bin: No space left on device\n",
-        ),
-        (KeyboardInterrupt(), 130, "interrupted\n"),
-    ],
-)
-def test_a_command_ends_with_a_message_and_no_traceback(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    error: BaseException,
-    status: int,
-    text: str,
-) -> None:
-    monkeypatch.delenv("RANK", raising=False)
-    with pytest.raises(SystemExit) as caught:
-        run_command(lambda: fail(error))
-    assert caught.value.code == status and capsys.readouterr().err == text
-
-
-def test_a_bug_is_no_mistake_of_the_user() -> None:
-    for error in (ValueError("a bug"), OSError("a bug without a file")):
-        with pytest.raises(type(error), match="a bug"):
-            run_command(lambda error=error: fail(error))
-    run_command(lambda: None)
-
-
-def test_flags_of_another_megatron_may_stand_in_yaml(tmp_path: Path) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text("tensor_model_parallel_size: 1\nfp16: false\nnum-workers: 4\n")
-    assert make_config(f"--config {path} --train-iters 1").training.train_iters == 1
-    path.write_text("tensor_model_parallel_size: 2\nfp16: true\n")
-    with pytest.raises(UserError) as caught:
-        make_config(f"--config {path} --train-iters 1")
-    assert len(caught.value.problems) == 2
+def test_a_flag_of_our_own_wins_over_one_of_another_megatron() -> None:
+    foreign = {**FOREIGN, "heat": Foreign((), "it is cold"), "chef": Foreign((), "nobody cooks")}
+    argv = ["--oven-size", "60", "--heat", "5", "--chef", "Ada"]
+    kitchen = parse(Options, argv, description="", foreign=foreign).kitchen
+    assert (kitchen.heat, kitchen.cook) == (5.0, "Ada")
+    assert unused_flags(Options, [*argv, "--napkins"], foreign) == [
+        "--napkins is accepted and not used: nobody uses them"
+    ]
