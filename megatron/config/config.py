@@ -79,8 +79,9 @@ def complete(
     groups = known(options, values)
     if data_parallel_size is not None:
         groups.data_parallel_size = data_parallel_size
-    _follow(options, groups)
-    if told := [*problems, *missing(options, values), *_broken(rules, groups)]:
+    told = [*problems, *missing(options, values)]
+    _follow(options, groups, partial=bool(told))
+    if told := [*told, *_broken(rules, groups, partial=bool(told))]:
         raise UserError(*told)
     return build(options, groups)
 
@@ -94,7 +95,7 @@ def resolve(config: Config, data_parallel_size: int) -> Config:
         }
     )
     groups.data_parallel_size = data_parallel_size
-    _follow(type(config), groups)
+    _follow(type(config), groups, partial=False)
     return build(type(config), groups)
 
 
@@ -109,25 +110,29 @@ def _words(name: str, value: Any) -> list[str]:
     return [flag_name, *items] if len(items) > 1 else [f"{flag_name}={item}" for item in items]
 
 
-def _follow(options: type, groups: Known) -> None:
-    """Fill in what follows from other flags; what follows from something unknown becomes unknown."""
+def _follow(options: type, groups: Known, partial: bool) -> None:
+    """Fill in what follows from other flags. `partial`: something is unknown, and so is what follows from
+    it."""
     for one in flags_of(options):
         group, follows = getattr(groups, one.group, groups), one.field.metadata["follows"]
         if follows and vars(group).get(one.name, Unknown) == one.field.default:
             try:
                 setattr(group, one.name, _ask(follows, groups))
             except Unknown:
+                if not partial:
+                    raise
                 delattr(group, one.name)
 
 
-def _broken(rules: Iterable[Rule], groups: Known) -> list[str]:
-    """What the rules say that can be asked."""
+def _broken(rules: Iterable[Rule], groups: Known, partial: bool) -> list[str]:
+    """What the rules say. `partial`: something is unknown, and rules that ask for it are left out."""
     told = []
     for rule in rules:
         try:
             told += _ask(rule, groups)
         except Unknown:
-            continue
+            if not partial:
+                raise
     return told
 
 

@@ -1,6 +1,7 @@
 """What resuming asks of every flag: its own policy, and equality where nobody has thought of one."""
 
 import dataclasses
+import json
 import typing
 from types import SimpleNamespace
 from typing import Any
@@ -38,7 +39,7 @@ WRITTEN_OTHERWISE = {"data_path", "train_data_path", "valid_data_path", "test_da
 
 def told(saved: dict[str, Any], mine: dict[str, Any], override: bool = False) -> list[str]:
     """What is said where a checkpoint's configuration and a run's differ, and nothing else does."""
-    index = {"iteration": 5, "config": saved, "totals": {}, "plan": 1, **ELSEWHERE}
+    index = {"iteration": 5, "config": json.loads(json.dumps(saved)), "totals": {}, "plan": 1, **ELSEWHERE}
     return resume_problems(index, {"config": mine, **ELSEWHERE}, PLAN, override)
 
 

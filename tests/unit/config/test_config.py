@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from megatron.base.errors import UserError
 from megatron.config.arguments import flags_of, parse, understand
 from megatron.config.config import RULES, Config, complete, configure, resolve
+from megatron.config.model import ModelConfig
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from tests.support.configurations import SMALL, STOP, make_config, problems_of
 
@@ -179,6 +180,16 @@ def test_every_rule_reads_groups_of_the_configuration() -> None:
     follows = [one.field.metadata["follows"] for one in flags_of(Config)]
     for function in [*RULES, *filter(None, follows)]:
         assert {*function.__code__.co_varnames[: function.__code__.co_argcount]} <= names
+
+
+def test_a_rule_that_asks_for_what_is_no_flag_is_a_bug() -> None:
+    def rule(model: ModelConfig) -> list[str]:
+        return [model.number_of_layers]  # type: ignore[attr-defined]
+
+    with pytest.raises(AttributeError):
+        complete(Config, KEYWORDS, (), 1, [rule])
+    with pytest.raises(UserError, match="is wrong"):
+        complete(Config, KEYWORDS, ["another flag is wrong"], 1, [rule])
 
 
 # broken rules that have nothing to do with each other
