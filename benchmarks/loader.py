@@ -15,8 +15,8 @@ from rich.table import Table
 from megatron.base.command import run_command
 from megatron.base.terminal import show
 from megatron.batches.gpt import BatchShare, RowFormat, make_batch
-from megatron.config.arguments import flag, parse
-from megatron.config.config import Config, resolve
+from megatron.config.arguments import flag, parse, understand
+from megatron.config.config import Config, complete
 from megatron.curriculum.sampler import make_sampler
 from megatron.data.corpora import mock_corpus
 from megatron.schedule.data_efficiency_flags import describe
@@ -69,7 +69,7 @@ def _milliseconds(flags: str, ranks: int) -> float:
         " --lr 1e-3 --train-iters 1000 --mock-data --vocab-size 50257 --random-ltd --random-ltd-min "
         "128 --random-ltd-duration 100000"
     )
-    config = resolve(parse(Config, (flags + drop).split(), description=""), ranks)
+    config = complete(Config, *understand(Config, (flags + drop).split()), ranks)
     efficiency, _ = describe(config)
     plan = build_plan(config, efficiency, gpt_flops(config, efficiency, 0))
     sampler = make_sampler([(None, mock_corpus(config, "train"))], efficiency, plan)

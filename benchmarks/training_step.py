@@ -17,7 +17,7 @@ from rich.table import Table
 from megatron.base.command import run_command
 from megatron.base.terminal import show
 from megatron.config.arguments import flag, parse
-from megatron.config.config import Config, resolve
+from megatron.config.config import configure
 from megatron.model.gpt import GPT, LM_LOSS
 from megatron.model.inputs import GPTInputs
 from megatron.optim.optimizer import clip, make_optimizer, update
@@ -85,12 +85,20 @@ def _seconds(step: Callable[[], None]) -> float:
 def _our_step(
     layers: int, hidden: int, heads: int, length: int, vocabulary: int, rows: int
 ) -> Callable[[], None]:
-    flags = (
-        f"--num-layers {layers} --hidden-size {hidden} --num-attention-heads {heads} --seq-length "
-        f"{length} --micro-batch-size {rows}"
+    config = configure(
+        num_layers=layers,
+        hidden_size=hidden,
+        num_attention_heads=heads,
+        seq_length=length,
+        micro_batch_size=rows,
+        lr=1e-4,
+        train_iters=1,
+        openai_gelu=True,
+        hidden_dropout=0,
+        attention_dropout=0,
+        mock_data=True,
+        vocab_size=vocabulary,
     )
-    flags += " --lr 1e-4 --train-iters 1 --openai-gelu --hidden-dropout 0 --attention-dropout 0"
-    config = resolve(parse(Config, flags.split(), description=""), 1)
     model = GPT(gpt_architecture(config, vocabulary))
     initialize(model, 1)
     gradients = GradientBuckets(dict(model.named_parameters()), placements(model), Mesh())

@@ -6,6 +6,7 @@ from pathlib import Path
 from megatron.config.arguments import Flag, flags_of
 from megatron.config.config import Config
 from megatron.config.other_megatrons import FOREIGN_FLAGS
+from megatron.config.values import bounds
 
 PAGE = Path(__file__).parents[1] / "docs" / "flags.md"
 HEAD = """\
@@ -48,7 +49,8 @@ def _row(one: Flag) -> str:
     names = ", ".join(f"`{spelling}`" for spelling in one.spellings)
     shown = "required" if one.required else "" if default in (None, False, ()) else f"`{default}`"
     choices = f" ({', '.join(map(str, about['choices']))})" if about["choices"] else ""
-    text = (about["help"] + choices).replace("|", "\\|")
+    limits = f" ({bounds(about)})" if bounds(about) else ""
+    text = (about["help"] + choices + limits).replace("|", "\\|")
     return f"| {names} | {shown} | {text} |\n"
 
 

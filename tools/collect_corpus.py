@@ -62,7 +62,9 @@ left out."""
 class Options:
     output: str = flag(help="the .jsonl file to write", metavar="FILE")
     input: tuple[str, ...] = flag((), "folders to gather from instead of Python's own", metavar="FOLDER")
-    min_size: float = flag(20.0, "fail where less than so many MB of text are found", metavar="MB")
+    min_size: float = flag(
+        20.0, "fail where less than so many MB of text are found", metavar="MB", at_least=0
+    )
     max_size: float = flag(40.0, "take so many MB of text at most", metavar="MB")
 
 
@@ -77,10 +79,9 @@ class Document(NamedTuple):
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
-    if not 0 <= options.min_size <= options.max_size:
+    if options.min_size > options.max_size:
         raise UserError(
-            f"--min-size {options.min_size:g} must not be negative, and --max-size {options.max_size:g} "
-            "not below it"
+            f"--min-size {options.min_size:g} is above --max-size {options.max_size:g}; change one of them"
         )
     with whole_file(options.output) as file:
         found = gather(roots(options.input))

@@ -48,15 +48,15 @@ class Options:
     data_path: tuple[str, ...] = flag((), "prefixes of .bin/.idx files; those it was trained on")
     split: str | None = flag(None, "shares of training, validation and test; those it was trained with")
     ckpt_step: int | None = flag(None, "step of the checkpoint; the newest")
-    micro_batch_size: int = flag(16, "windows at a time")
-    max_windows: int | None = flag(None, "at most so many windows of each corpus, from its start; all")
+    micro_batch_size: int = flag(16, "windows at a time", at_least=1)
+    max_windows: int | None = flag(
+        None, "at most so many windows of each corpus, from its start; all", at_least=1
+    )
     output: str | None = flag(None, "also write the results as JSON", metavar="FILE")
 
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
-    if options.micro_batch_size < 1 or (options.max_windows is not None and options.max_windows < 1):
-        raise UserError("--micro-batch-size and --max-windows must be at least 1")
     if options.output:
         writable_file(options.output)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -28,10 +28,12 @@ class Options:
     prompt: tuple[str, ...] = flag(
         ("",), "a text to continue; repeat the flag for several", repeat=True, metavar="TEXT"
     )
-    num_tokens: int = flag(100, "tokens to add to each")
-    temperature: float = flag(1.0, "below 1 sharper, above 1 flatter, 0 the likeliest token")
-    top_k: int = flag(0, "choose among the k likeliest tokens; 0: all")
-    top_p: float = flag(1.0, "choose among the likeliest tokens of this total probability")
+    num_tokens: int = flag(100, "tokens to add to each", at_least=1)
+    temperature: float = flag(1.0, "below 1 sharper, above 1 flatter, 0 the likeliest token", at_least=0)
+    top_k: int = flag(0, "choose among the k likeliest tokens; 0: all", at_least=0)
+    top_p: float = flag(
+        1.0, "choose among the likeliest tokens of this total probability", above=0, at_most=1
+    )
     seed: int = flag(1234, "of the choices")
     ckpt_step: int | None = flag(None, "step of the checkpoint; the newest")
     output: str | None = flag(None, "also write the texts to a file", metavar="FILE")
@@ -39,10 +41,6 @@ class Options:
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
-    if options.num_tokens < 1 or options.temperature < 0 or options.top_k < 0 or not 0 < options.top_p <= 1:
-        raise UserError(
-            "--num-tokens must be at least 1, --temperature and --top-k not negative, --top-p in (0, 1]"
-        )
     if options.output:
         writable_file(options.output)
     if any(prompt != prompt.encode(errors="ignore").decode() for prompt in options.prompt):

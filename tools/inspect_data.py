@@ -31,15 +31,13 @@ CHUNK = 1 << 24
 class Options:
     data_path: str = flag(help="prefix of the .bin and .idx files")
     tokenizer: TokenizerOptions
-    samples: int = flag(0, "documents to show, evenly spread")
+    samples: int = flag(0, "documents to show, evenly spread", at_least=0)
     validate: bool = flag(False, "check every length, pointer, document and id; reads the whole dataset")
     allow_trailing_bytes: bool = flag(False, "accept a .bin longer than its .idx says")
 
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
-    if options.samples < 0:
-        raise UserError(f"--samples {options.samples} must not be negative")
     dataset = IndexedDataset(options.data_path, allow_trailing_bytes=options.allow_trailing_bytes)
     sidecar = read_sidecar(options.data_path)
     tokenizer = build_tokenizer(options.tokenizer) if options.tokenizer.tokenizer_type else None

@@ -2,7 +2,6 @@
 the run's own flags."""
 
 import csv
-import dataclasses
 import json
 import re
 import sys
@@ -14,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from megatron.base.command import run_command
-from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.base.terminal import show
-from megatron.config import checks
-from megatron.config.arguments import flag, parse, unused_flags
-from megatron.config.config import Config, resolve
+from megatron.config import data
+from megatron.config.arguments import flag, understand, unused_flags
+from megatron.config.config import RULES, Config, complete
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.report.figures import png, thin
 from megatron.report.plan_figure import plan_figure
@@ -62,25 +60,26 @@ class Options(Config):
     """The flags of a training run, of which only those that shape the plan are needed, and two more."""
 
     output: str | None = flag(None, "folder for plan.csv, plan.json and plan.png", metavar="FOLDER")
-    data_parallel_size: int = flag(1, "data-parallel ranks that will share a batch")
+    data_parallel_size: int = flag(1, "data-parallel ranks that will share a batch", at_least=1)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Print the plan of the run that these flags describe, and write it where --output says."""
     argv = unwrap(sys.argv[1:] if argv is None else argv)
-    options: Options = parse(
-        Options, argv, description=__doc__ or "", examples=EXAMPLES, foreign=FOREIGN_FLAGS
-    )
-    config, efficiency, notes = _understand(options)
+    values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
+    # A plan depends on no token, so that the rules about data have nothing to ask for.
+    rules = [rule for rule in RULES if rule not in data.RULES]
+    config: Options = complete(Options, values, problems, rules=rules)
+    efficiency, notes = describe(config)
     plan = build_plan(config, efficiency, gpt_flops(config, efficiency, config.tokenizer.vocab_size or 0))
-    summary = summarise(config, efficiency, plan, options.data_parallel_size)
-    if options.output:
-        _write(Path(options.output), plan, efficiency, summary)
-    for note in [*unused_flags(argv, FOREIGN_FLAGS), *notes]:
+    summary = summarise(config, efficiency, plan, config.data_parallel_size)
+    if config.output:
+        _write(Path(config.output), plan, efficiency, summary)
+    for note in [*unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
         print(f"note: {note}", file=sys.stderr)
     show(*tables(summary))
-    if options.output:
-        print(f"wrote plan.csv, plan.json and plan.png to {options.output}")
+    if config.output:
+        print(f"wrote plan.csv, plan.json and plan.png to {config.output}")
 
 
 def unwrap(words: list[str]) -> list[str]:
@@ -101,28 +100,6 @@ def unwrap(words: list[str]) -> list[str]:
         ranks *= int(found.group(1)) if found else 1
     given = any(word.split("=")[0] == "--data-parallel-size" for word in flags)
     return flags if given else [*flags, "--data-parallel-size", str(ranks)]
-
-
-def _understand(options: Options) -> tuple[Config, DataEfficiency, list[str]]:
-    """The resolved configuration and what it shortens and drops; UserError with every broken rule."""
-    if options.data_parallel_size < 1:
-        raise UserError(f"--data-parallel-size {options.data_parallel_size} must be at least 1")
-    config = resolve(options, options.data_parallel_size)
-    if problems := checks.problems(_with_some_data(config), options.data_parallel_size):
-        raise UserError(*problems)
-    return config, *describe(config)
-
-
-def _with_some_data(config: Config) -> Config:
-    """The same run on made-up data: a plan depends on no token, so the rules about data have nothing to
-    ask for."""
-    vocab_size = 1 if config.tokenizer.vocab_size is None else config.tokenizer.vocab_size
-    data = dataclasses.replace(
-        config.data, mock_data=True, data_path=(), train_data_path=(), valid_data_path=(), test_data_path=()
-    )
-    return dataclasses.replace(
-        config, data=data, tokenizer=dataclasses.replace(config.tokenizer, vocab_size=vocab_size)
-    )
 
 
 def _write(folder: Path, plan: Plan, efficiency: DataEfficiency, summary: dict[str, Any]) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from megatron.base.command import run_command
 from megatron.base.errors import UserError
-from megatron.config.arguments import Foreign, flag, parse, unused_flags
+from megatron.config.arguments import flag, parse, unused_flags
+from megatron.config.other_megatrons import Foreign
 from megatron.preprocess.preprocess import PreprocessOptions, output_prefix, preprocess
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class DifficultyOptions:
     metrics: tuple[str, ...] = flag(
         (), "compute these for every training sample, as tools/analyze_data.py does: vocab_rarity, ..."
     )
-    seq_length: int | None = flag(None, "tokens of a sample, as in training; needed by --metrics")
+    seq_length: int | None = flag(None, "tokens of a sample, as in training; needed by --metrics", at_least=1)
     split: str | None = flag(
         None, "shares of training, validation and test for --metrics, as in training; 969,30,1"
     )
@@ -71,7 +72,7 @@ class Options(PreprocessOptions):
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES, foreign=FOREIGN)
-    for line in unused_flags(sys.argv[1:], FOREIGN):
+    for line in unused_flags(Options, sys.argv[1:], FOREIGN):
         print(line)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.difficulty.metrics:

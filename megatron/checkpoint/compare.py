@@ -5,34 +5,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from megatron.checkpoint.manifest import Manifest
+from megatron.config.arguments import RESUME, flags_of, spelling
+from megatron.config.config import Config
 from megatron.schedule.plan import Plan
 
-FREE: dict[str, set[str]] = {
-    "model": {"attention_backend"},
-    "data": {
-        "data_path",
-        "train_data_path",
-        "valid_data_path",
-        "test_data_path",
-        "split",
-        "allow_trailing_bytes",
-    },
-    "training": {
-        "micro_batch_size",
-        "train_iters",
-        "train_samples",
-        "train_tokens",
-        "exit_interval",
-        "exit_duration_in_mins",
-        "recompute_granularity",
-        "deterministic_mode",
-        "distributed_backend",
-        "distributed_timeout_minutes",
-        "skip_train",
-        "dry_run",
-    },
-}
-SCHEDULE: dict[str, set[str]] = {"optimizer": set()}
 TITLES = {
     "size": "vocabulary",
     "eod": "end-of-document token",
@@ -49,14 +25,29 @@ WAYS = (
 )
 
 
-def flag_differences(saved: dict[str, Any], mine: dict[str, Any], free: dict[str, set[str]]) -> list[str]:
-    """Flags of the groups in `free` whose values differ, apart from the names that are free to."""
+def flag_differences(options: type, saved: dict[str, Any], mine: dict[str, Any], resume: str) -> list[str]:
+    """Flags of this resume policy whose values differ. What a checkpoint says of a flag that there is no
+    more counts like the strictest of its group."""
     lines = []
-    for group, names in free.items():
-        lines += _differences(
-            saved.get(group, {}), mine.get(group, {}), lambda name: f"--{name.replace('_', '-')}", names
-        )
+    for group, policies in _policies(options).items():
+        old, new = (_values_of(config, group, policies) for config in (saved, mine))
+        strictest = min(policies.values(), key=RESUME.index)
+        others = {name for name in old.keys() | new.keys() if policies.get(name, strictest) != resume}
+        lines += _differences(old, new, spelling, others)
     return lines
+
+
+def _policies(options: type) -> dict[str, dict[str, str]]:
+    """What resuming does about every flag, by group and name."""
+    policies: dict[str, dict[str, str]] = {}
+    for one in flags_of(options):
+        policies.setdefault(one.group, {})[one.name] = one.field.metadata["resume"]
+    return policies
+
+
+def _values_of(config: dict[str, Any], group: str, names: Iterable[str]) -> dict[str, Any]:
+    """The values of a group; those outside all groups lie beside the groups."""
+    return config.get(group, {}) if group else {name: config.get(name) for name in names}
 
 
 def resume_problems(saved: Manifest, mine: Manifest, plan: Plan, override_schedule: bool) -> list[str]:
@@ -70,7 +61,7 @@ def resume_problems(saved: Manifest, mine: Manifest, plan: Plan, override_schedu
         problems.append(
             f"{where} is past the run's {plan.steps} steps; raise its --train-iters, -samples or -tokens"
         )
-    schedule = flag_differences(saved.config, mine.config, SCHEDULE)
+    schedule = flag_differences(Config, saved.config, mine.config, "schedule")
     schedule += _differences(saved.schedule, mine.schedule, lambda name: f"the {name}")
     if schedule and not override_schedule:
         problems += [
@@ -83,7 +74,7 @@ def _other_run(saved: Manifest, mine: Manifest, plan: Plan) -> list[str]:
     """How a checkpoint's run differs from this one, but for the schedule of its learning rate."""
     if saved.task != mine.task:
         return [f"it is of the task {saved.task}, and this is {mine.task}"]
-    lines = flag_differences(saved.config, mine.config, FREE)
+    lines = flag_differences(Config, saved.config, mine.config, "same")
     meanings = (
         (saved.vocabulary._asdict(), mine.vocabulary._asdict()),
         (saved.data_efficiency, mine.data_efficiency),

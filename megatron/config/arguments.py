@@ -8,14 +8,19 @@ stand in a YAML file; flags win over the file.
 import argparse
 import dataclasses
 import difflib
-import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from megatron.base.errors import UserError
-from megatron.config.yaml_file import read_yaml
+from megatron.config.other_megatrons import Foreign, foreign_problems
+from megatron.config.values import TAKES, Known, bounds, convert, flatten, within
+from megatron.config.yaml_file import read_settings
+
+RESUME = ("same", "schedule", "meaning", "free")
+"""What a run that goes on from a checkpoint does about a changed value, the strictest first: refuse it;
+refuse it without --override-opt_param-scheduler; leave it to a comparison of what it means; take it."""
 
 
 def flag(
@@ -26,15 +31,28 @@ def flag(
     aliases: Iterable[str] = (),
     metavar: str | None = None,
     repeat: bool = False,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    follows: Callable[..., Any] | None = None,
+    resume: str = "same",
 ) -> Any:
     """A dataclass field that is a flag; without a default it is required. `repeat`: given several times,
-    each one value."""
+    each one value. `follows`: from groups by their names, the value where the flag has its default, which
+    the field's type need not allow. `resume`: one of RESUME."""
     about = {
         "help": help,
         "choices": tuple(choices),
         "aliases": tuple(aliases),
         "metavar": metavar,
         "repeat": repeat,
+        "at_least": at_least,
+        "above": above,
+        "at_most": at_most,
+        "below": below,
+        "follows": follows,
+        "resume": resume,
     }
     return dataclasses.field(default=default, metadata=about)
 
@@ -51,19 +69,16 @@ class Flag(NamedTuple):
 
     @property
     def spellings(self) -> list[str]:
-        return ["--" + self.name.replace("_", "-"), *self.field.metadata["aliases"]]
+        return [spelling(self.name), *self.field.metadata["aliases"]]
 
     @property
     def required(self) -> bool:
         return self.field.default is dataclasses.MISSING
 
 
-class Foreign(NamedTuple):
-    """A flag of another Megatron that is read but does nothing here. `accepted`: the values that change no
-    number; None stands for any value. `why` is told to the user."""
-
-    accepted: tuple[str, ...] | None
-    why: str
+def spelling(name: str) -> str:
+    """How the flag behind a field is written."""
+    return "--" + name.replace("_", "-")
 
 
 def flags_of(options: type) -> list[Flag]:
@@ -87,58 +102,76 @@ def parse(
     description: str,
     examples: str = "",
     foreign: Mapping[str, Foreign] = types.MappingProxyType({}),
-    settled: Mapping[str, Any] = types.MappingProxyType({}),
-    partial: bool = False,
 ) -> Any:
-    """An instance of the dataclass `options` from a command line; UserError with every problem found.
-    `settled`: values by name that hold whatever the command line says; `partial`: take what is understood,
-    and say nothing of the rest."""
+    """An instance of the dataclass `options` from a command line; UserError with every problem found."""
+    values, problems = understand(options, argv, description, examples, foreign)
+    if problems := [*problems, *missing(options, values)]:
+        raise UserError(*problems)
+    return build(options, known(options, values))
+
+
+def understand(
+    options: type,
+    argv: list[str],
+    description: str = "",
+    examples: str = "",
+    foreign: Mapping[str, Foreign] = types.MappingProxyType({}),
+) -> tuple[dict[str, Any], list[str]]:
+    """The given values by flag name, None where one is refused, and every problem found. What is not given
+    is left out, also where it is required."""
     flags = flags_of(options)
-    parser = _parser(options, flags, description, examples, foreign)
-    given, unknown = parser.parse_known_args(argv)
+    foreign = _without_own(foreign, flags)
+    given, unknown = _parser(flags, description, examples, foreign).parse_known_args(argv)
     raw = vars(given)
     strange = [word for word in unknown if word.startswith("-")] or unknown
     problems = [_unknown(word, flags, foreign) for word in strange]
     if raw.get("config"):
-        from_file, more = _read_yaml(raw["config"][-1], flags, foreign)
+        names, groups = [one.name for one in flags], {one.group for one in flags if one.group}
+        from_file, more = read_settings(raw["config"][-1], names, groups, foreign)
         problems += more
         raw = {**from_file, **raw}
-    values: dict[str, Any] = {}
-    for one in flags:
-        if one.name in settled:
-            values[one.name] = settled[one.name]
-        elif one.name in raw:
-            values[one.name] = _collect(one, raw[one.name], problems)
-        elif one.required:
-            problems.append(f"{one.spellings[0]} is required: {one.field.metadata['help']}")
-    problems += _foreign_problems(raw, foreign)
-    if problems and not partial:
-        raise UserError(*problems)
-    return _build(
-        options, {name: value for name, value in values.items() if not partial or value is not None}
+    values = {one.name: _collect(one, raw[one.name], problems) for one in flags if one.name in raw}
+    return values, problems + foreign_problems(raw, foreign)
+
+
+def missing(options: type, values: Mapping[str, Any]) -> list[str]:
+    """What is required and not given."""
+    return [
+        f"{one.spellings[0]} is required: {one.field.metadata['help']}"
+        for one in flags_of(options)
+        if one.required and one.name not in values
+    ]
+
+
+def known(options: type, values: Mapping[str, Any]) -> Known:
+    """The values and defaults of `options`, grouped as there, without what is missing or refused."""
+    groups = Known()
+    for one in flags_of(options):
+        group = vars(groups).setdefault(one.group, Known()) if one.group else groups
+        value = values.get(one.name, one.field.default)
+        if value is not dataclasses.MISSING and not (value is None and one.name in values):
+            setattr(group, one.name, value)
+    return groups
+
+
+def build(options: type, values: Known) -> Any:
+    """An instance of the dataclass `options` from values that are all known."""
+    hints = typing.get_type_hints(options)
+    mine = {field.name: getattr(values, field.name) for field in dataclasses.fields(options)}
+    return options(
+        **{name: hints[name](**vars(one)) if isinstance(one, Known) else one for name, one in mine.items()}
     )
 
 
-def unused_flags(argv: list[str], foreign: Mapping[str, Foreign]) -> list[str]:
+def unused_flags(options: type, argv: list[str], foreign: Mapping[str, Foreign]) -> list[str]:
     """Lines that say which of the given flags are accepted but do nothing here."""
+    foreign = _without_own(foreign, flags_of(options))
     names = {
         word.split("=")[0].removeprefix("--").replace("_", "-") for word in argv if word.startswith("--")
     }
     return [
         f"--{name} is accepted and not used: {foreign[name].why}" for name in sorted(names & foreign.keys())
     ]
-
-
-def parse_list(text: str) -> list[int]:
-    """Whole numbers from a text such as "1-22" or "0,3-5"; ValueError when it is none."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        more = range(int(first), int(last if dash else first) + 1)
-        if not more:
-            raise ValueError(f"{part} counts down")
-        numbers += more
-    return numbers
 
 
 def _kind(hint: Any) -> tuple[type, bool]:
@@ -165,8 +198,14 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return str(action.metavar or "")
 
 
+def _without_own(foreign: Mapping[str, Foreign], flags: list[Flag]) -> dict[str, Foreign]:
+    """Flags of another Megatron, less those that are flags of our own by now."""
+    own = {name for one in flags for name in one.spellings}
+    return {name: about for name, about in foreign.items() if "--" + name not in own}
+
+
 def _parser(
-    options: type, flags: list[Flag], description: str, examples: str, foreign: Mapping[str, Foreign]
+    flags: list[Flag], description: str, examples: str, foreign: Mapping[str, Foreign]
 ) -> argparse.ArgumentParser:
     """The argparse parser that splits the command line and prints the help; values are read by `_collect`."""
     parser = argparse.ArgumentParser(
@@ -189,16 +228,12 @@ def _parser(
 
 def _add(group: Any, one: Flag) -> None:
     about = one.field.metadata
-    if one.kind is bool:
-        group.add_argument(
-            *one.spellings, dest=one.name, nargs="?", const="true", metavar="", help=_help(one)
-        )
-        return
-    action = "append" if about["repeat"] else "store"
-    metavar = about["metavar"] or {int: "N", float: "X", str: one.name.rpartition("_")[2].upper()}[one.kind]
-    group.add_argument(
-        *one.spellings, dest=one.name, nargs="*", action=action, metavar=metavar, help=_help(one)
-    )
+    shape: dict[str, Any] = {"nargs": "?", "const": "true", "metavar": ""}
+    if one.kind is not bool:
+        usual = {int: "N", float: "X", str: one.name.rpartition("_")[2].upper()}[one.kind]
+        shape = {"nargs": "*", "action": "append" if about["repeat"] else "store"}
+        shape["metavar"] = about["metavar"] or usual
+    group.add_argument(*one.spellings, dest=one.name, help=_help(one), **shape)
 
 
 def _help(one: Flag) -> str:
@@ -218,129 +253,44 @@ def _unknown(text: str, flags: list[Flag], foreign: Mapping[str, Foreign]) -> st
     word = text.split("=")[0]
     if not word.startswith("-"):
         return f"{text!r} stands where no value is expected; flags begin with --"
-    known = [spelling for one in flags for spelling in one.spellings] + ["--" + name for name in foreign]
-    nearest = difflib.get_close_matches(word, known, n=1, cutoff=0.75)
-    return f"unknown flag {word}" + (
-        f"; did you mean {nearest[0]}?" if nearest else "; --help lists all flags"
-    )
+    spellings = [name for one in flags for name in one.spellings] + ["--" + name for name in foreign]
+    nearest = difflib.get_close_matches(word, spellings, n=1, cutoff=0.75)
+    return f"unknown flag {word}; " + (f"did you mean {nearest[0]}?" if nearest else "--help lists all flags")
 
 
 def _collect(one: Flag, raw: Any, problems: list[str]) -> Any:
-    """The value of a flag from what argparse or YAML gave; a problem found is added to `problems`."""
-    items = _flatten(raw)
-    if one.kind is str and "" in items and one.field.metadata["metavar"] != "TEXT":
-        problems.append(f"{one.spellings[0]} is given an empty text: {one.field.metadata['help']}")
+    """The value of a flag from what argparse or YAML gave; None, and a problem told, where it is refused."""
+    items = flatten(raw)
+    found = _misfit(one, items) or [problem for item in items if (problem := _refusal(one, item))]
+    problems += found
+    if found:
         return None
+    values = tuple(convert(item, one.kind) for item in items)
+    return values if one.many else values[0]
+
+
+def _misfit(one: Flag, items: list[Any]) -> list[str]:
+    """What is wrong with the number of values, or with empty ones."""
+    name, about = one.spellings[0], one.field.metadata
+    if one.kind is str and "" in items and about["metavar"] != "TEXT":
+        return [f"{name} is given an empty text: {about['help']}"]
     if not items:
-        problems.append(f"{one.spellings[0]} needs a value: {one.field.metadata['help']}")
-        return None
+        return [f"{name} needs a value: {about['help']}"]
     if len(items) > 1 and not one.many:
-        problems.append(f"{one.spellings[0]} takes one value, not {len(items)}: {' '.join(map(str, items))}")
-        return None
-    values = []
-    for item in items:
-        try:
-            values.append(_convert(item, one.kind))
-        except (TypeError, ValueError, OverflowError):
-            names = {int: "a whole number", float: "a number", bool: "true or false"}
-            problems.append(f"{one.spellings[0]} takes {names.get(one.kind, 'a text')}, not {item!r}")
-            return None
-        choices = one.field.metadata["choices"]
-        if choices and values[-1] not in choices:
-            problems.append(f"{one.spellings[0]} {item}: choose one of {', '.join(map(str, choices))}")
-    return tuple(values) if one.many else values[0]
+        return [f"{name} takes one value, not {len(items)}: {' '.join(map(str, items))}"]
+    return []
 
 
-def _flatten(raw: Any) -> list[Any]:
-    """The values behind one flag, in order. A mapping `{name: {key: value}}` becomes the texts
-    `name:key=value,...`."""
-    if isinstance(raw, Mapping):
-        return [
-            f"{name}:{','.join(f'{key}={value}' for key, value in inner.items())}"
-            if isinstance(inner, Mapping)
-            else f"{name}={inner}"
-            for name, inner in raw.items()
-        ]
-    if isinstance(raw, list):
-        return [value for item in raw for value in _flatten(item)]
-    return [raw]
-
-
-def _convert(value: Any, kind: type) -> Any:
-    if kind is bool:
-        return (
-            {"true": True, "false": False}[str(value).lower()]
-            if str(value).lower() in ("true", "false")
-            else _refuse()
-        )
-    if kind is int:
-        text = str(value).replace("_", "")
-        if any(letter in text for letter in ".eE"):
-            number = float(text)
-            return _moderate(int(number)) if number.is_integer() else _refuse()
-        return _moderate(int(text))
-    if kind is float:
-        return float(value) if not isinstance(value, bool) and math.isfinite(float(value)) else _refuse()
-    return kind(value)
-
-
-def _moderate(number: int) -> int:
-    return number if abs(number) < 1 << 62 else _refuse()
-
-
-def _refuse() -> Any:
-    raise ValueError
-
-
-def _read_yaml(
-    path: str, flags: list[Flag], foreign: Mapping[str, Foreign]
-) -> tuple[dict[str, Any], list[str]]:
-    """Values by flag name from a YAML file, whose keys are flag names, alone or grouped in sections; and
-    the problems."""
+def _refusal(one: Flag, item: Any) -> str:
+    """What is wrong with a value; empty where it is right."""
+    name, about = one.spellings[0], one.field.metadata
     try:
-        content = read_yaml(path)
-    except ValueError as error:
-        return {}, [f"--config {path}: {error}"]
-    known = {one.name: one for one in flags}
-    sections = {one.group for one in flags if one.group}
-    values: dict[str, Any] = {}
-    problems = []
-    pairs: list[tuple[Any, Any]] = []
-    for key, value in content.items():
-        section = str(key).replace("-", "_") in sections and isinstance(value, dict)
-        pairs += value.items() if section else [(key, value)]
-    for key, value in pairs:
-        name = str(key).removeprefix("--").replace("-", "_")
-        other = name.replace("_", "-")
-        if value is None or (other in foreign and value is False):
-            continue
-        if name in known:
-            values[name] = value
-        elif other in foreign:
-            values["foreign-" + other] = [] if value is True else [str(value)]
-        else:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-            problems.append(
-                f"--config {path}: unknown key {key}" + (f"; did you mean {nearest[0]}?" if nearest else "")
-            )
-    return values, problems
-
-
-def _foreign_problems(raw: dict[str, Any], foreign: Mapping[str, Foreign]) -> list[str]:
-    problems = []
-    for name, about in foreign.items():
-        values = raw.get("foreign-" + name)
-        if values is not None and about.accepted is not None and " ".join(values) not in about.accepted:
-            problems.append(f"--{name} {' '.join(values)}".rstrip() + f" is refused: {about.why}")
-    return problems
-
-
-def _build(options: type, values: dict[str, Any]) -> Any:
-    hints = typing.get_type_hints(options)
-    mine = {}
-    for field in dataclasses.fields(options):
-        if dataclasses.is_dataclass(hints[field.name]):
-            mine[field.name] = _build(hints[field.name], values)
-        elif field.name in values:
-            mine[field.name] = values[field.name]
-    return options(**mine)
+        value = convert(item, one.kind)
+    except (TypeError, ValueError, OverflowError):
+        return f"{name} takes {TAKES[one.kind]}, not {item!r}"
+    if about["choices"] and value not in about["choices"]:
+        return f"{name} {item}: choose one of {', '.join(map(str, about['choices']))}"
+    if not within(value, about):
+        words = bounds(about)
+        return f"{name} {value} must " + ("not be negative" if words == "at least 0" else f"be {words}")
+    return ""

@@ -5,7 +5,26 @@ that would change the numbers, or ask for something that does not work yet, are 
 is the one that changes nothing.
 """
 
-from megatron.config.arguments import Foreign
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Foreign(NamedTuple):
+    """A flag of another Megatron that is read but does nothing here. `accepted`: the values that change no
+    number; None stands for any value. `why` is told to the user."""
+
+    accepted: tuple[str, ...] | None
+    why: str
+
+
+def foreign_problems(raw: Mapping[str, Any], foreign: Mapping[str, Foreign]) -> list[str]:
+    """Flags of another Megatron that are given values which would change something."""
+    problems = []
+    for name, about in foreign.items():
+        values = raw.get("foreign-" + name)
+        if values is not None and about.accepted is not None and " ".join(values) not in about.accepted:
+            problems.append(f"--{name} {' '.join(values)}".rstrip() + f" is refused: {about.why}")
+    return problems
 
 
 def _unused(why: str, *names: str) -> dict[str, Foreign]:

@@ -1,5 +1,7 @@
 """YAML files of settings, in which no key may stand twice."""
 
+import difflib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +41,35 @@ def read_yaml(path: str) -> dict[Any, Any]:
     if not isinstance(content, dict):
         raise ValueError("must hold 'flag: value' lines")
     return content
+
+
+def read_settings(
+    path: str, names: Collection[str], groups: Collection[str], foreign: Collection[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Values by flag name from a file whose keys are flag names, alone or grouped in sections, and the
+    problems. Those of `foreign` flags are under `foreign-NAME`, as words of a command line."""
+    try:
+        content = read_yaml(path)
+    except ValueError as error:
+        return {}, [f"--config {path}: {error}"]
+    values: dict[str, Any] = {}
+    problems = []
+    pairs: list[tuple[Any, Any]] = []
+    for key, value in content.items():
+        section = str(key).replace("-", "_") in groups and isinstance(value, dict)
+        pairs += value.items() if section else [(key, value)]
+    for key, value in pairs:
+        name = str(key).removeprefix("--").replace("-", "_")
+        other = name.replace("_", "-")
+        if value is None or (other in foreign and value is False):
+            continue
+        if name in names:
+            values[name] = value
+        elif other in foreign:
+            values["foreign-" + other] = [] if value is True else [str(value)]
+        else:
+            nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+            problems.append(
+                f"--config {path}: unknown key {key}" + (f"; did you mean {nearest[0]}?" if nearest else "")
+            )
+    return values, problems

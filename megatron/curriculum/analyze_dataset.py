@@ -21,7 +21,7 @@ from megatron.data.vocabulary import find_vocabulary
 @dataclass(frozen=True, kw_only=True)
 class AnalysisOptions:
     data_path: str = flag(help="prefix of the .bin/.idx files", metavar="PREFIX")
-    seq_length: int = flag(help="tokens of a sample, as in training")
+    seq_length: int = flag(help="tokens of a sample, as in training", at_least=1)
     output_dir: str = flag(
         help="folder for the analysis; an older analysis there is replaced", metavar="FOLDER"
     )
@@ -31,18 +31,14 @@ class AnalysisOptions:
     )
     split: str = flag("969,30,1", "shares of training, validation and test, as in training")
     part: str = flag("train", "which part to analyse", choices=SPLITS)
-    workers: int = flag(os.cpu_count() or 1, "threads; they change no byte of the result")
+    workers: int = flag(os.cpu_count() or 1, "threads; they change no byte of the result", at_least=1)
     allow_trailing_bytes: bool = flag(False, "accept a .bin longer than its .idx says")
 
 
 def analysis_problems(options: AnalysisOptions, folder_flag: str = "--output-dir") -> list[str]:
     """What is wrong with the options, as far as it can be told without the data. `folder_flag`: the flag
     that names the folder."""
-    problems = [
-        f"--{name.replace('_', '-')} {getattr(options, name)} must be at least 1"
-        for name in ("seq_length", "workers")
-        if getattr(options, name) < 1
-    ]
+    problems: list[str] = []
     with collect_problems(problems):
         choose_metrics(options.metrics)
     with collect_problems(problems):

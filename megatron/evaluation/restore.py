@@ -10,7 +10,7 @@ from torch import nn
 from megatron.base.errors import UserError
 from megatron.checkpoint.load import find_checkpoint, load_model
 from megatron.checkpoint.manifest import Manifest, read_manifest
-from megatron.config.config import Config, TokenizerOptions
+from megatron.config.config import Config, TokenizerOptions, resolve
 from megatron.data.tokenizer import Tokenizer, build_tokenizer, describe_identity
 from megatron.tasks.task import Task
 from megatron.tasks.tasks import TASKS
@@ -59,7 +59,7 @@ def tokenizer_of(manifest: Manifest, options: TokenizerOptions) -> Tokenizer:
 
 
 def saved_config(saved: dict[str, Any], folder: Path) -> Config:
-    """The configuration that a checkpoint was trained with."""
+    """The configuration that a checkpoint was trained with; what it does not say yet is filled in."""
     try:
         groups: dict[str, Any] = {}
         for name, group in get_type_hints(Config).items():
@@ -72,6 +72,6 @@ def saved_config(saved: dict[str, Any], folder: Path) -> Config:
                 if key in known
             }
             groups[name] = group(**values)  # type: ignore[operator]
-        return Config(**groups)
+        return resolve(Config(**groups), 1)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder}/index.json: its configuration is not understood ({error})") from None

@@ -51,8 +51,9 @@ class PreprocessOptions:
         None,
         "cut longer documents into sequences of so many tokens, so that splits, which are ranges of "
         "sequences, can part them",
+        at_least=1,
     )
-    workers: int | None = flag(None, "worker processes; one a core")
+    workers: int | None = flag(None, "worker processes; one a core", at_least=1)
     tokenizer_engine: str = flag(
         "auto",
         "library that encodes; auto: gigatoken where it can",
@@ -64,7 +65,9 @@ class PreprocessOptions:
     on_bad_line: str = flag(
         "fail", "what to do where a line holds no document", choices=("fail", "skip"), metavar="WHAT"
     )
-    max_bad_lines: int = flag(1000, "lines that --on-bad-line skip leaves out before it fails after all")
+    max_bad_lines: int = flag(
+        1000, "lines that --on-bad-line skip leaves out before it fails after all", at_least=0
+    )
 
 
 @dataclass
@@ -138,12 +141,6 @@ def output_prefix(options: PreprocessOptions, key: str) -> str:
 
 def _problems(options: PreprocessOptions) -> list[str]:
     problems = []
-    if options.workers is not None and options.workers < 1:
-        problems.append(f"--workers {options.workers} must be at least 1")
-    if options.max_sequence_length is not None and options.max_sequence_length < 1:
-        problems.append(f"--max-sequence-length {options.max_sequence_length} must be at least 1")
-    if options.max_bad_lines < 0:
-        problems.append(f"--max-bad-lines {options.max_bad_lines} must not be negative")
     if not options.json_keys or len(set(options.json_keys)) < len(options.json_keys):
         problems.append(f"--json-keys {' '.join(options.json_keys)}: give at least one key, and none twice")
     return problems

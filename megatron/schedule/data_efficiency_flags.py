@@ -4,8 +4,8 @@ given."""
 from typing import Any
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import parse_list
 from megatron.config.config import Config
+from megatron.config.values import parse_list
 from megatron.schedule.data_efficiency import (
     ALIASES,
     RESHAPE,

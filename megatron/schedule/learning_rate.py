@@ -7,8 +7,8 @@ no step at rate 0, and a decay over the whole run ends at the minimum.
 
 import numpy as np
 
-from megatron.config.config import OptimizerConfig, TrainingConfig
-from megatron.config.horizon import Horizon, decay_horizon, warmup_horizon
+from megatron.config.optimizer import Horizon, OptimizerConfig, decay_horizon, warmup_horizon
+from megatron.config.training import TrainingConfig
 
 
 def learning_rates(

@@ -36,7 +36,7 @@ def summarise(
         "num_layers": layers,
         "micro_batch_size": config.training.micro_batch_size,
         "data_parallel_size": data_parallel_size,
-        "batch_size": _growth(plan.batch_size, config.training.global_batch_size or 1),
+        "batch_size": _growth(plan.batch_size, config.training.global_batch_size),
         "sequence_length": _growth(
             plan.sequence_length, _largest(efficiency.length) if efficiency.length else config.data.seq_length
         ),

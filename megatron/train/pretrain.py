@@ -6,18 +6,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from megatron.base.errors import UserError
 from megatron.base.files import hold
 from megatron.base.keys import key
-from megatron.checkpoint.load import find_checkpoint
-from megatron.checkpoint.manifest import Manifest, read_manifest
+from megatron.checkpoint.manifest import Manifest
 from megatron.checkpoint.save import clear_unfinished
-from megatron.config import checks
-from megatron.config.arguments import flag, parse, unused_flags
-from megatron.config.config import CheckpointConfig, Config, resolve
-from megatron.config.other_megatrons import FOREIGN_FLAGS
+from megatron.config.config import Config
 from megatron.curriculum.sampler import describe_passes
-from megatron.evaluation.restore import saved_config
 from megatron.parallel.mesh import (
     Mesh,
     agree,
@@ -29,18 +23,11 @@ from megatron.parallel.mesh import (
 )
 from megatron.tasks.task import Task
 from megatron.train.announce import count_line, describe_for_reports, print_sizes, print_start
+from megatron.train.configure import read_config
 from megatron.train.log import Log, write_description
 from megatron.train.loop import train, validate
 from megatron.train.resume import describe_run, resume, save_run
 from megatron.train.setup import Prepared, Run, build, prepare
-
-
-@dataclasses.dataclass(frozen=True)
-class EarlyFlags:
-    """The flags that must be known before the others, because they may settle the model's."""
-
-    checkpoint: CheckpointConfig
-    config: str | None = flag(None, "as in Config")
 
 
 def pretrain(argv: list[str], task: Task, description: str, examples: str) -> None:
@@ -60,34 +47,6 @@ def pretrain(argv: list[str], task: Task, description: str, examples: str) -> No
             held.enter_context(hold(lock))
         _train(prepared, mesh)
     stop_mesh()
-
-
-def read_config(argv: list[str], description: str, examples: str) -> tuple[Config, list[str]]:
-    """The resolved, checked configuration of a command line, and notes for the user. UserError lists every
-    problem."""
-    flags = [word for word in argv if word not in ("-h", "--help")]
-    model, notes = _model_of_checkpoint(
-        parse(EarlyFlags, flags, description="", foreign=FOREIGN_FLAGS, partial=True).checkpoint
-    )
-    config = parse(
-        Config, argv, description=description, examples=examples, foreign=FOREIGN_FLAGS, settled=model
-    )
-    config = resolve(config, world_size())
-    if problems := checks.problems(config, world_size()):
-        raise UserError(*problems)
-    return config, [*notes, *unused_flags(argv, FOREIGN_FLAGS)]
-
-
-def _model_of_checkpoint(flags: CheckpointConfig) -> tuple[dict[str, Any], list[str]]:
-    """The model's flags as in the checkpoint of --load where --use-checkpoint-args asks for them, and a
-    note that says so."""
-    folder = (
-        find_checkpoint(flags.load, flags.ckpt_step) if flags.use_checkpoint_args and flags.load else None
-    )
-    if folder is None:
-        return {}, []
-    model = saved_config(read_manifest(folder).config, folder).model
-    return dataclasses.asdict(model), [f"the model's flags are those of {folder}"]
 
 
 def _locks(config: Config) -> list[Path]:

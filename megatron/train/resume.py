@@ -11,7 +11,7 @@ from megatron.checkpoint.compare import resume_problems
 from megatron.checkpoint.load import find_checkpoint, load_model, load_tensors
 from megatron.checkpoint.manifest import Manifest, as_read, read_manifest
 from megatron.checkpoint.save import retain, save_checkpoint
-from megatron.config.horizon import decay_horizon, warmup_horizon
+from megatron.config.optimizer import decay_horizon, warmup_horizon
 from megatron.data.corpora import identity
 from megatron.optim.optimizer import optimizer_state, restore_optimizer
 from megatron.parallel.placement import placements

@@ -1,9 +1,11 @@
-"""What many tests need: a resolved configuration from a line of flags."""
+"""What many tests need: a resolved configuration from a line of flags, or what is wrong with one."""
 
 import shlex
+from collections.abc import Iterable
 
-from megatron.config.arguments import parse
-from megatron.config.config import Config, resolve
+from megatron.base.errors import UserError
+from megatron.config.arguments import understand
+from megatron.config.config import RULES, Config, Rule, complete
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Plan, build_plan
@@ -13,6 +15,7 @@ SMALL = (
     "--num-layers 4 --hidden-size 64 --num-attention-heads 4 --seq-length 128 --micro-batch-size 2 "
     "--lr 1e-3 --mock-data --vocab-size 100 "
 )
+STOP = "--train-iters 100 "
 GPT_1B = (
     "--num-layers 24 --hidden-size 2048 --num-attention-heads 16 --seq-length 2048 --micro-batch-size 8 "
     "--global-batch-size 512 "
@@ -20,10 +23,20 @@ GPT_1B = (
 )
 
 
-def make_config(flags: str, ranks: int = 1) -> Config:
+def make_config(flags: str, ranks: int = 1, rules: Iterable[Rule] = ()) -> Config:
     """A small model's configuration, changed by `flags` (a later flag wins) and resolved for so many
-    data-parallel ranks."""
-    return resolve(parse(Config, shlex.split(SMALL + flags), description="", foreign=FOREIGN_FLAGS), ranks)
+    data-parallel ranks. Without `rules` it may be part of one, such as without a stop."""
+    values, problems = understand(Config, shlex.split(SMALL + flags), foreign=FOREIGN_FLAGS)
+    return complete(Config, values, problems, ranks, rules)
+
+
+def problems_of(flags: str, ranks: int = 1) -> list[str]:
+    """What is wrong with these flags."""
+    try:
+        make_config(flags, ranks, RULES)
+    except UserError as error:
+        return list(error.problems)
+    return []
 
 
 def make_plan(config: Config, efficiency: DataEfficiency, vocab_size: int = 0) -> Plan:

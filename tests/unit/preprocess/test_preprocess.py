@@ -244,10 +244,8 @@ def test_null_tokenizer_names_the_place_of_a_word(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"workers": 0}, "--workers 0 must be at least 1"),
         ({"json_keys": ()}, "--json-keys"),
         ({"json_keys": ("a", "a")}, "--json-keys a a: give at least one key, and none twice"),
-        ({"max_bad_lines": -1}, "--max-bad-lines -1"),
         ({"tokenizer_model": "/no/such"}, "--tokenizer-model /no/such: does not exist"),
         ({"input": ("/no/such.jsonl",)}, r"--input /no/such\.jsonl: no such file"),
         ({"output_prefix": "/proc/none/out"}, "cannot write to the folder /proc/none"),

@@ -163,6 +163,21 @@ def test_mistakes_are_told(flags, message):
         plan_run.main(f"{SMALL} {flags}".split())
 
 
+def test_all_mistakes_are_told_at_once_and_none_about_data():
+    flags = "--data-parallel-size 0 --micro-batch-size 2 --lr 0 --data-path x --mock-data"
+    with pytest.raises(UserError) as caught:
+        plan_run.main(flags.split())
+    assert [problem.split(" is required")[0] for problem in caught.value.problems] == [
+        "--lr 0.0 must be above 0",
+        "--data-parallel-size 0 must be at least 1",
+        "--num-layers",
+        "--hidden-size",
+        "--num-attention-heads",
+        "--seq-length",
+        "nothing says when to stop; give --train-iters, --train-samples or --train-tokens",
+    ]
+
+
 def test_a_mistake_ends_the_command_with_status_2():
     command = [sys.executable, str(ROOT / "tools" / "plan_run.py"), *SMALL.split()]
     done = subprocess.run(

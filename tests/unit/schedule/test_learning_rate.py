@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megatron.config.config import OptimizerConfig, TrainingConfig
-from megatron.config.horizon import Horizon, decay_horizon, warmup_horizon
+from megatron.config.optimizer import Horizon, OptimizerConfig, decay_horizon, warmup_horizon
+from megatron.config.training import TrainingConfig
 from megatron.schedule.learning_rate import learning_rates
 
 STYLES = ["linear", "cosine", "inverse-square-root", "WSD"]

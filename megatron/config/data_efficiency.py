@@ -1,0 +1,70 @@
+"""The flags of curriculum and random-LTD, what follows from them, and the rules between them."""
+
+from dataclasses import dataclass
+
+from megatron.config.arguments import flag
+
+
+@dataclass(frozen=True)
+class DataEfficiencyConfig:
+    curriculum: tuple[str, ...] = flag(
+        (),
+        "METRIC:key=value,...; see docs/data_efficiency.md",
+        repeat=True,
+        metavar="SPEC",
+        resume="meaning",
+    )
+    difficulty_path: tuple[str, ...] = flag(
+        (),
+        "folder of an analysis by tools/analyze_data.py",
+        repeat=True,
+        metavar="FOLDER",
+        resume="meaning",
+    )
+    random_ltd: bool = flag(False, "drop tokens in the middle layers: random-LTD", resume="meaning")
+    random_ltd_min: int = flag(128, "tokens kept at the start", resume="meaning")
+    random_ltd_max: int = flag(
+        None,
+        "tokens kept at the end; the sequence length",
+        follows=lambda data: data.seq_length,
+        resume="meaning",
+    )
+    random_ltd_duration: int | None = flag(None, "steps until the end length", resume="meaning")
+    random_ltd_quantum: int = flag(16, "kept lengths are multiples of this", resume="meaning")
+    random_ltd_layers: str | None = flag(
+        None, "layers that drop, from 0, e.g. 1-22; all but the first and the last", resume="meaning"
+    )
+    data_efficiency_config: str | None = flag(
+        None,
+        "JSON file with a DeepSpeed data_efficiency section",
+        aliases=("--deepspeed_config", "--deepspeed-config"),
+        metavar="FILE",
+        resume="meaning",
+    )
+    data_efficiency_seed: int = flag(
+        None,
+        "seed of the order of samples; --seed",
+        follows=lambda training: training.seed,
+        resume="meaning",
+    )
+    reference_schedules: bool = flag(
+        False, "schedules exactly as DeepSpeed 0.19.8 computes them, late arrivals included", resume="meaning"
+    )
+
+
+def _idle_dropping(data_efficiency: DataEfficiencyConfig) -> list[str]:
+    described = data_efficiency.random_ltd or data_efficiency.data_efficiency_config
+    given = (data_efficiency.random_ltd_duration, data_efficiency.random_ltd_layers)
+    if not described and given != (None, None):
+        return ["--random-ltd-duration and --random-ltd-layers do nothing without --random-ltd"]
+    return []
+
+
+def _idle_difficulty(data_efficiency: DataEfficiencyConfig) -> list[str]:
+    paths = data_efficiency.difficulty_path
+    if paths and not data_efficiency.curriculum and not data_efficiency.data_efficiency_config:
+        return [f"--difficulty-path {paths[0]} does nothing without a --curriculum that orders by it"]
+    return []
+
+
+RULES = (_idle_dropping, _idle_difficulty)

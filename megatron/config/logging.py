@@ -1,0 +1,81 @@
+"""The flags of evaluation beside training, and of what is logged."""
+
+import functools
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from megatron.config.arguments import flag
+from megatron.config.training import TrainingConfig
+
+free_flag = functools.partial(flag, resume="free")
+
+
+@dataclass(frozen=True)
+class LoggingConfig:
+    log_interval: int = free_flag(100, "steps between log lines", at_least=1)
+    eval_interval: int | None = free_flag(None, "steps between validations; at the end only", at_least=1)
+    eval_iters: int = free_flag(100, "global batches of a validation; 0 is off", at_least=0)
+    tensorboard_dir: str | None = free_flag(None, "folder for TensorBoard scalars", metavar="FOLDER")
+    tensorboard_log_interval: int = free_flag(1, "steps between TensorBoard scalars", at_least=1)
+    log_throughput: bool = free_flag(
+        False, "log TFLOP/s, causal attention counted half, nothing recomputed counted, and MFU and HFU"
+    )
+    log_params_norm: bool = free_flag(False, "log the norm of the weights")
+    metrics_file: str | None = free_flag(
+        None, "one JSON record per step; <save>/metrics.jsonl", metavar="FILE"
+    )
+    tensorboard_queue_size: int = free_flag(
+        1000, "TensorBoard scalars that may wait to be written", at_least=1
+    )
+    log_memory_to_tensorboard: bool = free_flag(False, "memory as scalars, too")
+    log_timers_to_tensorboard: bool = free_flag(False, "seconds by --timing-log-level as scalars, too")
+    timing_log_level: int = free_flag(
+        0, "time the parts of a step (1), and the parts of those (2); waits for the GPU", choices=(0, 1, 2)
+    )
+    timing_log_option: str = free_flag(
+        "minmax", "times that are logged, of all ranks", choices=("max", "minmax", "all")
+    )
+    device_peak_tflops: float | None = free_flag(
+        None,
+        "TFLOP/s of one device, dense and in the run's precision, for MFU; known for many GPUs",
+        above=0,
+    )
+    profile: bool = free_flag(False, "write a Chrome trace of some steps, by torch's profiler")
+    profile_step_start: int = free_flag(10, "the profile begins after this step", at_least=0)
+    profile_step_end: int = free_flag(12, "and ends after this one", at_least=1)
+    profile_ranks: tuple[int, ...] = free_flag((0,), "ranks that are profiled", metavar="N", at_least=0)
+    wandb_project: str | None = free_flag(
+        None, "Weights & Biases project that gets the scalars", metavar="NAME"
+    )
+    wandb_exp_name: str | None = free_flag(None, "name of the run there", metavar="NAME")
+    wandb_entity: str | None = free_flag(None, "user or team that owns the project", metavar="NAME")
+    wandb_save_dir: str | None = free_flag(None, "where wandb keeps its files; --save", metavar="FOLDER")
+
+
+def _profile(logging: LoggingConfig) -> list[str]:
+    start, end = logging.profile_step_start, logging.profile_step_end
+    if not logging.profile or start < end:
+        return []
+    return [
+        f"--profile-step-start {start} must be below --profile-step-end {end}; lower the one or raise "
+        "the other"
+    ]
+
+
+def _wandb(logging: LoggingConfig, training: TrainingConfig) -> list[str]:
+    if not logging.wandb_project or training.dry_run or _installed("wandb"):
+        return []
+    return [
+        f"--wandb-project {logging.wandb_project} needs the package wandb; install it by pip install wandb, "
+        "or leave the flag out"
+    ]
+
+
+def _installed(package: str) -> bool:
+    """Whether a package can be imported. wandb leaves a folder of its own name where it runs, which Python
+    takes for an empty package: that one has no origin."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
+RULES = (_profile, _wandb)

@@ -1,0 +1,97 @@
+"""The flags of a run's batches, length and machines, what follows from them, and the rules between them."""
+
+from dataclasses import dataclass
+
+from megatron.config.arguments import flag
+from megatron.config.checkpoint import CheckpointConfig
+
+UNITS = ("tokens", "samples", "iters")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    micro_batch_size: int = flag(help="samples of one forward pass on one rank", at_least=1, resume="free")
+    global_batch_size: int = flag(
+        None,
+        "samples of one step; micro batch size · data-parallel ranks",
+        at_least=1,
+        follows=lambda training, data_parallel_size: training.micro_batch_size * data_parallel_size,
+    )
+    rampup_batch_size: tuple[int, ...] = flag(
+        (), "start, increment and samples of a growing batch size", metavar="N"
+    )
+    train_iters: int | None = flag(None, "stop after so many steps", at_least=1, resume="free")
+    train_samples: int | None = flag(None, "stop after so many samples", at_least=1, resume="free")
+    train_tokens: int | None = flag(
+        None, "stop after so many effective tokens, i.e. layer tokens / layers", at_least=1, resume="free"
+    )
+    exit_interval: int | None = flag(
+        None, "save and stop at a step that is a multiple of this", above=0, resume="free"
+    )
+    exit_duration_in_mins: float | None = flag(
+        None, "save and stop after so many minutes", above=0, resume="free"
+    )
+    seed: int = flag(1234, "of weights, draws and dropout")
+    bf16: bool = flag(False, "compute in bfloat16; weights and gradients stay in fp32")
+    recompute_granularity: str | None = flag(
+        None, "compute layers again in the backward pass to save memory", choices=("full",), resume="free"
+    )
+    distributed_backend: str | None = flag(
+        None, "nccl on GPUs, gloo elsewhere", choices=("nccl", "gloo"), resume="free"
+    )
+    distributed_timeout_minutes: float = flag(
+        10.0, "how long a rank waits for the others", above=0, resume="free"
+    )
+    deterministic_mode: bool = flag(
+        False, "on GPUs, only kernels that repeat their results to the bit; a CPU always does", resume="free"
+    )
+    skip_train: bool = flag(False, "no training, only the evaluation of --load", resume="free")
+    dry_run: bool = flag(False, "print the plan, sizes and FLOPs of the run, then stop", resume="free")
+
+
+def _share(training: TrainingConfig, data_parallel_size: int) -> tuple[int, str]:
+    """Samples of one forward pass on all ranks, and the words for it."""
+    share = training.micro_batch_size * data_parallel_size
+    ranks = f"{data_parallel_size} data-parallel ranks"
+    return share, f"--micro-batch-size {training.micro_batch_size} x {ranks} = {share}"
+
+
+def _batch(training: TrainingConfig, data_parallel_size: int) -> list[str]:
+    share, words = _share(training, data_parallel_size)
+    if training.global_batch_size % share:
+        return [
+            f"--global-batch-size {training.global_batch_size} is no multiple of {words}; change one of them"
+        ]
+    return []
+
+
+def _rampup(training: TrainingConfig, data_parallel_size: int) -> list[str]:
+    batch, (share, words) = training.global_batch_size, _share(training, data_parallel_size)
+    if not training.rampup_batch_size:
+        return []
+    if len(training.rampup_batch_size) != 3:
+        return ["--rampup-batch-size takes three numbers: start, increment, samples"]
+    start, increment, samples = training.rampup_batch_size
+    if start < 1 or increment < 1 or samples < 0 or start > batch or (batch - start) % increment:
+        return [
+            f"--rampup-batch-size {start} {increment} {samples}: the increment must lead from the start "
+            f"to --global-batch-size {batch}"
+        ]
+    if start % share or increment % share:
+        return [f"--rampup-batch-size {start} {increment}: both must be multiples of {words}"]
+    return []
+
+
+def _stop(training: TrainingConfig) -> list[str]:
+    if all(getattr(training, f"train_{unit}") is None for unit in UNITS):
+        return ["nothing says when to stop; give --train-iters, --train-samples or --train-tokens"]
+    return []
+
+
+def _something_to_evaluate(training: TrainingConfig, checkpoint: CheckpointConfig) -> list[str]:
+    if training.skip_train and not checkpoint.load:
+        return ["--skip-train evaluates a checkpoint; give --load FOLDER"]
+    return []
+
+
+RULES = (_batch, _rampup, _stop, _something_to_evaluate)

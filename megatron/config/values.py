@@ -1,0 +1,99 @@
+"""The values of flags: what texts mean (numbers as people write them, truth values), the bounds that numbers
+keep, and values of which some are unknown."""
+
+import math
+import types
+from collections.abc import Mapping
+from typing import Any
+
+TAKES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+class Known(types.SimpleNamespace):
+    """Values by name, of flags or of groups of them, as far as they are known: asking for another raises
+    Unknown."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise Unknown(name)
+
+
+class Unknown(AttributeError):
+    """A value is asked for that is missing or was refused."""
+
+
+def flatten(raw: Any) -> list[Any]:
+    """The values behind one flag, in order. A mapping `{name: {key: value}}` becomes the texts
+    `name:key=value,...`."""
+    if isinstance(raw, Mapping):
+        return [
+            f"{name}:{','.join(f'{key}={value}' for key, value in inner.items())}"
+            if isinstance(inner, Mapping)
+            else f"{name}={inner}"
+            for name, inner in raw.items()
+        ]
+    if isinstance(raw, list | tuple):
+        return [value for item in raw for value in flatten(item)]
+    return [raw]
+
+
+def convert(value: Any, kind: type) -> Any:
+    """A value of the kind (bool, int, float or str) from a text or from what YAML gave; ValueError,
+    TypeError or OverflowError where it is none."""
+    if kind is bool:
+        text = str(value).lower()
+        return text == "true" if text in ("true", "false") else _refuse()
+    if kind is int:
+        text = str(value).replace("_", "")
+        if any(letter in text for letter in ".eE"):
+            number = float(text)
+            return _moderate(int(number)) if number.is_integer() else _refuse()
+        return _moderate(int(text))
+    if kind is float:
+        return float(value) if not isinstance(value, bool) and math.isfinite(float(value)) else _refuse()
+    return kind(value)
+
+
+def _moderate(number: int) -> int:
+    return number if abs(number) < 1 << 62 else _refuse()
+
+
+def _refuse() -> Any:
+    raise ValueError
+
+
+def parse_list(text: str) -> list[int]:
+    """Whole numbers from a text such as "1-22" or "0,3-5"; ValueError when it is none."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        more = range(int(first), int(last if dash else first) + 1)
+        if not more:
+            raise ValueError(f"{part} counts down")
+        numbers += more
+    return numbers
+
+
+def bounds(about: Mapping[str, Any]) -> str:
+    """The bounds `at_least` or `above` and `at_most` or `below` in words, such as "in [0, 1)"; empty where
+    there are none."""
+    least, above, most, below = (about[name] for name in ("at_least", "above", "at_most", "below"))
+    lower = f"at least {least}" if above is None else f"above {above}"
+    upper = f"at most {most}" if below is None else f"below {below}"
+    if least is None and above is None:
+        return "" if most is None and below is None else upper
+    if most is None and below is None:
+        return lower
+    first = f"[{least}" if above is None else f"({above}"
+    last = f"{most}]" if below is None else f"{below})"
+    return f"in {first}, {last}"
+
+
+def within(value: Any, about: Mapping[str, Any]) -> bool:
+    """Whether a value keeps the bounds of its flag."""
+    least, above, most, below = (about[name] for name in ("at_least", "above", "at_most", "below"))
+    return (
+        (least is None or value >= least)
+        and (above is None or value > above)
+        and (most is None or value <= most)
+        and (below is None or value < below)
+    )

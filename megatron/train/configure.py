@@ -1,0 +1,33 @@
+"""From the command line of training to its configuration."""
+
+import dataclasses
+from typing import Any
+
+from megatron.checkpoint.load import find_checkpoint
+from megatron.checkpoint.manifest import read_manifest
+from megatron.config.arguments import understand, unused_flags
+from megatron.config.config import Config, complete
+from megatron.config.other_megatrons import FOREIGN_FLAGS
+from megatron.evaluation.restore import saved_config
+from megatron.parallel.mesh import world_size
+
+
+def read_config(argv: list[str], description: str, examples: str) -> tuple[Config, list[str]]:
+    """The resolved, checked configuration of a command line, and notes for the user. UserError lists every
+    problem."""
+    values, problems = understand(Config, argv, description, examples, FOREIGN_FLAGS)
+    model, notes = _model_of_checkpoint(values)
+    config = complete(Config, values | model, problems, world_size())
+    return config, [*notes, *unused_flags(Config, argv, FOREIGN_FLAGS)]
+
+
+def _model_of_checkpoint(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The model's flags as in the checkpoint of --load where --use-checkpoint-args asks for them, and a
+    note that says so."""
+    if not values.get("use_checkpoint_args") or not values.get("load"):
+        return {}, []
+    folder = find_checkpoint(values["load"], values.get("ckpt_step"))
+    if folder is None:
+        return {}, []
+    model = saved_config(read_manifest(folder).config, folder).model
+    return dataclasses.asdict(model), [f"the model's flags are those of {folder}"]

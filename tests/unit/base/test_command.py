@@ -1,0 +1,40 @@
+import pytest
+
+from megatron.base.command import run_command
+from megatron.base.errors import UserError
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    "error, status, text",
+    [
+        (UserError("one is wrong", "two is wrong"), 2, "error: one is wrong\nerror: two is wrong\n"),
+        (
+            OSError(28, "No space left on device", "/data/x.bin"),
+            2,
+            "error: /data/x.bin: No space left on device\n",
+        ),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_a_command_ends_with_a_message_and_no_traceback(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    status: int,
+    text: str,
+) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(SystemExit) as caught:
+        run_command(lambda: fail(error))
+    assert caught.value.code == status and capsys.readouterr().err == text
+
+
+def test_a_bug_is_no_mistake_of_the_user() -> None:
+    for error in (ValueError("a bug"), OSError("a bug without a file")):
+        with pytest.raises(type(error), match="a bug"):
+            run_command(lambda error=error: fail(error))
+    run_command(lambda: None)

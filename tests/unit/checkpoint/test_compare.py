@@ -1,0 +1,112 @@
+"""What resuming asks of every flag: its own policy, and equality where nobody has thought of one."""
+
+import dataclasses
+import json
+import typing
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from megatron.checkpoint import compare
+from megatron.checkpoint.compare import resume_problems
+from megatron.config.arguments import RESUME, Flag, flag, flags_of
+from megatron.config.config import Config
+from tests.support.configurations import STOP, make_config
+
+FLAGS = flags_of(Config)
+GROUPS = sorted({one.group for one in FLAGS} - {""})
+ELSEWHERE = {"vocabulary": {}, "data": [], "analyses": [], "data_efficiency": {}, "schedule": {}}
+PLAN: Any = SimpleNamespace(steps=100, totals=lambda step: {}, digest=lambda step: 1)
+FREE = {
+    "attention_backend",
+    "allow_trailing_bytes",
+    "micro_batch_size",
+    "train_iters",
+    "train_samples",
+    "train_tokens",
+    "exit_interval",
+    "exit_duration_in_mins",
+    "recompute_granularity",
+    "deterministic_mode",
+    "distributed_backend",
+    "distributed_timeout_minutes",
+    "skip_train",
+    "dry_run",
+}
+WRITTEN_OTHERWISE = {"data_path", "train_data_path", "valid_data_path", "test_data_path", "split"}
+
+
+def told(saved: dict[str, Any], mine: dict[str, Any], override: bool = False) -> list[str]:
+    """What is said where a checkpoint's configuration and a run's differ, and nothing else does."""
+    index = {"iteration": 5, "config": json.loads(json.dumps(saved)), "totals": {}, "plan": 1, **ELSEWHERE}
+    return resume_problems(index, {"config": mine, **ELSEWHERE}, PLAN, override)
+
+
+def changed(config: dict[str, Any], one: Flag) -> dict[str, Any]:
+    if not one.group:
+        return config | {one.name: "another"}
+    return config | {one.group: config[one.group] | {one.name: "another"}}
+
+
+@pytest.mark.parametrize("one", FLAGS, ids=lambda one: one.name)
+def test_every_flag_does_on_resuming_what_its_policy_says(one: Flag) -> None:
+    policy = one.field.metadata["resume"]
+    assert policy in RESUME
+    saved = dataclasses.asdict(make_config(STOP))
+    found, overridden = (told(saved, changed(saved, one), override) for override in (False, True))
+    assert [len(found), len(overridden)] == {"same": [1, 1], "schedule": [1, 0]}.get(policy, [0, 0])
+    assert all(f"{one.spellings[0]} was" in line and "and is another" in line for line in found)
+
+
+def test_which_flags_may_change() -> None:
+    whole = {"": "free", "checkpoint": "free", "logging": "free", "optimizer": "schedule"}
+    whole |= {"tokenizer": "meaning", "data_efficiency": "meaning"}
+    for one in FLAGS:
+        policy = whole.get(one.group, "same")
+        if one.name in FREE:
+            policy = "free"
+        elif one.name in WRITTEN_OTHERWISE:
+            policy = "meaning"
+        assert one.field.metadata["resume"] == policy, one.name
+
+
+def with_a_new_flag(group: str) -> type:
+    """Config with the flag --novelty in a group, or in none."""
+    new = ("novelty", int, flag(0, "something new"))
+    if not group:
+        return dataclasses.make_dataclass("Wider", [new], bases=(Config,), frozen=True, kw_only=True)
+    inner = typing.get_type_hints(Config)[group]
+    wider = dataclasses.make_dataclass("WiderGroup", [new], bases=(inner,), frozen=True)
+    return dataclasses.make_dataclass(
+        "Wider", [(group, wider)], bases=(Config,), frozen=True, namespace={"__doc__": "wider"}
+    )
+
+
+@pytest.mark.parametrize("group", ["", *GROUPS])
+def test_a_new_flag_is_compared_unless_it_says_otherwise(group: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "Config", with_a_new_flag(group))
+    config = dataclasses.asdict(make_config(STOP))
+    saved, mine = (
+        config | ({group: config[group] | {"novelty": value}} if group else {"novelty": value})
+        for value in (0, 1)
+    )
+    assert told(saved, saved) == []
+    (problem,) = told(saved, mine)
+    assert "--novelty was 0 and is 1" in problem
+
+
+def test_a_new_group_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = dataclasses.make_dataclass("Group", [("novelty", int, flag(0, "something new"))], frozen=True)
+    wider = dataclasses.make_dataclass("Wider", [("news", group)], bases=(Config,), frozen=True, kw_only=True)
+    monkeypatch.setattr(compare, "Config", wider)
+    config = dataclasses.asdict(make_config(STOP))
+    (problem,) = told(config | {"news": {"novelty": 0}}, config | {"news": {"novelty": 1}})
+    assert "--novelty was 0 and is 1" in problem
+
+
+def test_what_a_checkpoint_says_of_a_flag_that_is_gone() -> None:
+    mine = dataclasses.asdict(make_config(STOP))
+    for group, count in {"model": 1, "optimizer": 1, "logging": 0, "checkpoint": 0}.items():
+        saved = mine | {group: mine[group] | {"former": 3}}
+        assert len(told(saved, mine)) == count, group

@@ -1,0 +1,37 @@
+"""Numbers that a tool cannot work with are refused while its flags are read."""
+
+from typing import Any
+
+import pytest
+
+from megatron.base.errors import UserError
+from megatron.config.arguments import flags_of, parse
+from megatron.preprocess.preprocess import PreprocessOptions
+from tools import analyze_data, collect_corpus, evaluate, generate_text, inspect_data, train_tokenizer
+
+
+@pytest.mark.parametrize(
+    "options, word, told",
+    [
+        (PreprocessOptions, "--workers=0", "--workers 0 must be at least 1"),
+        (PreprocessOptions, "--max-sequence-length=0", "--max-sequence-length 0 must be at least 1"),
+        (PreprocessOptions, "--max-bad-lines=-1", "--max-bad-lines -1 must not be negative"),
+        (analyze_data.Options, "--workers=0", "--workers 0 must be at least 1"),
+        (analyze_data.Options, "--seq-length=0", "--seq-length 0 must be at least 1"),
+        (collect_corpus.Options, "--min-size=-1", "--min-size -1.0 must not be negative"),
+        (evaluate.Options, "--micro-batch-size=0", "--micro-batch-size 0 must be at least 1"),
+        (evaluate.Options, "--max-windows=0", "--max-windows 0 must be at least 1"),
+        (generate_text.Options, "--num-tokens=0", "--num-tokens 0 must be at least 1"),
+        (generate_text.Options, "--temperature=-1", "--temperature -1.0 must not be negative"),
+        (generate_text.Options, "--top-k=-1", "--top-k -1 must not be negative"),
+        (generate_text.Options, "--top-p=0", "--top-p 0.0 must be in (0, 1]"),
+        (inspect_data.Options, "--samples=-1", "--samples -1 must not be negative"),
+        (train_tokenizer.Options, "--max-bytes=0", "--max-bytes 0 must be at least 1"),
+        (train_tokenizer.Options, "--vocab-size=1e9", "--vocab-size 1000000000 must be at most 16777216"),
+    ],
+)
+def test_bounds(options: Any, word: str, told: str) -> None:
+    required = [f"{one.spellings[0]}=1" for one in flags_of(options) if one.required]
+    with pytest.raises(UserError) as caught:
+        parse(options, [*required, word], description="")
+    assert caught.value.problems == (told,)

@@ -1,0 +1,44 @@
+import pytest
+
+from megatron.config.arguments import flag
+from megatron.config.values import Known, Unknown, bounds, parse_list, within
+
+
+@pytest.mark.parametrize(
+    "text, numbers", [("3", [3]), ("1-4", [1, 2, 3, 4]), ("0,3-5", [0, 3, 4, 5]), ("7-7,1", [7, 1])]
+)
+def test_lists_of_numbers(text: str, numbers: list[int]) -> None:
+    assert parse_list(text) == numbers
+
+
+@pytest.mark.parametrize("text", ["", "a", "1,", "1-2-3", "-1", "1-", "5-3"])
+def test_what_is_no_list_of_numbers(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_list(text)
+
+
+@pytest.mark.parametrize(
+    "limits, words, inside, outside",
+    [
+        ({}, "", [-1, 0, 1e9], []),
+        ({"at_least": 1}, "at least 1", [1, 2], [0, -1]),
+        ({"above": 0}, "above 0", [0.1, 1], [0, -1]),
+        ({"at_most": 3}, "at most 3", [3, -9], [4]),
+        ({"below": 3}, "below 3", [2.9, -9], [3]),
+        ({"at_least": 0, "below": 1}, "in [0, 1)", [0, 0.5], [-0.1, 1]),
+        ({"above": 0, "at_most": 1}, "in (0, 1]", [0.1, 1], [0, 1.1]),
+    ],
+)
+def test_bounds(limits: dict, words: str, inside: list[float], outside: list[float]) -> None:
+    about = flag(0, "a number", **limits).metadata
+    assert bounds(about) == words
+    assert all(within(value, about) for value in inside)
+    assert not any(within(value, about) for value in outside)
+
+
+def test_what_is_unknown_cannot_be_read() -> None:
+    values = Known(size=3, group=Known(name=None))
+    assert values.size == 3 and values.group.name is None
+    for read in (lambda: values.colour, lambda: values.group.colour):
+        with pytest.raises(Unknown):
+            read()

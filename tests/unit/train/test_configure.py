@@ -1,0 +1,68 @@
+"""The command line of training: the model's flags may be those of a checkpoint."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from megatron.base.errors import UserError
+from megatron.train import configure
+from megatron.train.configure import read_config
+from tests.support.configurations import SMALL, STOP, make_config
+
+OTHERS = "--seq-length 128 --micro-batch-size 2 --lr 1e-3 --mock-data --vocab-size 100 "
+
+
+@pytest.fixture
+def checkpoint(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Flags that ask for the model of a checkpoint, of six layers and rotary positions."""
+    saved = make_config("--num-layers 6 --use-rotary-position-embeddings --swiglu")
+    index = {"config": json.loads(json.dumps(dataclasses.asdict(saved)))}
+    monkeypatch.setattr(configure, "find_checkpoint", lambda root, step: Path(root) / f"iter_{step}")
+    monkeypatch.setattr(configure, "read_index", lambda folder: index)
+    return "--load run --ckpt-step 5 --use-checkpoint-args "
+
+
+def test_the_model_of_a_checkpoint_wins_over_the_command_line(checkpoint: str) -> None:
+    for more in ("", "--num-layers 9 --hidden-size 32 --num-attention-heads 2 "):
+        config, notes = read_config((OTHERS + STOP + checkpoint + more).split(), "", "")
+        assert config.model == make_config("--num-layers 6 --use-rotary-position-embeddings --swiglu").model
+        assert notes == ["the model's flags are those of run/iter_5"]
+
+
+def test_flags_of_a_yaml_file_may_ask_for_the_model_of_a_checkpoint(checkpoint: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("checkpoint: {load: run, use-checkpoint-args: true}\n")
+    config, _ = read_config(f"{OTHERS}{STOP} --config {path}".split(), "", "")
+    assert config.model.num_layers == 6
+
+
+def test_what_is_missing_is_asked_for_after_the_checkpoint(checkpoint: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read_config((checkpoint + STOP + "--lr x --micro-batch-size 0 --mock-data").split(), "", "")
+    assert [problem.split(";")[0] for problem in caught.value.problems] == [
+        "--micro-batch-size 0 must be at least 1",
+        "--lr takes a number, not 'x'",
+        "--seq-length is required: tokens of a full sample",
+        "--mock-data needs --vocab-size, the number of made-up tokens",
+    ]
+
+
+def test_without_a_checkpoint_the_model_is_asked_for(
+    checkpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configure, "find_checkpoint", lambda root, step: None)
+    with pytest.raises(UserError) as caught:
+        read_config((OTHERS + STOP + checkpoint).split(), "", "")
+    assert [problem.split()[0] for problem in caught.value.problems] == [
+        "--num-layers",
+        "--hidden-size",
+        "--num-attention-heads",
+    ]
+
+
+def test_flags_that_do_nothing_are_told() -> None:
+    config, notes = read_config((SMALL + STOP + "--num-workers 4").split(), "", "")
+    assert config == make_config(STOP)
+    assert [note.split(":")[0] for note in notes] == ["--num-workers is accepted and not used"]
