@@ -1,7 +1,6 @@
 """What resuming asks of every flag: its own policy, and equality where nobody has thought of one."""
 
 import dataclasses
-import json
 import typing
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +9,14 @@ import pytest
 
 from megatron.checkpoint import compare
 from megatron.checkpoint.compare import resume_problems
+from megatron.checkpoint.manifest import Manifest, as_read
 from megatron.config.arguments import RESUME, Flag, flag, flags_of
 from megatron.config.config import Config
+from megatron.data.vocabulary import Vocabulary
 from tests.support.configurations import STOP, make_config
 
 FLAGS = flags_of(Config)
 GROUPS = sorted({one.group for one in FLAGS} - {""})
-ELSEWHERE = {"vocabulary": {}, "data": [], "analyses": [], "data_efficiency": {}, "schedule": {}}
 PLAN: Any = SimpleNamespace(steps=100, totals=lambda step: {}, digest=lambda step: 1)
 FREE = {
     "attention_backend",
@@ -39,8 +39,12 @@ WRITTEN_OTHERWISE = {"data_path", "train_data_path", "valid_data_path", "test_da
 
 def told(saved: dict[str, Any], mine: dict[str, Any], override: bool = False) -> list[str]:
     """What is said where a checkpoint's configuration and a run's differ, and nothing else does."""
-    index = {"iteration": 5, "config": json.loads(json.dumps(saved)), "totals": {}, "plan": 1, **ELSEWHERE}
-    return resume_problems(index, {"config": mine, **ELSEWHERE}, PLAN, override)
+    left = dataclasses.replace(manifest(saved), iteration=5, plan=1)
+    return resume_problems(left, manifest(mine), PLAN, override)
+
+
+def manifest(config: dict[str, Any]) -> Manifest:
+    return as_read(Manifest("gpt", config, Vocabulary(100, None, None), [], [], {}, {}, {}))
 
 
 def changed(config: dict[str, Any], one: Flag) -> dict[str, Any]:

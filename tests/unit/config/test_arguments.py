@@ -110,7 +110,7 @@ def test_every_command_line_ends_in_options_or_in_a_mistake_of_the_user(words: l
     except UserError as error:
         assert error.problems and all(error.problems)
     except SystemExit:
-        assert "-h" in [word[:2] for word in words]
+        assert any(word[:2] == "-h" or word == "--help" for word in words)
 
 
 def test_a_flag_that_repeats_gathers_its_values_in_order() -> None:

@@ -6,8 +6,9 @@ import pytest
 
 from megatron.base.errors import UserError
 from megatron.config.arguments import flags_of, parse
+from megatron.curriculum.analyze_dataset import AnalysisOptions
 from megatron.preprocess.preprocess import PreprocessOptions
-from tools import analyze_data, collect_corpus, evaluate, generate_text, inspect_data, train_tokenizer
+from tools import collect_corpus, evaluate, generate_text, inspect_data, train_tokenizer
 
 
 @pytest.mark.parametrize(
@@ -16,8 +17,8 @@ from tools import analyze_data, collect_corpus, evaluate, generate_text, inspect
         (PreprocessOptions, "--workers=0", "--workers 0 must be at least 1"),
         (PreprocessOptions, "--max-sequence-length=0", "--max-sequence-length 0 must be at least 1"),
         (PreprocessOptions, "--max-bad-lines=-1", "--max-bad-lines -1 must not be negative"),
-        (analyze_data.Options, "--workers=0", "--workers 0 must be at least 1"),
-        (analyze_data.Options, "--seq-length=0", "--seq-length 0 must be at least 1"),
+        (AnalysisOptions, "--workers=0", "--workers 0 must be at least 1"),
+        (AnalysisOptions, "--seq-length=0", "--seq-length 0 must be at least 1"),
         (collect_corpus.Options, "--min-size=-1", "--min-size -1.0 must not be negative"),
         (evaluate.Options, "--micro-batch-size=0", "--micro-batch-size 0 must be at least 1"),
         (evaluate.Options, "--max-windows=0", "--max-windows 0 must be at least 1"),

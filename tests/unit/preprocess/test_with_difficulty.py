@@ -105,21 +105,12 @@ def test_a_folder_of_ones_own(folder, monkeypatch):
         ),
         (["--metrics", "vocab_rarity"], ["--metrics vocab_rarity needs --seq-length"]),
         (
+            ["--metrics", "colour", "--seq-length", "0", "--workers", "-1"],
+            ["--seq-length 0 must be at least 1", "--workers -1 must be at least 1"],
+        ),
+        (
+            ["--metrics", "colour", "--seq-length", "8", "--split", "x", "--input", "no.txt"],
             [
-                "--metrics",
-                "colour",
-                "--seq-length",
-                "0",
-                "--split",
-                "x",
-                "--workers",
-                "-1",
-                "--input",
-                "no.txt",
-            ],
-            [
-                "--seq-length 0 must be at least 1",
-                "--workers -1 must be at least 1",
                 "--metrics colour: unknown; known are vocab_rarity",
                 "--split x: no share is above 0",
                 "--input no.txt: no such file",

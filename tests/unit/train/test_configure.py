@@ -1,12 +1,13 @@
 """The command line of training: the model's flags may be those of a checkpoint."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
 
 from megatron.base.errors import UserError
+from megatron.checkpoint.manifest import Manifest, as_read
+from megatron.data.vocabulary import Vocabulary
 from megatron.train import configure
 from megatron.train.configure import read_config
 from tests.support.configurations import SMALL, STOP, make_config
@@ -18,9 +19,10 @@ OTHERS = "--seq-length 128 --micro-batch-size 2 --lr 1e-3 --mock-data --vocab-si
 def checkpoint(monkeypatch: pytest.MonkeyPatch) -> str:
     """Flags that ask for the model of a checkpoint, of six layers and rotary positions."""
     saved = make_config("--num-layers 6 --use-rotary-position-embeddings --swiglu")
-    index = {"config": json.loads(json.dumps(dataclasses.asdict(saved)))}
+    config = dataclasses.asdict(saved)
+    index = as_read(Manifest("gpt", config, Vocabulary(100, None, None), [], [], {}, {}, {}))
     monkeypatch.setattr(configure, "find_checkpoint", lambda root, step: Path(root) / f"iter_{step}")
-    monkeypatch.setattr(configure, "read_index", lambda folder: index)
+    monkeypatch.setattr(configure, "read_manifest", lambda folder: index)
     return "--load run --ckpt-step 5 --use-checkpoint-args "
 
 
