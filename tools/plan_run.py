@@ -3,7 +3,6 @@ the run's own flags."""
 
 import csv
 import json
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from megatron.base.terminal import show
 from megatron.config import data
 from megatron.config.arguments import flag, understand, unused_flags
 from megatron.config.config import RULES, Config, complete
+from megatron.config.launch import unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.report.figures import png, thin
 from megatron.report.plan_figure import plan_figure
@@ -80,26 +80,6 @@ def main(argv: list[str] | None = None) -> None:
     show(*tables(summary))
     if config.output:
         print(f"wrote plan.csv, plan.json and plan.png to {config.output}")
-
-
-def unwrap(words: list[str]) -> list[str]:
-    """The flags of a launch command such as `torchrun --nproc-per-node 8 pretrain_gpt.py ...`, with the
-    number of its ranks."""
-    scripts = [place for place, word in enumerate(words) if word.endswith(".py")]
-    if not scripts or words[0].startswith("--"):
-        return words
-    launcher, flags = " ".join(words[: scripts[0]]), words[scripts[0] + 1 :]
-    ranks = 1
-    for pattern in (
-        r"--nproc[-_]per[-_]node[= ](\d+)",
-        r"--nnodes[= ](\d+)",
-        r"--num_gpus[= ](\d+)",
-        r"--num_nodes[= ](\d+)",
-    ):
-        found = re.search(pattern, launcher)
-        ranks *= int(found.group(1)) if found else 1
-    given = any(word.split("=")[0] == "--data-parallel-size" for word in flags)
-    return flags if given else [*flags, "--data-parallel-size", str(ranks)]
 
 
 def _write(folder: Path, plan: Plan, efficiency: DataEfficiency, summary: dict[str, Any]) -> None:

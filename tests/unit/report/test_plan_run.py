@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from megatron.base.errors import UserError
+from megatron.config.launch import unwrap
 from tools import plan_run
 
 ROOT = Path(__file__).parents[3]
@@ -43,7 +44,7 @@ SMALL = (
     ],
 )
 def test_a_launch_command_is_taken_as_it_stands(words, flags):
-    assert plan_run.unwrap(words.split()) == flags.split()
+    assert unwrap(words.split()) == flags.split()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,36 @@
+"""The code of docs/library.md runs as it stands, and its numbers are those of the commands."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.end_to_end.conftest import ROOT, write_text
+
+PAGE = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+def run(words: list[str], folder: Path) -> str:
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_every_block_runs_in_order(tmp_path: Path) -> None:
+    write_text(tmp_path / "my.jsonl")
+    tools = [sys.executable, str(ROOT / "tools" / "train_tokenizer.py")]
+    run([*tools, "--input", "my.jsonl", "--vocab-size", "1024", "--output", "tokenizer.json"], tmp_path)
+    first = re.search(r"```\n(python tools/preprocess_data.py .*?)```", PAGE, re.DOTALL)
+    assert first
+    words = first.group(1).replace("\\\n", " ").split()
+    run([sys.executable, str(ROOT / words[1]), *words[2:]], tmp_path)
+    assert len(BLOCKS) == 6
+    (tmp_path / "page.py").write_text("\n".join(BLOCKS))
+    said = run([sys.executable, "page.py"], tmp_path)
+    assert "8 128" in said, "the batch size and the MLP's width follow from the other flags"
+    assert re.search(r"1200 steps, \d+ effective tokens", said)
+    assert "Step(number=1000, batch_size=8, sequence_length=64" in said
+    assert "torch.Size([4, 64])" in said
+    assert re.search(r"^20 16 \d", said, re.MULTILINE), "step 20 of the loop has the plan's length"
+    assert "tokens computed in each row: [16, 16]" in said

@@ -1,0 +1,150 @@
+"""What a step of a training run would draw: its lengths, its samples with their difficulties, and their
+text."""
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from megatron.base.command import run_command
+from megatron.base.errors import UserError
+from megatron.base.terminal import show
+from megatron.batches.gpt import BatchShare
+from megatron.config.arguments import flag, understand, unused_flags
+from megatron.config.config import Config, complete
+from megatron.config.launch import unwrap
+from megatron.config.other_megatrons import FOREIGN_FLAGS
+from megatron.curriculum.analysis_folder import find_analysis, load_column, open_analyses
+from megatron.curriculum.sampler import Sampler, draw_batch, make_sampler
+from megatron.data.tokenizer import build_tokenizer
+from megatron.model.inputs import GPTInputs
+from megatron.schedule.data_efficiency import RESHAPE, DataEfficiency
+from megatron.schedule.data_efficiency_flags import describe
+from megatron.schedule.plan import Plan, Step, build_plan
+from megatron.tasks.gpt import GPT_TASK
+
+EXAMPLES = """\
+  the flags of the run, the step, and the tokenizer that makes text of ids
+    python tools/show_batch.py --step 1000 \\
+      --tokenizer-type HuggingFaceTokenizer --tokenizer-model tokenizer.json \\
+      --data-path my_text_document --num-layers 4 --hidden-size 128 --num-attention-heads 4 ...
+
+  a launch command as it stands; the batch does not depend on the number of ranks
+    python tools/show_batch.py torchrun --nproc-per-node 8 pretrain_gpt.py --num-layers 24 ... --step 70000"""
+
+Decode = Callable[[np.ndarray], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Config):
+    step: int = flag(help="the step to show, from 1", at_least=1)
+    rows: int = flag(8, "rows of the batch to show, from its first", at_least=1)
+    characters: int = flag(240, "text of a row to show at most", at_least=1)
+    data_parallel_size: int = flag(1, "ranks, where the batch size follows from them", at_least=1)
+
+
+class Row(NamedTuple):
+    """A row of the global batch: its number, its corpus and sample, its ids, and the positions that the first
+    dropping layer keeps, or None where nothing is dropped."""
+
+    number: int
+    corpus: int
+    sample: int
+    tokens: np.ndarray
+    kept: np.ndarray | None
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Print the batch of the step that these flags ask for."""
+    argv = unwrap(sys.argv[1:] if argv is None else argv)
+    values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
+    config: Options = complete(Options, values, problems)
+    efficiency, notes = describe(config)
+    for note in [*unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
+        print(f"note: {note}", file=sys.stderr)
+    data = GPT_TASK.open_data(config)
+    plan = build_plan(config, efficiency, GPT_TASK.row_flops(config, efficiency, data.vocabulary.size))
+    if config.step > plan.steps:
+        raise UserError(f"--step {config.step} is past the run's {plan.steps} steps")
+    sampler = make_sampler(data.splits["train"], efficiency, plan)
+    row_format = GPT_TASK.row_format(config, efficiency, data.vocabulary)
+    step = plan.at(config.step)
+    share = BatchShare(0, 1, config.training.micro_batch_size)
+    made = GPT_TASK.make_batch(sampler, step, share, row_format)
+    rows = itertools.islice(_rows(sampler, step, made, config, efficiency), config.rows)
+    show(_step_table(plan, step, efficiency), _row_table(list(rows), sampler, efficiency, config))
+
+
+def _rows(
+    sampler: Sampler, step: Step, made: list[GPTInputs], config: Options, efficiency: DataEfficiency
+) -> Iterator[Row]:
+    """The rows of the global batch, in order."""
+    members, samples = draw_batch(sampler, step)
+    pieces = step.rows // step.batch_size if efficiency.length_metric == RESHAPE else 1
+    for inputs in made:
+        for place, number in enumerate(inputs.rows.tolist()):
+            sample = min(number // pieces, step.batch_size - 1)
+            kept = inputs.kept[0, place].numpy() if inputs.kept is not None else None
+            tokens = inputs.tokens[place].numpy()
+            yield Row(number, int(members[sample]), int(samples[sample]), tokens, kept)
+
+
+def _decoder(config: Options) -> Decode:
+    """From ids to text; without a tokenizer the ids themselves."""
+    if config.tokenizer.tokenizer_type is None:
+        print("note: without --tokenizer-type and its files ids are shown, not text", file=sys.stderr)
+        return lambda ids: " ".join(map(str, ids.tolist()))
+    return build_tokenizer(config.tokenizer).decode
+
+
+def _step_table(plan: Plan, step: Step, efficiency: DataEfficiency) -> Table:
+    """What the plan says of the step."""
+    table = Table(title=f"step {step.number:,} of {plan.steps:,}", title_justify="left", show_header=False)
+    units = {one.name: " %" if one.difficulty == "percentile" else "" for one in efficiency.metrics}
+    facts = {
+        "samples": f"{step.batch_size:,}, after {step.drawn_before:,} in earlier steps",
+        "rows": f"{step.rows:,} of {step.sequence_length:,} tokens",
+        "learning rate": f"{step.learning_rate:.6g}",
+        **{f"admitted {name}": f"up to {cap:,}{units[name]}" for name, cap in step.caps.items()},
+    }
+    if efficiency.random_ltd:
+        layers = len(efficiency.dropping_layers)
+        facts["random-LTD"] = f"{layers} layers compute {step.kept_length:,} tokens of a row"
+    for name, text in facts.items():
+        table.add_row(name, text)
+    return table
+
+
+def _row_table(rows: list[Row], sampler: Sampler, efficiency: DataEfficiency, config: Options) -> Table:
+    """One line a row: where it comes from, how difficult its sample is, and its text."""
+    decode, metrics = _decoder(config), [metric.name for metric in efficiency.metrics]
+    analyses = open_analyses(efficiency.difficulty_paths if metrics else ())
+    dropping = bool(rows and rows[0].kept is not None)
+    table = Table(title="rows", title_justify="left", show_lines=True)
+    for name in ("row", "corpus", "sample", *metrics, "text"):
+        table.add_column(name, justify="left" if name in ("corpus", "text") else "right")
+    if dropping:
+        table.add_column(f"what layer {efficiency.dropping_layers[0]} computes")
+    for row in rows:
+        corpus = sampler.corpora[row.corpus]
+        columns = [
+            load_column(find_analysis(analyses, corpus, name), name, corpus.windows) for name in metrics
+        ]
+        texts = [row.tokens] if row.kept is None else [row.tokens, row.tokens[row.kept]]
+        table.add_row(
+            f"{row.number:,}",
+            corpus.name,
+            f"{row.sample:,}",
+            *(f"{int(column[row.sample]):,}" for column in columns),
+            *(Text(decode(ids)[: config.characters]) for ids in texts),
+        )
+    return table
+
+
+if __name__ == "__main__":
+    run_command(main)
