@@ -34,8 +34,8 @@ def test_rows_are_the_windows_of_the_samples_that_are_named(
     ((_, corpus),) = open_splits(config)["train"]
     tokenizer = build_tokenizer(TokenizerOptions("HuggingFaceTokenizer", prepared.tokenizer))
     text = tokenizer.decode(corpus.window(sample, 0, length)[:-1])
-    column = re.findall(r"^│[^│]*│[^│]*│[^│]*│[^│]*│([^│]*)│", said, re.MULTILINE)
-    shown = "".join("".join(column).split())
+    lines = [line.split("│") for line in said.partition("what layer 1 computes")[2].splitlines()]
+    shown = "".join("".join(cells[5] for cells in lines if len(cells) == 8).split())
     assert shown and shown == "".join(text.split())[: len(shown)]
     assert "what layer 1 computes" in said and "vocab_rarity" in said
 
