@@ -52,6 +52,7 @@ class ModelConfig:
     norm_epsilon: float = flag(1e-5, "added to the variance in normalisation", at_least=0)
     swiglu: bool = flag(False, "gated MLP with SiLU instead of GELU")
     openai_gelu: bool = flag(False, "GELU by its tanh approximation")
+    squared_relu: bool = flag(False, "the square of ReLU instead of GELU")
     disable_bias_linear: bool = flag(False, "no biases in the linear layers")
     add_qkv_bias: bool = flag(False, "biases for queries, keys and values in spite of --disable-bias-linear")
     untie_embeddings_and_output_weights: bool = flag(
@@ -78,6 +79,8 @@ class ModelConfig:
     @property
     def activation(self) -> str:
         """The MLP's activation, as mlp.py names it."""
+        if self.squared_relu:
+            return "squared_relu"
         return "silu" if self.swiglu else "gelu_tanh" if self.openai_gelu else "gelu"
 
     @property
@@ -136,9 +139,11 @@ def _positions(model: ModelConfig, data: DataConfig) -> list[str]:
 
 
 def _one_activation(model: ModelConfig) -> list[str]:
-    if model.swiglu and model.openai_gelu:
-        return ["--swiglu and --openai-gelu are two activations; give only one"]
-    return []
+    named = {"swiglu": model.swiglu, "openai-gelu": model.openai_gelu, "squared-relu": model.squared_relu}
+    given = [f"--{name}" for name, chosen in named.items() if chosen]
+    if len(given) < 2:
+        return []
+    return [f"{' and '.join(given)} are {'two' if len(given) == 2 else 'three'} activations; give only one"]
 
 
 RULES = (_heads, _query_groups, _rotary, _one_kind_of_positions, _positions, _one_activation)

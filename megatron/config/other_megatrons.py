@@ -180,7 +180,6 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     **_refused(
         "not part of this version",
         qk_layernorm="",
-        squared_relu="",
         quick_geglu="",
         apply_layernorm_1p="",
         window_size="",

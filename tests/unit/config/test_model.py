@@ -32,6 +32,8 @@ BROKEN = [
     ("--hidden-dropout 1", ["--hidden-dropout 1"]),
     ("--attention-dropout=-0.1", ["--attention-dropout -0.1"]),
     ("--swiglu --openai-gelu", ["--swiglu", "--openai-gelu"]),
+    ("--squared-relu --openai-gelu", ["--openai-gelu and --squared-relu are two activations"]),
+    ("--squared-relu --swiglu --openai-gelu", ["--swiglu and --openai-gelu and --squared-relu"]),
     (
         "--position-embedding-type none --use-rotary-position-embeddings",
         ["--use-rotary-position-embeddings", "--position-embedding-type none"],

@@ -24,14 +24,18 @@ from tests.support.models import (
 )
 
 
-def test_logits_equal_transformers_gpt2():
-    model = make_model("--openai-gelu")
+@pytest.mark.parametrize(
+    ("flags", "activation"), [("--openai-gelu", "gelu_new"), ("", "gelu"), ("--squared-relu", "relu2")]
+)
+def test_logits_equal_transformers_gpt2(flags, activation):
+    model = make_model(flags)
     config = transformers.GPT2Config(
         vocab_size=VOCAB,
         n_positions=LENGTH,
         n_embd=HIDDEN,
         n_layer=LAYERS,
         n_head=HEADS,
+        activation_function=activation,
         bos_token_id=0,
         eos_token_id=0,
     )
