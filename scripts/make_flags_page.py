@@ -35,22 +35,20 @@ def flags_page() -> str:
         "*refused* ones are accepted only with the value that changes nothing.\n\n"
         "| flag | | why |\n|---|---|---|\n"
     )
-    for name, about in sorted(FOREIGN_FLAGS.items()):
-        harmless = [value for value in about.accepted or () if value != "false"]
-        accepted = f" unless {' or '.join(harmless)}" if harmless else ""
-        parts.append(
-            f"| `--{name}` | {'unused' if about.accepted is None else 'refused' + accepted} | {about.why} |\n"
-        )
+    for name, entry in sorted(FOREIGN_FLAGS.items()):
+        harmless = [value for value in entry.accepted or () if value != "false"]
+        refused = f"refused unless {' or '.join(harmless)}" if harmless else "refused"
+        parts.append(f"| `--{name}` | {'unused' if entry.accepted is None else refused} | {entry.why} |\n")
     return "".join(parts)
 
 
 def _row(one: Flag) -> str:
-    about, default = one.field.metadata, one.field.default
+    metadata, default = one.field.metadata, one.field.default
     names = ", ".join(f"`{spelling}`" for spelling in one.spellings)
     shown = "required" if one.required else "" if default in (None, False, ()) else f"`{default}`"
-    choices = f" ({', '.join(map(str, about['choices']))})" if about["choices"] else ""
-    limits = f" ({bounds(about)})" if bounds(about) else ""
-    text = (about["help"] + choices + limits).replace("|", "\\|")
+    choices = f" ({', '.join(map(str, metadata['choices']))})" if metadata["choices"] else ""
+    limits = f" ({bounds(metadata)})" if bounds(metadata) else ""
+    text = (metadata["help"] + choices + limits).replace("|", "\\|")
     return f"| {names} | {shown} | {text} |\n"
 
 

@@ -149,7 +149,7 @@ def _runs(runs: list[RecordedRun]) -> str:
     sources = [
         f"{one.name}: {one.folder}, {len(one.train['iteration']):,} training and "
         f"{len(one.valid['iteration']):,} validation records"
-        + (f", started {one.about['started']}." if "started" in one.about else ".")
+        + (f", started {one.description['started']}." if "started" in one.description else ".")
         for one in runs
     ]
     notes = [note for one in runs for note in one.notes]
@@ -168,8 +168,8 @@ def _evaluation(options: Options, runs: list[RecordedRun]) -> str:
         )
     found = {name: read_evaluation(Path(path)) for name, path in files.items()}
     results = {
-        name: {(str(one.get("corpus")), str(one.get("split"))): one for one in about["results"]}
-        for name, about in found.items()
+        name: {(str(one.get("corpus")), str(one.get("split"))): one for one in entry["results"]}
+        for name, entry in found.items()
     }
     rows = [
         ["step of the checkpoint", *(_number(found.get(name, {}), "iteration", ",.0f") for name in names)]
@@ -191,15 +191,15 @@ def _difficulty(folders: Iterable[str], pictures: dict[str, bytes]) -> str:
     drawn, rows = [], []
     for number, folder in enumerate(map(Path, folders), 1):
         manifest = read_manifest(folder)
-        for metric, about in manifest["metrics"].items():
+        for metric, entry in manifest["metrics"].items():
             values = load_column(folder, metric, manifest["samples"])
             drawn.append(
-                difficulty_chart(f"difficulty_{number}_{metric}", metric, str(about.get("about", "")), values)
+                difficulty_chart(f"difficulty_{number}_{metric}", metric, str(entry.get("about", "")), values)
             )
             rows.append(
                 [
                     f"{folder.name}: {metric}",
-                    *(_number(about.get("percentiles", {}), share, ",.0f") for share in QUANTILES),
+                    *(_number(entry.get("percentiles", {}), share, ",.0f") for share in QUANTILES),
                 ]
             )
     return (
@@ -230,7 +230,9 @@ def _gaps(runs: list[RecordedRun], losses: list[Chart]) -> list[str]:
     """What could not be shown because no record holds it."""
     gaps = [f"{one.name} holds no validation loss." for one in runs if not len(one.valid["lm_loss"])]
     gaps += [
-        f"{one.name} left no run.json, so its configuration is not known." for one in runs if not one.about
+        f"{one.name} left no run.json, so its configuration is not known."
+        for one in runs
+        if not one.description
     ]
     shown = {chart.name for chart in losses}
     return gaps + [

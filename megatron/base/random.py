@@ -42,9 +42,9 @@ def permute(index, size, key):
     x = np.uint64(index)
     while True:
         left, right = low, high
-        for turn in range(6):
+        for round_ in range(6):
             upper, lower = x >> right, x & ((_ONE << right) - _ONE)
-            upper ^= draw(np.uint64(key) + np.uint64(turn), lower) & ((_ONE << left) - _ONE)
+            upper ^= draw(np.uint64(key) + np.uint64(round_), lower) & ((_ONE << left) - _ONE)
             x = (lower << left) | upper
             left, right = right, left
         if x < np.uint64(size):

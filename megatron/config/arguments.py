@@ -41,7 +41,7 @@ def flag(
     """A dataclass field that is a flag; without a default it is required. `repeat`: given several times,
     each one value. `follows`: from groups by their names, the value where the flag has its default, which
     the field's type need not allow. `resume`: one of RESUME."""
-    about = {
+    metadata = {
         "help": help,
         "choices": tuple(choices),
         "aliases": tuple(aliases),
@@ -54,7 +54,7 @@ def flag(
         "follows": follows,
         "resume": resume,
     }
-    return dataclasses.field(default=default, metadata=about)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 class Flag(NamedTuple):
@@ -201,7 +201,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 def _without_own(foreign: Mapping[str, Foreign], flags: list[Flag]) -> dict[str, Foreign]:
     """Flags of another Megatron, less those that are flags of our own by now."""
     own = {name for one in flags for name in one.spellings}
-    return {name: about for name, about in foreign.items() if "--" + name not in own}
+    return {name: entry for name, entry in foreign.items() if "--" + name not in own}
 
 
 def _parser(
@@ -227,20 +227,20 @@ def _parser(
 
 
 def _add(group: Any, one: Flag) -> None:
-    about = one.field.metadata
+    metadata = one.field.metadata
     shape: dict[str, Any] = {"nargs": "?", "const": "true", "metavar": ""}
     if one.kind is not bool:
         usual = {int: "N", float: "X", str: one.name.rpartition("_")[2].upper()}[one.kind]
-        shape = {"nargs": "*", "action": "append" if about["repeat"] else "store"}
-        shape["metavar"] = about["metavar"] or usual
+        shape = {"nargs": "*", "action": "append" if metadata["repeat"] else "store"}
+        shape["metavar"] = metadata["metavar"] or usual
     group.add_argument(*one.spellings, dest=one.name, help=_help(one), **shape)
 
 
 def _help(one: Flag) -> str:
-    about, default = one.field.metadata, one.field.default
-    text = about["help"]
-    if about["choices"]:
-        text += f" [{' | '.join(map(str, about['choices']))}]"
+    metadata, default = one.field.metadata, one.field.default
+    text = metadata["help"]
+    if metadata["choices"]:
+        text += f" [{' | '.join(map(str, metadata['choices']))}]"
     if one.required:
         text += " (required)"
     elif default not in (None, False, ()):
@@ -271,11 +271,11 @@ def _collect(one: Flag, raw: Any, problems: list[str]) -> Any:
 
 def _misfit(one: Flag, items: list[Any]) -> list[str]:
     """What is wrong with the number of values, or with empty ones."""
-    name, about = one.spellings[0], one.field.metadata
-    if one.kind is str and "" in items and about["metavar"] != "TEXT":
-        return [f"{name} is given an empty text: {about['help']}"]
+    name, metadata = one.spellings[0], one.field.metadata
+    if one.kind is str and "" in items and metadata["metavar"] != "TEXT":
+        return [f"{name} is given an empty text: {metadata['help']}"]
     if not items:
-        return [f"{name} needs a value: {about['help']}"]
+        return [f"{name} needs a value: {metadata['help']}"]
     if len(items) > 1 and not one.many:
         return [f"{name} takes one value, not {len(items)}: {' '.join(map(str, items))}"]
     return []
@@ -283,14 +283,14 @@ def _misfit(one: Flag, items: list[Any]) -> list[str]:
 
 def _refusal(one: Flag, item: Any) -> str:
     """What is wrong with a value; empty where it is right."""
-    name, about = one.spellings[0], one.field.metadata
+    name, metadata = one.spellings[0], one.field.metadata
     try:
         value = convert(item, one.kind)
     except (TypeError, ValueError, OverflowError):
         return f"{name} takes {TAKES[one.kind]}, not {item!r}"
-    if about["choices"] and value not in about["choices"]:
-        return f"{name} {item}: choose one of {', '.join(map(str, about['choices']))}"
-    if not within(value, about):
-        words = bounds(about)
+    if metadata["choices"] and value not in metadata["choices"]:
+        return f"{name} {item}: choose one of {', '.join(map(str, metadata['choices']))}"
+    if not within(value, metadata):
+        words = bounds(metadata)
         return f"{name} {value} must " + ("not be negative" if words == "at least 0" else f"be {words}")
     return ""

@@ -20,10 +20,10 @@ class Foreign(NamedTuple):
 def foreign_problems(raw: Mapping[str, Any], foreign: Mapping[str, Foreign]) -> list[str]:
     """Flags of another Megatron that are given values which would change something."""
     problems = []
-    for name, about in foreign.items():
+    for name, entry in foreign.items():
         values = raw.get("foreign-" + name)
-        if values is not None and about.accepted is not None and " ".join(values) not in about.accepted:
-            problems.append(f"--{name} {' '.join(values)}".rstrip() + f" is refused: {about.why}")
+        if values is not None and entry.accepted is not None and " ".join(values) not in entry.accepted:
+            problems.append(f"--{name} {' '.join(values)}".rstrip() + f" is refused: {entry.why}")
     return problems
 
 

@@ -73,10 +73,10 @@ def parse_list(text: str) -> list[int]:
     return numbers
 
 
-def bounds(about: Mapping[str, Any]) -> str:
+def bounds(metadata: Mapping[str, Any]) -> str:
     """The bounds `at_least` or `above` and `at_most` or `below` in words, such as "in [0, 1)"; empty where
     there are none."""
-    least, above, most, below = (about[name] for name in ("at_least", "above", "at_most", "below"))
+    least, above, most, below = (metadata[name] for name in ("at_least", "above", "at_most", "below"))
     lower = f"at least {least}" if above is None else f"above {above}"
     upper = f"at most {most}" if below is None else f"below {below}"
     if least is None and above is None:
@@ -88,9 +88,9 @@ def bounds(about: Mapping[str, Any]) -> str:
     return f"in {first}, {last}"
 
 
-def within(value: Any, about: Mapping[str, Any]) -> bool:
+def within(value: Any, metadata: Mapping[str, Any]) -> bool:
     """Whether a value keeps the bounds of its flag."""
-    least, above, most, below = (about[name] for name in ("at_least", "above", "at_most", "below"))
+    least, above, most, below = (metadata[name] for name in ("at_least", "above", "at_most", "below"))
     return (
         (least is None or value >= least)
         and (above is None or value > above)

@@ -195,7 +195,7 @@ def _summary(folder: Path, name: str, metric: Metric) -> dict[str, Any]:
     }
     return {
         "version": metric.version,
-        "about": metric.about,
+        "about": metric.description,
         "mean": float(values.mean()),
         "percentiles": ranks,
         "checksum": checksum(folder / f"{name}.npy"),

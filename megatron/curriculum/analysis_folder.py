@@ -66,12 +66,12 @@ def _reason(folder: Path, corpus: Corpus, metric: str) -> str:
 
 def _metric_reason(manifest: dict[str, Any], metric: str) -> str:
     """Why an analysis of the right data does not serve; "" where it does."""
-    about = manifest["metrics"].get(metric)
-    if not isinstance(about, dict) or "checksum" not in about:
+    entry = manifest["metrics"].get(metric)
+    if not isinstance(entry, dict) or "checksum" not in entry:
         return f"lacks the metric {metric}"
-    if metric in METRICS and about.get("version") != METRICS[metric].version:
+    if metric in METRICS and entry.get("version") != METRICS[metric].version:
         return (
-            f"has version {about.get('version')} of the metric {metric}, and this is version "
+            f"has version {entry.get('version')} of the metric {metric}, and this is version "
             f"{METRICS[metric].version}"
         )
     return ""

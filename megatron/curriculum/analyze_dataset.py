@@ -85,10 +85,10 @@ def _table(options: AnalysisOptions, manifest: dict[str, Any]) -> Table:
     )
     for heading in ("metric", "easiest", "10 %", "25 %", "median", "75 %", "90 %", "hardest", "mean"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
-    for name, about in manifest["metrics"].items():
+    for name, entry in manifest["metrics"].items():
         table.add_row(
             name,
-            *(f"{about['percentiles'][share]:,}" for share in (0, 10, 25, 50, 75, 90, 100)),
-            f"{about['mean']:,.1f}",
+            *(f"{entry['percentiles'][share]:,}" for share in (0, 10, 25, 50, 75, 90, 100)),
+            f"{entry['mean']:,.1f}",
         )
     return table

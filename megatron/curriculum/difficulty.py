@@ -26,7 +26,7 @@ class Metric(NamedTuple):
 
     compute: Callable[[np.ndarray, Statistics], np.ndarray]
     version: int
-    about: str
+    description: str
 
 
 def token_costs(frequency: np.ndarray) -> np.ndarray:

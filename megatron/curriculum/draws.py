@@ -94,7 +94,7 @@ def _draw_places(size, prefix, start, phase, admitted, first, last, seed, out):
     for group in range(admitted):
         offset, members = prefix[group] - size[group], size[group]
         for cursor in range(before[group], after[group]):
-            turn = cursor // members
-            permutation = draw(draw(seed, group), turn)
-            out[filled] = offset + permute(cursor - turn * members, members, permutation)
+            repeat = cursor // members
+            permutation = draw(draw(seed, group), repeat)
+            out[filled] = offset + permute(cursor - repeat * members, members, permutation)
             filled += 1

@@ -52,16 +52,16 @@ class DocumentShuffle:
 
     def add_documents(self, tokens: np.ndarray, lengths: np.ndarray) -> None:
         """Spread documents, back to back in `tokens`, over the files of their hashes."""
-        about = np.empty(len(lengths), ABOUT)
-        about["hash"], about["length"] = hashes(self.key, self.documents, len(lengths)), lengths
+        records = np.empty(len(lengths), ABOUT)
+        records["hash"], records["length"] = hashes(self.key, self.documents, len(lengths)), lengths
         self.documents += len(lengths)
-        bucket = about["hash"] >> np.uint64(63 - self.bits) >> np.uint64(1)
+        bucket = records["hash"] >> np.uint64(63 - self.bits) >> np.uint64(1)
         starts = np.cumsum(lengths) - lengths
         for number in np.unique(bucket):
             chosen = np.flatnonzero(bucket == number)
             file = self._buckets[number]
             file.write(len(chosen).to_bytes(8, "little"))
-            file.write(about[chosen])
+            file.write(records[chosen])
             file.write(gather(tokens, starts[chosen], lengths[chosen]))
 
     def finish(self) -> None:
@@ -71,14 +71,14 @@ class DocumentShuffle:
                 file.seek(0)
                 frames = list(_frames(file.read(), self.builder.dtype))
                 if frames:
-                    about, tokens = (np.concatenate(parts) for parts in zip(*frames))
-                    self._hand_on(about, tokens)
-                    advance(len(about))
+                    records, tokens = (np.concatenate(parts) for parts in zip(*frames))
+                    self._hand_on(records, tokens)
+                    advance(len(records))
 
-    def _hand_on(self, about: np.ndarray, tokens: np.ndarray) -> None:
+    def _hand_on(self, records: np.ndarray, tokens: np.ndarray) -> None:
         """Add documents to the builder in the order of their hashes; equal hashes keep the order of the
         input."""
-        lengths, order = about["length"].astype(np.int64), np.argsort(about["hash"], kind="stable")
+        lengths, order = records["length"].astype(np.int64), np.argsort(records["hash"], kind="stable")
         self.builder.add_documents(
             gather(tokens, (np.cumsum(lengths) - lengths)[order], lengths[order]), lengths[order]
         )
@@ -88,11 +88,11 @@ def _frames(content: bytes, dtype: np.dtype) -> Iterator[tuple[np.ndarray, np.nd
     """What `add_documents` wrote to one file, call by call."""
     at = 0
     while at < len(content):
-        about = np.frombuffer(content, ABOUT, int.from_bytes(content[at : at + 8], "little"), at + 8)
-        at += 8 + about.nbytes
-        tokens = np.frombuffer(content, dtype, int(about["length"].sum(dtype=np.int64)), at)
+        records = np.frombuffer(content, ABOUT, int.from_bytes(content[at : at + 8], "little"), at + 8)
+        at += 8 + records.nbytes
+        tokens = np.frombuffer(content, dtype, int(records["length"].sum(dtype=np.int64)), at)
         at += tokens.nbytes
-        yield about, tokens
+        yield records, tokens
 
 
 @njit(cache=True)

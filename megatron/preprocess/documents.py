@@ -193,11 +193,11 @@ def _row_groups(paths: list[str], piece_bytes: int) -> Iterator[Piece]:
         with _open_parquet(path) as file:
             row, metadata = 1, file.metadata
         for group in range(metadata.num_row_groups):
-            about = metadata.row_group(group)
-            batches = -(-about.total_byte_size // (PIECES_OF_A_ROW_GROUP * piece_bytes))
-            batch_rows = max(-(-about.num_rows // max(batches, 1)), 1)
-            for batch in range(-(-about.num_rows // batch_rows)):
-                rows = min(batch_rows, about.num_rows - batch * batch_rows)
+            group_metadata = metadata.row_group(group)
+            batches = -(-group_metadata.total_byte_size // (PIECES_OF_A_ROW_GROUP * piece_bytes))
+            batch_rows = max(-(-group_metadata.num_rows // max(batches, 1)), 1)
+            for batch in range(-(-group_metadata.num_rows // batch_rows)):
+                rows = min(batch_rows, group_metadata.num_rows - batch * batch_rows)
                 yield Rows(
                     path,
                     group,

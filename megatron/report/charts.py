@@ -113,7 +113,7 @@ def cost_charts(runs: list[RecordedRun]) -> list[Chart]:
     return charts
 
 
-def difficulty_chart(name: str, metric: str, about: str, values: np.ndarray) -> Chart:
+def difficulty_chart(name: str, metric: str, meaning: str, values: np.ndarray) -> Chart:
     """Histogram of a metric over the samples, with quantiles; the outermost thousandths lie outside the
     frame."""
     stride = -(-len(values) // MOST_SAMPLES)
@@ -138,7 +138,7 @@ def difficulty_chart(name: str, metric: str, about: str, values: np.ndarray) -> 
             color=FAINT,
         )
     entries = [Entry(f"{exact(len(shown))} samples", colour_of(0)), Entry("quantiles", FAINT, ":")]
-    frame(axes, f"Difficulty: {metric}", about or metric, "samples (%)", entries)
+    frame(axes, f"Difficulty: {metric}", meaning or metric, "samples (%)", entries)
     return Chart(name, figure, f"Histogram of {metric} over {exact(len(shown))} samples, with quantiles")
 
 

@@ -37,7 +37,7 @@ Columns = dict[str, dict[str, array]]
 class RecordedRun:
     """One run. `train`, `valid` and `test` hold float64 columns, NaN where a record lacks the field;
     `seconds` is the sum of the step times so far. `caps`: admitted difficulty at every training record, by
-    metric. `about`: run.json, or nothing."""
+    metric. `description`: run.json, or nothing."""
 
     name: str
     folder: Path
@@ -45,7 +45,7 @@ class RecordedRun:
     valid: dict[str, np.ndarray]
     test: dict[str, np.ndarray]
     caps: dict[str, np.ndarray]
-    about: dict[str, Any]
+    description: dict[str, Any]
     notes: tuple[str, ...]
 
     @property
@@ -90,7 +90,7 @@ def read_run(name: str, folder: Path) -> RecordedRun:
         valid,
         test,
         {metric: np.array(values) for metric, values in caps.items()},
-        _about(folder),
+        _description(folder),
         tuple(notes),
     )
 
@@ -144,14 +144,14 @@ def _append(record: dict[str, Any], columns: dict[str, array], where: str) -> No
         column.append(value)
 
 
-def _about(folder: Path) -> dict[str, Any]:
+def _description(folder: Path) -> dict[str, Any]:
     """What training wrote about the run; nothing where it wrote nothing."""
     path = folder / "run.json"
-    about = read_json(path) if path.is_file() else {}
+    description = read_json(path) if path.is_file() else {}
     for name in ("config", "versions", "environment"):
-        if not isinstance(about.get(name, {}), dict):
+        if not isinstance(description.get(name, {}), dict):
             raise UserError(f"{path}: {name} must be a JSON object")
-    return about
+    return description
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -182,6 +182,6 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 def flags(run: RecordedRun) -> dict[str, Any]:
     """The configuration of a run as {"--num-layers": 24, ...}; empty without run.json."""
     values: dict[str, Any] = {}
-    for name, value in run.about.get("config", {}).items():
+    for name, value in run.description.get("config", {}).items():
         values |= value if isinstance(value, dict) else {name: value}
     return {"--" + name.replace("_", "-"): value for name, value in values.items()}

@@ -120,10 +120,9 @@ def _speed(train: dict[str, np.ndarray]) -> float:
 def statement(runs: list[RecordedRun]) -> str:
     """What was compared, as far as the records and run.json tell it."""
     count = {1: "One run", 2: "Two runs", 3: "Three runs"}.get(len(runs), f"{len(runs)} runs")
-    parameters = sorted(
-        {int(run.about["parameters"]) for run in runs if isinstance(run.about.get("parameters"), int)}
-    )
-    data = list(dict.fromkeys(_data(run.about["data"]) for run in runs if run.about.get("data")))
+    told = [run.description.get("parameters") for run in runs]
+    parameters = sorted({number for number in told if isinstance(number, int)})
+    data = list(dict.fromkeys(_data(run.description["data"]) for run in runs if run.description.get("data")))
     model = f" of {' and '.join(map(exact, parameters))} parameters" if parameters else ""
     return " ".join([f"{count}{model}{' on ' + ' and '.join(data) if data else ''}.", *map(_described, runs)])
 
@@ -146,7 +145,7 @@ def _described(run: RecordedRun) -> str:
         parts.append(_growth(train["iteration"], train["kept_length"], "kept length", " tokens"))
     parts += [_growth(train["iteration"], values, f"{metric} cap", "") for metric, values in run.caps.items()]
     known = ", ".join(part for part in parts if part)
-    planned = run.about.get("steps", 0)
+    planned = run.description.get("steps", 0)
     steps = f"{exact(run.steps)} of {exact(planned)} planned" if run.steps < planned else exact(run.steps)
     return (
         f"{run.name} took {steps} steps over {short(run.last('consumed_tokens'))} effective "
@@ -175,7 +174,7 @@ def reading(runs: list[RecordedRun]) -> list[str]:
     if len(judged) < 2:
         return ["Fewer than two runs hold a validation loss, so no comparison is made."]
     lines = [line for run in judged[1:] for line in _compared(run, judged[0])]
-    if len({run.about.get("vocab_size") for run in judged if run.about}) > 1:
+    if len({run.description.get("vocab_size") for run in judged if run.description}) > 1:
         lines.append(
             "The runs have different vocabularies, so their losses are not comparable; bits per byte are."
         )
@@ -213,7 +212,7 @@ def differences(runs: list[RecordedRun]) -> list[list[str]]:
     """Rows of a setting and its value in every run, for the settings that differ between the runs that
     left a run.json. Where output goes is no difference."""
     settings = [_settings(run) for run in runs]
-    known = [i for i, run in enumerate(runs) if run.about]
+    known = [i for i, run in enumerate(runs) if run.description]
     names = [
         name for name in dict.fromkeys(name for one in settings for name in one) if name not in OUTPUT_PATHS
     ]
@@ -227,14 +226,14 @@ def _settings(run: RecordedRun) -> dict[str, Any]:
     if settings.get("--load") == settings.get("--save"):
         settings.pop("--load", None)
     settings |= {
-        name: run.about[name]
+        name: run.description[name]
         for name in ("parameters", "vocab_size", "world_size", "device")
-        if name in run.about
+        if name in run.description
     }
-    if run.about.get("data"):
-        settings["data"] = _data(run.about["data"])
+    if run.description.get("data"):
+        settings["data"] = _data(run.description["data"])
     for group in ("versions", "environment"):
-        settings |= {f"{group}: {name}": value for name, value in run.about.get(group, {}).items()}
+        settings |= {f"{group}: {name}": value for name, value in run.description.get(group, {}).items()}
     return settings
 
 

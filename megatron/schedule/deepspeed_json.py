@@ -117,42 +117,42 @@ class DataEfficiencySection:
         if not isinstance(inner, Mapping) or not inner:
             self.problems.append(f"{self.where}: curriculum_learning needs curriculum_metrics")
             return []
-        return [metric for name, about in inner.items() if (metric := self._metric(name, about))]
+        return [metric for name, entry in inner.items() if (metric := self._metric(name, entry))]
 
-    def _metric(self, name: str, about: Mapping[str, Any]) -> CurriculumMetric | None:
+    def _metric(self, name: str, entry: Mapping[str, Any]) -> CurriculumMetric | None:
         try:
-            schedule, discrete = about["schedule_config"], about["schedule_type"] == "fixed_discrete"
+            schedule, discrete = entry["schedule_config"], entry["schedule_type"] == "fixed_discrete"
             pacing = Pacing(
-                curve=str(about["schedule_type"]),
-                minimum=int(about.get("min_difficulty", 0) if discrete else about["min_difficulty"]),
-                maximum=int(about.get("max_difficulty", 0) if discrete else about["max_difficulty"]),
+                curve=str(entry["schedule_type"]),
+                minimum=int(entry.get("min_difficulty", 0) if discrete else entry["min_difficulty"]),
+                maximum=int(entry.get("max_difficulty", 0) if discrete else entry["max_difficulty"]),
                 duration=int(
                     schedule["total_curriculum_step"]
-                    if about["schedule_type"] in ("fixed_linear", "fixed_root")
+                    if entry["schedule_type"] in ("fixed_linear", "fixed_root")
                     else 1
                 ),
                 quantum=int(schedule.get("difficulty_step", 1)),
-                root=float(schedule["root_degree"]) if about["schedule_type"] == "fixed_root" else 1.0,
+                root=float(schedule["root_degree"]) if entry["schedule_type"] == "fixed_root" else 1.0,
                 values=tuple(map(int, schedule.get("difficulty", ()))),
                 until=tuple(map(int, schedule.get("max_step", ()))),
                 function=str(schedule.get("function", "")),
             )
             metric = CurriculumMetric(
-                ALIASES.get(name, name), str(about.get("difficulty_type", "value")), pacing
+                ALIASES.get(name, name), str(entry.get("difficulty_type", "value")), pacing
             )
-            self._unused(about, f"{name}.", *METRIC_KEYS)
+            self._unused(entry, f"{name}.", *METRIC_KEYS)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             self.problems.append(
                 f"{self.where}: the metric {name} is not understood: {type(error).__name__} {error}"
             )
             return None
         if metric.name not in (TRUNCATE, RESHAPE):
-            if about.get("clustering_type") == "single_cluster":
+            if entry.get("clustering_type") == "single_cluster":
                 self.problems.append(
                     f"{self.where}: {name} with clustering_type single_cluster orders nothing; write "
                     "schedule_based"
                 )
-            folder = Path(str(about.get("index_to_sample_path", "dummy")))
+            folder = Path(str(entry.get("index_to_sample_path", "dummy")))
             if not (folder / "manifest.json").is_file():
                 self.notes.append(
                     f"{self.where}: {name}.index_to_sample_path {folder} is no analysis by "

@@ -54,7 +54,7 @@ class Log:
         flags = self.config.logging
         self.since.append(outcome)
         due = iteration % flags.log_interval == 0 or iteration in (1, self.plan.steps)
-        times = self.timers.take(self.mesh, len(self.since)) if due else {}
+        times = self.timers.collect(self.mesh, len(self.since)) if due else {}
         if self.sinks:
             scalars = self._timing_scalars(times)
             if iteration % flags.tensorboard_log_interval == 0:
@@ -69,7 +69,7 @@ class Log:
 
     def validation(self, iteration: int, losses: Losses, what: str = "validation") -> None:
         """Record mean losses by corpus and name; the corpus named "" is over all."""
-        times = self.timers.take(self.mesh, names=NOT_OF_A_STEP)
+        times = self.timers.collect(self.mesh, names=NOT_OF_A_STEP)
         totals = {} if self.config.training.skip_train else self.plan.totals(iteration)
         kind = "valid" if what == "validation" else "test"
         text = validation_block(iteration, losses, what)
@@ -127,12 +127,12 @@ def metrics_path(config: Config) -> Path | None:
     return Path(config.checkpoint.save) / "metrics.jsonl" if config.checkpoint.save else None
 
 
-def write_description(config: Config, about: dict[str, Any]) -> None:
+def write_description(config: Config, description: dict[str, Any]) -> None:
     """`run.json` beside the records: what this run is, for reports."""
     path = metrics_path(config)
     if path:
         with whole_file(path.parent / "run.json", "w") as file:
-            file.write(json.dumps(about, indent=1) + "\n")
+            file.write(json.dumps(description, indent=1) + "\n")
 
 
 def process_environment() -> dict[str, str]:

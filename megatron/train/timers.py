@@ -66,7 +66,7 @@ class Timers:
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
-    def take(self, mesh: Mesh, steps: int = 1, names: Iterable[str] = LEVELS) -> Times:
+    def collect(self, mesh: Mesh, steps: int = 1, names: Iterable[str] = LEVELS) -> Times:
         """Seconds of these parts by rank, the mean of so many steps or, where the part is none of a step, the
         sum; they start afresh. Parts that no rank has run are left out. All ranks call it together."""
         names = [name for name in names if name in self.seconds]

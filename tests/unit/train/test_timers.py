@@ -13,7 +13,7 @@ def test_a_span_that_nobody_asks_for_is_one_shared_context() -> None:
     timers = Timers(1)
     assert timers.span("forward-compute") is timers.span("backward-compute") is Timers().span("optimizer")
     assert timers.span("optimizer") is not timers.span("optimizer")
-    assert Timers().take(Mesh()) == {}
+    assert Timers().collect(Mesh()) == {}
     with pytest.raises(KeyError):
         Timers().span("coffee")
 
@@ -24,7 +24,7 @@ def test_a_level_asks_for_its_names(level: int) -> None:
     for name in LEVELS:
         with timers.span(name):
             time.sleep(0.001)
-    assert set(timers.take(Mesh())) == {name for name, needed in LEVELS.items() if needed <= level}
+    assert set(timers.collect(Mesh())) == {name for name, needed in LEVELS.items() if needed <= level}
 
 
 def test_spans_add_up() -> None:
@@ -32,8 +32,8 @@ def test_spans_add_up() -> None:
     for _ in range(4):
         with timers.span("optimizer"):
             time.sleep(0.01)
-    assert timers.take(Mesh())["optimizer"][0] >= 0.04
-    assert timers.take(Mesh()) == {}
+    assert timers.collect(Mesh())["optimizer"][0] >= 0.04
+    assert timers.collect(Mesh()) == {}
 
 
 def test_only_the_named_parts_are_taken() -> None:
@@ -41,8 +41,8 @@ def test_only_the_named_parts_are_taken() -> None:
     for name in ("optimizer", "eval-time"):
         with timers.span(name):
             time.sleep(0.001)
-    assert set(timers.take(Mesh(), names=NOT_OF_A_STEP)) == {"eval-time"}
-    assert set(timers.take(Mesh())) == {"optimizer"}
+    assert set(timers.collect(Mesh(), names=NOT_OF_A_STEP)) == {"eval-time"}
+    assert set(timers.collect(Mesh())) == {"optimizer"}
 
 
 def test_the_wait_for_every_item_is_a_span() -> None:
@@ -56,7 +56,7 @@ def test_the_wait_for_every_item_is_a_span() -> None:
         seen.append(number)
         time.sleep(0.2)
     assert seen == [0, 1, 2]
-    assert 0.03 <= timers.take(Mesh())["batch-generator"][0] < 0.4
+    assert 0.03 <= timers.collect(Mesh())["batch-generator"][0] < 0.4
 
 
 def timed(mesh: Mesh) -> Times:
@@ -67,7 +67,7 @@ def timed(mesh: Mesh) -> Times:
     }
     if mesh.world.rank == 0:
         timers.seconds["save-checkpoint"] = 3.0
-    return timers.take(mesh, 2)
+    return timers.collect(mesh, 2)
 
 
 def test_times_of_two_ranks_are_gathered() -> None:
