@@ -8,14 +8,13 @@ from megatron.config.config import Config
 from megatron.config.values import parse_list
 from megatron.schedule.data_efficiency import (
     ALIASES,
-    RESHAPE,
-    TRUNCATE,
     CurriculumMetric,
     DataEfficiency,
     RandomLTD,
 )
+from megatron.schedule.data_efficiency_rules import LENGTHS, broken_rules
 from megatron.schedule.deepspeed_json import DataEfficiencySection, read_deepspeed_json
-from megatron.schedule.pacing import Pacing, pacing_problems
+from megatron.schedule.pacing import Pacing
 
 SPEC_KEYS = {
     "difficulty",
@@ -60,8 +59,8 @@ def describe(config: Config) -> tuple[DataEfficiency, list[str]]:
             _from_flags(config, problems)
         paths = paths or tuple(from_json.paths)
         seed = from_json.seed(seed, config.training.seed)
-    lengths = [metric for metric in metrics if metric.name in (TRUNCATE, RESHAPE)]
-    problems += _checks(config, metrics, lengths, random_ltd)
+    lengths = [metric for metric in metrics if metric.name in LENGTHS]
+    problems += broken_rules(config, metrics, random_ltd)
     if problems:
         raise UserError(*problems)
     described = DataEfficiency(
@@ -153,68 +152,3 @@ def _agree(flag: str, mine: Any, theirs: Any, problems: list[str]) -> Any:
             f"{flag} and --data-efficiency-config differ: {mine} against {theirs}; give only one of them"
         )
     return mine or theirs
-
-
-def _checks(
-    config: Config,
-    metrics: list[CurriculumMetric],
-    lengths: list[CurriculumMetric],
-    random_ltd: RandomLTD | None,
-) -> list[str]:
-    """Rules over the whole description."""
-    seq_length, layers = config.data.seq_length, config.model.num_layers
-    problems = []
-    for metric in metrics:
-        name = f"curriculum {metric.name}"
-        problems += pacing_problems(metric.pacing, name)
-        if metric.difficulty not in ("value", "percentile"):
-            problems.append(
-                f"{name}: difficulty {metric.difficulty!r} is unknown; choose value or percentile"
-            )
-        if metric in lengths:
-            largest = max(metric.pacing.maximum, *metric.pacing.values, 0)
-            if largest > seq_length:
-                problems.append(f"{name}: maximum {largest} is above --seq-length {seq_length}")
-            smallest = {"fixed_discrete": min(metric.pacing.values, default=1), "custom": 1}.get(
-                metric.pacing.curve, metric.pacing.minimum
-            )
-            if smallest < 1:
-                problems.append(f"{name}: a sequence has at least one token; raise the minimum")
-            if metric.difficulty != "value":
-                problems.append(f"{name}: a length is a value; write difficulty=value")
-        elif (
-            metric.difficulty == "percentile"
-            and (largest := max(metric.pacing.maximum, *metric.pacing.values, 0)) > 100
-        ):
-            problems.append(f"{name}: maximum {largest} is above 100, and a percentile is at most that")
-    if len(lengths) > 1:
-        problems.append(
-            "curriculum: a sequence is either truncated or reshaped; give only one of seqlen_truncate "
-            "and seqlen_reshape"
-        )
-    names = [metric.name for metric in metrics]
-    problems += [
-        f"curriculum {name}: the metric is given twice"
-        for name in sorted(set(names))
-        if names.count(name) > 1
-    ]
-    if random_ltd:
-        problems += pacing_problems(random_ltd.pacing, "random-LTD")
-        if random_ltd.pacing.maximum > seq_length:
-            problems.append(
-                f"random-LTD: kept length {random_ltd.pacing.maximum} is above --seq-length {seq_length}"
-            )
-        if random_ltd.pacing.minimum < 1:
-            problems.append(f"random-LTD: kept length {random_ltd.pacing.minimum} must be at least 1")
-        outside = [layer for layer in random_ltd.layers if not 0 <= layer < layers]
-        twice = sorted({layer for layer in random_ltd.layers if random_ltd.layers.count(layer) > 1})
-        if twice:
-            problems.append(f"random-LTD: layers {twice} are given twice")
-        if outside:
-            problems.append(f"random-LTD: layers {outside} are outside 0-{layers - 1}")
-        if not random_ltd.layers:
-            problems.append(
-                f"random-LTD: {layers} layers leave none in the middle; give --random-ltd-layers or more "
-                "layers"
-            )
-    return problems

@@ -149,41 +149,14 @@ def _columns(
     config: Config, efficiency: DataEfficiency, first: int, count: int, samples: int
 ) -> dict[str, np.ndarray]:
     """Columns of `count` steps from step `first` on, before which `samples` samples were drawn."""
-    full, reference_schedules = config.data.seq_length, efficiency.reference_schedules
     batch_size = _batch_sizes(config, samples, count)
-    length = np.full(count, full, np.int64)
-    if efficiency.length:
-        length = np.minimum(
-            _checked(
-                efficiency.length,
-                f"curriculum {efficiency.length_metric}",
-                first,
-                count,
-                reference_schedules,
-                True,
-            ),
-            full,
-        )
-        if length.min() < 1:
-            raise UserError(
-                f"curriculum {efficiency.length_metric}: length {length.min()} at step "
-                f"{first + int(length.argmin())} must be at least 1"
-            )
+    length = _lengths(config, efficiency, first, count)
     kept = length
-    dropping = 0
     if efficiency.random_ltd:
-        kept = np.minimum(
-            _checked(
-                efficiency.random_ltd.pacing, "random-LTD", first - 1, count, reference_schedules, False
-            ),
-            length,
-        )
-        dropping = len(efficiency.random_ltd.layers)
-    rows = batch_size * rows_per_sample(full, length) if efficiency.length_metric == RESHAPE else batch_size
-    if efficiency.length_metric == RESHAPE and reference_schedules:
-        micro = config.training.micro_batch_size
-        rows = batch_size // micro * reference_rows(micro, full, length)
-    layers = config.model.num_layers
+        pacing, exactly = efficiency.random_ltd.pacing, efficiency.reference_schedules
+        kept = np.minimum(_checked(pacing, "random-LTD", first - 1, count, exactly, False), length)
+    rows = _rows(config, efficiency, batch_size, length)
+    layers, dropping = config.model.num_layers, len(efficiency.dropping_layers)
     columns = {
         "batch_size": batch_size,
         "sequence_length": length,
@@ -192,10 +165,35 @@ def _columns(
         "effective": rows * ((length * (layers - dropping) + kept * dropping) // layers),
     }
     for metric in efficiency.metrics:
-        columns[f"cap.{metric.name}"] = _checked(
-            metric.pacing, f"curriculum {metric.name}", first, count, reference_schedules, True
-        )
+        name, exactly = f"curriculum {metric.name}", efficiency.reference_schedules
+        columns[f"cap.{metric.name}"] = _checked(metric.pacing, name, first, count, exactly, True)
     return columns
+
+
+def _lengths(config: Config, efficiency: DataEfficiency, first: int, count: int) -> np.ndarray:
+    """Tokens of a row in every step."""
+    full = config.data.seq_length
+    if not efficiency.length:
+        return np.full(count, full, np.int64)
+    name = f"curriculum {efficiency.length_metric}"
+    levels = _checked(efficiency.length, name, first, count, efficiency.reference_schedules, True)
+    length = np.minimum(levels, full)
+    if length.min() < 1:
+        step = first + int(length.argmin())
+        raise UserError(f"{name}: length {length.min()} at step {step} must be at least 1")
+    return length
+
+
+def _rows(
+    config: Config, efficiency: DataEfficiency, batch_size: np.ndarray, length: np.ndarray
+) -> np.ndarray:
+    """Rows of every step, of which reshaping makes more than samples."""
+    full, micro = config.data.seq_length, config.training.micro_batch_size
+    if efficiency.length_metric != RESHAPE:
+        return batch_size
+    if efficiency.reference_schedules:
+        return batch_size // micro * reference_rows(micro, full, length)
+    return batch_size * rows_per_sample(full, length)
 
 
 def _checked(

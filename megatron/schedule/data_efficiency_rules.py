@@ -1,0 +1,74 @@
+"""Rules over a curriculum and random-LTD as a whole, wherever they were described."""
+
+from megatron.config.config import Config
+from megatron.schedule.data_efficiency import RESHAPE, TRUNCATE, CurriculumMetric, RandomLTD
+from megatron.schedule.pacing import pacing_problems
+
+LENGTHS = (TRUNCATE, RESHAPE)
+
+
+def broken_rules(config: Config, metrics: list[CurriculumMetric], random_ltd: RandomLTD | None) -> list[str]:
+    """What is wrong, one line a problem."""
+    problems = [line for metric in metrics for line in _metric(metric, config.data.seq_length)]
+    names = [metric.name for metric in metrics]
+    if all(length in names for length in LENGTHS):
+        problems.append(
+            "curriculum: a sequence is either truncated or reshaped; give only one of seqlen_truncate "
+            "and seqlen_reshape"
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    problems += [f"curriculum {name}: the metric is given twice" for name in twice]
+    if random_ltd:
+        problems += _kept_length(random_ltd, config.data.seq_length)
+        problems += _layers(random_ltd, config.model.num_layers)
+    return problems
+
+
+def _metric(metric: CurriculumMetric, seq_length: int) -> list[str]:
+    name = f"curriculum {metric.name}"
+    problems = pacing_problems(metric.pacing, name)
+    if metric.difficulty not in ("value", "percentile"):
+        problems.append(f"{name}: difficulty {metric.difficulty!r} is unknown; choose value or percentile")
+    if metric.name in LENGTHS:
+        return problems + _length(metric, name, seq_length)
+    largest = max(metric.pacing.maximum, *metric.pacing.values, 0)
+    if metric.difficulty == "percentile" and largest > 100:
+        problems.append(f"{name}: maximum {largest} is above 100, and a percentile is at most that")
+    return problems
+
+
+def _length(metric: CurriculumMetric, name: str, seq_length: int) -> list[str]:
+    pacing, problems = metric.pacing, []
+    largest = max(pacing.maximum, *pacing.values, 0)
+    if largest > seq_length:
+        problems.append(f"{name}: maximum {largest} is above --seq-length {seq_length}")
+    of_curve = {"fixed_discrete": min(pacing.values, default=1), "custom": 1}
+    if of_curve.get(pacing.curve, pacing.minimum) < 1:
+        problems.append(f"{name}: a sequence has at least one token; raise the minimum")
+    if metric.difficulty != "value":
+        problems.append(f"{name}: a length is a value; write difficulty=value")
+    return problems
+
+
+def _kept_length(random_ltd: RandomLTD, seq_length: int) -> list[str]:
+    pacing = random_ltd.pacing
+    problems = pacing_problems(pacing, "random-LTD")
+    if pacing.maximum > seq_length:
+        problems.append(f"random-LTD: kept length {pacing.maximum} is above --seq-length {seq_length}")
+    if pacing.minimum < 1:
+        problems.append(f"random-LTD: kept length {pacing.minimum} must be at least 1")
+    return problems
+
+
+def _layers(random_ltd: RandomLTD, num_layers: int) -> list[str]:
+    layers, problems = random_ltd.layers, []
+    if twice := sorted({layer for layer in layers if layers.count(layer) > 1}):
+        problems.append(f"random-LTD: layers {twice} are given twice")
+    if outside := [layer for layer in layers if not 0 <= layer < num_layers]:
+        problems.append(f"random-LTD: layers {outside} are outside 0-{num_layers - 1}")
+    if not layers:
+        problems.append(
+            f"random-LTD: {num_layers} layers leave none in the middle; give --random-ltd-layers or more "
+            "layers"
+        )
+    return problems
