@@ -1,0 +1,184 @@
+"""Every rule of every group of flags: alone it is one problem that names flag and value, and what keeps it
+has none."""
+
+import pytest
+
+from tests.support.configurations import STOP, problems_of
+
+VALID = {
+    "model": [
+        "--hidden-size 60 --num-attention-heads 8 --kv-channels 6 --position-embedding-type rope",
+        "--group-query-attention --num-query-groups 2 --rotary-percent 0.5 --use-rotary-position-embeddings",
+        "--swiglu",
+        "--group-query-attention --num-query-groups 1",
+        "--num-query-groups 1",
+        "--max-position-embeddings 4096",
+        "--hidden-dropout 0 --attention-dropout 0",
+    ],
+    "data": [
+        "--mock-data false --data-path 0.3 a 0.7 b",
+        "--mock-data false --train-data-path a --valid-data-path b",
+    ],
+    "tokenizer": [
+        "--vocab-size 1",
+    ],
+    "training": [
+        "--global-batch-size 24 --rampup-batch-size 8 8 1000",
+        "--exit-interval 10",
+        "--skip-train --load out",
+    ],
+    "optimizer": [
+        "--lr-decay-style WSD --lr-wsd-decay-iters 20 --lr-warmup-fraction 0",
+        "--min-lr 1e-3 --clip-grad 0 --weight-decay 0",
+        "--lr-decay-iters 50 --lr-warmup-iters 50",
+    ],
+    "data_efficiency": [
+        "--random-ltd --random-ltd-duration 5 --random-ltd-layers 1",
+        "--curriculum voc:min=1,max=5,duration=9 --difficulty-path folder",
+    ],
+    "checkpoint": [
+        "--save out --save-interval 5 --save-retain-interval 10",
+        "--load out --ckpt-step 5 --finetune",
+    ],
+    "logging": [
+        "--eval-interval 10 --log-interval 1 --eval-iters 0",
+        "--profile --profile-step-start 0 --profile-step-end 1 --profile-ranks 0 1",
+        "--profile-step-start 50 --timing-log-level 2 --timing-log-option all",
+    ],
+}
+# flags that break one rule, and what its one problem must name
+BROKEN = {
+    "model": [
+        ("--num-layers 0", ["--num-layers 0"]),
+        ("--hidden-size 0", ["--hidden-size 0"]),
+        ("--hidden-size -64", ["--hidden-size -64"]),
+        ("--num-attention-heads 0", ["--num-attention-heads 0"]),
+        ("--ffn-hidden-size -1", ["--ffn-hidden-size -1"]),
+        ("--kv-channels -1", ["--kv-channels -1"]),
+        ("--make-vocab-size-divisible-by 0", ["--make-vocab-size-divisible-by 0"]),
+        ("--hidden-size 66", ["--hidden-size 66", "--num-attention-heads 4", "--kv-channels"]),
+        ("--hidden-size 2 --num-attention-heads 4", ["--hidden-size 2", "--num-attention-heads 4"]),
+        ("--group-query-attention --num-query-groups 3", ["--num-query-groups 3", "--num-attention-heads 4"]),
+        ("--group-query-attention --num-query-groups 0", ["--num-query-groups 0 must be at least 1"]),
+        ("--num-query-groups 2", ["--num-query-groups 2", "--group-query-attention"]),
+        (
+            "--position-embedding-type rope --kv-channels 5",
+            ["--position-embedding-type rope", "--kv-channels 5"],
+        ),
+        ("--position-embedding-type rope --rotary-percent 0.1", ["--rotary-percent 0.1", "rope"]),
+        ("--position-embedding-type rope --rotary-percent 1.5", ["--rotary-percent 1.5"]),
+        ("--max-position-embeddings 64", ["--max-position-embeddings 64", "--seq-length 128"]),
+        ("--hidden-dropout 1", ["--hidden-dropout 1"]),
+        ("--attention-dropout=-0.1", ["--attention-dropout -0.1"]),
+        ("--swiglu --openai-gelu", ["--swiglu", "--openai-gelu"]),
+        ("--squared-relu --openai-gelu", ["--openai-gelu and --squared-relu are two activations"]),
+        ("--squared-relu --swiglu --openai-gelu", ["--swiglu and --openai-gelu and --squared-relu"]),
+        (
+            "--position-embedding-type none --use-rotary-position-embeddings",
+            ["--use-rotary-position-embeddings", "--position-embedding-type none"],
+        ),
+    ],
+    "data": [
+        ("--seq-length 0", ["--seq-length 0"]),
+        ("--data-path prefix", ["--data-path", "--mock-data"]),
+        ("--mock-data false", ["--data-path", "--train-data-path", "--mock-data"]),
+        ("--mock-data false --valid-data-path prefix", ["--valid-data-path", "--train-data-path"]),
+    ],
+    "tokenizer": [
+        ("--vocab-size 0", ["--vocab-size 0"]),
+    ],
+    "training": [
+        ("--micro-batch-size 0", ["--micro-batch-size 0"]),
+        ("--global-batch-size -2", ["--global-batch-size -2"]),
+        ("--global-batch-size 3", ["--global-batch-size 3", "--micro-batch-size 2"]),
+        (
+            "--global-batch-size 8 --rampup-batch-size 2 2",
+            ["--rampup-batch-size", "start, increment, samples"],
+        ),
+        (
+            "--global-batch-size 8 --rampup-batch-size 2 4 100",
+            ["--rampup-batch-size 2 4 100", "--global-batch-size 8"],
+        ),
+        (
+            "--global-batch-size 8 --rampup-batch-size 10 2 100",
+            ["--rampup-batch-size 10 2 100", "--global-batch-size 8"],
+        ),
+        ("--global-batch-size 8 --rampup-batch-size 0 2 100", ["--rampup-batch-size 0 2 100"]),
+        ("--global-batch-size 8 --rampup-batch-size 2 2 -5", ["--rampup-batch-size 2 2 -5"]),
+        (
+            "--global-batch-size 8 --rampup-batch-size 1 1 100",
+            ["--rampup-batch-size 1 1", "--micro-batch-size 2"],
+        ),
+        ("--train-iters 0", ["--train-iters 0"]),
+        ("--train-samples -1", ["--train-samples -1"]),
+        ("--train-tokens 0", ["--train-tokens 0"]),
+        ("--exit-interval 0", ["--exit-interval 0"]),
+        ("--skip-train", ["--skip-train", "--load FOLDER"]),
+    ],
+    "optimizer": [
+        ("--lr 0", ["--lr 0.0 must be above 0"]),
+        ("--min-lr 1", ["--min-lr 1.0 must be between 0 and --lr 0.001"]),
+        ("--min-lr=-1e-5", ["--min-lr -1e-05 must not be negative"]),
+        ("--lr-decay-iters 50 --lr-decay-tokens 5000", ["--lr-decay-iters", "--lr-decay-tokens", "one unit"]),
+        ("--lr-decay-iters -5", ["--lr-decay-iters -5"]),
+        ("--lr-decay-iters 0", ["--lr-decay-iters 0"]),
+        (
+            "--lr-warmup-iters 5 --lr-warmup-samples 10",
+            ["--lr-warmup-iters", "--lr-warmup-samples", "one unit"],
+        ),
+        (
+            "--lr-warmup-iters 5 --lr-warmup-fraction 0.1",
+            ["--lr-warmup-iters", "--lr-warmup-fraction", "one unit"],
+        ),
+        ("--lr-warmup-fraction 1", ["--lr-warmup-fraction 1"]),
+        ("--lr-warmup-iters 101", ["--lr-warmup-iters 101", "100 iters"]),
+        ("--lr-warmup-iters 51 --lr-decay-iters 50", ["--lr-warmup-iters 51", "50 iters"]),
+        ("--lr-warmup-samples -1", ["--lr-warmup-samples -1"]),
+        ("--lr-decay-style WSD", ["--lr-decay-style WSD", "--lr-wsd-decay-tokens"]),
+        ("--lr-decay-style WSD --lr-wsd-decay-tokens 1000", ["--lr-decay-style WSD", "iters"]),
+        ("--adam-beta1 1", ["--adam-beta1 1"]),
+        ("--adam-beta2=-0.1", ["--adam-beta2 -0.1"]),
+        ("--clip-grad=-1", ["--clip-grad -1"]),
+        ("--weight-decay=-1", ["--weight-decay -1"]),
+        ("--adam-eps=-1e-8", ["--adam-eps -1e-08"]),
+        ("--lr-warmup-init 1", ["--lr-warmup-init 1.0", "--lr 0.001"]),
+        ("--lr-wsd-decay-iters 5", ["--lr-decay-style linear", "--lr-decay-style WSD"]),
+        ("--lr-decay-style inverse-square-root", ["inverse-square-root", "--lr-warmup-tokens"]),
+    ],
+    "data_efficiency": [
+        ("--random-ltd-duration 5", ["--random-ltd-duration", "--random-ltd"]),
+        ("--difficulty-path folder", ["--difficulty-path folder", "--curriculum"]),
+    ],
+    "checkpoint": [
+        ("--save out --save-interval 0", ["--save-interval 0"]),
+        ("--save out --save-retain-interval 0", ["--save-retain-interval 0"]),
+        ("--save-interval 5", ["--save-interval", "--save FOLDER"]),
+        ("--save-retain-interval 5", ["--save-retain-interval", "--save FOLDER"]),
+        ("--ckpt-step 5", ["--ckpt-step", "--load FOLDER"]),
+        ("--finetune", ["--finetune", "--load FOLDER"]),
+        ("--use-checkpoint-args", ["--use-checkpoint-args", "--load FOLDER"]),
+        ("--exit-on-missing-checkpoint", ["--exit-on-missing-checkpoint", "--load FOLDER"]),
+    ],
+    "logging": [
+        ("--log-interval 0", ["--log-interval 0"]),
+        ("--tensorboard-log-interval 0", ["--tensorboard-log-interval 0"]),
+        ("--eval-interval 0", ["--eval-interval 0"]),
+        ("--eval-iters -1", ["--eval-iters -1"]),
+        ("--profile --profile-step-start 12", ["--profile-step-start 12", "--profile-step-end 12"]),
+        ("--profile-step-start -1", ["--profile-step-start -1"]),
+        ("--profile-ranks 0 -2", ["--profile-ranks -2"]),
+        ("--device-peak-tflops 0", ["--device-peak-tflops 0.0"]),
+        ("--tensorboard-queue-size 0", ["--tensorboard-queue-size 0"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("flags", [flags for group in VALID.values() for flags in group])
+def test_a_valid_configuration_has_no_problem(flags: str) -> None:
+    assert problems_of(STOP + flags) == []
+
+
+@pytest.mark.parametrize(("flags", "words"), [case for group in BROKEN.values() for case in group])
+def test_a_broken_rule_is_one_problem_that_names_flag_and_value(flags: str, words: list[str]) -> None:
+    (problem,) = problems_of(STOP + flags)
+    assert all(word in problem for word in words), problem
