@@ -14,7 +14,8 @@ from rich.table import Table
 
 from megatron.base.command import run_command
 from megatron.base.terminal import show
-from megatron.batches.gpt import BatchShare, RowFormat, make_batch
+from megatron.batches.gpt import RowFormat, make_batch
+from megatron.batches.loader import BatchShare
 from megatron.config.arguments import flag, parse, understand
 from megatron.config.config import Config, complete
 from megatron.curriculum.sampler import make_sampler

@@ -16,7 +16,6 @@ from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
 from megatron.base.terminal import progress, show
-from megatron.batches.gpt import RowFormat, plain_batch
 from megatron.checkpoint.manifest import Manifest
 from megatron.config.arguments import flag, parse
 from megatron.config.config import Config, TokenizerOptions
@@ -27,6 +26,7 @@ from megatron.evaluation.restore import Restored, restore, tokenizer_of
 from megatron.model.gpt import GPT
 from megatron.model.inputs import GPTInputs, to_device
 from megatron.parallel.mesh import Mesh
+from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.tasks.gpt import token_weights
 from megatron.train.log import perplexity
 
@@ -124,12 +124,12 @@ def _evaluate(
         raise UserError(
             f"{corpora[0][1].name} has a vocabulary of {vocabulary.size} tokens, the model one of {known}"
         )
-    rows = RowFormat(config.data, vocabulary.size, vocabulary.eod, "", False, (), 0)
+    rows = restored.task.make_rows(config, DataEfficiency(), vocabulary)
     members = [corpus for _, corpus in corpora]
     device = next(restored.model.parameters()).device
 
     def measure(part: np.ndarray) -> torch.Tensor:
-        inputs = to_device(plain_batch(members, part[:, 0], part[:, 1], rows), device)
+        inputs = to_device(rows.plain(members, part[:, 0], part[:, 1]), device)
         return _measured(restored.model, inputs, token_bytes)
 
     counts = [min(corpus.windows, options.max_windows or corpus.windows) for corpus in members]

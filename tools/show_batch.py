@@ -14,7 +14,7 @@ from rich.text import Text
 from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.base.terminal import show
-from megatron.batches.gpt import BatchShare
+from megatron.batches.loader import BatchShare
 from megatron.config.arguments import flag, understand, unused_flags
 from megatron.config.config import Config, complete
 from megatron.config.launch import unwrap
@@ -72,10 +72,10 @@ def main(argv: list[str] | None = None) -> None:
     if config.step > plan.steps:
         raise UserError(f"--step {config.step} is past the run's {plan.steps} steps")
     sampler = make_sampler(data.splits["train"], efficiency, plan)
-    row_format = GPT_TASK.row_format(config, efficiency, data.vocabulary)
+    made_by = GPT_TASK.make_rows(config, efficiency, data.vocabulary)
     step = plan.at(config.step)
     share = BatchShare(0, 1, config.training.micro_batch_size)
-    made = GPT_TASK.make_batch(sampler, step, share, row_format)
+    made = made_by.batch(sampler, step, share)
     rows = itertools.islice(_rows(sampler, step, made, config, efficiency), config.rows)
     show(_step_table(plan, step, efficiency), _row_table(list(rows), sampler, efficiency, config))
 

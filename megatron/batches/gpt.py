@@ -14,21 +14,13 @@ from numba import njit
 from megatron.base.errors import UserError
 from megatron.base.keys import key
 from megatron.base.random import choose, draw
+from megatron.batches.loader import BatchShare
 from megatron.config.config import DataConfig
 from megatron.curriculum.sampler import Sampler, draw_batch
 from megatron.data.corpora import Corpus
 from megatron.model.inputs import GPTInputs
 from megatron.schedule.data_efficiency import RESHAPE
 from megatron.schedule.plan import Step
-
-
-@dataclass(frozen=True)
-class BatchShare:
-    """This rank's part of every batch: data-parallel rank, number of them, samples of a micro-batch."""
-
-    rank: int
-    ranks: int
-    micro_batch_size: int
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,36 @@
-"""Batches, made ahead of time by a background thread."""
+"""From samples to inputs, whatever the task: its rows, a rank's share, and batches made ahead of time by a
+background thread."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from megatron.curriculum.sampler import Sampler
+from megatron.data.corpora import Corpus
 from megatron.model.inputs import Inputs, pinned
 from megatron.schedule.plan import Step
 
 AHEAD = 2
+
+
+@dataclass(frozen=True)
+class BatchShare:
+    """This rank's part of every batch: data-parallel rank, number of them, samples of a micro-batch."""
+
+    rank: int
+    ranks: int
+    micro_batch_size: int
+
+
+class Rows(NamedTuple):
+    """How samples become a task's inputs. `batch`: this rank's micro-batches of a step; `plain`: whole
+    samples of corpora by their numbers, nothing cut or dropped, for evaluation."""
+
+    batch: Callable[[Sampler, Step, BatchShare], list[Any]]
+    plain: Callable[[list[Corpus], np.ndarray, np.ndarray], Any]
 
 
 def batches(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from megatron.base.terminal import Advance
-from megatron.batches.gpt import RowFormat
+from megatron.batches.loader import Rows
 from megatron.curriculum.draws import counts, weighted_chain
 from megatron.data.corpora import Corpus
 from megatron.model.inputs import to_device
@@ -39,17 +39,17 @@ def first_windows(corpora: Weighted, wanted: int, seed: int) -> np.ndarray:
 def mean_losses(
     task: Task,
     model: nn.Module,
+    rows: Rows,
     corpora: Weighted,
     windows: np.ndarray,
     micro_batch_size: int,
-    row_format: RowFormat,
     mesh: Mesh,
 ) -> dict[str, dict[str, float]]:
     """Mean of every loss by corpus name, and over all under ""; the ranks share the work."""
     names, members = list(task.losses), [corpus for _, corpus in corpora]
 
     def measure(part: np.ndarray) -> Tensor:
-        inputs = to_device(task.plain_batch(members, part[:, 0], part[:, 1], row_format), mesh.device)
+        inputs = to_device(rows.plain(members, part[:, 0], part[:, 1]), mesh.device)
         found = task.row_losses(model, inputs)
         return torch.cat([found[name] for name in names], 1)
 

@@ -82,7 +82,7 @@ class LineBytes:
         return f"{self.path}, line {self.line + number}"
 
 
-class Rows:
+class ParquetRows:
     """Batch `batch` of a Parquet row group that is read `batch_rows` rows at a time; `row` is the number
     of its first row."""
 
@@ -198,7 +198,7 @@ def _row_groups(paths: list[str], piece_bytes: int) -> Iterator[Piece]:
             batch_rows = max(-(-group_metadata.num_rows // max(batches, 1)), 1)
             for batch in range(-(-group_metadata.num_rows // batch_rows)):
                 rows = min(batch_rows, group_metadata.num_rows - batch * batch_rows)
-                yield Rows(
+                yield ParquetRows(
                     path,
                     group,
                     batch,

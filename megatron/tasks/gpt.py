@@ -1,9 +1,12 @@
 """Pretraining a GPT: the next token of windows of a token stream."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from megatron.batches.gpt import RowFormat, make_batch, plain_batch
+from megatron.batches.loader import Rows
 from megatron.config.config import Config
 from megatron.data.corpora import open_splits, require_samples
 from megatron.data.vocabulary import Vocabulary, find_vocabulary
@@ -23,9 +26,9 @@ def open_data(config: Config) -> Data:
     return Data(splits, find_vocabulary(config.tokenizer, corpora, config.data))
 
 
-def row_format(config: Config, efficiency: DataEfficiency, vocabulary: Vocabulary) -> RowFormat:
-    """How windows become rows in training."""
-    return RowFormat(
+def make_rows(config: Config, efficiency: DataEfficiency, vocabulary: Vocabulary) -> Rows:
+    """How windows become rows."""
+    row_format = RowFormat(
         data=config.data,
         vocab_size=vocabulary.size,
         eod=vocabulary.eod,
@@ -34,6 +37,7 @@ def row_format(config: Config, efficiency: DataEfficiency, vocabulary: Vocabular
         dropping=efficiency.dropping_layers,
         seed=config.training.seed,
     )
+    return Rows(partial(make_batch, row_format=row_format), partial(plain_batch, row_format=row_format))
 
 
 def build_model(config: Config, vocab_size: int, dropping: tuple[int, ...] = ()) -> GPT:
@@ -63,9 +67,7 @@ def row_losses(model: nn.Module, inputs: GPTInputs) -> dict[str, Tensor]:
 GPT_TASK = Task(
     name="gpt",
     open_data=open_data,
-    row_format=row_format,
-    make_batch=make_batch,
-    plain_batch=plain_batch,
+    make_rows=make_rows,
     build_model=build_model,
     losses={LM_LOSS: GPTInputs.loss_tokens},
     known_counts=known_counts,

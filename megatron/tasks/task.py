@@ -4,13 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 from torch import Tensor, nn
 
-from megatron.batches.gpt import BatchShare, RowFormat
+from megatron.batches.loader import Rows
 from megatron.config.config import Config
-from megatron.curriculum.sampler import Sampler
-from megatron.data.corpora import Corpus, Splits
+from megatron.data.corpora import Splits
 from megatron.data.vocabulary import Vocabulary
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import RowFlops, Step
@@ -34,9 +32,7 @@ class Task:
 
     name: str
     open_data: Callable[[Config], Data]
-    row_format: Callable[[Config, DataEfficiency, Vocabulary], RowFormat]
-    make_batch: Callable[[Sampler, Step, BatchShare, RowFormat], list[Any]]
-    plain_batch: Callable[[list[Corpus], np.ndarray, np.ndarray, RowFormat], Any]
+    make_rows: Callable[[Config, DataEfficiency, Vocabulary], Rows]
     build_model: Callable[[Config, int, tuple[int, ...]], nn.Module]
     losses: Mapping[str, Callable[[Any], int]]
     known_counts: Callable[[Config, Step], dict[str, int] | None]

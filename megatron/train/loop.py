@@ -10,8 +10,7 @@ from types import FrameType
 from typing import Any
 
 from megatron.base.terminal import progress
-from megatron.batches.gpt import BatchShare
-from megatron.batches.loader import batches
+from megatron.batches.loader import BatchShare, batches
 from megatron.config.config import CheckpointConfig
 from megatron.evaluation.losses import first_windows, mean_losses
 from megatron.schedule.plan import Step
@@ -33,7 +32,7 @@ def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
     iteration = saved = start
 
     def make(step: Step) -> list[Any]:
-        return run.task.make_batch(run.sampler, step, share, run.row_format)
+        return run.rows.batch(run.sampler, step, share)
 
     quiet = not (mesh.prints_log and sys.stderr.isatty())
     with progress("training", run.plan.steps, "steps", start=start, quiet=quiet) as advance:
@@ -73,9 +72,10 @@ def validate(run: Run, iteration: int, log: Log, split: str = "valid") -> None:
     wanted = run.config.logging.eval_iters * training.global_batch_size
     if corpora and wanted:
         windows = first_windows(corpora, wanted, training.seed)
-        size, rows = training.micro_batch_size, run.row_format
         with log.timers.span("eval-time"):
-            losses = mean_losses(run.task, run.model, corpora, windows, size, rows, run.mesh)
+            losses = mean_losses(
+                run.task, run.model, run.rows, corpora, windows, training.micro_batch_size, run.mesh
+            )
         log.validation(iteration, losses, "validation" if split == "valid" else split)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from megatron.base.files import writable_file, writable_folder
-from megatron.batches.gpt import RowFormat
+from megatron.batches.loader import Rows
 from megatron.config.config import Config
 from megatron.curriculum.sampler import Sampler, make_sampler
 from megatron.optim.optimizer import make_optimizer
@@ -42,7 +42,7 @@ class Run(Prepared):
     gradients: GradientBuckets
     optimizer: torch.optim.AdamW
     sampler: Sampler
-    row_format: RowFormat
+    rows: Rows
 
 
 def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
@@ -85,5 +85,5 @@ def build(prepared: Prepared, mesh: Mesh) -> Run:
         gradients=GradientBuckets(dict(model.named_parameters()), placements(model), mesh),
         optimizer=make_optimizer(list(model.parameters()), config.optimizer),
         sampler=sampler,
-        row_format=task.row_format(config, efficiency, data.vocabulary),
+        rows=task.make_rows(config, efficiency, data.vocabulary),
     )

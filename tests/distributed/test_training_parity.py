@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from megatron.batches.gpt import BatchShare, make_batch
+from megatron.batches.loader import BatchShare
 from megatron.config.config import Config
 from megatron.data.vocabulary import Vocabulary
 from megatron.model.gpt import LM_LOSS
@@ -53,7 +53,7 @@ def curve(mesh: Mesh, shape: str, micro: int) -> list[tuple[float, float]]:
     for number in range(1, run.plan.steps + 1):
         step = run.plan.at(number)
         share = BatchShare(mesh.data.rank, mesh.data.size, micro)
-        result = train_step(run, step, make_batch(run.sampler, step, share, run.row_format))
+        result = train_step(run, step, run.rows.batch(run.sampler, step, share))
         points.append((result.losses[LM_LOSS], result.grad_norm))
     return points
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from megatron.base.errors import UserError
-from megatron.batches.gpt import BatchShare, RowFormat, make_batch
-from megatron.batches.loader import batches
+from megatron.batches.gpt import RowFormat, make_batch
+from megatron.batches.loader import BatchShare, batches
 from megatron.curriculum.sampler import draw_batch, make_sampler
 from megatron.model.inputs import GPTInputs
 from megatron.schedule.data_efficiency_flags import describe

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from megatron.batches.gpt import BatchShare, make_batch
+from megatron.batches.loader import BatchShare
 from megatron.data.corpora import open_splits
 from megatron.data.vocabulary import Vocabulary
 from megatron.parallel.mesh import Mesh
@@ -32,7 +32,7 @@ def make_run(flags: str) -> Run:
 
 def step(run: Run, number: int = 1) -> StepResult:
     planned = run.plan.at(number)
-    return train_step(run, planned, make_batch(run.sampler, planned, BatchShare(0, 1, 2), run.row_format))
+    return train_step(run, planned, run.rows.batch(run.sampler, planned, BatchShare(0, 1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_dropout_in_kernels_differs_by_step_and_survives_recomputation() -> None
     assert dropped == recomputed
     assert dropped.losses != plain.losses
     run = make_run(fused)
-    batch = make_batch(run.sampler, run.plan.at(1), BatchShare(0, 1, 2), run.row_format)
+    batch = run.rows.batch(run.sampler, run.plan.at(1), BatchShare(0, 1, 2))
     losses = [train_step(run, run.plan.at(1)._replace(number=number), batch).losses for number in (1, 2)]
     assert losses[0] != losses[1]
 
@@ -66,7 +66,7 @@ def test_a_mean_is_over_the_tokens_that_count() -> None:
     """With --eod-mask-loss the count comes of the masks, and the loss is that of the tokens left."""
     run = make_run("--eod-mask-loss --hidden-dropout 0 --attention-dropout 0 ")
     planned = run.plan.at(1)
-    batch = make_batch(run.sampler, planned, BatchShare(0, 1, 2), run.row_format)
+    batch = run.rows.batch(run.sampler, planned, BatchShare(0, 1, 2))
     masks = [torch.rand(2, 16).gt(0.4).float() for _ in batch]
     batch = [one._replace(loss_mask=mask) for one, mask in zip(batch, masks)]
     with torch.no_grad():
