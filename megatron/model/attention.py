@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megatron.model.architecture import Architecture
-from megatron.model.context import Context, document_mask
+from megatron.model.context import Context
 from megatron.model.dropout import drop_attention, salt
 from megatron.model.rotary import rotate
 from megatron.parallel.layers import Linear
@@ -63,16 +63,16 @@ class Attention(nn.Module):
         """PyTorch's attention kernels. Their dropout is drawn from the device's generator, which the training
         step seeds for every micro-batch."""
         probability = self.dropout if context.dropout_keys is not None else 0.0
-        mask = document_mask(context.document_starts) if context.document_starts is not None else None
-        return F.scaled_dot_product_attention(query, keys, value, mask, probability, is_causal=mask is None)
+        mask, causal = context.mask, context.mask is None
+        return F.scaled_dot_product_attention(query, keys, value, mask, probability, is_causal=causal)
 
     def _explicit(self, query: Tensor, keys: Tensor, value: Tensor, context: Context) -> Tensor:
         """Attention written out, for dropout that any layout of ranks repeats."""
         scores_BHTT = query @ keys.transpose(-1, -2) / math.sqrt(self.head)
         length = scores_BHTT.shape[-1]
         allowed = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
-        if context.document_starts is not None:
-            allowed = document_mask(context.document_starts)
+        if context.mask is not None:
+            allowed = context.mask
         scores_BHTT = scores_BHTT.masked_fill(~allowed, -math.inf)
         precision = torch.promote_types(scores_BHTT.dtype, torch.float32)
         weights = scores_BHTT.softmax(-1, dtype=precision).to(query.dtype)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from megatron.model.architecture import Architecture
-from megatron.model.context import Context
+from megatron.model.context import make_context
 from megatron.model.dropout import drop, salt, token_keys
 from megatron.model.inputs import GPTInputs
 from megatron.model.norm import make_norm
@@ -83,7 +83,7 @@ class GPT(nn.Module):
         x_BTD = drop(x_BTD, self.dropout, keys, self.embedding_salt)
         rotary = self.rotary_table[positions].to(x_BTD.dtype) if self.rotary else None
         kept = inputs.kept if self.training else None
-        return self.final_norm(self.layers(x_BTD, Context(rotary, inputs.document_starts, keys), kept))
+        return self.final_norm(self.layers(x_BTD, make_context(rotary, inputs.document_starts, keys), kept))
 
 
 def _constants(architecture: Architecture) -> dict[str, Tensor]:

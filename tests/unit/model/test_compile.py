@@ -4,7 +4,7 @@ breaks it, and layers share graphs."""
 import pytest
 import torch
 
-from megatron.model.context import Context
+from megatron.model.context import Context, make_context
 from megatron.model.dropout import token_keys
 from megatron.model.random_ltd import through_kept
 from megatron.model.rotary import rotary_table
@@ -21,7 +21,7 @@ KEPT = torch.arange(0, LENGTH, 2).expand(3, -1)
 def context(documents: bool, rotary: bool) -> Context:
     starts = torch.where(torch.arange(LENGTH) >= 15, 15, 0).expand(3, -1) if documents else None
     table = rotary_table(LENGTH, 12, 10000.0)[None] if rotary else None
-    return Context(table, starts, token_keys(torch.tensor(3), torch.arange(3), LENGTH))
+    return make_context(table, starts, token_keys(torch.tensor(3), torch.arange(3), LENGTH))
 
 
 @pytest.mark.parametrize("flags", [DROPOUT, DROPOUT + LLAMA, DROPOUT + "--attention-backend fused"])

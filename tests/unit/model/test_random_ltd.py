@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from megatron.model.context import Context, context_of_kept, document_mask
+from megatron.model.context import Context, context_of_kept, make_context
 from megatron.model.random_ltd import through_kept
 from megatron.model.rotary import rotary_table
 from tests.support.models import LENGTH, loss_of, make_model, random_batch
@@ -81,12 +81,13 @@ def test_evaluation_drops_nothing():
 
 def test_context_of_kept_tokens_is_their_own():
     starts = torch.tensor([[0, 0, 0, 3, 3, 5]])
-    context = Context(torch.arange(6.0).view(1, 6, 1, 1), starts, torch.arange(6)[None])
+    context = make_context(torch.arange(6.0).view(1, 6, 1, 1), starts, torch.arange(6)[None])
     part = context_of_kept(context, torch.tensor([[0, 2, 3, 5]]))
     assert part.rotary is not None and part.rotary.flatten().tolist() == [0, 2, 3, 5]
     assert part.dropout_keys is not None and part.dropout_keys.tolist() == [[0, 2, 3, 5]]
     assert part.document_starts is not None
-    assert document_mask(part.document_starts)[0, 0].int().tolist() == [
+    assert part.mask is not None
+    assert part.mask[0, 0].int().tolist() == [
         [1, 0, 0, 0],
         [1, 1, 0, 0],
         [0, 0, 1, 0],
