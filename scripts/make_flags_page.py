@@ -15,6 +15,13 @@ HEAD = """\
 Made by `python scripts/make_flags_page.py` from `megatron/config/`. The names are Megatron's where
 Megatron has the flag. All of them may stand in a YAML file too (`--config FILE.yaml`), alone or grouped in
 sections named as below; flags on the command line win. Whole numbers may be written 300e9 or 1_000_000.
+
+*On resume* says what happens where the checkpoint has another value:
+
+- *same*: resuming is refused.
+- *schedule*: it is refused unless `--override-opt_param-scheduler` takes the new value.
+- *meaning*: what the flag stands for is compared, not how it is written. So files may move.
+- *free*: the new value is taken.
 """
 
 
@@ -26,13 +33,13 @@ def flags_page() -> str:
         groups.setdefault(one.group or "file", []).append(one)
     for group, flags in groups.items():
         parts.append(
-            f"\n## {group.replace('_', ' ')}\n\n| flag | default | meaning |\n|---|---|---|\n"
+            f"\n## {group.replace('_', ' ')}\n\n| flag | default | on resume | meaning |\n|---|---|---|---|\n"
             + "".join(map(_row, flags))
         )
     parts.append(
-        "\n## Flags of other Megatrons\n\nRead, so that launch scripts keep working. *Unused* ones are "
-        "accepted and said to do nothing; "
-        "*refused* ones are accepted only with the value that changes nothing.\n\n"
+        "\n## Flags of other Megatrons\n\nThey are read, so that launch scripts keep working.\n"
+        "*Unused* ones are accepted and said to do nothing.\n"
+        "*Refused* ones are accepted only with the value that changes nothing.\n\n"
         "| flag | | why |\n|---|---|---|\n"
     )
     for name, entry in sorted(FOREIGN_FLAGS.items()):
@@ -49,7 +56,7 @@ def _row(one: Flag) -> str:
     choices = f" ({', '.join(map(str, metadata['choices']))})" if metadata["choices"] else ""
     limits = f" ({bounds(metadata)})" if bounds(metadata) else ""
     text = (metadata["help"] + choices + limits).replace("|", "\\|")
-    return f"| {names} | {shown} | {text} |\n"
+    return f"| {names} | {shown} | {metadata['resume']} | {text} |\n"
 
 
 if __name__ == "__main__":

@@ -41,14 +41,6 @@ def test_three_commands_train_on_a_users_own_text(tmp_path: Path) -> None:
     assert {record["kind"] for record in records} == {"train", "valid", "test"}
 
 
-def test_every_file_that_the_readme_names_is_there() -> None:
-    names = re.findall(r"\]\(([a-zA-Z_/]+\.md)\)", README) + re.findall(
-        r"(?:tools|scripts|docs|tests)/[a-z_]+\.(?:py|sh|md)", README
-    )
-    assert len(names) > 10
-    assert not [name for name in names if not (ROOT / name).exists()]
-
-
 def test_the_page_of_flags_is_current() -> None:
     assert PAGE.read_text(encoding="utf-8") == flags_page(), "run python scripts/make_flags_page.py"
 
