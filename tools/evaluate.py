@@ -23,7 +23,6 @@ from megatron.data.corpora import SPLITS, open_splits
 from megatron.data.vocabulary import find_vocabulary
 from megatron.evaluation.losses import Weighted, window_sums
 from megatron.evaluation.restore import Restored, restore, tokenizer_of
-from megatron.model.gpt import GPT
 from megatron.model.inputs import GPTInputs, to_device
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency import DataEfficiency
@@ -130,39 +129,43 @@ def _evaluate(
 
     def measure(part: np.ndarray) -> torch.Tensor:
         inputs = to_device(rows.plain(members, part[:, 0], part[:, 1]), device)
-        return _measured(restored.model, inputs, token_bytes)
+        found = restored.task.row_losses(restored.model, inputs)
+        sums = [found[name] for name in restored.task.losses]
+        return torch.cat([*sums, _text_bytes(inputs, token_bytes, sums[0])], 1)
 
     counts = [min(corpus.windows, options.max_windows or corpus.windows) for corpus in members]
     windows = np.concatenate(
         [np.stack([np.full(count, number), np.arange(count)], 1) for number, count in enumerate(counts)]
     )
     with progress(split, len(windows), "windows") as advance:
-        shape = (len(members), 3)
+        shape = (len(members), 2 * len(restored.task.losses) + 1)
         sums = window_sums(measure, shape, windows, options.micro_batch_size, Mesh(device), advance)
-    return [_result(corpus.name, split, part.tolist()) for corpus, part in zip(members, sums)]
+    names = list(restored.task.losses)
+    return [_result(corpus.name, split, names, part.tolist()) for corpus, part in zip(members, sums)]
 
 
-def _measured(model: torch.nn.Module, inputs: GPTInputs, token_bytes: torch.Tensor | None) -> torch.Tensor:
-    """Float64 [rows, 3]: sum of losses, tokens scored, and bytes of text that they stand for."""
-    assert isinstance(model, GPT)
-    weights = token_weights(inputs)
-    text = weights * token_bytes[inputs.labels] if token_bytes is not None else torch.zeros_like(weights)
-    return torch.stack(
-        [one.double().sum(1) for one in (model.token_losses(inputs) * weights, weights, text)], 1
-    )
+def _text_bytes(inputs: Any, token_bytes: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+    """Float64 [rows, 1]: bytes of text that the scored tokens of a GPT stand for; 0 where nobody knows."""
+    if token_bytes is None or not isinstance(inputs, GPTInputs):
+        return torch.zeros_like(like[:, :1])
+    return (token_weights(inputs) * token_bytes[inputs.labels]).double().sum(1, keepdim=True)
 
 
-def _result(corpus: str, split: str, sums: list[float]) -> dict[str, Any]:
-    loss, tokens, text = sums
-    return {
+def _result(corpus: str, split: str, names: list[str], sums: list[float]) -> dict[str, Any]:
+    """A corpus in numbers; the first loss is the one that perplexity and bits per byte are of."""
+    *pairs, text = sums
+    means = {name: total / count for name, total, count in zip(names, pairs[::2], pairs[1::2])}
+    loss, tokens = means[names[0]], pairs[1]
+    result = {
         "corpus": corpus,
         "split": split,
         "tokens": int(tokens),
-        "loss": loss / tokens,
-        "perplexity": perplexity(loss / tokens),
+        "loss": loss,
+        "perplexity": perplexity(loss),
         "bytes": int(text) or None,
-        "bits_per_byte": loss / math.log(2) / text if text else None,
+        "bits_per_byte": pairs[0] / math.log(2) / text if text else None,
     }
+    return result | ({"losses": means} if len(means) > 1 else {})
 
 
 def _print(results: list[dict[str, Any]], title: str) -> None:

@@ -46,8 +46,11 @@ def main() -> None:
     if any(prompt != prompt.encode(errors="ignore").decode() for prompt in options.prompt):
         raise UserError("--prompt is no UTF-8 text; check how the terminal or script encodes it")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, _, config, manifest, _ = restore(options.load, options.ckpt_step, device)
-    assert isinstance(model, GPT)
+    model, task, config, manifest, folder = restore(options.load, options.ckpt_step, device)
+    if not isinstance(model, GPT):
+        raise UserError(
+            f"{folder}: is a model of the task {task.name}, which continues no text; name a GPT's"
+        )
     tokenizer = tokenizer_of(manifest, options.tokenizer)
     generator = torch.Generator(device).manual_seed(options.seed)
     texts = []

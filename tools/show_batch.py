@@ -16,7 +16,7 @@ from megatron.base.errors import UserError
 from megatron.base.terminal import show
 from megatron.batches.loader import BatchShare
 from megatron.config.arguments import flag, understand, unused_flags
-from megatron.config.config import Config, complete
+from megatron.config.config import RULES, Config, complete
 from megatron.config.launch import unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.curriculum.analysis_folder import find_analysis, load_column, open_analyses
@@ -24,7 +24,7 @@ from megatron.curriculum.sampler import Sampler, draw_batch, make_sampler
 from megatron.data.tokenizer import build_tokenizer
 from megatron.model.inputs import GPTInputs
 from megatron.schedule.data_efficiency import RESHAPE, DataEfficiency
-from megatron.schedule.data_efficiency_flags import describe
+from megatron.schedule.data_efficiency_flags import describe, described
 from megatron.schedule.plan import Plan, Step, build_plan
 from megatron.tasks.gpt import GPT_TASK
 
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     """Print the batch of the step that these flags ask for."""
     argv = unwrap(sys.argv[1:] if argv is None else argv)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
-    config: Options = complete(Options, values, problems)
+    config: Options = complete(Options, values, problems, rules=(*RULES, described))
     efficiency, notes = describe(config)
     for note in [*unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
         print(f"note: {note}", file=sys.stderr)
@@ -85,13 +85,24 @@ def _rows(
 ) -> Iterator[Row]:
     """The rows of the global batch, in order."""
     members, samples = draw_batch(sampler, step)
-    pieces = step.rows // step.batch_size if efficiency.length_metric == RESHAPE else 1
-    for inputs in made:
-        for place, number in enumerate(inputs.rows.tolist()):
-            sample = min(number // pieces, step.batch_size - 1)
+    micro = config.training.micro_batch_size
+    for first, inputs in zip(range(0, step.batch_size, micro), made):
+        origins = _origins(efficiency, config.data.seq_length, step.sequence_length, micro)
+        for place, (number, origin) in enumerate(zip(inputs.rows.tolist(), origins)):
+            sample = first + origin
             kept = inputs.kept[0, place].numpy() if inputs.kept is not None else None
             tokens = inputs.tokens[place].numpy()
             yield Row(number, int(members[sample]), int(samples[sample]), tokens, kept)
+
+
+def _origins(efficiency: DataEfficiency, full: int, length: int, micro: int) -> list[int]:
+    """Of every row of a micro-batch, the number of its sample there. Reshaping makes several rows of a
+    sample; with --reference-schedules the tails of all samples come last, and may be left out."""
+    if efficiency.length_metric != RESHAPE or length == full:
+        return list(range(micro))
+    if efficiency.reference_schedules:
+        return np.repeat(np.arange(micro), (full + 1) // (length + 1)).tolist() + list(range(micro))
+    return np.repeat(np.arange(micro), full // length).tolist()
 
 
 def _decoder(config: Options) -> Decode:

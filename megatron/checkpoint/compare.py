@@ -25,6 +25,9 @@ WAYS = (
 )
 
 
+OTHER_TASK = "give this run a --save and --load of its own"
+
+
 def flag_differences(options: type, saved: dict[str, Any], mine: dict[str, Any], resume: str) -> list[str]:
     """Flags of this resume policy whose values differ. What a checkpoint says of a flag that there is no
     more counts like the strictest of its group."""
@@ -56,7 +59,7 @@ def resume_problems(saved: Manifest, mine: Manifest, plan: Plan, override_schedu
     where = f"the checkpoint of step {saved.iteration}"
     problems = [f"{where}: {line}" for line in _other_run(saved, mine, plan)]
     if problems:
-        problems[-1] += f"; {WAYS}"
+        problems[-1] += f"; {WAYS if saved.task == mine.task else OTHER_TASK}"
     if saved.iteration > plan.steps:
         problems.append(
             f"{where} is past the run's {plan.steps} steps; raise its --train-iters, -samples or -tokens"

@@ -63,6 +63,8 @@ class Config:
 def configure(ranks: int = 1, **flags: Any) -> Config:
     """The configuration of these flags on so many data-parallel ranks, as from a command line: resolved
     and checked, UserError with every problem. None and empty lists stand for flags that are not given."""
+    if not isinstance(ranks, int) or ranks < 1:
+        raise UserError(f"ranks={ranks!r} must be a whole number of at least 1")
     words = [word for name, value in flags.items() for word in _words(name, value)]
     return complete(Config, *understand(Config, words, foreign=FOREIGN_FLAGS), ranks)
 
@@ -107,21 +109,36 @@ def _words(name: str, value: Any) -> list[str]:
         if item is not None
     ]
     flag_name = spelling(name)
+    if flag_name in ("-h", "--help"):
+        raise UserError(f"{name}: is no flag of a configuration")
     return [flag_name, *items] if len(items) > 1 else [f"{flag_name}={item}" for item in items]
 
 
 def _follow(options: type, groups: Known, partial: bool) -> None:
-    """Fill in what follows from other flags. `partial`: something is unknown, and so is what follows from
-    it."""
+    """Fill in what follows from other flags, in whatever order it can be. `partial`: something is unknown,
+    and so is what follows from it."""
+    waiting = []
     for one in flags_of(options):
-        group, follows = getattr(groups, one.group, groups), one.field.metadata["follows"]
-        if follows and vars(group).get(one.name, Unknown) == one.field.default:
-            try:
-                setattr(group, one.name, _ask(follows, groups))
-            except Unknown:
-                if not partial:
-                    raise
-                delattr(group, one.name)
+        group = getattr(groups, one.group, groups)
+        if one.field.metadata["follows"] and vars(group).get(one.name, Unknown) == one.field.default:
+            delattr(group, one.name)
+            waiting.append((group, one.name, one.field.metadata["follows"]))
+    while waiting:
+        unknown = [one for one in waiting if not _fill(*one, groups)]
+        if len(unknown) == len(waiting):
+            break
+        waiting = unknown
+    if waiting and not partial:
+        raise Unknown(f"{', '.join(name for _, name, _ in waiting)}: follows from what is never known")
+
+
+def _fill(group: Known, name: str, follows: Callable[..., Any], groups: Known) -> bool:
+    """Whether a value can be told yet; then it is."""
+    try:
+        setattr(group, name, _ask(follows, groups))
+    except Unknown:
+        return False
+    return True
 
 
 def _broken(rules: Iterable[Rule], groups: Known, partial: bool) -> list[str]:

@@ -143,7 +143,7 @@ def _one_activation(model: ModelConfig) -> list[str]:
     given = [f"--{name}" for name, chosen in named.items() if chosen]
     if len(given) < 2:
         return []
-    return [f"{' and '.join(given)} are {'two' if len(given) == 2 else 'three'} activations; give only one"]
+    return [f"{' and '.join(given)} are {'two' if len(given) == 2 else 'several'} activations; give only one"]
 
 
 RULES = (_heads, _query_groups, _rotary, _one_kind_of_positions, _positions, _one_activation)

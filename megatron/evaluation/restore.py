@@ -1,8 +1,7 @@
 """A trained model from its checkpoint alone, for evaluation and generation."""
 
-import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -10,7 +9,8 @@ from torch import nn
 from megatron.base.errors import UserError
 from megatron.checkpoint.load import find_checkpoint, load_model
 from megatron.checkpoint.manifest import Manifest, read_manifest
-from megatron.config.config import Config, TokenizerOptions, resolve
+from megatron.checkpoint.saved_config import saved_config
+from megatron.config.config import Config, TokenizerOptions
 from megatron.data.tokenizer import Tokenizer, build_tokenizer, describe_identity
 from megatron.tasks.task import Task
 from megatron.tasks.tasks import TASKS
@@ -56,22 +56,3 @@ def tokenizer_of(manifest: Manifest, options: TokenizerOptions) -> Tokenizer:
             "name the one of the training"
         )
     return tokenizer
-
-
-def saved_config(saved: dict[str, Any], folder: Path) -> Config:
-    """The configuration that a checkpoint was trained with; what it does not say yet is filled in."""
-    try:
-        groups: dict[str, Any] = {}
-        for name, group in get_type_hints(Config).items():
-            if name not in saved or not dataclasses.is_dataclass(group):
-                continue
-            known = {field.name for field in dataclasses.fields(group)}
-            values = {
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in saved[name].items()
-                if key in known
-            }
-            groups[name] = group(**values)  # type: ignore[operator]
-        return resolve(Config(**groups), 1)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder}/index.json: its configuration is not understood ({error})") from None

@@ -109,6 +109,12 @@ def sum_over(values: torch.Tensor, axis: Axis) -> torch.Tensor:
     return values
 
 
+def wait_for_all(mesh: Mesh) -> None:
+    """Until every rank has come here."""
+    if mesh.world.group is not None:
+        dist.barrier(mesh.world.group)
+
+
 def gather_over(values: torch.Tensor, axis: Axis) -> torch.Tensor:
     """The values [N] of every rank of an axis, as [ranks, N]; all of them call it together."""
     if axis.group is None:

@@ -33,12 +33,16 @@ def add_parameter(
 
 
 def placements(model: nn.Module) -> dict[str, Placement]:
-    """The placement of every parameter by its global name, in the model's order."""
-    return {
+    """The placement of every parameter by its global name, in the model's order; ValueError where a
+    parameter has none, as one that was not made by `add_parameter`."""
+    table = {
         f"{prefix}.{name}" if prefix else name: placement
         for prefix, module in model.named_modules()
         for name, placement in getattr(module, "placements", {}).items()
     }
+    if homeless := [name for name, _ in model.named_parameters() if name not in table]:
+        raise ValueError(f"no placement for {', '.join(homeless)}; make parameters by add_parameter")
+    return table
 
 
 def add_constants(module: nn.Module, make: Callable[[], dict[str, Tensor]]) -> None:

@@ -1,10 +1,15 @@
 """The description of curriculum and random-LTD from flags or YAML, and from DeepSpeed's JSON where one is
 given."""
 
+from types import SimpleNamespace
 from typing import Any
 
 from megatron.base.errors import UserError
 from megatron.config.config import Config
+from megatron.config.data import DataConfig
+from megatron.config.data_efficiency import DataEfficiencyConfig
+from megatron.config.model import ModelConfig
+from megatron.config.training import TrainingConfig
 from megatron.config.values import parse_list
 from megatron.schedule.data_efficiency import (
     ALIASES,
@@ -14,7 +19,7 @@ from megatron.schedule.data_efficiency import (
 )
 from megatron.schedule.data_efficiency_rules import LENGTHS, broken_rules
 from megatron.schedule.deepspeed_json import DataEfficiencySection, read_deepspeed_json
-from megatron.schedule.pacing import Pacing
+from megatron.schedule.pacing import NEEDED, Pacing
 
 SPEC_KEYS = {
     "difficulty",
@@ -28,16 +33,10 @@ SPEC_KEYS = {
     "until",
     "function",
 }
-NEEDED = {
-    "fixed_linear": ("max", "duration"),
-    "fixed_root": ("max", "duration"),
-    "fixed_discrete": ("values",),
-    "custom": ("max", "function"),
-}
 SPEC_EXAMPLE = "vocab_rarity:difficulty=percentile,min=1,max=100,pacing=fixed_root,root=2,duration=1000"
 
 
-def describe(config: Config) -> tuple[DataEfficiency, list[str]]:
+def describe(config: Config | SimpleNamespace) -> tuple[DataEfficiency, list[str]]:
     """The description behind a resolved configuration, and lines about keys of a JSON that are not used.
     UserError lists every problem."""
     flags = config.data_efficiency
@@ -60,7 +59,7 @@ def describe(config: Config) -> tuple[DataEfficiency, list[str]]:
         paths = paths or tuple(from_json.paths)
         seed = from_json.seed(seed, config.training.seed)
     lengths = [metric for metric in metrics if metric.name in LENGTHS]
-    problems += broken_rules(config, metrics, random_ltd)
+    problems += broken_rules(metrics, random_ltd, config.data.seq_length, config.model.num_layers)
     if problems:
         raise UserError(*problems)
     described = DataEfficiency(
@@ -75,6 +74,18 @@ def describe(config: Config) -> tuple[DataEfficiency, list[str]]:
         reference_schedules=flags.reference_schedules,
     )
     return described, notes
+
+
+def described(
+    model: ModelConfig, data: DataConfig, training: TrainingConfig, data_efficiency: DataEfficiencyConfig
+) -> list[str]:
+    """What is wrong with a curriculum and random-LTD, as a rule over the groups of flags that describe
+    them."""
+    try:
+        describe(SimpleNamespace(model=model, data=data, training=training, data_efficiency=data_efficiency))
+    except UserError as error:
+        return list(error.problems)
+    return []
 
 
 def _from_spec(spec: str, problems: list[str]) -> CurriculumMetric | None:
@@ -118,7 +129,7 @@ def _from_spec(spec: str, problems: list[str]) -> CurriculumMetric | None:
     return CurriculumMetric(ALIASES.get(name, name), pairs.get("difficulty", "value"), pacing)
 
 
-def _from_flags(config: Config, problems: list[str]) -> RandomLTD | None:
+def _from_flags(config: Config | SimpleNamespace, problems: list[str]) -> RandomLTD | None:
     flags, layers = config.data_efficiency, config.model.num_layers
     if flags.random_ltd_duration is None:
         problems.append("--random-ltd needs --random-ltd-duration, the steps until nothing is dropped")

@@ -1,15 +1,16 @@
 """Rules over a curriculum and random-LTD as a whole, wherever they were described."""
 
-from megatron.config.config import Config
 from megatron.schedule.data_efficiency import RESHAPE, TRUNCATE, CurriculumMetric, RandomLTD
 from megatron.schedule.pacing import pacing_problems
 
 LENGTHS = (TRUNCATE, RESHAPE)
 
 
-def broken_rules(config: Config, metrics: list[CurriculumMetric], random_ltd: RandomLTD | None) -> list[str]:
+def broken_rules(
+    metrics: list[CurriculumMetric], random_ltd: RandomLTD | None, seq_length: int, num_layers: int
+) -> list[str]:
     """What is wrong, one line a problem."""
-    problems = [line for metric in metrics for line in _metric(metric, config.data.seq_length)]
+    problems = [line for metric in metrics for line in _metric(metric, seq_length)]
     names = [metric.name for metric in metrics]
     if all(length in names for length in LENGTHS):
         problems.append(
@@ -19,8 +20,8 @@ def broken_rules(config: Config, metrics: list[CurriculumMetric], random_ltd: Ra
     twice = sorted({name for name in names if names.count(name) > 1})
     problems += [f"curriculum {name}: the metric is given twice" for name in twice]
     if random_ltd:
-        problems += _kept_length(random_ltd, config.data.seq_length)
-        problems += _layers(random_ltd, config.model.num_layers)
+        problems += _kept_length(random_ltd, seq_length)
+        problems += _layers(random_ltd, num_layers)
     return problems
 
 

@@ -78,6 +78,13 @@ def _custom(pacing: Pacing, reference_schedules: bool, minimum_rounds_up: bool) 
 
 
 CURVES = {"fixed_linear": _linear, "fixed_root": _root, "fixed_discrete": _discrete, "custom": _custom}
+NEEDED = {
+    "fixed_linear": ("max", "duration"),
+    "fixed_root": ("max", "duration"),
+    "fixed_discrete": ("values",),
+    "custom": ("max", "function"),
+}
+"""What a --curriculum must say for each curve."""
 
 
 def load_function(name: str, what: str) -> Callable:

@@ -25,6 +25,9 @@ class Data(NamedTuple):
 class Task:
     """The functions of a task.
 
+    Its model gives `forward(inputs, step_key, scales)`: losses by name, each its scale · a sum. Its
+    parameters are made by `add_parameter`.
+
     `losses`: for every loss of the model by Megatron's name, how many items of a micro-batch it is a sum
     over; each loss is divided by its own count over the global batch. `known_counts`: these counts of a
     whole step where the plan alone says them, else None. `row_losses`: sum and count [rows, 2] of every

@@ -5,11 +5,12 @@ from typing import Any
 
 from megatron.checkpoint.load import find_checkpoint
 from megatron.checkpoint.manifest import read_manifest
+from megatron.checkpoint.saved_config import saved_config
 from megatron.config.arguments import understand, unused_flags
-from megatron.config.config import Config, complete
+from megatron.config.config import RULES, Config, complete
 from megatron.config.other_megatrons import FOREIGN_FLAGS
-from megatron.evaluation.restore import saved_config
 from megatron.parallel.mesh import world_size
+from megatron.schedule.data_efficiency_flags import described
 
 
 def read_config(argv: list[str], description: str, examples: str) -> tuple[Config, list[str]]:
@@ -17,7 +18,7 @@ def read_config(argv: list[str], description: str, examples: str) -> tuple[Confi
     problem."""
     values, problems = understand(Config, argv, description, examples, FOREIGN_FLAGS)
     model, notes = _model_of_checkpoint(values)
-    config = complete(Config, values | model, problems, world_size())
+    config = complete(Config, values | model, problems, world_size(), (*RULES, described))
     return config, [*notes, *unused_flags(Config, argv, FOREIGN_FLAGS)]
 
 

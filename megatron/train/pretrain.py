@@ -19,6 +19,7 @@ from megatron.parallel.mesh import (
     repeat_exactly,
     start_mesh,
     stop_mesh,
+    wait_for_all,
     world_size,
 )
 from megatron.tasks.task import Task
@@ -77,6 +78,7 @@ def _train(prepared: Prepared, mesh: Mesh) -> None:
     def save(iteration: int) -> Any:
         if mesh.first:
             save_run(run, manifest, iteration)
+        wait_for_all(mesh)  # so that no rank takes the time of writing for that of its next step
 
     done = start if config.training.skip_train else train(run, start, log, save)
     if done == plan.steps or config.training.skip_train:

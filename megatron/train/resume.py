@@ -11,6 +11,7 @@ from megatron.checkpoint.compare import resume_problems
 from megatron.checkpoint.load import find_checkpoint, load_model, load_tensors
 from megatron.checkpoint.manifest import Manifest, as_read, read_manifest
 from megatron.checkpoint.save import retain, save_checkpoint
+from megatron.checkpoint.saved_config import with_new_flags
 from megatron.config.optimizer import decay_horizon, warmup_horizon
 from megatron.data.corpora import identity
 from megatron.optim.optimizer import optimizer_state, restore_optimizer
@@ -56,6 +57,7 @@ def resume(run: Run, mine: Manifest) -> int:
     if flags.finetune or skip_train:
         load_model(run.model, folder, saved, verify=run.mesh.first)
         return saved.iteration if skip_train else 0
+    saved = dataclasses.replace(saved, config=with_new_flags(saved.config, folder))
     if problems := resume_problems(saved, mine, run.plan, flags.override_opt_param_scheduler):
         raise UserError(*problems)
     load_model(run.model, folder, saved, verify=run.mesh.first)

@@ -46,7 +46,7 @@ def train_step(
         for place, batch in enumerate(micro_batches):
             if place == len(micro_batches) - 1:
                 run.gradients.reduce_from_now_on()
-            with _kernel_draws(run, key(number, batch.first_row)):
+            with _kernel_draws(run, number, batch):
                 with timers.span("forward-compute"):
                     losses = run.model(to_device(batch, mesh.device), step_key, scales)
                 with timers.span("backward-compute"):
@@ -77,15 +77,15 @@ def loss_counts(run: Run, step: Step, micro_batches: list[Any]) -> dict[str, int
 
 
 @contextmanager
-def _kernel_draws(run: Run, seed: int) -> Iterator[None]:
+def _kernel_draws(run: Run, step_key: int, batch: Any) -> Iterator[None]:
     """Where attention kernels draw dropout themselves, a generator of their own for this micro-batch;
     whoever uses the device's generator finds it as it was."""
-    if not run.model.kernels_draw:
+    if not getattr(run.model, "kernels_draw", False):
         yield
         return
     device = run.mesh.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed >> 1)
+        torch.manual_seed(key(step_key, batch.first_row) >> 1)
         yield
 
 

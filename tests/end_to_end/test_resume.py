@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -186,3 +187,21 @@ def test_what_a_checkpoint_holds(unbroken: dict[int, Path]) -> None:
     assert index["tensors"]["optimizer.exp_avg_sq.layers.2.mlp.up.weight"]["offset"] == [0, 0]
     files = {path.name for path in (unbroken[1] / f"iter_{STEPS:07d}").iterdir()}
     assert files == {"index.json", "model.safetensors", "optimizer.safetensors"}
+
+
+def test_a_checkpoint_older_than_a_flag_goes_on(
+    unbroken: dict[int, Path], prepared: Prepared, tmp_path: Path
+) -> None:
+    """What it does not say stands for the flag's default, and it is of a GPT."""
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken[1] / "iter_0000028", folder / "iter_0000028")
+    (folder / "latest_checkpointed_iteration.txt").write_text("28\n")
+    index = folder / "iter_0000028" / "index.json"
+    content = json.loads(index.read_text())
+    del content["task"], content["config"]["model"]["squared_relu"], content["config"]["training"]["bf16"]
+    del content["config"]["optimizer"]["lr_warmup_init"], content["config"]["model"]["kv_channels"]
+    index.write_text(json.dumps(content))
+    run_command(*training(prepared, folder))
+    assert weights(folder) == weights(unbroken[1])
+    (refused,) = run_command(*training(prepared, folder, "--squared-relu"), status=2).stderr.splitlines()
+    assert "--squared-relu was False and is True" in refused

@@ -55,3 +55,28 @@ def test_a_launch_command_and_any_number_of_ranks_show_the_same(
 def test_a_step_past_the_end_is_refused(prepared: Prepared) -> None:
     with pytest.raises(UserError, match="--step 31 is past the run's 30 steps"):
         main(flags(prepared, "--step", "31"))
+
+
+def test_rows_of_the_reference_reshaping_name_their_samples(
+    prepared: Prepared, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whole pieces of a micro-batch come first, then the tails of all its samples; every row stands in the
+    window of the sample that is named."""
+    ids = flags(
+        prepared, RESHAPE, "--reference-schedules", "--micro-batch-size", "4", "--step", "8", "--rows", "99"
+    )
+    place = ids.index("--tokenizer-type")
+    main(ids[:place] + ids[place + 4 :])
+    said = capsys.readouterr().out
+    config = make_config(f"--seq-length 64 --mock-data false --data-path {prepared.prefix} --split 90,5,5")
+    ((_, corpus),) = open_splits(config)["train"]
+    rows: list[tuple[int, list[str]]] = []
+    for cells in (line.split("│") for line in said.partition("text")[2].splitlines()):
+        if len(cells) == 6:
+            if cells[1].strip():
+                rows.append((int(cells[3].replace(",", "")), []))
+            rows[-1][1].extend(cells[4].split())
+    assert len(rows) > 8
+    for sample, shown in rows:
+        window = " ".join(map(str, corpus.window(sample).tolist()))
+        assert " ".join(shown[:-1]) in window, sample

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import flags_of, parse, understand
+from megatron.config.arguments import flag, flags_of, parse, understand
 from megatron.config.config import RULES, Config, complete, configure, resolve
 from megatron.config.model import ModelConfig
 from megatron.config.other_megatrons import FOREIGN_FLAGS
@@ -215,3 +215,32 @@ def test_all_broken_rules_are_told_together(flags: list[str]) -> None:
     assert len(told) == len(flags)
     for one in flags:
         assert sum(one.split()[0].split("=")[0] in problem for problem in told) >= 1
+
+
+def test_what_follows_does_not_depend_on_the_order_of_the_flags() -> None:
+    """A flag may follow from one of a later group, and that from yet another."""
+    first = dataclasses.make_dataclass(
+        "First", [("twice", int, flag(None, "x", follows=lambda second: second.once * 2))], frozen=True
+    )
+    second = dataclasses.make_dataclass(
+        "Second",
+        [
+            ("once", int, flag(None, "x", follows=lambda second: second.base + 1)),
+            ("base", int, flag(3, "x")),
+        ],
+        frozen=True,
+    )
+    options = dataclasses.make_dataclass("Options", [("first", first), ("second", second)], frozen=True)
+    assert complete(options, {}, rules=()).first.twice == 8
+    assert complete(options, {"base": 5}, rules=()).first.twice == 12
+
+
+@pytest.mark.parametrize("ranks", [0, -1, 2.5, "2"])
+def test_keywords_ask_for_a_number_of_ranks(ranks: object) -> None:
+    with pytest.raises(UserError, match="must be a whole number of at least 1"):
+        configure(ranks, **KEYWORDS)
+
+
+def test_help_is_no_keyword() -> None:
+    with pytest.raises(UserError, match="help: is no flag"):
+        configure(**KEYWORDS, help=True)

@@ -66,3 +66,9 @@ def test_a_model_built_on_the_meta_device_is_the_same_model(flags):
         for (name, one), other in zip(mine, theirs, strict=True):
             assert torch.equal(one, other), name
     assert torch.equal(loss_of(later, random_batch(), 3), loss_of(at_once, random_batch(), 3))
+
+
+def test_a_parameter_without_a_placement_is_named():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=r"no placement for 0\.weight, 0\.bias"):
+        placements(model)

@@ -68,3 +68,12 @@ def test_flags_that_do_nothing_are_told() -> None:
     config, notes = read_config((SMALL + STOP + "--num-workers 4").split(), "", "")
     assert config == make_config(STOP)
     assert [note.split(":")[0] for note in notes] == ["--num-workers is accepted and not used"]
+
+
+def test_mistakes_of_a_curriculum_are_told_with_all_others() -> None:
+    words = f"{SMALL}{STOP}--lr -1 --curriculum seqlen_truncate --random-ltd".split()
+    with pytest.raises(UserError) as caught:
+        read_config(words, "", "")
+    told = " ".join(caught.value.problems)
+    assert len(caught.value.problems) == 3
+    assert all(one in told for one in ("--lr -1.0", "--curriculum seqlen_truncate", "--random-ltd-duration"))
