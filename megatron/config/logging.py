@@ -2,10 +2,8 @@
 
 import functools
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 from megatron.config.arguments import flag
-from megatron.config.training import TrainingConfig
 
 free_flag = functools.partial(flag, resume="free")
 
@@ -45,10 +43,10 @@ class LoggingConfig:
     profile_step_end: int = free_flag(12, "and ends after this one", at_least=1)
     profile_ranks: tuple[int, ...] = free_flag((0,), "ranks that are profiled", metavar="N", at_least=0)
     wandb_project: str | None = free_flag(
-        None, "Weights & Biases project that gets the scalars", metavar="NAME"
+        None, "Weights & Biases project that gets the scalars, where wandb is installed", metavar="TEXT"
     )
-    wandb_exp_name: str | None = free_flag(None, "name of the run there", metavar="NAME")
-    wandb_entity: str | None = free_flag(None, "user or team that owns the project", metavar="NAME")
+    wandb_exp_name: str | None = free_flag(None, "name of the run there", metavar="TEXT")
+    wandb_entity: str | None = free_flag(None, "user or team that owns the project", metavar="TEXT")
     wandb_save_dir: str | None = free_flag(None, "where wandb keeps its files; --save", metavar="FOLDER")
 
 
@@ -62,20 +60,4 @@ def _profile(logging: LoggingConfig) -> list[str]:
     ]
 
 
-def _wandb(logging: LoggingConfig, training: TrainingConfig) -> list[str]:
-    if not logging.wandb_project or training.dry_run or _installed("wandb"):
-        return []
-    return [
-        f"--wandb-project {logging.wandb_project} needs the package wandb; install it by pip install wandb, "
-        "or leave the flag out"
-    ]
-
-
-def _installed(package: str) -> bool:
-    """Whether a package can be imported. wandb leaves a folder of its own name where it runs, which Python
-    takes for an empty package: that one has no origin."""
-    spec = find_spec(package)
-    return spec is not None and spec.origin is not None
-
-
-RULES = (_profile, _wandb)
+RULES = (_profile,)

@@ -1,6 +1,7 @@
 """The description of curriculum and random-LTD from flags or YAML, and from DeepSpeed's JSON where one is
 given."""
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -159,7 +160,19 @@ def _agree(flag: str, mine: Any, theirs: Any, problems: list[str]) -> Any:
     if isinstance(mine, list):
         mine, theirs = (sorted(some, key=lambda metric: metric.name) for some in (mine, theirs))
     if mine and theirs and mine != theirs:
-        problems.append(
-            f"{flag} and --data-efficiency-config differ: {mine} against {theirs}; give only one of them"
-        )
+        words = f"{_words(mine)} against {_words(theirs)}"
+        problems.append(f"{flag} and --data-efficiency-config differ: {words}; give only one of them")
     return mine or theirs
+
+
+def _words(described: list[CurriculumMetric] | RandomLTD) -> str:
+    """Metrics or random-LTD as people write them; numbers that say nothing are left out."""
+    if isinstance(described, RandomLTD):
+        return f"layers {' '.join(map(str, described.layers))} by {_pacing_words(described.pacing)}"
+    metrics = [f"{one.name} ({one.difficulty}, {_pacing_words(one.pacing)})" for one in described]
+    return " and ".join(metrics)
+
+
+def _pacing_words(pacing: Pacing) -> str:
+    parts = dataclasses.asdict(pacing).items()
+    return ", ".join(f"{name}={value}" for name, value in parts if value not in ((), "", 0))

@@ -5,7 +5,6 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity
 
-from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.config.config import Config
 from megatron.parallel.mesh import Mesh
@@ -17,11 +16,6 @@ class Profile:
 
     def __init__(self, config: Config, mesh: Mesh):
         flags, self.rank, self.device = config.logging, mesh.world.rank, mesh.device
-        if flags.profile and max(flags.profile_ranks) >= mesh.world.size:
-            raise UserError(
-                f"--profile-ranks {max(flags.profile_ranks)}: the ranks of this run are 0 to "
-                f"{mesh.world.size - 1}; name one of them"
-            )
         self.first, self.last = flags.profile_step_start, flags.profile_step_end
         self.waiting = flags.profile and mesh.world.rank in flags.profile_ranks
         folder = Path(config.checkpoint.save or flags.tensorboard_dir or ".") / "profile"

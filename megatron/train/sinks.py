@@ -1,6 +1,7 @@
 """Where the log goes: a list of sinks, each of which takes from a record what it can show."""
 
 import dataclasses
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -34,11 +35,21 @@ def open_sinks(config: Config, path: Path | None, plan: Plan, mesh: Mesh, start:
     if mesh.first and flags.tensorboard_dir and training:
         folder, queue = Path(flags.tensorboard_dir), flags.tensorboard_queue_size
         sinks.append(TensorBoard(folder, plan.totals(start), start, queue))
-    if mesh.prints_log and flags.wandb_project and training:
+    if mesh.prints_log and flags.wandb_project and training and _wandb_is_there(flags.wandb_project):
         sinks.append(WeightsAndBiases(config, path and path.with_suffix(".wandb-id"), afresh))
     if mesh.prints_log:
         sinks.append(Lines())
     return sinks
+
+
+def _wandb_is_there(project: str) -> bool:
+    """Whether wandb can be imported. It leaves a folder of its own name where it runs, which Python takes
+    for an empty package: that one has no origin."""
+    spec = find_spec("wandb")
+    if spec is not None and spec.origin is not None:
+        return True
+    print(f"warning: --wandb-project {project} is not used: install it by pip install wandb", flush=True)
+    return False
 
 
 class Lines:

@@ -4,6 +4,7 @@ checkpoint."""
 import json
 import math
 import re
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -293,3 +294,20 @@ def test_points_up_to_the_last_line_are_on_disk_before_the_end(tmp_path: Path) -
         log.train(iteration, outcome(1.0))
     assert len(read_board(tmp_path / "board").Scalars("lm loss")) >= 5
     log.close()
+
+
+@pytest.mark.parametrize("spec", [None, ModuleSpec("wandb", None)])  # the latter: a folder of that name
+def test_without_wandb_a_run_goes_on_and_says_so(
+    tmp_path: Path,
+    spec: ModuleSpec | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("megatron.train.sinks.find_spec", lambda _: spec)
+    make_log(tmp_path, more="--wandb-project mine").close()
+    assert (
+        "warning: --wandb-project mine is not used: install it by pip install wandb"
+        in capsys.readouterr().out
+    )
+    make_log(tmp_path, more="--wandb-project=").close()
+    assert "wandb" not in capsys.readouterr().out

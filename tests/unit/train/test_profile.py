@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from megatron.base.errors import UserError
 from megatron.parallel.mesh import Axis, Mesh
 from megatron.train.profile import Profile
 from megatron.train.timers import Timers
@@ -69,5 +68,6 @@ def test_other_ranks_record_nothing(tmp_path: Path) -> None:
     assert run(tmp_path, 0, 6, mesh=SECOND) == []
     assert run(tmp_path, 0, 6, "--profile-ranks 0 1", SECOND) == [3, 4]
     assert (tmp_path / "profile" / "rank1.steps2-4.json").is_file()
-    with pytest.raises(UserError, match="--profile-ranks 2: the ranks of this run are 0 to 1; name one of"):
-        run(tmp_path, 0, 6, "--profile-ranks 0 2", SECOND)
+    assert run(tmp_path, 0, 6, "--profile-ranks 0 2", SECOND) == [], (
+        "a rank that is not there records nothing"
+    )
