@@ -12,8 +12,11 @@ from megatron.base.files import whole_file, writable_folder
 from megatron.config.config import Config
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.plan import Plan
+from megatron.train.event_files import cut_events
 from megatron.train.json_records import JsonRecords, cut_records
 from megatron.train.records import Record
+
+AXES = ("", "samples", "tokens")
 
 
 class Sink(Protocol):
@@ -33,8 +36,9 @@ def open_sinks(config: Config, path: Path | None, plan: Plan, mesh: Mesh, start:
             cut_records(path, start, start == plan.steps, afresh)
         sinks.append(JsonRecords(path))
     if mesh.first and flags.tensorboard_dir and training:
-        folder, queue = Path(flags.tensorboard_dir), flags.tensorboard_queue_size
-        sinks.append(TensorBoard(folder, plan.totals(start), start, queue))
+        folder, totals = writable_folder(flags.tensorboard_dir), plan.totals(start)
+        cut_events(folder, {axis: totals[f"consumed_{axis}"] if axis else start for axis in AXES}, afresh)
+        sinks.append(TensorBoard(folder, flags.tensorboard_queue_size))
     if mesh.prints_log and flags.wandb_project and training and _wandb_is_there(flags.wandb_project):
         sinks.append(WeightsAndBiases(config, path and path.with_suffix(".wandb-id"), afresh))
     if mesh.prints_log:
@@ -64,27 +68,21 @@ class Lines:
 
 
 class TensorBoard:
-    """Scalars over iterations in the folder itself, over samples and tokens in folders inside, because each
-    hides what an earlier attempt wrote past its own count."""
+    """Scalars over iterations, and as `<name> vs samples` and `<name> vs tokens` over what was consumed."""
 
-    def __init__(self, folder: Path, totals: dict[str, int], start: int, queue: int):
-        past = {"": start, "samples": totals["consumed_samples"], "tokens": totals["consumed_tokens"]}
-        self.boards = {
-            axis: SummaryWriter(str(writable_folder(folder / axis)), purge_step=count + 1, max_queue=queue)
-            for axis, count in past.items()
-        }
+    def __init__(self, folder: Path, queue: int):
+        self.board = SummaryWriter(str(folder), max_queue=queue)
 
     def write(self, record: Record) -> None:
-        for axis, board in self.boards.items():
+        for axis in AXES:
             step = record.fields[f"consumed_{axis}"] if axis else record.iteration
             for name, value in record.scalars.items():
-                board.add_scalar(f"{name} vs {axis}" if axis else name, value, step)
-            if record.text:  # so that a run that is killed lacks no point before the last line of its log
-                board.flush()
+                self.board.add_scalar(f"{name} vs {axis}" if axis else name, value, step)
+        if record.text:  # so that a run that is killed lacks no point before the last line of its log
+            self.board.flush()
 
     def close(self) -> None:
-        for board in self.boards.values():
-            board.close()
+        self.board.close()
 
 
 class WeightsAndBiases:

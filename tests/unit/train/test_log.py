@@ -160,10 +160,9 @@ def test_validation_of_several_losses_and_corpora(tmp_path: Path, capsys: pytest
     ]
     tags = set(read_board(tmp_path / "board").Tags()["scalars"])
     names = ("lm loss validation", "sop loss validation")
-    assert tags == {
-        *(f"{name}{corpus}" for name in names for corpus in ("", "-books")),
-        *("lm loss validation ppl", "lm loss validation-books ppl"),
-    }
+    scalars = [f"{name}{corpus}" for name in names for corpus in ("", "-books")]
+    scalars += ["lm loss validation ppl", "lm loss validation-books ppl"]
+    assert tags == {f"{name}{axis}" for name in scalars for axis in ("", " vs samples", " vs tokens")}
 
 
 def test_records_past_the_checkpoint_are_cut_off(tmp_path: Path) -> None:
@@ -218,20 +217,45 @@ def test_the_last_validation_of_a_finished_run_is_recorded_once(tmp_path: Path) 
     assert kinds == ["train"] * 20 + ["valid", "test"]
 
 
-def test_tensorboard_hides_on_every_axis_what_is_computed_again(tmp_path: Path) -> None:
-    for start, end in ((0, 8), (4, 6)):
-        log = make_log(tmp_path, start)
-        for iteration in range(start + 1, end + 1):
+@pytest.mark.parametrize("torn", [False, True])
+def test_tensorboard_lacks_on_every_axis_what_is_computed_again(tmp_path: Path, torn: bool) -> None:
+    """Also where a killed run had only begun its last record."""
+    log = make_log(tmp_path)
+    for iteration in range(1, 9):
+        log.train(iteration, outcome(8.0))
+    log.close()
+    (path,) = (tmp_path / "board").glob("events*")
+    if torn:
+        path.write_bytes(path.read_bytes()[:-5])
+    log = make_log(tmp_path, 4)
+    for iteration in (5, 6):
+        log.train(iteration, outcome(6.0))
+    log.close()
+    board = read_board(tmp_path / "board")
+    axes = {
+        "lm loss": lambda step: step,
+        "lm loss vs samples": lambda step: log.plan.totals(step)["consumed_samples"],
+        "lm loss vs tokens": lambda step: log.plan.totals(step)["consumed_tokens"],
+    }
+    for tag, step_of in axes.items():
+        assert [(point.step, point.value) for point in board.Scalars(tag)] == [
+            (step_of(number), 8.0 if number <= 4 else 6.0) for number in range(1, 7)
+        ]
+    assert not list((tmp_path / "board").glob("until-*"))
+
+
+def test_a_new_run_in_an_old_place_keeps_the_old_events(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for end in (8, 2):
+        log = make_log(tmp_path)
+        for iteration in range(1, end + 1):
             log.train(iteration, outcome(float(end)))
         log.close()
-    for axis, step in (
-        ("", lambda iteration: iteration),
-        ("samples", lambda iteration: log.plan.totals(iteration)["consumed_samples"]),
-    ):
-        points = read_board(tmp_path / "board" / axis).Scalars(f"lm loss vs {axis}" if axis else "lm loss")
-        assert [(point.step, point.value) for point in points] == [
-            (step(number), 8.0 if number <= 4 else 6.0) for number in range(1, 7)
-        ]
+    assert [point.value for point in read_board(tmp_path / "board").Scalars("lm loss")] == [2.0, 2.0]
+    (aside,) = (tmp_path / "board").glob("until-*")
+    assert [point.value for point in read_board(aside).Scalars("lm loss")] == [8.0] * 8
+    assert f"events of an earlier run in this place are kept in {aside}" in capsys.readouterr().out
 
 
 def test_tensorboard_has_megatrons_and_deepspeeds_names(tmp_path: Path) -> None:
@@ -239,8 +263,8 @@ def test_tensorboard_has_megatrons_and_deepspeeds_names(tmp_path: Path) -> None:
     log.train(1, outcome(3.0, 0.5, params_norm=9.0))
     log.validation(1, {"": {"lm loss": 2.0}})
     log.close()
-    board, samples, tokens = (read_board(tmp_path / "board" / axis) for axis in ("", "samples", "tokens"))
-    tags = {tag for each in (board, samples, tokens) for tag in each.Tags()["scalars"]}
+    board = read_board(tmp_path / "board")
+    tags = set(board.Tags()["scalars"])
     for name in (
         "learning-rate",
         "batch-size",
@@ -262,7 +286,7 @@ def test_tensorboard_has_megatrons_and_deepspeeds_names(tmp_path: Path) -> None:
         assert {name, f"{name} vs tokens"} <= tags
     for name in ("lm loss validation", "lm loss validation ppl"):
         assert {name, f"{name} vs samples", f"{name} vs tokens"} <= tags
-    assert samples.Scalars("lm loss vs samples")[0].step == 4
+    assert board.Scalars("lm loss vs samples")[0].step == 4
     assert board.Scalars("lm loss")[0].value == 3.0
 
 
