@@ -69,7 +69,11 @@ def train_step(
 def loss_counts(run: Run, step: Step, micro_batches: list[Any]) -> dict[str, int]:
     """How many items of the global batch each loss is a mean over: from the plan where it says so, else
     summed over the ranks."""
-    if known := run.task.known_counts(run.config, step):
+    known = run.task.known_counts(run.config, step)
+    if known is not None:
+        if known.keys() != run.task.losses.keys():
+            names = ", ".join(run.task.losses)
+            raise ValueError(f"the task {run.task.name} names the losses {names}; known_counts must, too")
         return known
     mine = [sum(map(count, micro_batches)) for count in run.task.losses.values()]
     summed = sum_over(torch.tensor(mine, dtype=torch.int64, device=run.mesh.device), run.mesh.data)
