@@ -1,54 +1,65 @@
 """TensorBoard's event files of a run that resumes: what they hold past the checkpoint is cut off on every
 axis, as it is in the JSON records. (TensorBoard's own way to hide such points knows iterations alone, and
-would hide `lm loss vs samples` from its first point on.)"""
+would hide `lm loss vs samples` from its first point on.)
 
+A file is records of 8 bytes of length, 4 of checksum, an event, 4 of checksum. A run writes its events in
+the order of its steps, so those past a step are the end of the file, which bisection finds.
+"""
+
+import bisect
+import mmap
 import shutil
-from collections.abc import Iterator
+import struct
+from array import array
 from datetime import datetime
 from pathlib import Path
 
-from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.tensorflow_stub.errors import DataLossError
-from tensorboard.summary.writer.record_writer import RecordWriter
 
 from megatron.base.files import whole_file
 
 Limits = dict[str, int]
 """The last step that stays, by axis: "" (iterations), "samples" and "tokens"; `<tag> vs <axis>` lies on
-that axis."""
+it."""
+LENGTH = struct.Struct("<Q")
+BEFORE, BEHIND = 12, 4
+PIECE = 1 << 20
 
 
 def cut_events(folder: Path, limits: Limits, afresh: bool) -> None:
-    """Leave the points up to the limits. `afresh`: what is cut off belongs to another run, and the old
-    files are kept in a folder inside."""
-    files = [path for path in sorted(folder.glob("events.out.tfevents.*")) if not all(_kept(path, limits))]
-    if files and afresh:
+    """Leave the points up to the limits. `afresh`: what is cut off belongs to another run, and the old files
+    are kept in a folder inside."""
+    files = [path for path in sorted(folder.glob("events.out.tfevents.*")) if path.stat().st_size]
+    ends = {path: end for path in files if (end := _end(path, limits)) < path.stat().st_size}
+    if ends and afresh:
         aside = folder / f"until-{datetime.now():%Y%m%d-%H%M%S}"
         aside.mkdir()
-        for path in files:
+        for path in ends:
             shutil.copy2(path, aside)
         print(f"note: the events of an earlier run in this place are kept in {aside}", flush=True)
-    for path in files:
-        with whole_file(path) as file:
-            writer = RecordWriter(file)
-            for raw, keep in zip(_records(path), _kept(path, limits)):
-                if keep:
-                    writer.write(raw)
+    for path, end in ends.items():
+        with open(path, "rb") as old, whole_file(path) as new:
+            for first in range(0, end, PIECE):
+                new.write(old.read(min(PIECE, end - first)))
 
 
-def _records(path: Path) -> Iterator[bytes]:
-    """The records of a file, up to one that a killed run has only begun."""
-    try:
-        yield from RawEventFileLoader(str(path)).Load()
-    except DataLossError:
-        return
+def _end(path: Path, limits: Limits) -> int:
+    """Where the first record past the limits begins, or one that a killed run has only begun."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        places, place = array("q"), 0
+        while place + BEFORE <= len(content):
+            behind = place + BEFORE + LENGTH.unpack_from(content, place)[0] + BEHIND
+            if behind > len(content):
+                break
+            places.append(place)
+            place = behind
+        first = bisect.bisect_left(places, True, key=lambda one: _is_past(content, one, limits))
+        return places[first] if first < len(places) else place
 
 
-def _kept(path: Path, limits: Limits) -> Iterator[bool]:
-    """Of every record, whether it is within its axis' limit."""
-    for raw in _records(path):
-        event = Event.FromString(raw)
-        tag = event.summary.value[0].tag if event.summary.value else ""
-        axis = tag.rpartition(" vs ")[2] if " vs " in tag else ""
-        yield event.step <= limits.get(axis, limits[""]) or not event.HasField("summary")
+def _is_past(content: mmap.mmap, place: int, limits: Limits) -> bool:
+    length = LENGTH.unpack_from(content, place)[0]
+    event = Event.FromString(content[place + BEFORE : place + BEFORE + length])
+    tag = event.summary.value[0].tag if event.summary.value else ""
+    axis = tag.rpartition(" vs ")[2] if " vs " in tag else ""
+    return bool(event.step > limits.get(axis, limits[""]))
