@@ -27,7 +27,7 @@ from megatron.model.inputs import GPTInputs, to_device
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.tasks.gpt import token_weights
-from megatron.train.log import perplexity
+from megatron.train.records import perplexity
 
 EXAMPLES = """\
   # the validation and test parts of the data it was trained on

@@ -11,7 +11,7 @@ from megatron.model.dropout import drop, salt, token_keys
 from megatron.model.inputs import GPTInputs
 from megatron.model.norm import make_norm
 from megatron.model.rotary import rotary_table
-from megatron.model.stack import Stack, draws_in_kernels
+from megatron.model.stack import Stack
 from megatron.parallel.cross_entropy import cross_entropy_sum, token_losses
 from megatron.parallel.layers import Embedding, Linear
 from megatron.parallel.placement import add_constants
@@ -39,7 +39,7 @@ class GPT(nn.Module):
         self.output_layer = None if architecture.tied_head else Linear(hidden, padded, std=std, bias=False)
         self.vocab_size, self.dropout = architecture.vocab_size, architecture.hidden_dropout
         self.dtype = torch.bfloat16 if architecture.bf16 else None
-        self.kernels_draw = draws_in_kernels(architecture)
+        self.kernels_draw = self.layers.kernels_draw
         self.rotary = architecture.position_embedding_type == "rope"
         add_constants(self, lambda: _constants(architecture))
 

@@ -17,7 +17,6 @@ from megatron.train.records import (
     Losses,
     Outcome,
     Record,
-    perplexity,
     train_fields,
     train_scalars,
     validation_fields,
@@ -26,8 +25,6 @@ from megatron.train.records import (
 from megatron.train.sinks import open_sinks
 from megatron.train.throughput import device_name, device_peak, explain, rates
 from megatron.train.timers import NOT_OF_A_STEP, Timers, Times, timing_block
-
-__all__ = ["Log", "Outcome", "metrics_path", "perplexity", "process_environment", "write_description"]
 
 
 class Log:

@@ -14,7 +14,8 @@ from megatron.batches.loader import BatchShare, batches
 from megatron.config.config import CheckpointConfig
 from megatron.evaluation.losses import first_windows, mean_losses
 from megatron.schedule.plan import Step
-from megatron.train.log import Log, Outcome
+from megatron.train.log import Log
+from megatron.train.records import Outcome
 from megatron.train.setup import Run
 from megatron.train.step import params_norm, train_step
 

@@ -12,8 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
-from megatron.train.log import Log, Outcome
+from megatron.train.log import Log
 from megatron.train.log_line import log_line, validation_block
+from megatron.train.records import Outcome
 from tests.support.configurations import make_config, make_plan
 
 FLAGS = (

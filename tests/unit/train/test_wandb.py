@@ -11,7 +11,8 @@ import pytest
 from megatron.base.errors import UserError
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
-from megatron.train.log import Log, Outcome
+from megatron.train.log import Log
+from megatron.train.records import Outcome
 from tests.support.configurations import make_config, make_plan
 
 messages = pytest.importorskip("wandb.proto.wandb_internal_pb2")
