@@ -1,5 +1,6 @@
 """Reading checkpoints: find, verify, and say clearly why one does not fit."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -8,13 +9,16 @@ from safetensors.torch import load_file
 
 from megatron.base.errors import UserError
 from megatron.base.files import checksum
-from megatron.checkpoint.manifest import NAME, Manifest
-from megatron.checkpoint.save import LATEST, folder_of
+from megatron.checkpoint.manifest import NAME, Manifest, read_manifest
+from megatron.checkpoint.save import LATEST, checkpoints_in, folder_of
 
 
-def find_checkpoint(root: str | Path, iteration: int | None = None) -> Path | None:
+def find_checkpoint(
+    root: str | Path, iteration: int | None = None, tell: Callable[[str], None] = print
+) -> Path | None:
     """The folder of the newest checkpoint below `root`, or of `iteration`; `root` may itself be a
-    checkpoint. None where there is none yet."""
+    checkpoint. None where there is none yet. `tell` gets a line where the file that points to the newest is
+    lost, so that the newest whole one is taken."""
     root = Path(root)
     if root.is_file():
         raise UserError(f"{root}: is a file; name the folder that was given to --save")
@@ -22,9 +26,9 @@ def find_checkpoint(root: str | Path, iteration: int | None = None) -> Path | No
         return root
     if iteration is None:
         pointer = root / LATEST
-        if not pointer.is_file():
-            return None
-        text = pointer.read_text(encoding="utf-8", errors="replace").strip()
+        text = pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.is_file() else ""
+        if not text:
+            return _newest_whole(root, tell)
         if not text.isdigit():
             raise UserError(
                 f"{pointer}: holds {text[:40]!r}, not a number of steps; write the number of an iter_ "
@@ -38,6 +42,32 @@ def find_checkpoint(root: str | Path, iteration: int | None = None) -> Path | No
             f"{folder}: is no checkpoint; there are {', '.join(there)}; choose one with --ckpt-step"
         )
     return folder
+
+
+def _newest_whole(root: Path, tell: Callable[[str], None]) -> Path | None:
+    """The newest whole checkpoint of a folder without a pointer; None where there are none at all."""
+    found = sorted(checkpoints_in(root).values(), reverse=True)
+    whole = next((folder for folder in found if _is_whole(folder)), None)
+    if found and whole is None:
+        raise UserError(
+            f"{root}: holds {len(found)} checkpoints, of which none is whole, and no {LATEST}; choose one "
+            "with --ckpt-step to see what it lacks"
+        )
+    if whole is not None:
+        passed = [folder.name for folder in found[: found.index(whole)]]
+        more = f" (not whole: {', '.join(passed[:5])})" if passed else ""
+        lost = f"{root / LATEST} is missing or empty"
+        tell(f"warning: {lost}; taking the newest whole checkpoint, {whole}{more}")
+    return whole
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a checkpoint has its index, and every file in the size that the index says."""
+    try:
+        files = read_manifest(folder).files
+        return all((folder / name).stat().st_size == entry.bytes for name, entry in files.items())
+    except (UserError, OSError):
+        return False
 
 
 def load_tensors(folder: Path, manifest: Manifest, name: str, verify: bool = True) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from megatron.base.errors import UserError
 from megatron.base.files import checksum, whole_file, whole_folder, writable_folder
-from megatron.checkpoint.manifest import FileEntry, Manifest, TensorEntry, write_manifest
+from megatron.checkpoint.manifest import NAME, FileEntry, Manifest, TensorEntry, write_manifest
 from megatron.parallel.placement import Placement
 
 LATEST = "latest_checkpointed_iteration.txt"
@@ -25,6 +25,12 @@ Files = dict[str, dict[str, torch.Tensor]]
 def folder_of(root: str | Path, iteration: int) -> Path:
     """Where the checkpoint of an iteration lies."""
     return Path(root) / f"iter_{iteration:07d}"
+
+
+def checkpoints_in(root: str | Path) -> dict[int, Path]:
+    """The checkpoint folders below a folder by step, whole or not, and whoever wrote them."""
+    named = {path: path.name.removeprefix("iter_") for path in Path(root).glob("iter_*") if path.is_dir()}
+    return {int(step): path for path, step in sorted(named.items()) if step.isdigit()}
 
 
 def save_checkpoint(root: str | Path, files: Files, table: dict[str, Placement], manifest: Manifest) -> Path:
@@ -71,7 +77,7 @@ def clear_unfinished(root: str | Path) -> None:
 
 def retain(root: str | Path, interval: int | None, newest: int) -> None:
     """Delete checkpoints that are neither the newest nor at a multiple of `interval`."""
-    for folder in Path(root).glob("iter_*"):
-        number = folder.name.removeprefix("iter_")
-        if interval and number.isdigit() and int(number) != newest and int(number) % interval:
+    for step, folder in checkpoints_in(root).items():
+        own = (folder / NAME).is_file()  # other programs' checkpoints stay
+        if interval and step % interval and step != newest and own:
             shutil.rmtree(folder, ignore_errors=True)

@@ -20,6 +20,9 @@ class CheckpointConfig:
     finetune: bool = free_flag(False, "take only the weights from --load and start at step 0")
     exit_on_missing_checkpoint: bool = free_flag(False, "stop where --load holds no checkpoint")
     use_checkpoint_args: bool = free_flag(False, "take the model's shape from the checkpoint")
+    overwrite_run: bool = free_flag(
+        False, "start anew in a --save folder that holds another run, whose results are set aside there"
+    )
     override_opt_param_scheduler: bool = free_flag(
         False,
         "go on with a learning rate or schedule that differs from the checkpoint's",
@@ -32,6 +35,8 @@ def _save(checkpoint: CheckpointConfig) -> list[str]:
     for name in ("save_interval", "save_retain_interval"):
         if getattr(checkpoint, name) is not None and not checkpoint.save:
             found.append(f"{spelling(name)} {getattr(checkpoint, name)} needs --save FOLDER")
+    if checkpoint.overwrite_run and not checkpoint.save:
+        found.append("--overwrite-run needs --save FOLDER")
     return found
 
 

@@ -44,8 +44,9 @@ def mean_losses(
     windows: np.ndarray,
     micro_batch_size: int,
     mesh: Mesh,
-) -> dict[str, dict[str, float]]:
-    """Mean of every loss by corpus name, and over all under ""; the ranks share the work."""
+) -> dict[str, dict[str, float | None]]:
+    """Mean of every loss by corpus name, and over all under ""; None where nothing was scored. The ranks
+    share the work."""
     names, members = list(task.losses), [corpus for _, corpus in corpora]
 
     def measure(part: np.ndarray) -> Tensor:
@@ -62,9 +63,10 @@ def mean_losses(
     return means
 
 
-def _means(names: list[str], sums: Tensor) -> dict[str, float]:
+def _means(names: list[str], sums: Tensor) -> dict[str, float | None]:
     """Mean losses from alternating sums and counts."""
-    return {name: float(part[0] / part[1]) for name, part in zip(names, sums.view(-1, 2))}
+    pairs = sums.view(-1, 2).tolist()
+    return {name: total / count if count else None for name, (total, count) in zip(names, pairs)}
 
 
 @contextmanager

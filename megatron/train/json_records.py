@@ -9,42 +9,53 @@ from megatron.train.records import Record
 
 
 class JsonRecords:
-    """Appends the fields of every record to a file, a line each."""
+    """Appends the fields of every record to a file, a line each. A finished run validates again at step
+    `start`: that takes the place of what the file says of it, which is lost at no moment."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, start: int | None):
+        self.path, self.start = path, start
         self.file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115, close() closes it
 
     def write(self, record: Record) -> None:
-        self.file.write(json.dumps(record.fields) + "\n")
-        self.file.flush()
+        line, fields = json.dumps(record.fields, allow_nan=False) + "\n", record.fields
+        if fields["kind"] != "train" and record.iteration == self.start:
+            self._replace(fields["kind"], line)
+        else:
+            self.file.write(line)
+            self.file.flush()
+
+    def _replace(self, kind: str, line: str) -> None:
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        others = [one for one in lines if _key(one) != (self.start, kind)]
+        with whole_file(self.path, "w") as file:
+            file.writelines([*others, line])
+        self.file.close()
+        self.file = open(self.path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
 
     def close(self) -> None:
         self.file.close()
 
 
-def cut_records(path: Path, start: int, finished: bool, afresh: bool) -> None:
-    """Leave the records of the first `start` steps. `finished`: the last validation will be repeated;
-    `afresh`: what is cut off belongs to another run, and the old file is kept under another name."""
+def cut_records(path: Path, kept: int, afresh: bool) -> None:
+    """Leave the records of the first `kept` steps. `afresh`: what is cut off belongs to another run, and the
+    old file is kept under another name."""
     writable_folder(path.parent)
     if not path.is_file():
         return
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    kept = [line for line in lines if _is_past(line, start, finished)]
-    if afresh and len(kept) < len(lines):
+    own = [line for line in lines if (key := _key(line)) and key[0] <= kept]
+    if afresh and len(own) < len(lines):
         aside = path.with_name(f"{path.stem}.until-{datetime.now():%Y%m%d-%H%M%S}{path.suffix}")
         path.rename(aside)
         print(f"note: the records of an earlier run in this place are kept as {aside}", flush=True)
     with whole_file(path, "w") as file:
-        file.writelines(line + "\n" for line in kept)
+        file.writelines(line + "\n" for line in own)
 
 
-def _is_past(line: str, start: int, finished: bool) -> bool:
-    """Whether a record is of the first `start` steps and will not be written again."""
+def _key(line: str) -> tuple[int, str] | None:
+    """Step and kind of a record; None where a killed run has only begun to write it."""
     try:
         record = json.loads(line)
-        return bool(
-            record["iteration"] < start
-            or (record["iteration"] == start and not (finished and record["kind"] != "train"))
-        )
+        return int(record["iteration"]), str(record["kind"])
     except (ValueError, KeyError, TypeError):
-        return False
+        return None

@@ -17,6 +17,7 @@ from megatron.train.records import (
     Losses,
     Outcome,
     Record,
+    Start,
     train_fields,
     train_scalars,
     validation_fields,
@@ -28,11 +29,11 @@ from megatron.train.timers import NOT_OF_A_STEP, Timers, Times, timing_block
 
 
 class Log:
-    """Tells of a run from `start`, the steps already done; what an earlier attempt recorded past it is cut
-    off. With --skip-train only a --metrics-file that is asked for gets the evaluation, after what it
-    holds. All ranks call it alike; `timers` are for whoever runs the parts of a step."""
+    """Tells of a run from its start; what an earlier attempt recorded past it is cut off. With --skip-train
+    only a --metrics-file that is asked for gets the evaluation, after what it holds. All ranks call it alike;
+    `timers` are for whoever runs the parts of a step."""
 
-    def __init__(self, config: Config, efficiency: DataEfficiency, plan: Plan, mesh: Mesh, start: int):
+    def __init__(self, config: Config, efficiency: DataEfficiency, plan: Plan, mesh: Mesh, start: Start):
         self.config, self.efficiency, self.plan, self.mesh = config, efficiency, plan, mesh
         self.start, self.since = start, list[Outcome]()
         self.timers = Timers(config.logging.timing_log_level, mesh.device)
@@ -44,7 +45,7 @@ class Log:
             self.peak = device_peak(config, name)
             if mesh.prints_log:
                 print(explain(config, name, self.peak), flush=True)
-        self.timers.profiling = self.profile.after(start)
+        self.timers.profiling = self.profile.after(start.iteration)
 
     def train(self, iteration: int, outcome: Outcome) -> None:
         """Record a training step."""
@@ -60,14 +61,16 @@ class Log:
             self._write(Record(iteration, train_fields(self.plan, iteration, outcome), scalars, text))
         if due:
             self.since = []
-        if self.mesh.first and iteration == min(self.start + 2, self.plan.steps):  # all is allocated by now
+        second = min(self.start.iteration + 2, self.plan.steps)  # all is allocated by then
+        if self.mesh.first and iteration == second:
             print(memory_line(self.mesh.world.rank, iteration, self.mesh.device), flush=True)
         self.timers.profiling = self.profile.after(iteration)
 
     def validation(self, iteration: int, losses: Losses, what: str = "validation") -> None:
         """Record mean losses by corpus and name; the corpus named "" is over all."""
         times = self.timers.collect(self.mesh, names=NOT_OF_A_STEP)
-        totals = {} if self.config.training.skip_train else self.plan.totals(iteration)
+        skip_train = self.config.training.skip_train
+        totals = self.start.totals if skip_train else self.plan.totals(iteration)
         kind = "valid" if what == "validation" else "test"
         text = validation_block(iteration, losses, what)
         self._write(

@@ -65,10 +65,11 @@ def _speed(speed: Rates) -> list[str]:
 
 
 def mean_losses(outcomes: list[Outcome]) -> dict[str, float]:
-    """Means of every loss over the steps that were not skipped; none where all were."""
-    taken = [outcome.losses for outcome in outcomes if not outcome.skipped]
-    names = taken[-1] if taken else ()
-    return {name: sum(losses[name] for losses in taken) / len(taken) for name in names}
+    """Means of every loss over the steps that were not skipped and in which something counted."""
+    taken = [outcome.known for outcome in outcomes if not outcome.skipped]
+    names = dict.fromkeys(name for losses in taken for name in losses)
+    values = {name: [losses[name] for losses in taken if name in losses] for name in names}
+    return {name: sum(part) / len(part) for name, part in values.items()}
 
 
 def validation_block(iteration: int, losses: Losses, what: str) -> str:
@@ -77,6 +78,9 @@ def validation_block(iteration: int, losses: Losses, what: str) -> str:
     for corpus, values in losses.items():
         parts = [f" {what} loss at iteration {iteration}" + (f" on {corpus}" if corpus else "")]
         for name, loss in values.items():
+            if loss is None:
+                parts.append(f"{name} value: none, as no item of the data counts in it")
+                continue
             parts.append(f"{name} value: {loss:.6E}")
             if name == "lm loss":
                 parts.append(f"{name} PPL: {perplexity(loss):.6E}")

@@ -1,12 +1,9 @@
 """The training loop: when steps, validations, checkpoints and stops happen."""
 
-import math
-import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from megatron.base.terminal import progress
@@ -18,15 +15,13 @@ from megatron.train.log import Log
 from megatron.train.records import Outcome
 from megatron.train.setup import Run
 from megatron.train.step import params_norm, train_step
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+from megatron.train.stop import stop_wishes
 
 
 def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
     """Train from the step after `start` to the end of the plan, or until a signal or a limit; returns the
     last step done. `save(iteration)` writes a checkpoint."""
     training, checkpoint, mesh = run.config.training, run.config.checkpoint, run.mesh
-    should_stop = _stop_wishes(training.exit_duration_in_mins)
     share = BatchShare(mesh.data.rank, mesh.data.size, training.micro_batch_size)
     steps = (run.plan.at(number) for number in range(start + 1, run.plan.steps + 1))
     run.model.train()
@@ -35,8 +30,14 @@ def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
     def make(step: Step) -> list[Any]:
         return run.rows.batch(run.sampler, step, share)
 
+    def acknowledge() -> str:
+        return _stopping(checkpoint, iteration, saved) if mesh.prints_log else ""
+
     quiet = not (mesh.prints_log and sys.stderr.isatty())
-    with progress("training", run.plan.steps, "steps", start=start, quiet=quiet) as advance:
+    with (
+        stop_wishes(training.exit_duration_in_mins, acknowledge) as should_stop,
+        progress("training", run.plan.steps, "steps", start=start, quiet=quiet) as advance,
+    ):
         before = time.perf_counter()
         loaded = batches(make, steps, mesh.device.type == "cuda")
         for step, micro_batches in log.timers.over("batch-generator", loaded):
@@ -46,7 +47,7 @@ def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
             iteration = step.number
             outcome = Outcome(losses, norm, after - before, ready - before, params_norm=params_norm(run))
             log.train(iteration, outcome)
-            advance(1, f"loss {sum(losses.values()):.3f}")
+            advance(1, f"loss {sum(outcome.known.values()):.3f}")
             stop = stop or _due(iteration, training.exit_interval)
             validation = _due(iteration, run.config.logging.eval_interval)
             if validation and not stop:
@@ -80,6 +81,17 @@ def validate(run: Run, iteration: int, log: Log, split: str = "valid") -> None:
         log.validation(iteration, losses, "validation" if split == "valid" else split)
 
 
+def _stopping(checkpoint: CheckpointConfig, iteration: int, saved: int) -> str:
+    """What happens after a signal in the step behind `iteration`, and what impatience would lose."""
+    if not checkpoint.save:
+        return f"stopping after step {iteration + 1}; nothing is saved, as --save is not given"
+    lost = f"the {iteration - saved:,} steps since the last" if saved else "all steps so far"
+    return (
+        f"stopping after step {iteration + 1}, with a checkpoint of it; a second Ctrl-C stops at once and "
+        f"loses {lost}"
+    )
+
+
 def _how_to_go_on(checkpoint: CheckpointConfig, saved: bool) -> str:
     """What to do after a stop before the end of the plan."""
     if not saved:
@@ -92,19 +104,3 @@ def _how_to_go_on(checkpoint: CheckpointConfig, saved: bool) -> str:
 
 def _due(iteration: int, interval: int | None) -> bool:
     return interval is not None and iteration % interval == 0
-
-
-def _stop_wishes(minutes: float | None) -> Callable[[], bool]:
-    """A function that tells whether this rank wishes to stop: after a signal, or after so many minutes. A
-    second Ctrl-C stops at once."""
-    end = math.inf if minutes is None else time.perf_counter() + minutes * 60
-    came: list[int] = []
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    for number in SIGNALS:
-        signal.signal(number, remember)
-    return lambda: bool(came) or time.perf_counter() > end

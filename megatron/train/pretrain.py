@@ -25,9 +25,9 @@ from megatron.parallel.mesh import (
 from megatron.tasks.task import Task
 from megatron.train.announce import count_line, describe_for_reports, print_sizes, print_start
 from megatron.train.configure import read_config
-from megatron.train.log import Log, write_description
+from megatron.train.log import Log, metrics_path, write_description
 from megatron.train.loop import train, validate
-from megatron.train.resume import describe_run, resume, save_run
+from megatron.train.resume import describe_run, keep_earlier, resume, save_run
 from megatron.train.setup import Prepared, Run, build, prepare
 
 
@@ -51,12 +51,14 @@ def pretrain(argv: list[str], task: Task, description: str, examples: str) -> No
 
 
 def _locks(config: Config) -> list[Path]:
-    """Files whose locks keep other runs from this one's checkpoints and records."""
-    if config.training.skip_train:
-        return []
-    save, records = config.checkpoint.save, config.logging.metrics_file
-    places = [Path(save) / ".lock"] if save else []
-    return places + [Path(records).with_name(f".{Path(records).name}.lock")] if records else places
+    """Files whose locks keep other runs from this one's checkpoints, records and events. A file has one lock,
+    whichever flag and path name it."""
+    training, records = not config.training.skip_train, metrics_path(config)
+    folders = [config.checkpoint.save, config.logging.tensorboard_dir] if training else []
+    places = [Path(folder).resolve() / ".lock" for folder in folders if folder]
+    if records and (training or config.logging.metrics_file):
+        places.append(records.resolve().with_name(f".{records.name}.lock"))
+    return list(dict.fromkeys(places))
 
 
 def _train(prepared: Prepared, mesh: Mesh) -> None:
@@ -67,11 +69,14 @@ def _train(prepared: Prepared, mesh: Mesh) -> None:
         clear_unfinished(config.checkpoint.save)
     agree("the run", _digest(run, manifest), mesh)  # and no rank looks for a checkpoint in an unclear folder
     start = resume(run, manifest)
+    agree("the checkpoint to go on from", start.iteration, mesh)  # from here on all have read it
+    if config.checkpoint.save and mesh.first and not config.training.skip_train:
+        keep_earlier(run, start)
     log = Log(config, prepared.efficiency, plan, mesh, start)
     if mesh.first:
         print(count_line(run.model), flush=True)
     if mesh.first and not config.training.skip_train:
-        write_description(config, describe_for_reports(run, manifest, start))
+        write_description(config, describe_for_reports(run, manifest, start.iteration))
     if mesh.prints_log:
         print("\n".join(describe_passes(run.sampler, plan)), flush=True)
 
@@ -80,9 +85,10 @@ def _train(prepared: Prepared, mesh: Mesh) -> None:
             save_run(run, manifest, iteration)
         wait_for_all(mesh)  # so that no rank takes the time of writing for that of its next step
 
-    done = start if config.training.skip_train else train(run, start, log, save)
+    begun = start.iteration
+    done = begun if config.training.skip_train else train(run, begun, log, save)
     if done == plan.steps or config.training.skip_train:
-        if not config.logging.eval_interval or done % config.logging.eval_interval or done == start:
+        if not config.logging.eval_interval or done % config.logging.eval_interval or done == begun:
             validate(run, done, log)
         validate(run, done, log, "test")
     log.close()

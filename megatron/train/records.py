@@ -2,20 +2,33 @@
 DeepSpeed."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Plan
 from megatron.train.throughput import Rates
 
-Losses = dict[str, dict[str, float]]
+Losses = dict[str, dict[str, float | None]]
+"""Means by corpus ("" is over all) and by name; None where nothing was scored."""
+
+
+class Start(NamedTuple):
+    """Where a run starts. `iteration`: the steps already done, with --skip-train those that the weights have
+    seen; `totals`: the counters after them; `kept`: steps whose records in this run's places are its own;
+    `afresh`: records past those are of another run, and are set aside."""
+
+    iteration: int
+    totals: dict[str, int]
+    kept: int = 0
+    afresh: bool = True
 
 
 class Outcome(NamedTuple):
-    """What a training step came to. `losses`: means by Megatron's names; `seconds`: wall time; `waited`: of
-    it, for the loader; `skipped`: the weights were not updated."""
+    """What a training step came to. `losses`: means by Megatron's names, None where nothing counted;
+    `seconds`: wall time; `waited`: of it, for the loader; `skipped`: the weights were not updated."""
 
-    losses: dict[str, float]
+    losses: Mapping[str, float | None]
     grad_norm: float
     seconds: float
     waited: float
@@ -26,7 +39,12 @@ class Outcome(NamedTuple):
     @property
     def finite(self) -> bool:
         """Whether every loss is a number."""
-        return all(map(math.isfinite, self.losses.values()))
+        return all(map(math.isfinite, self.known.values()))
+
+    @property
+    def known(self) -> dict[str, float]:
+        """The losses that something counted in."""
+        return {name: loss for name, loss in self.losses.items() if loss is not None}
 
 
 class Record(NamedTuple):
@@ -77,7 +95,7 @@ def train_scalars(
     scalars = {
         "learning-rate": step.learning_rate,
         "batch-size": float(step.batch_size),
-        **outcome.losses,
+        **outcome.known,
         "loss-scale": outcome.loss_scale,
         "world-size": float(ranks),
         "grad-norm": outcome.grad_norm,
@@ -86,8 +104,8 @@ def train_scalars(
         "learning-rate/learning-rate": step.learning_rate,
         "seqlen/actual_seq_length": float(step.sequence_length),
     }
-    if "lm loss" in outcome.losses:
-        scalars["lm-loss-training/lm loss"] = outcome.losses["lm loss"]
+    if "lm loss" in outcome.known:
+        scalars["lm-loss-training/lm loss"] = outcome.known["lm loss"]
     if efficiency.length_metric:
         scalars["seqlen/curriculum_seqlen"] = float(step.sequence_length)
     if efficiency.random_ltd:
@@ -106,7 +124,7 @@ def validation_fields(kind: str, iteration: int, totals: dict[str, int], losses:
     for number, (name, loss) in enumerate(losses[""].items()):
         fields[key_of(name)] = loss
         if name == "lm loss":
-            fields["perplexity"] = perplexity(loss)
+            fields["perplexity"] = None if loss is None else perplexity(loss)
         corpora = {corpus: values[name] for corpus, values in losses.items() if corpus}
         fields[f"corpora_{key_of(name)}" if number else "corpora"] = corpora
     return fields
@@ -118,6 +136,8 @@ def validation_scalars(losses: Losses, what: str) -> dict[str, float]:
     for corpus, values in losses.items():
         where = f"{what}-{corpus}" if corpus else what
         for name, loss in values.items():
+            if loss is None:
+                continue
             scalars[f"{name} {where}"] = loss
             if name == "lm loss":
                 scalars[f"{name} {where} ppl"] = perplexity(loss)

@@ -2,12 +2,15 @@
 
 import dataclasses
 import platform
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from megatron.base.errors import UserError
 from megatron.checkpoint.compare import resume_problems
+from megatron.checkpoint.earlier import goes_on, set_aside
 from megatron.checkpoint.load import find_checkpoint, load_model, load_tensors
 from megatron.checkpoint.manifest import Manifest, as_read, read_manifest
 from megatron.checkpoint.save import retain, save_checkpoint
@@ -17,6 +20,7 @@ from megatron.data.corpora import identity
 from megatron.optim.optimizer import optimizer_state, restore_optimizer
 from megatron.parallel.placement import placements
 from megatron.schedule.data_efficiency import saved_form
+from megatron.train.records import Start
 from megatron.train.setup import Run
 
 
@@ -39,24 +43,21 @@ def describe_run(run: Run) -> Manifest:
     )
 
 
-def resume(run: Run, mine: Manifest) -> int:
-    """Weights and optimizer from --load; returns the steps already done, with --skip-train the steps that the
-    weights have seen. UserError where the checkpoint is of another run."""
+def resume(run: Run, mine: Manifest) -> Start:
+    """Weights and optimizer from --load. UserError where the checkpoint is of another run."""
     flags, skip_train = run.config.checkpoint, run.config.training.skip_train
+    start = Start(0, run.plan.totals(0))
     if not flags.load:
-        return 0
-    folder = find_checkpoint(flags.load, flags.ckpt_step)
+        return start
+    tell = partial(print, flush=True) if run.mesh.prints_log else lambda _: None
+    folder = find_checkpoint(flags.load, flags.ckpt_step, tell)
     if folder is None:
-        if flags.exit_on_missing_checkpoint or skip_train:
-            given = "--exit-on-missing-checkpoint" if flags.exit_on_missing_checkpoint else "--skip-train"
-            raise UserError(f"--load {flags.load} holds no checkpoint, and {given} is given")
-        if run.mesh.prints_log:
-            print(f"warning: --load {flags.load} holds no checkpoint yet; starting from scratch", flush=True)
-        return 0
+        tell(f"warning: --load {flags.load} holds no checkpoint yet; starting from scratch")
+        return start
     saved = read_manifest(folder)
     if flags.finetune or skip_train:
         load_model(run.model, folder, saved, verify=run.mesh.first)
-        return saved.iteration if skip_train else 0
+        return Start(saved.iteration, saved.totals) if skip_train else start
     saved = dataclasses.replace(saved, config=with_new_flags(saved.config, folder))
     if problems := resume_problems(saved, mine, run.plan, flags.override_opt_param_scheduler):
         raise UserError(*problems)
@@ -64,9 +65,17 @@ def resume(run: Run, mine: Manifest) -> int:
     if saved.iteration:
         moments = load_tensors(folder, saved, "optimizer.safetensors", verify=run.mesh.first)
         restore_optimizer(run.optimizer, dict(run.model.named_parameters()), moments, saved.iteration)
-    if run.mesh.prints_log:
-        print(f"loaded {folder}: going on after step {saved.iteration} of {run.plan.steps}", flush=True)
-    return saved.iteration
+    tell(f"loaded {folder}: going on after step {saved.iteration} of {run.plan.steps}")
+    back = flags.ckpt_step is not None or folder == Path(flags.load)
+    kept = saved.iteration if goes_on(flags) else 0
+    return Start(saved.iteration, run.plan.totals(saved.iteration), kept, afresh=back or not kept)
+
+
+def keep_earlier(run: Run, start: Start) -> None:
+    """Set aside what the --save folder holds and this run does not go on from."""
+    aside = set_aside(run.config.checkpoint, start.iteration)
+    if aside is not None:
+        print(f"note: the checkpoints of an earlier run in this place are kept in {aside}", flush=True)
 
 
 def save_run(run: Run, mine: Manifest, iteration: int) -> None:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from megatron.base.errors import UserError
 from megatron.base.files import writable_file, writable_folder
 from megatron.batches.loader import Rows
+from megatron.checkpoint.earlier import start_problems
 from megatron.config.config import Config
 from megatron.curriculum.sampler import Sampler, make_sampler
 from megatron.optim.optimizer import make_optimizer
@@ -48,6 +50,8 @@ class Run(Prepared):
 def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
     """Open the data and compute the plan; also notes for the user."""
     efficiency, notes = describe(config)
+    if problems := start_problems(config.checkpoint, config.training.skip_train):
+        raise UserError(*problems)
     if not config.training.dry_run:
         _check_places(config)
     data = task.open_data(config)

@@ -14,7 +14,7 @@ from megatron.parallel.mesh import Mesh
 from megatron.schedule.plan import Plan
 from megatron.train.event_files import cut_events
 from megatron.train.json_records import JsonRecords, cut_records
-from megatron.train.records import Record
+from megatron.train.records import Record, Start
 
 AXES = ("", "samples", "tokens")
 
@@ -25,22 +25,22 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
-def open_sinks(config: Config, path: Path | None, plan: Plan, mesh: Mesh, start: int) -> list[Sink]:
-    """This rank's sinks after `start` steps: files on the first rank, lines and Weights & Biases on the one
+def open_sinks(config: Config, path: Path | None, plan: Plan, mesh: Mesh, start: Start) -> list[Sink]:
+    """This rank's sinks from `start` on: files on the first rank, lines and Weights & Biases on the one
     that prints. `path`: of the JSON records. With --skip-train only a --metrics-file is added to."""
     sinks: list[Sink] = []
     flags, training = config.logging, not config.training.skip_train
-    afresh = not start or config.checkpoint.ckpt_step is not None
     if mesh.first and path and (training or flags.metrics_file):
         if training:
-            cut_records(path, start, start == plan.steps, afresh)
-        sinks.append(JsonRecords(path))
+            cut_records(path, start.kept, start.afresh)
+        sinks.append(JsonRecords(path, start.iteration if training else None))
     if mesh.first and flags.tensorboard_dir and training:
-        folder, totals = writable_folder(flags.tensorboard_dir), plan.totals(start)
-        cut_events(folder, {axis: totals[f"consumed_{axis}"] if axis else start for axis in AXES}, afresh)
+        folder, totals = writable_folder(flags.tensorboard_dir), plan.totals(start.kept)
+        limits = {axis: totals[f"consumed_{axis}"] if axis else start.kept for axis in AXES}
+        cut_events(folder, limits, start.afresh)
         sinks.append(TensorBoard(folder, flags.tensorboard_queue_size))
     if mesh.prints_log and flags.wandb_project and training and _wandb_is_there(flags.wandb_project):
-        sinks.append(WeightsAndBiases(config, path and path.with_suffix(".wandb-id"), afresh))
+        sinks.append(WeightsAndBiases(config, path and path.with_suffix(".wandb-id"), start.afresh))
     if mesh.prints_log:
         sinks.append(Lines())
     return sinks

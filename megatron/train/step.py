@@ -19,10 +19,10 @@ from megatron.train.timers import UNTIMED, Timers
 
 
 class StepResult(NamedTuple):
-    """What a step came to. `losses`: means by name; `grad_norm`: before clipping; `stop`: whether any rank
-    wishes to stop."""
+    """What a step came to. `losses`: means by name, None where nothing counted; `grad_norm`: before clipping;
+    `stop`: whether any rank wishes to stop."""
 
-    losses: dict[str, float]
+    losses: dict[str, float | None]
     grad_norm: float
     stop: bool
 
@@ -37,7 +37,8 @@ def train_step(
     """One update. Every loss is divided by its own count over the global batch before the backward pass,
     so every reduction is a sum; the host waits for the device once."""
     names, mesh = list(run.task.losses), run.mesh
-    scales = {name: 1 / count for name, count in loss_counts(run, step, micro_batches).items()}
+    items = loss_counts(run, step, micro_batches)
+    scales = {name: 1 / max(count, 1) for name, count in items.items()}
     number = key(run.config.training.seed, "dropout", step.number)
     step_key = torch.full((), signed(number), dtype=torch.int64, device=mesh.device)
     totals = torch.zeros(len(names) + 1, dtype=torch.float64, device=mesh.device)
@@ -59,7 +60,8 @@ def train_step(
     with timers.span("optimizer"), timers.span("optimizer-clip-main-grad"):
         norm = clip(run.gradients, run.config.optimizer.clip_grad)
     *means, wishes, grad_norm = torch.cat([sum_over(totals, mesh.data), norm[None]]).tolist()
-    result = StepResult(dict(zip(names, means)), grad_norm, wishes > 0)
+    found = {name: mean if items[name] else None for name, mean in zip(names, means)}
+    result = StepResult(found, grad_norm, wishes > 0)
     _require_finite(step.number, result)
     with timers.span("optimizer"), timers.span("optimizer-inner-step"):
         update(run.optimizer, step.learning_rate)
@@ -77,7 +79,7 @@ def loss_counts(run: Run, step: Step, micro_batches: list[Any]) -> dict[str, int
         return known
     mine = [sum(map(count, micro_batches)) for count in run.task.losses.values()]
     summed = sum_over(torch.tensor(mine, dtype=torch.int64, device=run.mesh.device), run.mesh.data)
-    return {name: max(count, 1) for name, count in zip(run.task.losses, summed.tolist())}
+    return dict(zip(run.task.losses, summed.tolist()))
 
 
 @contextmanager
@@ -94,8 +96,9 @@ def _kernel_draws(run: Run, step_key: int, batch: Any) -> Iterator[None]:
 
 
 def _require_finite(number: int, result: StepResult) -> None:
-    if not all(map(math.isfinite, (*result.losses.values(), result.grad_norm))):
-        loss = " and ".join(f"{value}" for value in result.losses.values())
+    losses = [loss for loss in result.losses.values() if loss is not None]
+    if not all(map(math.isfinite, (*losses, result.grad_norm))):
+        loss = " and ".join(map(str, losses))
         raise UserError(
             f"iteration {number}: the loss is {loss} and the gradient's norm {result.grad_norm}; nothing was "
             "updated or saved. Lower --lr, lengthen the warm-up, or go on from an older checkpoint with "

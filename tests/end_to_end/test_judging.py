@@ -242,8 +242,16 @@ def test_a_missing_checkpoint_is_told_or_refused(prepared: Prepared, tmp_path: P
         "--load",
         str(tmp_path / "x"),
     ]
-    assert "holds no checkpoint yet; starting from scratch" in run_command(*words).stdout
-    assert "holds no checkpoint" in run_command(*words, "--exit-on-missing-checkpoint", status=2).stderr
+    same = ("--save", str(tmp_path / "x"))
+    assert "holds no checkpoint yet; starting from scratch" in run_command(*words, *same).stdout
+    words[-1] = str(tmp_path / "y")
+    for more in (
+        [],
+        ["--save", words[-1], "--exit-on-missing-checkpoint"],
+        ["--save", words[-1], "--finetune"],
+    ):
+        assert "holds no checkpoint, and " in run_command(*words, *more, status=2).stderr
+    assert not (tmp_path / "y").exists()
 
 
 def test_dry_run_tells_the_plan_and_makes_nothing(prepared: Prepared, tmp_path: Path) -> None:

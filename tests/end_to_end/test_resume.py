@@ -137,19 +137,114 @@ def test_an_older_checkpoint_can_be_chosen(
     assert records(tmp_path) == wanted
 
 
-def test_a_new_run_in_an_old_folder_starts_its_records_anew(prepared: Prepared, tmp_path: Path) -> None:
-    words = training(prepared, tmp_path, "--train-iters", "5")
-    load = words.index("--load")
-    del words[load : load + 2]
-    for _ in range(2):
-        run_command(*words)
-        assert [record["iteration"] for record in records(tmp_path) if record["kind"] == "train"] == [
-            1,
-            2,
-            3,
-            4,
-            5,
-        ]
+def without(words: list[str], flag: str) -> list[str]:
+    """A command without a flag and its value."""
+    place = words.index(flag)
+    return words[:place] + words[place + 2 :]
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("how", ["no --load", "a mistyped --load", "another run's --load", "--finetune"])
+def test_checkpoints_of_an_earlier_run_are_not_replaced(
+    prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path, how: str
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken[1] / "iter_0000028", folder / "iter_0000028")
+    words, before = training(prepared, folder, "--train-iters", "3"), files_of(folder)
+    other = {"a mistyped --load": f"{folder}s", "another run's --load": str(unbroken[1])}
+    if how == "no --load":
+        words = without(words, "--load")
+    elif how == "--finetune":
+        words.append(how)
+    else:
+        words[words.index("--load") + 1] = other[how]
+    refused = run_command(*words, status=2).stderr.splitlines()
+    assert f"--save {folder}: holds the checkpoint of step 28 of an earlier run" in refused[-1]
+    assert all(way in refused[-1] for way in (f"go on from them with --load {folder}", "--overwrite-run"))
+    assert files_of(folder) == before
+
+
+def test_a_new_run_in_an_old_folder_sets_the_old_one_aside(prepared: Prepared, tmp_path: Path) -> None:
+    words = without(training(prepared, tmp_path, "--train-iters", "5"), "--load")
+    run_command(*words)
+    before = {path.relative_to(tmp_path): content for path, content in files_of(tmp_path).items()}
+    assert "are kept in" in run_command(*words, "--overwrite-run").stdout
+    assert [record["iteration"] for record in records(tmp_path) if record["kind"] == "train"] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
+    (aside,) = tmp_path.glob("until-*")
+    kept = {path.relative_to(aside): content for path, content in files_of(aside).items()}
+    assert kept == {path: content for path, content in before.items() if not path.name.startswith(".")}
+    evaluated = run_command("tools/evaluate.py", "--load", str(aside), "--splits", "valid").stdout
+    assert "iter_0000005" in evaluated
+
+
+def test_going_back_sets_later_checkpoints_aside(
+    prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken[1], folder)
+    run_command(*training(prepared, folder, "--ckpt-step", "20", "--exit-interval", "22"))
+    (aside,) = folder.glob("until-*")
+    assert sorted(path.name for path in aside.iterdir()) == ["iter_0000024", "iter_0000028", "iter_0000030"]
+    assert (folder / "latest_checkpointed_iteration.txt").read_text() == "22\n"
+    (old,) = folder.glob("metrics.until-*")
+    assert old.read_bytes() == (unbroken[1] / "metrics.jsonl").read_bytes()
+    run_command(*training(prepared, folder))
+    assert weights(folder) == weights(unbroken[1]) and records(folder) == records(unbroken[1])
+
+
+def test_a_lost_pointer_means_the_newest_whole_checkpoint(
+    prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken[1], folder)
+    (folder / "latest_checkpointed_iteration.txt").unlink()
+    torn = folder / "iter_0000030" / "optimizer.safetensors"
+    torn.write_bytes(torn.read_bytes()[:-1])
+    output = run_command(*training(prepared, folder)).stdout
+    assert "taking the newest whole checkpoint" in output and "(not whole: iter_0000030)" in output
+    assert "going on after step 28" in output
+    assert weights(folder) == weights(unbroken[1]) and records(folder) == records(unbroken[1])
+
+
+def test_a_finished_run_loses_no_record(
+    prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken[1], folder)
+    for more in ((), ("--eval-iters", "0")):
+        run_command(*training(prepared, folder, *more))
+        assert records(folder) == records(unbroken[1])
+
+
+def test_loading_elsewhere_keeps_the_records_of_save(
+    prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path
+) -> None:
+    """Only records, as of a run that was killed before its first checkpoint."""
+    shutil.copy(unbroken[1] / "metrics.jsonl", tmp_path)
+    words = training(prepared, tmp_path, "--exit-interval", "29")
+    words[words.index("--load") + 1] = str(unbroken[1] / "iter_0000028")
+    run_command(*words)
+    assert [record["iteration"] for record in records(tmp_path)] == [29]
+    (old,) = tmp_path.glob("metrics.until-*")
+    assert old.read_bytes() == (unbroken[1] / "metrics.jsonl").read_bytes()
+
+
+def test_evaluation_alone_records_the_totals_of_its_checkpoint(
+    prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path
+) -> None:
+    words = training(prepared, tmp_path, "--skip-train", "--metrics-file", str(tmp_path / "metrics.jsonl"))
+    words[words.index("--load") + 1] = str(unbroken[1])
+    run_command(*words)
+    assert records(tmp_path) == [record for record in records(unbroken[1]) if record["kind"] != "train"][-2:]
 
 
 def test_two_runs_cannot_write_to_one_folder(prepared: Prepared, tmp_path: Path) -> None:

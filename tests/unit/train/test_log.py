@@ -14,7 +14,7 @@ from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.train.log import Log
 from megatron.train.log_line import log_line, validation_block
-from megatron.train.records import Outcome
+from megatron.train.records import Outcome, Start
 from tests.support.configurations import make_config, make_plan
 
 FLAGS = (
@@ -24,12 +24,14 @@ FLAGS = (
 )
 
 
-def make_log(folder: Path, start: int = 0, more: str = "") -> Log:
+def make_log(folder: Path, done: int = 0, more: str = "") -> Log:
     config = make_config(
         f"{FLAGS} --metrics-file {folder}/metrics.jsonl --tensorboard-dir {folder}/board {more}"
     )
     efficiency, _ = describe(config)
-    return Log(config, efficiency, make_plan(config, efficiency, 100), Mesh(), start)
+    plan = make_plan(config, efficiency, 100)
+    totals = plan.totals(done) if done <= plan.steps else {"consumed_tokens": done}
+    return Log(config, efficiency, plan, Mesh(), Start(done, totals, kept=done, afresh=not done))
 
 
 def read_board(folder: Path) -> EventAccumulator:
@@ -173,7 +175,7 @@ def test_records_past_the_checkpoint_are_cut_off(tmp_path: Path) -> None:
     log.close()
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"kind": "train", "iter')
-    make_log(tmp_path, start=4).close()
+    make_log(tmp_path, done=4).close()
     kept = [json.loads(line)["iteration"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert kept == [1, 2, 3, 4]
 
@@ -185,7 +187,7 @@ def test_a_new_run_in_an_old_place_keeps_the_old_records(
     log.train(1, outcome(1.0))
     log.close()
     before = (tmp_path / "metrics.jsonl").read_text()
-    make_log(tmp_path, start=0).close()
+    make_log(tmp_path, done=0).close()
     assert (tmp_path / "metrics.jsonl").read_text() == ""
     (aside,) = tmp_path.glob("metrics.until-*.jsonl")
     assert aside.read_text() == before
@@ -197,7 +199,7 @@ def test_evaluation_alone_adds_to_the_metrics_file_and_changes_no_other(tmp_path
     log.train(1, outcome(1.0))
     log.close()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    log = make_log(tmp_path, start=900, more="--skip-train --load there")
+    log = make_log(tmp_path, done=900, more="--skip-train --load there")
     log.validation(900, {"": {"lm loss": 2.0}})
     log.close()
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

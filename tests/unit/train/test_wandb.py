@@ -12,7 +12,7 @@ from megatron.base.errors import UserError
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.train.log import Log
-from megatron.train.records import Outcome
+from megatron.train.records import Outcome, Start
 from tests.support.configurations import make_config, make_plan
 
 messages = pytest.importorskip("wandb.proto.wandb_internal_pb2")
@@ -45,20 +45,21 @@ def history(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def make_log(folder: Path, wandb_folder: Path, start: int, more: str = "") -> Log:
+def make_log(folder: Path, wandb_folder: Path, done: int, more: str = "") -> Log:
     config = make_config(
         "--global-batch-size 4 --train-iters 9 --log-params-norm --log-interval 1 --wandb-project mine "
         f"--wandb-exp-name first --save {folder} --wandb-save-dir {wandb_folder} {more}"
     )
     efficiency, _ = describe(config)
-    return Log(config, efficiency, make_plan(config, efficiency, 100), Mesh(), start)
+    plan = make_plan(config, efficiency, 100)
+    return Log(config, efficiency, plan, Mesh(), Start(done, plan.totals(done), kept=done, afresh=not done))
 
 
 def attempt(log: Log) -> str:
     """Three steps and a validation; the run's id."""
-    for iteration in range(log.start + 1, log.start + 4):
+    for iteration in range(log.start.iteration + 1, log.start.iteration + 4):
         log.train(iteration, Outcome({"lm loss": 5.0 / iteration}, 0.5, 0.1, 0.0, params_norm=9.0))
-    log.validation(log.start + 3, {"": {"lm loss": 2.0}})
+    log.validation(log.start.iteration + 3, {"": {"lm loss": 2.0}})
     log.close()
     return Path(log.config.checkpoint.save, "metrics.wandb-id").read_text().strip()
 

@@ -1,0 +1,87 @@
+"""What an earlier run has left in a --save folder: a run goes on from it, or leaves it alone."""
+
+from datetime import datetime
+from pathlib import Path
+
+from megatron.base.files import sync_folder, whole_file
+from megatron.checkpoint.load import find_checkpoint
+from megatron.checkpoint.manifest import NAME
+from megatron.checkpoint.save import LATEST, checkpoints_in
+from megatron.config.checkpoint import CheckpointConfig
+
+BESIDE = ("metrics.jsonl", "metrics.wandb-id", "run.json", "tokenizer")
+"""What else a run writes into its --save folder."""
+
+
+def goes_on(flags: CheckpointConfig) -> bool:
+    """Whether --load resumes the run of the --save folder."""
+    if not flags.save or not flags.load or flags.finetune:
+        return False
+    save, load = Path(flags.save).resolve(), Path(flags.load).resolve()
+    return load == save or (load.parent == save and (load / NAME).is_file())
+
+
+def start_problems(flags: CheckpointConfig, skip_train: bool) -> list[str]:
+    """Why a run must not start from what --load and --save hold; reads only."""
+    found = find_checkpoint(flags.load, flags.ckpt_step, tell=lambda _: None) if flags.load else None
+    missing = [] if found or not flags.load else _missing_problems(flags, skip_train)
+    return missing + ([] if skip_train else _overwrite_problems(flags))
+
+
+def _missing_problems(flags: CheckpointConfig, skip_train: bool) -> list[str]:
+    """Only a run that saves where it loads may find nothing there yet: its first start."""
+    given = {
+        "--exit-on-missing-checkpoint": flags.exit_on_missing_checkpoint,
+        "--skip-train": skip_train,
+        "--finetune": flags.finetune,
+    }
+    needs = next((name for name, value in given.items() if value), None)
+    if needs:
+        return [f"--load {flags.load}: holds no checkpoint, and {needs} is given"]
+    if goes_on(flags):
+        return []
+    save = f"--save {flags.save} is another folder" if flags.save else "--save is not given"
+    return [
+        f"--load {flags.load}: holds no checkpoint, and {save}; mend the path, or leave --load out to start "
+        "from scratch"
+    ]
+
+
+def _overwrite_problems(flags: CheckpointConfig) -> list[str]:
+    """Why a run that saves must not start: its folder holds results that it would replace."""
+    if not flags.save:
+        return []
+    if (Path(flags.save) / NAME).is_file():
+        return [f"--save {flags.save}: is itself a checkpoint; name the folder above it, or a new one"]
+    steps = sorted(checkpoints_in(flags.save))
+    if not steps or goes_on(flags) or flags.overwrite_run:
+        return []
+    held = f"the checkpoint of step {steps[0]}" if len(steps) == 1 else f"checkpoints to step {steps[-1]}"
+    finetune = " (--finetune starts at step 0)" if flags.finetune else ""
+    start = f"--load {flags.load} is not its run{finetune}" if flags.load else "--load is not given"
+    return [
+        f"--save {flags.save}: holds {held} of an earlier run, and {start}, so this run would replace them; "
+        f"go on from them with --load {flags.save}, save to another folder, or set them aside with "
+        "--overwrite-run"
+    ]
+
+
+def set_aside(flags: CheckpointConfig, start: int) -> Path | None:
+    """Move what the run will not go on from into a folder beside it, which is returned: checkpoints past
+    step `start` where it goes back to that step, else all of an earlier run. The pointer goes first, so that
+    at no moment it names a checkpoint that is not there."""
+    root, on = Path(flags.save or ""), goes_on(flags)
+    moving = [path for step, path in checkpoints_in(root).items() if not on or step > start]
+    if not moving:
+        return None
+    aside = root / f"until-{datetime.now():%Y%m%d-%H%M%S}"
+    aside.mkdir()
+    if on:
+        with whole_file(root / LATEST, "w") as file:
+            file.write(f"{start}\n")
+    others = () if on else (LATEST, *BESIDE)
+    for path in (*(root / name for name in others), *moving):
+        if path.exists():
+            path.rename(aside / path.name)
+    sync_folder(root)
+    return aside
