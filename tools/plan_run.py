@@ -14,7 +14,7 @@ import numpy as np
 from megatron.base.command import run_command
 from megatron.base.files import whole_file
 from megatron.base.terminal import show
-from megatron.config import data
+from megatron.config import checkpoint, data, logging
 from megatron.config.arguments import flag, understand, unused_flags
 from megatron.config.config import RULES, Config, complete
 from megatron.config.launch import unwrap
@@ -67,8 +67,9 @@ def main(argv: list[str] | None = None) -> None:
     """Print the plan of the run that these flags describe, and write it where --output says."""
     argv = unwrap(sys.argv[1:] if argv is None else argv)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
-    # A plan depends on no token, so that the rules about data have nothing to ask for.
-    rules = [*(rule for rule in RULES if rule not in data.RULES), described]
+    # A plan depends on no token, no checkpoint and no log, so that rules about them have nothing to ask for.
+    apart = (*data.RULES, *checkpoint.RULES, *logging.RULES)
+    rules = [*(rule for rule in RULES if rule not in apart), described]
     config: Options = complete(Options, values, problems, rules=rules)
     efficiency, notes = describe(config)
     plan = build_plan(config, efficiency, gpt_flops(config, efficiency, config.tokenizer.vocab_size or 0))

@@ -20,13 +20,14 @@ from megatron.config.config import RULES, Config, complete
 from megatron.config.launch import unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.curriculum.analysis_folder import find_analysis, load_column, open_analyses
-from megatron.curriculum.sampler import Sampler, draw_batch, make_sampler
+from megatron.curriculum.sampler import Sampler, draw_batch
 from megatron.data.tokenizer import build_tokenizer
 from megatron.model.inputs import GPTInputs
 from megatron.schedule.data_efficiency import RESHAPE, DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe, described
-from megatron.schedule.plan import Plan, Step, build_plan
+from megatron.schedule.plan import Plan, Step
 from megatron.tasks.gpt import GPT_TASK
+from megatron.train.setup import join
 
 EXAMPLES = """\
   the flags of the run, the step, and the tokenizer that makes text of ids
@@ -67,15 +68,13 @@ def main(argv: list[str] | None = None) -> None:
     efficiency, notes = describe(config)
     for note in [*unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
         print(f"note: {note}", file=sys.stderr)
-    data = GPT_TASK.open_data(config)
-    plan = build_plan(config, efficiency, GPT_TASK.row_flops(config, efficiency, data.vocabulary.size))
+    prepared = join(GPT_TASK, config, efficiency, GPT_TASK.open_data(config))
+    plan, sampler = prepared.plan, prepared.sampler
     if config.step > plan.steps:
         raise UserError(f"--step {config.step} is past the run's {plan.steps} steps")
-    sampler = make_sampler(data.splits["train"], efficiency, plan)
-    made_by = GPT_TASK.make_rows(config, efficiency, data.vocabulary)
     step = plan.at(config.step)
     share = BatchShare(0, 1, config.training.micro_batch_size)
-    made = made_by.batch(sampler, step, share)
+    made = prepared.rows.batch(sampler, step, share)
     rows = itertools.islice(_rows(sampler, step, made, config, efficiency), config.rows)
     show(_step_table(plan, step, efficiency), _row_table(list(rows), sampler, efficiency, config))
 

@@ -45,6 +45,9 @@ class TrainingConfig:
     deterministic_mode: bool = flag(
         False, "on GPUs, only kernels that repeat their results to the bit; a CPU always does", resume="free"
     )
+    ignore_memory_estimate: bool = flag(
+        False, "start even where the memory that the run will take seems not to be there", resume="free"
+    )
     skip_train: bool = flag(False, "no training, only the evaluation of --load", resume="free")
     dry_run: bool = flag(False, "print the plan, sizes and FLOPs of the run, then stop", resume="free")
 

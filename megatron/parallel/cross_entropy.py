@@ -83,8 +83,9 @@ class _HeadCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         hidden_grad, head_grad = ctx.saved_tensors
-        # asking a GPU, or a compiler, for a value would wait; on a CPU it saves a pass over the head
-        if torch.compiler.is_compiling() or grad.device.type != "cpu" or grad != 1:
+        # on a CPU asking for the value saves a pass over the head; a GPU would wait, other tensors have none
+        known = grad.device.type == "cpu" and type(grad) is Tensor and not torch.compiler.is_compiling()
+        if not known or grad != 1:
             hidden_grad = hidden_grad * grad.to(hidden_grad.dtype)
             head_grad = head_grad * grad.to(head_grad.dtype)
         return hidden_grad, head_grad, None, None, None, None

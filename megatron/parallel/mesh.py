@@ -63,7 +63,7 @@ def launched_rank() -> int:
 def start_mesh(backend: str | None, timeout_minutes: float) -> Mesh:
     """Join the other ranks that torchrun started (one rank needs no torchrun). GPUs are used where there are
     any."""
-    device = _device(backend, int(os.environ.get("LOCAL_RANK", "0")))
+    device = device_of_rank(backend)
     if world_size() == 1:
         return Mesh(device)
     if not dist.is_initialized():
@@ -73,8 +73,14 @@ def start_mesh(backend: str | None, timeout_minutes: float) -> Mesh:
     return Mesh(device, world=everyone, data=everyone)
 
 
-def _device(backend: str | None, local_rank: int) -> torch.device:
-    """The GPU of a local rank, or the CPU."""
+def ranks_here() -> int:
+    """Ranks that torchrun started on this machine; 1 without it."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def device_of_rank(backend: str | None) -> torch.device:
+    """The GPU of this rank on its machine, or the CPU."""
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if torch.cuda.is_available() and backend != "gloo":
         if local_rank >= torch.cuda.device_count():
             raise UserError(

@@ -12,6 +12,7 @@ from torch import nn
 from megatron.base.terminal import show
 from megatron.checkpoint.manifest import Manifest
 from megatron.config.config import Config
+from megatron.curriculum.sampler import describe_passes
 from megatron.schedule.plan import Plan
 from megatron.schedule.plan_summary import summarise, tables
 from megatron.train.log import process_environment
@@ -44,7 +45,8 @@ def print_start(config: Config, plan: Plan, notes: list[str]) -> None:
 
 
 def print_sizes(prepared: Prepared, ranks: int) -> None:
-    """Print the summary of a plan and how large its model is, which is built without memory for it."""
+    """Print the summary of a plan, the passes over every corpus, and how large its model is, which is built
+    without memory for it."""
     config, efficiency = prepared.config, prepared.efficiency
     vocab_size = prepared.data.vocabulary.size
     with torch.device("meta"):
@@ -52,10 +54,7 @@ def print_sizes(prepared: Prepared, ranks: int) -> None:
     show(*tables(summarise(config, efficiency, prepared.plan, ranks) | {"vocab_size": vocab_size}))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"model: {parameters:,} parameters over a vocabulary of {vocab_size:,}")
-    print(
-        f"memory a rank: {parameters * 16 / 2**30:.2f} GiB for weights, gradients and moments in fp32, "
-        "activations besides"
-    )
+    print("\n".join(describe_passes(prepared.sampler, prepared.plan)))
 
 
 def count_line(model: nn.Module) -> str:

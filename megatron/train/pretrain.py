@@ -15,7 +15,9 @@ from megatron.curriculum.sampler import describe_passes
 from megatron.parallel.mesh import (
     Mesh,
     agree,
+    device_of_rank,
     launched_rank,
+    ranks_here,
     repeat_exactly,
     start_mesh,
     stop_mesh,
@@ -27,6 +29,7 @@ from megatron.train.announce import count_line, describe_for_reports, print_size
 from megatron.train.configure import read_config
 from megatron.train.log import Log, metrics_path, write_description
 from megatron.train.loop import train, validate
+from megatron.train.memory_estimate import check_memory, estimate_memory
 from megatron.train.resume import describe_run, keep_earlier, resume, save_run
 from megatron.train.setup import Prepared, Run, build, prepare
 
@@ -39,6 +42,12 @@ def pretrain(argv: list[str], task: Task, description: str, examples: str) -> No
         print_start(config, prepared.plan, [*notes, *more])
     if config.training.dry_run:
         print_sizes(prepared, world_size())
+    device = device_of_rank(config.training.distributed_backend)
+    memory = estimate_memory(prepared, world_size(), device)
+    line = check_memory(memory, device, ranks_here(), config.training.ignore_memory_estimate)
+    if launched_rank() == world_size() - 1:
+        print(line, flush=True)
+    if config.training.dry_run:
         return
     if config.training.deterministic_mode:
         repeat_exactly()

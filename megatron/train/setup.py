@@ -33,6 +33,8 @@ class Prepared:
     efficiency: DataEfficiency
     data: Data
     plan: Plan
+    sampler: Sampler
+    rows: Rows
 
 
 @dataclass(frozen=True)
@@ -43,20 +45,31 @@ class Run(Prepared):
     model: nn.Module
     gradients: GradientBuckets
     optimizer: torch.optim.AdamW
-    sampler: Sampler
-    rows: Rows
 
 
 def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
-    """Open the data and compute the plan; also notes for the user."""
+    """Open the data and the analyses, and compute the plan; also notes for the user."""
     efficiency, notes = describe(config)
     if problems := start_problems(config.checkpoint, config.training.skip_train):
         raise UserError(*problems)
     if not config.training.dry_run:
         _check_places(config)
     data = task.open_data(config)
+    return join(task, config, efficiency, data), notes
+
+
+def join(task: Task, config: Config, efficiency: DataEfficiency, data: Data) -> Prepared:
+    """What follows from flags and data."""
     plan = build_plan(config, efficiency, task.row_flops(config, efficiency, data.vocabulary.size))
-    return Prepared(task, config, efficiency, data, plan), notes
+    return Prepared(
+        task=task,
+        config=config,
+        efficiency=efficiency,
+        data=data,
+        plan=plan,
+        sampler=make_sampler(data.splits["train"], efficiency, plan),
+        rows=task.make_rows(config, efficiency, data.vocabulary),
+    )
 
 
 def _check_places(config: Config) -> None:
@@ -71,23 +84,16 @@ def _check_places(config: Config) -> None:
 
 def build(prepared: Prepared, mesh: Mesh) -> Run:
     """The run at step 0."""
-    task, config, efficiency, data = prepared.task, prepared.config, prepared.efficiency, prepared.data
-    sampler = make_sampler(data.splits["train"], efficiency, prepared.plan)
+    task, config = prepared.task, prepared.config
     if mesh.device.type == "cpu":
         torch.set_flush_denormal(True)
-    model = task.build_model(config, data.vocabulary.size, efficiency.dropping_layers)
+    model = task.build_model(config, prepared.data.vocabulary.size, prepared.efficiency.dropping_layers)
     initialize(model, config.training.seed)
     model.to(mesh.device)
     return Run(
-        task=task,
-        config=config,
-        efficiency=efficiency,
-        data=data,
-        plan=prepared.plan,
+        **vars(prepared),
         mesh=mesh,
         model=model,
         gradients=GradientBuckets(dict(model.named_parameters()), placements(model), mesh),
         optimizer=make_optimizer(list(model.parameters()), config.optimizer),
-        sampler=sampler,
-        rows=task.make_rows(config, efficiency, data.vocabulary),
     )

@@ -15,9 +15,9 @@ from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.tasks.gpt import GPT_TASK
 from megatron.tasks.task import Data
-from megatron.train.setup import Prepared, Run, build
+from megatron.train.setup import Run, build, join
 from megatron.train.step import train_step
-from tests.support.configurations import make_config, make_plan
+from tests.support.configurations import make_config
 from tests.support.corpora import make_corpus
 from tests.support.ranks import run_ranks
 
@@ -39,10 +39,9 @@ def double_gpt(config: Config, vocab_size: int, dropping: tuple[int, ...]) -> nn
 def make_run(mesh: Mesh, shape: str, micro: int) -> Run:
     config = make_config(FLAGS.format(shape=shape, micro=micro), mesh.data.size)
     efficiency, _ = describe(config)
-    plan = make_plan(config, efficiency, 50)
     data = Data({"train": [(None, make_corpus(64, 32))], "valid": [], "test": []}, Vocabulary(50, 0, None))
     task = dataclasses.replace(GPT_TASK, build_model=double_gpt)
-    return build(Prepared(task, config, efficiency, data, plan), mesh)
+    return build(join(task, config, efficiency, data), mesh)
 
 
 def curve(mesh: Mesh, shape: str, micro: int) -> list[tuple[float, float]]:

@@ -3,6 +3,7 @@ commands."""
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from megatron.data.indexed_dataset import IndexedDataset
 from megatron.evaluation.restore import restore
 from megatron.tasks.gpt import GPT_TASK
 from megatron.train.pretrain import pretrain
-from tests.end_to_end.conftest import MODEL, SEQ_LENGTH, Prepared, records, run_command
+from tests.end_to_end.conftest import EFFICIENT, MODEL, SEQ_LENGTH, Prepared, records, run_command
 
 SHORT = [
     *MODEL,
@@ -268,6 +269,13 @@ def test_dry_run_tells_the_plan_and_makes_nothing(prepared: Prepared, tmp_path: 
     ]
     output = run_command(*words).stdout
     assert "parameters over a vocabulary of 1,024" in output and "effective tokens" in output
+    assert re.search(rf"^{prepared.prefix}: .* drawn, \d+\.\d\d passes$", output, re.MULTILINE)
+    assert re.search(r"^memory a rank: about \d\.\d\d GiB .* for 2 rows of 64 tokens", output, re.MULTILINE)
+    large = ["--num-layers", "400", "--hidden-size", "12288"]
+    assert "it does not fit" in run_command(*words, *large, status=2).stderr
+    assert "parameters over" in run_command(*words, *large, "--ignore-memory-estimate").stdout
+    missing = [*EFFICIENT, "--difficulty-path", str(tmp_path / "none")]
+    assert str(tmp_path / "none") in run_command(*words, *missing, status=2).stderr
     assert not list(tmp_path.iterdir())
 
 

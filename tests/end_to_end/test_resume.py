@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -112,6 +113,8 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     stopped = interrupt(words, tmp_path, 5, how)
     assert stopped.returncode == 0, stopped.stdout
     assert "the same command goes on" in stopped.stdout
+    acknowledged = re.findall(rf"^{how.name}: (.*)$", stopped.stdout, re.MULTILINE)
+    assert len(acknowledged) == 1 and "a second Ctrl-C stops at once and loses" in acknowledged[0]
     latest = int((tmp_path / "latest_checkpointed_iteration.txt").read_text())
     assert len([record for record in records(tmp_path) if record["kind"] == "train"]) == latest < STEPS
     run_command(*words)

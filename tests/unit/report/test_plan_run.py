@@ -134,6 +134,9 @@ def test_a_launch_command_can_be_pasted(capsys):
     launch += "--global-batch-size 64 --train-samples 640"
     plan_run.main(f"{SMALL} {launch} --data-parallel-size 8".split())
     told = capsys.readouterr()
+    launch += " --profile --profile-step-start 9 --profile-step-end 3 --save-retain-interval 7 --ckpt-step 3"
+    plan_run.main(f"{SMALL} {launch} --data-parallel-size 8".split())  # none of these shapes a plan
+    assert capsys.readouterr().out == told.out
     assert "micro-batches of 2 on 8 data-parallel ranks" in told.out
     assert "--num-workers is accepted and not used" in told.err
 

@@ -17,8 +17,8 @@ from megatron.schedule.plan import Plan
 from megatron.tasks.gpt import GPT_TASK
 from megatron.tasks.task import Data
 from megatron.train.resume import describe_run
-from megatron.train.setup import Prepared, build
-from tests.support.configurations import make_config, make_plan
+from megatron.train.setup import build, join
+from tests.support.configurations import make_config
 from tests.support.corpora import make_analysis, make_corpus
 
 FLAGS = (
@@ -44,9 +44,9 @@ def described(flags: str, analysis: Path, vocabulary: Vocabulary = VOCABULARY) -
         f"{flags} --difficulty-path {analysis}" if "vocab_rarity" in flags or "json" in flags else flags
     )
     efficiency, _ = describe(config)
-    plan = make_plan(config, efficiency, vocabulary.size)
     data = Data({"train": [(None, corpus)], "valid": [], "test": []}, vocabulary)
-    return describe_run(build(Prepared(GPT_TASK, config, efficiency, data, plan), Mesh())), plan
+    run = build(join(GPT_TASK, config, efficiency, data), Mesh())
+    return describe_run(run), run.plan
 
 
 def checkpoint_of(mine: Manifest, plan: Plan, step: int = 5) -> Manifest:

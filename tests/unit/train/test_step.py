@@ -10,9 +10,9 @@ from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.tasks.gpt import GPT_TASK
 from megatron.tasks.task import Data
-from megatron.train.setup import Prepared, Run, build
+from megatron.train.setup import Run, build, join
 from megatron.train.step import StepResult, train_step
-from tests.support.configurations import make_config, make_plan
+from tests.support.configurations import make_config
 
 FLAGS = (
     "--num-layers 2 --hidden-size 16 --seq-length 16 --global-batch-size 4 --train-iters 5 --eval-iters 0 "
@@ -23,8 +23,7 @@ def make_run(flags: str) -> Run:
     config = make_config(FLAGS + flags)
     efficiency, _ = describe(config)
     data = Data(open_splits(config), Vocabulary(100, 0, None))
-    plan = make_plan(config, efficiency, data.vocabulary.size)
-    run = build(Prepared(GPT_TASK, config, efficiency, data, plan), Mesh())
+    run = build(join(GPT_TASK, config, efficiency, data), Mesh())
     torch.set_flush_denormal(False)
     run.model.train()
     return run

@@ -1,0 +1,101 @@
+"""Memory is known before it is taken: counted exactly, affine in the layers, judged against what is free."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from megatron.base.errors import UserError
+from megatron.data.corpora import open_splits
+from megatron.data.vocabulary import Vocabulary
+from megatron.schedule.data_efficiency_flags import describe
+from megatron.tasks.gpt import GPT_TASK
+from megatron.tasks.task import Data
+from megatron.train.memory_estimate import (
+    Memory,
+    _group_free,
+    _largest_micro_batch,
+    _Live,
+    _simulate,
+    check_memory,
+    estimate_memory,
+)
+from megatron.train.setup import Prepared, join
+from tests.support.configurations import make_config
+
+CPU = torch.device("cpu")
+FLAGS = "--mock-data --hidden-size 64 --seq-length 128 --global-batch-size 4 --train-iters 8 --eval-iters 0 "
+DROPPING = "--random-ltd --random-ltd-min 16 --random-ltd-duration 100 "
+UNDROPPED = "--hidden-dropout 0 --attention-dropout 0 "
+LENGTHS = "--curriculum seqlen_truncate:min=16,max=128,duration=4,quantum=8 "
+
+
+def prepare(flags: str) -> Prepared:
+    config = make_config(FLAGS + flags)
+    efficiency, _ = describe(config)
+    return join(GPT_TASK, config, efficiency, Data(open_splits(config), Vocabulary(1000, 0, None)))
+
+
+def test_what_lives_at_once_is_counted_by_hand() -> None:
+    """x @ w needs x again, relu its result: at the fullest x, w, x @ w, relu and its gradient are there."""
+    with FakeTensorMode(), _Live() as live:
+        x, w = torch.empty(100, 50), torch.empty(50, 200, requires_grad=True)
+        assert live.now == 4 * (100 * 50 + 50 * 200)
+        y = (x @ w).relu()
+        assert live.now == 4 * (100 * 50 + 50 * 200 + 100 * 200)  # the product before relu is gone
+        assert live.most == 4 * (100 * 50 + 50 * 200 + 2 * 100 * 200)
+        y.backward(torch.empty(100, 200))
+        assert live.now == 4 * (100 * 50 + 2 * 50 * 200 + 100 * 200)
+
+
+@pytest.mark.parametrize(
+    "flags", ["", DROPPING, DROPPING + LENGTHS, "--hidden-dropout 0 --attention-dropout 0 "]
+)
+def test_many_layers_are_reckoned_from_few(flags: str) -> None:
+    prepared = prepare("--num-layers 9 " + flags)
+    dropping = len(prepared.efficiency.dropping_layers)
+    weights, peak = _simulate(prepared, _largest_micro_batch(prepared, 1), 9, dropping, CPU)
+    memory = estimate_memory(prepared, 1, CPU)
+    model = GPT_TASK.build_model(prepared.config, 1000, ())
+    assert memory.weights == weights == sum(4 * one.numel() for one in model.parameters())
+    assert (memory.gradients, memory.moments) == (weights, 2 * weights)
+    # a dropping layer between others and one at the end differ by a few rows of hidden states
+    assert memory.activations + 2 * weights == pytest.approx(peak, rel=0.02)
+
+
+def test_recomputation_batch_and_dropping_show_in_the_estimate() -> None:
+    full = "--num-layers 8 " + UNDROPPED
+    plain = estimate_memory(prepare(full), 1, CPU)
+    assert (plain.rows, plain.length) == (2, 128)
+    double = estimate_memory(prepare(full + "--micro-batch-size 4"), 1, CPU)
+    assert double.activations == pytest.approx(2 * plain.activations, rel=0.1)
+    for more in (DROPPING, "--recompute-granularity full "):
+        assert estimate_memory(prepare(full + more), 1, CPU).activations < 0.6 * plain.activations
+    longest = estimate_memory(prepare(full + LENGTHS), 1, CPU)
+    assert longest == plain  # the curriculum ends at full length
+    reshaped = estimate_memory(prepare(full + LENGTHS.replace("truncate", "reshape")), 1, CPU)
+    assert reshaped.rows * reshaped.length == 256
+
+
+def test_what_does_not_fit_is_refused_with_the_numbers() -> None:
+    memory = Memory(2**50, 2**50, 2**51, 2**40, 8, 2048)
+    with pytest.raises(UserError) as caught:
+        check_memory(memory, CPU, 1, False)
+    assert "memory a rank: about 4195328.00 GiB (weights 1048576.00" in str(caught.value)
+    assert "it does not fit" in str(caught.value) and "--ignore-memory-estimate" in str(caught.value)
+    assert "GiB are free" in check_memory(memory, CPU, 1, True)
+    assert "for 4 ranks" in check_memory(Memory(1, 1, 1, 1, 1, 1), CPU, 4, False)
+
+
+def test_the_limit_of_a_control_group_counts(tmp_path: Path) -> None:
+    assert _group_free(tmp_path) is None
+    for name, text in {
+        "memory.max": "1000",
+        "memory.current": "700",
+        "memory.stat": "anon 5\ninactive_file 50",
+    }.items():
+        (tmp_path / name).write_text(text + "\n")
+    assert _group_free(tmp_path) == 350
+    (tmp_path / "memory.max").write_text("max\n")
+    assert _group_free(tmp_path) is None
