@@ -5,6 +5,7 @@ from pathlib import Path
 
 from megatron.config.arguments import Flag, flags_of
 from megatron.config.config import Config
+from megatron.config.foreign import Foreign, our_words
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.config.values import bounds
 
@@ -24,6 +25,23 @@ sections named as below; flags on the command line win. Whole numbers may be wri
 - *free*: the new value is taken.
 """
 
+OTHERS = """
+## Flags of other Megatrons
+
+Flags of Megatron-LM and Megatron-DeepSpeed are read, so that launch scripts keep working. A star stands for
+whatever follows. `_` and `-` in names are the same.
+"""
+FATES = (
+    ("Read as flags of ours", "A note says so.", "ours"),
+    (
+        "Refused",
+        "They would change the model, the data, the numbers or what is saved.\n"
+        "Without the flag that it belongs to, a flag is not refused but told to be unused.",
+        "refused",
+    ),
+    ("Not used", "They change none of these. One note names those whose value asks for something.", "unused"),
+)
+
 
 def flags_page() -> str:
     """The page as text."""
@@ -36,17 +54,33 @@ def flags_page() -> str:
             f"\n## {group.replace('_', ' ')}\n\n| flag | default | on resume | meaning |\n|---|---|---|---|\n"
             + "".join(map(_row, flags))
         )
-    parts.append(
-        "\n## Flags of other Megatrons\n\nThey are read, so that launch scripts keep working.\n"
-        "*Unused* ones are accepted and said to do nothing.\n"
-        "*Refused* ones are accepted only with the value that changes nothing.\n\n"
-        "| flag | | why |\n|---|---|---|\n"
-    )
-    for name, entry in sorted(FOREIGN_FLAGS.items()):
-        harmless = [value for value in entry.accepted or () if value != "false"]
-        refused = f"refused unless {' or '.join(harmless)}" if harmless else "refused"
-        parts.append(f"| `--{name}` | {'unused' if entry.accepted is None else refused} | {entry.why} |\n")
+    parts.append(OTHERS)
+    for title, told, fate in FATES:
+        families: dict[str, list[str]] = {}
+        for name, entry in FOREIGN_FLAGS.items():
+            if _fate(entry) == fate:
+                families.setdefault(_reason(entry), []).append(_name(name, entry))
+        rows = "".join(f"| {why} | {', '.join(names)} |\n" for why, names in families.items())
+        parts.append(f"\n### {title}\n\n{told}\n\n| | flags |\n|---|---|\n{rows}")
     return "".join(parts)
+
+
+def _fate(entry: Foreign) -> str:
+    return "ours" if entry.ours else "unused" if entry.accepted is None else "refused"
+
+
+def _reason(entry: Foreign) -> str:
+    """Why, or the words of ours."""
+    if not entry.ours:
+        return entry.why
+    words = [our_words(name, values).strip() for name, values in entry.ours([], {}).items()]
+    return f"`{' '.join(words)}`"
+
+
+def _name(name: str, entry: Foreign) -> str:
+    """The flag with the values that change nothing."""
+    harmless = [value for value in entry.accepted or () if value]
+    return f"`--{name}`" + (f" (unless {' or '.join(harmless)})" if harmless else "")
 
 
 def _row(one: Flag) -> str:

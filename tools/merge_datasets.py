@@ -10,7 +10,7 @@ from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag, parse
-from megatron.config.other_megatrons import Foreign
+from megatron.config.foreign import Foreign
 from megatron.data.index_builder import IndexedDatasetBuilder
 from megatron.data.indexed_dataset import IndexedDataset, read_sidecar
 from megatron.data.tokenizer import describe_identity

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.config.arguments import flag, parse, unused_flags
-from megatron.config.other_megatrons import Foreign
+from megatron.config.foreign import Foreign
 from megatron.preprocess.preprocess import PreprocessOptions, output_prefix, preprocess
 
 if TYPE_CHECKING:

@@ -7,15 +7,24 @@ stand in a YAML file; flags win over the file.
 
 import argparse
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from megatron.base.errors import UserError
-from megatron.config.other_megatrons import Foreign, foreign_problems
-from megatron.config.values import TAKES, Known, bounds, convert, flatten, within
+from megatron.config.foreign import (
+    Foreign,
+    dashed,
+    find,
+    flag_name,
+    foreign_notes,
+    foreign_problems,
+    spelled,
+    translate,
+    unknown_word,
+)
+from megatron.config.values import TAKES, Known, bounds, chosen, convert, flatten, within
 from megatron.config.yaml_file import read_settings
 
 RESUME = ("same", "schedule", "meaning", "free")
@@ -121,17 +130,19 @@ def understand(
     is left out, also where it is required."""
     flags = flags_of(options)
     foreign = _without_own(foreign, flags)
-    given, unknown = _parser(flags, description, examples, foreign).parse_known_args(argv)
-    raw = vars(given)
-    strange = [word for word in unknown if word.startswith("-")] or unknown
-    problems = [_unknown(word, flags, foreign) for word in strange]
-    if raw.get("config"):
-        names, groups = [one.name for one in flags], {one.group for one in flags if one.group}
-        from_file, more = read_settings(raw["config"][-1], names, groups, foreign)
-        problems += more
-        raw = {**from_file, **raw}
-    values = {one.name: _collect(one, raw[one.name], problems) for one in flags if one.name in raw}
+    raw, problems = _read(flags, argv, description, examples, foreign)
+    ours, more = translate(raw, foreign)
+    problems += more
+    values = {one.name: _collect(one, ours[one.name], problems) for one in flags if one.name in ours}
     return values, problems + foreign_problems(raw, foreign)
+
+
+def unused_flags(options: type, argv: list[str], foreign: Mapping[str, Foreign]) -> list[str]:
+    """Lines that say which of the given flags of another Megatron do nothing here, and which are read as
+    others."""
+    flags = flags_of(options)
+    foreign = _without_own(foreign, flags)
+    return foreign_notes(_read(flags, argv, "", "", foreign)[0], foreign)
 
 
 def missing(options: type, values: Mapping[str, Any]) -> list[str]:
@@ -163,15 +174,27 @@ def build(options: type, values: Known) -> Any:
     )
 
 
-def unused_flags(options: type, argv: list[str], foreign: Mapping[str, Foreign]) -> list[str]:
-    """Lines that say which of the given flags are accepted but do nothing here."""
-    foreign = _without_own(foreign, flags_of(options))
-    names = {
-        word.split("=")[0].removeprefix("--").replace("_", "-") for word in argv if word.startswith("--")
-    }
-    return [
-        f"--{name} is accepted and not used: {foreign[name].why}" for name in sorted(names & foreign.keys())
-    ]
+def _read(
+    flags: list[Flag], argv: list[str], description: str, examples: str, foreign: Mapping[str, Foreign]
+) -> tuple[dict[str, Any], list[str]]:
+    """What is given, by names of our flags and by `foreign-NAME`, as argparse and YAML have it, and what is
+    not understood."""
+    ours = {dashed(name): name for one in flags for name in one.spellings}
+    words = [spelled(word, ours) for word in argv]
+    met = {name for word in words if (name := flag_name(word)) and find(foreign, name)}
+    met = {name for name in met if dashed(name) not in ours}
+    given, unknown = _parser(flags, description, examples, sorted(met)).parse_known_args(words)
+    strange = [word for word in unknown if word.startswith("-")] or unknown
+    problems = [unknown_word(word, ours.values(), foreign) for word in strange]
+    raw = vars(given)
+    if raw.get("config"):
+        names = {dashed(name): one.name for one in flags for name in one.spellings}
+        groups = {one.group for one in flags if one.group}
+        from_file, more = read_settings(
+            raw["config"][-1], names, groups, lambda name: bool(find(foreign, name))
+        )
+        return {**from_file, **raw}, problems + more
+    return raw, problems
 
 
 def _kind(hint: Any) -> tuple[type, bool]:
@@ -200,12 +223,12 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 def _without_own(foreign: Mapping[str, Foreign], flags: list[Flag]) -> dict[str, Foreign]:
     """Flags of another Megatron, less those that are flags of our own by now."""
-    own = {name for one in flags for name in one.spellings}
-    return {name: entry for name, entry in foreign.items() if "--" + name not in own}
+    own = {dashed(name) for one in flags for name in one.spellings}
+    return {name: entry for name, entry in foreign.items() if name not in own}
 
 
 def _parser(
-    flags: list[Flag], description: str, examples: str, foreign: Mapping[str, Foreign]
+    flags: list[Flag], description: str, examples: str, foreign: Iterable[str]
 ) -> argparse.ArgumentParser:
     """The argparse parser that splits the command line and prints the help; values are read by `_collect`."""
     parser = argparse.ArgumentParser(
@@ -248,19 +271,9 @@ def _help(one: Flag) -> str:
     return text.replace("%", "%%")
 
 
-def _unknown(text: str, flags: list[Flag], foreign: Mapping[str, Foreign]) -> str:
-    """Say that a word of the command line is not known, and which known flag is nearest."""
-    word = text.split("=")[0]
-    if not word.startswith("-"):
-        return f"{text!r} stands where no value is expected; flags begin with --"
-    spellings = [name for one in flags for name in one.spellings] + ["--" + name for name in foreign]
-    nearest = difflib.get_close_matches(word, spellings, n=1, cutoff=0.75)
-    return f"unknown flag {word}; " + (f"did you mean {nearest[0]}?" if nearest else "--help lists all flags")
-
-
 def _collect(one: Flag, raw: Any, problems: list[str]) -> Any:
     """The value of a flag from what argparse or YAML gave; None, and a problem told, where it is refused."""
-    items = flatten(raw)
+    items = [chosen(item, one.field.metadata["choices"]) for item in flatten(raw)]
     found = _misfit(one, items) or [problem for item in items if (problem := _refusal(one, item))]
     problems += found
     if found:

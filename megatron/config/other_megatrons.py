@@ -1,224 +1,399 @@
-"""Flags of Megatron-LM and Megatron-DeepSpeed that this repository reads but does not have.
+"""Flags of Megatron-LM and Megatron-DeepSpeed that are not ours, by families.
 
-Those that only tune what is not needed here, or save memory, are accepted and said to be unused. Those
-that would change the numbers, or ask for something that does not work yet, are refused unless their value
-is the one that changes nothing.
+Every family has one reason. Flags that would change the model, the data, the numbers or what is saved are
+refused. Flags that change none of these are read and do nothing. Some are other words for flags of ours.
+A name stands with the values that change nothing: `name=1|none`, and `name=` where none is given.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from megatron.config.foreign import ANY, Foreign, Translation
+from megatron.config.values import flatten
 
 
-class Foreign(NamedTuple):
-    """A flag of another Megatron that is read but does nothing here. `accepted`: the values that change no
-    number; None stands for any value. `why` is told to the user."""
-
-    accepted: tuple[str, ...] | None
-    why: str
+def _entries(text: str) -> dict[str, tuple[str, ...]]:
+    """Names and the values that change nothing."""
+    pairs = (word.partition("=") for word in text.split())
+    return {name: tuple(values.split("|")) if equals else () for name, equals, values in pairs}
 
 
-def foreign_problems(raw: Mapping[str, Any], foreign: Mapping[str, Foreign]) -> list[str]:
-    """Flags of another Megatron that are given values which would change something."""
-    problems = []
-    for name, entry in foreign.items():
-        values = raw.get("foreign-" + name)
-        if values is not None and entry.accepted is not None and " ".join(values) not in entry.accepted:
-            problems.append(f"--{name} {' '.join(values)}".rstrip() + f" is refused: {entry.why}")
-    return problems
+def _refused(why: str, text: str, needs: str = "") -> dict[str, Foreign]:
+    """`needs`: these change nothing where none of those flags is given."""
+    return {name: Foreign(values, why, needs=tuple(needs.split())) for name, values in _entries(text).items()}
 
 
-def _unused(why: str, *names: str) -> dict[str, Foreign]:
-    return {name: Foreign(None, why) for name in names}
+def _unused(why: str, text: str) -> dict[str, Foreign]:
+    return {name: Foreign(None, why, quiet=values) for name, values in _entries(text).items()}
 
 
-def _refused(why: str, **accepted: str) -> dict[str, Foreign]:
-    return {
-        name.replace("_", "-"): Foreign((*value.split(), "false"), why) for name, value in accepted.items()
-    }
+def _always(why: str, text: str) -> dict[str, Foreign]:
+    """They ask for what is so in any case."""
+    return {name: Foreign(None, why, quiet=(ANY,)) for name in text.split()}
 
+
+def _is_our(name: str, *values: str) -> Translation:
+    """Another word for a flag of ours: with the same value, or with these."""
+    return lambda given, _: {name: list(values) or given}
+
+
+def _grouped_queries(given: list[str], _: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {"group_query_attention": ["true"], "num_query_groups": given}
+
+
+def _no_learned_positions(_: list[str], raw: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Rotary positions have no embedding, so that the flag says nothing beside them."""
+    given = [
+        *flatten(raw.get("use_rotary_position_embeddings")),
+        *flatten(raw.get("position_embedding_type")),
+    ]
+    rotary = any(str(value).lower() in ("true", "rope") for value in given)
+    return {} if rotary else {"position_embedding_type": ["none"]}
+
+
+def _profiled_steps(given: list[str], _: Mapping[str, Any]) -> dict[str, list[str]]:
+    start, _comma, end = ",".join(given).partition(",")
+    return {"profile_step_start": [start], "profile_step_end": [end]}
+
+
+TRANSLATED: dict[str, Translation] = {
+    "checkpoint-activations": _is_our("recompute_granularity", "full"),
+    "num-key-value-heads": _grouped_queries,
+    "layernorm-epsilon": _is_our("norm_epsilon"),
+    "rotary-position-embeddings-theta": _is_our("rotary_base"),
+    "no-position-embedding": _no_learned_positions,
+    "encoder-num-layers": _is_our("num_layers"),
+    "encoder-seq-length": _is_our("seq_length"),
+    "no-pad-vocab-size": _is_our("make_vocab_size_divisible_by", "1"),
+    "disable-pad-vocab-size": _is_our("make_vocab_size_divisible_by", "1"),
+    "override-lr-scheduler": _is_our("override_opt_param_scheduler", "true"),
+    "persistent-save-interval": _is_our("save_interval"),
+    "deepscale-config": _is_our("data_efficiency_config"),
+    "profile-steps": _profiled_steps,
+}
+
+NOT_YET = "is not built here yet; leave that out"
+EXPERTS = f"mixture of experts {NOT_YET}"
+CURRICULUM = (
+    "a curriculum is switched on by --curriculum, such as seqlen_truncate:min=...,max=...,duration=..., or "
+    "by --data-efficiency-config"
+)
 
 FOREIGN_FLAGS: dict[str, Foreign] = {
-    **_unused(
-        "no index is built or cached",
-        "data-cache-path",
-        "dataloader-fast-cache-load",
-        "dataloader-defer-npy-index-mmap",
+    **{
+        name: Foreign(None, "it is another word for a flag of ours", ours=ours)
+        for name, ours in TRANSLATED.items()
+    },
+    # Parallelism
+    **_refused(
+        "tensor, pipeline, context and expert parallelism are not built here yet; leave it at 1",
+        """tensor-model-parallel-size=1 pipeline-model-parallel-size=1 context-parallel-size=1
+        expert-model-parallel-size=1 expert-tensor-parallel-size=1 moe-expert-parallel-size=1
+        ds-sequence-parallel-size=1 tensor-parallel-num-weight-shards=1
+        expert-tensor-parallel-num-weight-shards=1 num-virtual-stages-per-pipeline-rank=1
+        hierarchical-context-parallel-sizes=1""",
+    ),
+    **_refused(
+        f"pipeline parallelism {NOT_YET}",
+        """num-layers-per-virtual-pipeline-stage decoder-first-pipeline-num-layers
+        decoder-last-pipeline-num-layers pipeline-model-parallel-layout pipeline-model-parallel-split-rank
+        account-for-embedding-in-pipeline-split account-for-loss-in-pipeline-split
+        standalone-embedding-stage enable-zbh1-pipeline enable-zbh1-exact-semantics""",
+    ),
+    **_refused(
+        f"sequence and context parallelism {NOT_YET}",
+        "ds-sequence-parallel-fpdt force-ds-sequence-parallel hybrid-context-parallel",
+    ),
+    **_always(
+        "it tunes a parallelism that is not built here",
+        """sequence-parallel tp-comm-* no-tp-comm-* disable-tp-comm-* cp-comm-type
+        ds-sequence-parallel-fpdt-* max-seqlen-per-dp-cp-rank no-async-tensor-model-parallel-allreduce
+        pipeline-model-parallel-comm-backend no-overlap-p2p-communication overlap-p2p-communication
+        overlap-p2p-communication-warmup-flush microbatch-group-size-per-virtual-pipeline-stage
+        no-align-grad-reduce disable-align-grad-reduce no-align-param-gather defer-embedding-wgrad-compute
+        wgrad-deferral-limit use-ring-exchange-p2p no-scatter-gather-tensors-in-pipeline
+        no-pipeline-parallel use-tp-pp-dp-mapping use-mp-args-from-checkpoint-args partition-activations
+        distribute-saved-activations distribute-checkpointed-activations scattered-embeddings
+        enable-expert-tensor-parallelism high-priority-a2a-comm-stream delay-wgrad-compute
+        ep-overlap-early-attn-memory-release symmetric-ar-type""",
     ),
     **_unused(
-        "samples are windows of the token stream",
-        "mid-level-dataset-surplus",
-        "num-dataset-builder-threads",
-        "train-data-exact-num-epochs",
+        "weights and optimizer states are whole on every rank",
+        """use-distributed-optimizer num-distributed-optimizer-instances=1 overlap-param-gather
+        overlap-param-gather-with-optimizer-step zero-stage=0|1 zero-* remote-device=none use-pin-memory
+        no-use-layer-wise-param-layout gtp-*""",
+    ),
+    **_always("DeepSpeed is not needed", "deepspeed deepscale"),
+    **_refused(
+        "sharded weights are not built here yet; leave that out",
+        """use-torch-fsdp2 use-megatron-fsdp data-parallel-sharding-strategy=no_shard
+        outer-dp-sharding-strategy=no_shard""",
     ),
     **_unused(
-        "difficulty belongs to our own sample order; give --difficulty-path",
-        "train-doc-idx-path",
-        "train-sample-idx-path",
-        "train-shuffle-idx-path",
-        "train-idx-path",
-        "train-desc-path",
+        "it tunes sharded weights, which are not built here",
+        """megatron-fsdp-* fsdp-* torch-fsdp2-no-reshard-after-forward suggested-communication-unit-size
+        enable-full-sharding-in-hsdp create-all-gather-group init-model-with-meta-device
+        keep-fp8-transpose-cache""",
     ),
-    **_unused("datasets are memory-mapped .bin and .idx files", "data-impl", "mmap-warmup"),
+    **_always(
+        "gradients are always accumulated and reduced in fp32, while the backward pass runs",
+        """accumulate-allreduce-grads-in-fp32 overlap-grad-reduce DDP-impl ddp-bucket-size ddp-num-buckets
+        ddp-pad-buckets-for-high-nccl-busbw ddp-reduce-scatter-with-fp32-accumulation
+        ddp-average-in-collective ddp-param-name-patterns-for-fp32-local-accumulation
+        no-contiguous-buffers-in-local-ddp no-gradient-accumulation-fusion
+        no-gradient-reduce-div-fusion""",
+    ),
+    **_refused("gradients are always accumulated and reduced in fp32; leave that out", "grad-reduce-in-bf16"),
+    **_unused(
+        "torch.distributed is used as it is",
+        """use-sharp sharp-enabled-group use-nccl-ub disable-symmetric-registration
+        nccl-communicator-config-path high-priority-stream-groups disable-gloo-process-groups
+        distributed-timeout-seconds-after-init flight-recorder-* no-flight-recorder-*
+        disable-flight-recorder-* local-rank lazy-mpu-init nccl-all-reduce-for-prefill""",
+    ),
+    **_refused("give --dry-run to see a run of many ranks on one", "fake-process-group"),
+    # Model
+    **_refused(
+        f"this part of a model {NOT_YET}",
+        """apply-layernorm-1p apply-query-key-layer-scaling apply-residual-connection-post-layernorm
+        attention-output-gate qk-layernorm qk-l2-norm apply-wd-to-qk-layernorm quick-geglu
+        activation-func-clamp-value glu-linear-offset=0 softmax-type=vanilla window-size no-rope-freq=0
+        rotary-interleaved rotary-seq-len-interpolation-factor=1 use-rope-scaling mrope-section
+        multi-latent-attention experimental-attention-variant hybrid-layer-pattern
+        hybrid-override-pattern is-hybrid-model heterogeneous-layers-config-path
+        heterogeneous-layers-config-encoded-json mtp-num-layers=0 enable-mhc-connections use-mup
+        decoder-num-layers num-experts-switch mlp-type=standard retro-add-retriever spec=local
+        rope-type=rope linear-attention-freq""",
+    ),
+    **_unused(
+        "it belongs to a model that is not built here, and does nothing without it",
+        """window-attn-skip-freq rope-scaling-factor rotary-scaling-factor mscale mscale-all-dim q-lora-rank
+        kv-lora-rank qk-head-dim qk-pos-emb-head-dim v-head-dim cache-mla-latents mla-down-proj-fusion
+        mtp-* yarn-* no-yarn-* relative-attention-* dsa-* no-dsa-* disable-dsa-* linear-* mhc-* gdp-*
+        mamba-* disable-mamba-mem-eff-path mup-* retro-* decoder-seq-length""",
+    ),
+    **_refused(f"clipping of queries and keys {NOT_YET}", "qk-clip"),
+    **_refused(EXPERTS, "num-experts=1 moe-use-upcycling"),
+    **_refused(EXPERTS, "moe-* no-moe-* disable-moe-* topk expert-interval use-tutel", needs="num-experts"),
+    **_unused(
+        "it tunes or belongs to mixture of experts, which is not built here",
+        """overlap-moe-expert-parallel-comm overlap-dispatch-backward-with-experts-wgrad
+        create-moe-param-group use-grouped-gemm-for-dense-mlp use-grouped-gemm-for-shared-expert
+        use-fused-weighted-squared-relu""",
+    ),
+    **_refused(
+        "the first weights are drawn from one normal distribution, with --init-method-std",
+        "init-method-xavier-uniform embedding-init-method-std",
+    ),
+    **_refused(
+        "all weights are trained, and drawn alike on all ranks", "freeze-all-layers data-parallel-random-init"
+    ),
+    **_refused(
+        "the loss is that of the next token alone; leave that out",
+        "logits-save-dir logits-load-dir kd mos sft perform-rl-step",
+    ),
+    **_unused(
+        "it belongs to distillation, fine-tuning or reinforcement learning, which are not built here",
+        """logits-* kd-* *-teacher load-teacher sft-tokenizer-prompt-format chat-template rl-* no-rl-* grpo-*
+        langrl-* refit-method""",
+    ),
+    # Numbers
+    **_refused("use --bf16, or fp32", "fp16 fp16-lm-cross-entropy fp8-format fp8-e4m3 fp8-hybrid fp4-format"),
+    **_unused(
+        "it tunes fp8 or fp4, which are not built here",
+        """fp8-* no-fp8-* disable-fp8-* fp4-* first-last-layers-bf16 num-layers-at-start-in-bf16
+        num-layers-at-end-in-bf16 reuse-grad-buf-for-mxfp8-param-ag""",
+    ),
+    **_refused(
+        f"another precision of a part of the model or the optimizer {NOT_YET}",
+        """fp32-residual-connection te-precision-config-file output-logit-dtype
+        disable-bf16-reduced-precision-matmul batch-invariant-mode use-precision-aware-optimizer
+        main-grads-dtype=fp32 main-params-dtype=fp32 exp-avg-dtype=fp32 exp-avg-sq-dtype=fp32""",
+    ),
     **_unused(
         "fp32 and bf16 need no loss scaling",
-        "hysteresis",
-        "loss-scale",
-        "initial-loss-scale",
-        "loss-scale-window",
-        "min-loss-scale",
+        """hysteresis=2 loss-scale=0|1 initial-loss-scale=4294967296 loss-scale-window=1000
+        min-loss-scale=1""",
     ),
-    **_unused("queries are never scaled by the layer's number", "no-query-key-layer-scaling"),
-    **_unused("the loss is always the mean over the tokens of the global batch", "calculate-per-token-loss"),
-    **_unused("softmax is computed in fp32 wherever precision is lower", "attention-softmax-in-fp32"),
-    **_unused(
-        "a step that is not finite always stops the run", "no-check-for-nan-in-loss-and-grad", "rerun-mode"
+    **_always("queries are never scaled by the layer's number", "no-query-key-layer-scaling"),
+    **_always(
+        "it is always so",
+        """attention-softmax-in-fp32 embedding-weights-in-fp32 calculate-per-token-loss
+        load-main-params-from-ckpt exit-signal-handler exit-signal-handler-for-dataloader
+        exit-signal-handler-for-training no-save-rng no-load-rng te-rng-tracker
+        inference-rng-tracker use-pytorch-profiler use-cpu-initialization use-mcore-models
+        no-create-attention-mask-in-dataloader mmap-warmup use-dist-ckpt""",
     ),
-    **_unused("there is no tensor parallelism to overlap", "no-async-tensor-model-parallel-allreduce"),
-    **_unused("--profile always takes torch's profiler", "use-pytorch-profiler"),
-    **_unused(
-        "the loader needs no worker processes", "num-workers", "no-create-attention-mask-in-dataloader"
+    **_refused(
+        "weight decay is constant, and by shape alone",
+        """start-weight-decay end-weight-decay
+        weight-decay-incr-style=constant no-weight-decay-cond-type""",
     ),
-    **_unused("signals always end a run with a checkpoint", "exit-signal-handler"),
-    **_unused("weights are drawn on the CPU by name", "use-cpu-initialization"),
+    **_refused("all weights have one learning rate", "decoupled-lr decoupled-min-lr"),
     **_unused(
-        "there is one implementation, in PyTorch",
-        "transformer-impl",
-        "use-mcore-models",
-        "use-legacy-models",
-        "use-flash-attn",
-        "use-flash-attn-v2",
-        "use-flash-attn-triton",
-        "DDP-impl",
+        "the optimizer is AdamW, by PyTorch",
+        """sgd-momentum lion-* muon-* cpu-optimizer cpu-torch-adam
+        ds-fused-adam torch-adam optimizer-cpu-offload optimizer-offload-fraction optimizer-cuda-graph
+        use-torch-optimizer-for-cpu-offload overlap-cpu-optimizer-d2h-h2d no-pin-cpu-grads no-pin-cpu-params
+        qk-clip-* dump-param-to-param-group-map""",
     ),
-    **_unused(
-        "fusions are PyTorch's own",
-        "no-masked-softmax-fusion",
-        "no-bias-gelu-fusion",
-        "no-bias-swiglu-fusion",
-        "no-bias-dropout-fusion",
-        "no-rope-fusion",
-        "no-gradient-accumulation-fusion",
-        "cross-entropy-loss-fusion",
-        "no-persist-layer-norm",
+    **_refused("use --rampup-batch-size", "step-batch-size-schedule"),
+    **_refused(
+        "every step is trained, in one phase; leave that out",
+        "iterations-to-skip phase-transition-iterations",
     ),
-    **_unused("gradients are always accumulated and reduced in fp32", "accumulate-allreduce-grads-in-fp32"),
+    **_unused("a batch that does not divide is a mistake and told", "decrease-batch-size-if-needed"),
+    # Data
     **_unused(
-        "gradients are always reduced while the backward pass runs", "overlap-grad-reduce", "ddp-bucket-size"
+        "no index is built or cached",
+        """data-cache-path dataloader-fast-cache-load dataloader-defer-npy-index-mmap
+        per-dataset-sequences-path object-storage-cache-path num-dataset-builder-threads=1
+        mid-level-dataset-surplus=0.005""",
     ),
+    **_unused("samples are windows of the token stream, pass after pass", "train-data-exact-num-epochs"),
     **_unused(
-        "DeepSpeed is not needed",
-        "deepspeed",
-        "zero-stage",
-        "no-pipeline-parallel",
-        "deepspeed-activation-checkpointing",
-    ),
-    **_unused(
-        "--curriculum or --data-efficiency-config switches it on", "data-efficiency-curriculum-learning"
-    ),
-    **_unused(
-        "checkpoints are safetensors files",
-        "ckpt-format",
-        "dist-ckpt-strictness",
-        "auto-detect-ckpt-format",
-        "async-save",
-    ),
-    **_unused("there is no random state to save; every draw is keyed", "no-save-rng", "no-load-rng"),
-    **_unused(
-        "it is always logged, or not measured here",
-        "log-validation-ppl-to-tensorboard",
-        "log-learning-rate-to-tensorboard",
-        "log-batch-size-to-tensorboard",
-        "log-num-zeros-in-grad",
-        "log-optimizer-states-to-tensorboard",
-        "log-progress",
-        "log-straggler",
-        "logging-level",
-    ),
-    **_unused(
-        "not needed",
-        "manual-gc",
-        "manual-gc-interval",
-        "empty-unused-memory-level",
-        "no-mmap-bin-files",
-        "local-rank",
-        "local_rank",
+        "difficulty belongs to our own sample order; give --difficulty-path",
+        "train-doc-idx-path train-sample-idx-path train-shuffle-idx-path train-idx-path train-desc-path",
     ),
     **_unused(
         "random-LTD and curriculum need no cluster files",
-        "data-cluster-path",
-        "repeated-dataloader",
-        "return-data-index",
+        "data-cluster-path repeated-dataloader return-data-index",
     ),
+    **_unused(CURRICULUM, "data-efficiency-curriculum-learning"),
+    **_refused(CURRICULUM, "curriculum-learning-legacy"),
+    **_unused(
+        "datasets are memory-mapped .bin and .idx files, read without worker processes",
+        """data-impl=mmap|infer num-workers=0|2 no-mmap-bin-files enable-msc disable-msc no-data-sharding""",
+    ),
+    **_refused("samples are drawn by keyed permutations", "dataloader-type=single"),
+    **_refused("--reset-attention-mask keeps documents apart", "dataloader-inter-document-masking"),
     **_refused(
-        "model parallelism is not part of this version; leave it at 1",
-        tensor_model_parallel_size="1",
-        pipeline_model_parallel_size="1",
-        context_parallel_size="1",
-        expert_model_parallel_size="1",
-        ds_sequence_parallel_size="1",
-        num_layers_per_virtual_pipeline_stage="",
+        "write what the file says behind --data-path, or --train-data-path and its fellows",
+        "data-args-path per-split-data-args-path",
+    ),
+    **_refused("write whole paths behind --data-path", "aml-data-download-path"),
+    **_refused(f"it {NOT_YET}", "fim-data sample-rate=1 allow-ambiguous-pad-tokens use-dataset-only"),
+    **_unused("it does nothing without --fim-data", "fim-*"),
+    **_refused(
+        "--eval-iters global batches of the whole validation data are evaluated",
+        "full-validation multiple-validation-sets eval-global-batch-size",
     ),
     **_unused(
-        "it does nothing without tensor parallelism",
-        "sequence-parallel",
-        "tp-comm-overlap",
-        "partition-activations",
+        "it does not change what is evaluated",
+        "eval-micro-batch-size validation-set-names start-eval-at-iter=0 test-mode",
     ),
+    # Tokenizer
     **_unused(
-        "weights and optimizer states are whole on every rank in this version",
-        "use-distributed-optimizer",
-        "overlap-param-gather",
-    ),
-    **_refused("sharded weights are not part of this version", use_torch_fsdp2="", use_megatron_fsdp=""),
-    **_refused(
-        "mixture of experts is not part of this version; leave it out",
-        num_experts="1",
-        moe_router_topk="",
-        moe_layer_freq="",
-    ),
-    **_refused("use --bf16, or fp32", fp16="", fp8_format=""),
-    **_refused(
-        "not part of this version",
-        qk_layernorm="",
-        quick_geglu="",
-        apply_layernorm_1p="",
-        window_size="",
+        "training reads token ids; the tokenizer only counts them",
+        """tokenizer-metadata tokenizer-hf-* tokenizer-sentencepiece-* no-tokenizer-sentencepiece-*
+        disable-tokenizer-sentencepiece-* tiktoken-pattern trust-remote-code use-gigatoken legacy-tokenizer
+        no-use-tokenizer-model-from-checkpoint-args disable-use-tokenizer-model-from-checkpoint-args
+        no-save-tokenizer-assets disable-save-tokenizer-assets""",
     ),
     **_refused(
-        "not part of this version",
-        multi_latent_attention="",
-        mtp_num_layers="",
-        fim_data="",
-        use_rope_scaling="",
+        "the tokens are those that the tokenizer's files name, padded by --make-vocab-size-divisible-by",
+        """vocab-extra-ids=0 tokenizer-special-tokens tiktoken-special-tokens tiktoken-num-special-tokens=1000
+        padded-vocab-size null-tokenizer-eod-id null-tokenizer-pad-id""",
     ),
-    **_refused("not part of this version", rotary_seq_len_interpolation_factor="1", decoupled_lr=""),
+    **_refused(
+        "it belongs to tools/preprocess_data.py",
+        """input output-prefix json-keys append-eod split-sentences keep-newlines lang partitions workers
+        dataset-impl""",
+    ),
+    # Checkpoints
+    **_unused(
+        "checkpoints are safetensors files with checksums, read on any number of ranks",
+        """ckpt-format=torch_dist|torch auto-detect-ckpt-format dist-ckpt-* distrib-optim-* async-*
+        use-persistent-ckpt-worker ckpt-fully-parallel-* no-ckpt-fully-parallel-save
+        ckpt-assume-constant-structure
+        ckpt-drop-redundant-extra-state ckpt-pg-tensors-cache-* no-ckpt-load-validate-sharding-integrity
+        disable-ckpt-load-validate-sharding-integrity no-strict-fsdp-dtensor-load
+        disable-strict-fsdp-dtensor-load verify-integrity universal-checkpoint replication replication-*
+        no-initialization checkpoint-io-buffer-size checkpoint-data-parallel checkpoint-writer-decoupled
+        aio-intra-op-parallelism ckpt-convert-update-legacy-dist-opt-format""",
+    ),
+    **_refused(f"another format of checkpoints {NOT_YET}", "ckpt-convert-format ckpt-convert-save"),
+    **_refused("loading the weights alone is --finetune", "no-load-optim", needs="load"),
+    **_refused("a checkpoint is whole; leave that out", "no-save-optim", needs="save"),
+    **_refused("--load FOLDER --finetune starts from its weights", "pretrained-checkpoint reset-iteration"),
+    **_refused("--ckpt-step takes another step than the newest", "load-tag override-ckpt-iteration"),
+    **_refused(
+        "use --override-opt_param-scheduler to take the flags' schedule",
+        "use-checkpoint-opt-param-scheduler use-checkpoint-lr-scheduler no-load-lr-state",
+        needs="load",
+    ),
+    **_refused(
+        "whole checkpoints are saved, by --save-interval",
+        """non-persistent-save-interval save-params-interval save-activations-interval save-dgrads-interval
+        save-wgrads-interval save-tokens-per-expert-interval""",
+    ),
+    **_unused("checkpoints are saved by --save-interval alone", "non-persistent-*"),
+    # Memory and speed
     **_unused(
         "to save memory, recompute whole layers with --recompute-granularity full",
-        "recompute-activations",
-        "checkpoint-activations",
-        "checkpoint-num-layers",
-        "distribute-checkpointed-activations",
+        """recompute-activations checkpoint-num-layers=1 checkpoint-in-cpu contigious-checkpointing
+        deepspeed-activation-checkpointing synchronize-each-layer profile-backward recompute-method=uniform
+        recompute-num-layers=1 recompute-modules cpu-offloading-* fine-grained-* offload-modules
+        min-offloaded-tensor-size delta-offload-bytes-across-pp-ranks activation-offload-fraction
+        delay-offload-until-cuda-graph mlp-chunks-for-training=1 split-transformers
+        memory-centric-tiled-linear tile-factor=1 no-clone-scatter-output-in-embedding
+        disable-clone-scatter-output-in-embedding""",
     ),
-    **_refused("every layer is recomputed by itself", recompute_method="uniform", recompute_num_layers="1"),
+    **_always(
+        "there is one implementation, in PyTorch, with its fusions",
+        """transformer-impl use-legacy-models use-flash-attn use-flash-attn-* flash-attention-version
+        use-kitchen-attention kitchen-attention-backend no-*-fusion cross-entropy-loss-fusion
+        cross-entropy-fusion-impl no-persist-layer-norm disable-mem-efficient-ln fused-residual-rmsnorm
+        use-te-activation-func use-transformer-engine-op-fuser disable-jit-fuser batch-invariant-backend
+        onnx-safe enable-experimental""",
+    ),
+    **_unused(
+        "nothing is captured in CUDA graphs, and memory is left to PyTorch",
+        """cuda-graph-* enable-cuda-graph external-cuda-graph manual-gc manual-gc-interval=0 no-manual-gc-eval
+        disable-manual-gc-eval empty-unused-memory-level=0 train-sync-interval""",
+    ),
+    # Log and watching over a run
+    **_unused(
+        "it is always logged, or not measured here",
+        """log-validation-ppl-to-tensorboard log-learning-rate-to-tensorboard log-batch-size-to-tensorboard
+        log-world-size-to-tensorboard log-optimizer-states-to-tensorboard log-num-zeros-in-grad
+        log-max-attention-logit log-progress log-straggler log-energy log-device-memory-used
+        log-memory-interval logging-level no-log-learnig-rate-to-tensorboard
+        no-log-loss-scale-to-tensorboard disable-log-loss-scale-to-tensorboard
+        no-barrier-with-level-1-timing config-logger-dir one-logger-* no-one-logger app-tag-run-* otel-*
+        pytorch-profiler-collect-* record-memory-history memory-snapshot-path record-shapes nvtx-ranges
+        run-workload-inspector-server result-rejected-tracker-filename""",
+    ),
+    **_always("a step that is not finite always stops the run", "no-check-for-nan-in-loss-and-grad"),
+    **_unused(
+        "of a step, it is checked that it is finite; a run that has stopped goes on by the same command",
+        """rerun-mode check-for-* check-weight-hash-across-dp-replicas-interval gpu-sniff-test-interval
+        straggler-* disable-straggler-on-startup inprocess-* enable-ft-package calc-ft-timeouts
+        ft-num-warmup-iters adlr-autoresume adlr-autoresume-interval fault-injector-* error-injection-*""",
+    ),
+    **_unused(
+        "SIGTERM, SIGINT and SIGUSR1 always end a run with a checkpoint", "exit-signal=sigterm|sigint|sigusr1"
+    ),
+    **_refused("SIGTERM ends a run with a checkpoint; leave that out", "kill-switch-file"),
+    # Other programs
+    **_refused("text is generated by tools/generate_text.py", "inference ds-inference"),
+    **_unused(
+        "it belongs to generating text or serving, not to training",
+        """inference-* no-inference-* flash-decode enable-chunked-prefill decode-only-cuda-graphs
+        mlp-chunks-for-prefill num-speculative-tokens use-legacy-static-engine max-tokens-to-oom
+        use-same-sampling-seed-across-dp-ranks""",
+    ),
+    **_unused(
+        "it belongs to BERT, retrieval or vision, which are not built here yet",
+        """bert-* output-bert-embeddings mask-* short-seq-prob ict-* biencoder-* retriever-* titles-data-path
+        query-in-block-prob use-one-sent-docs evidence-data-path block-data-path embedding-path indexer-*
+        num-classes img-h img-w num-channels patch-dim classes-fraction data-per-class-fraction head-lr-mult=1
+        vision-backbone-type vision-pretraining-type swin-backbone-type iter-per-epoch dino-*""",
+    ),
+    **_refused(f"vision {NOT_YET}", "vision-pretraining"),
     **_refused(
-        "not part of this version", apply_query_key_layer_scaling="", use_precision_aware_optimizer=""
+        "flags of old are gone in Megatron, too: --micro-batch-size, --lr-warmup-fraction and "
+        "--tensor-model-parallel-size are in their place",
+        "batch-size warmup model-parallel-size",
     ),
-    **_refused("not part of this version", vocab_extra_ids="0", mlp_type="standard"),
-    **_refused(
-        "write --curriculum seqlen_truncate:min=...,max=...,duration=...", curriculum_learning_legacy=""
-    ),
-    **_refused(
-        "weight decay is constant",
-        start_weight_decay="",
-        end_weight_decay="",
-        weight_decay_incr_style="constant",
-    ),
-    **_refused(
-        "samples are drawn by keyed permutations", dataloader_type="single", data_parallel_random_init=""
-    ),
-    **_refused("loading the weights alone is --finetune", no_load_optim="", no_save_optim=""),
-    "use-checkpoint-opt_param-scheduler": Foreign(
-        (), "use --override-opt_param-scheduler to take the flags' schedule"
-    ),
-    **_refused("use --rampup-batch-size", step_batch_size_schedule=""),
 }

@@ -13,6 +13,9 @@ class TokenizerOptions:
         None,
         "kind of tokenizer; the data's .json file says it where this does not",
         choices=("HuggingFaceTokenizer", "GPT2BPETokenizer", "SentencePieceTokenizer", "NullTokenizer"),
+        follows=lambda tokenizer: (
+            "GPT2BPETokenizer" if tokenizer.vocab_file and tokenizer.merge_file else None
+        ),
         resume="meaning",
     )
     tokenizer_model: str | None = flag(
@@ -28,4 +31,18 @@ class TokenizerOptions:
     )
 
 
-RULES = ()
+def _kind_of_files(tokenizer: TokenizerOptions) -> list[str]:
+    if tokenizer.tokenizer_type:
+        return []
+    found = []
+    if model := tokenizer.tokenizer_model:
+        kind = "SentencePieceTokenizer" if model.endswith(".model") else "HuggingFaceTokenizer"
+        found.append(f"--tokenizer-model {model} needs --tokenizer-type, such as {kind}")
+    if tokenizer.vocab_file or tokenizer.merge_file:
+        given, missing = ("vocab", "merge") if tokenizer.vocab_file else ("merge", "vocab")
+        path = tokenizer.vocab_file or tokenizer.merge_file
+        found.append(f"--{given}-file {path} needs --{missing}-file: GPT2BPETokenizer reads both")
+    return found
+
+
+RULES = (_kind_of_files,)

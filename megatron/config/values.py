@@ -3,7 +3,7 @@ keep, and values of which some are unknown."""
 
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 TAKES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -51,6 +51,12 @@ def convert(value: Any, kind: type) -> Any:
     if kind is float:
         return float(value) if not isinstance(value, bool) and math.isfinite(float(value)) else _refuse()
     return kind(value)
+
+
+def chosen(value: Any, choices: Iterable[Any]) -> Any:
+    """The choice that a value names, in whatever case and with _ or -; else the value."""
+    named = {str(choice).lower().replace("_", "-"): choice for choice in choices}
+    return named.get(str(value).lower().replace("_", "-"), value)
 
 
 def _moderate(number: int) -> int:

@@ -1,11 +1,13 @@
 """YAML files of settings, in which no key may stand twice."""
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from megatron.config.values import flatten
 
 
 class _Loader(yaml.SafeLoader):
@@ -44,32 +46,45 @@ def read_yaml(path: str) -> dict[Any, Any]:
 
 
 def read_settings(
-    path: str, names: Collection[str], groups: Collection[str], foreign: Collection[str]
+    path: str, names: Mapping[str, str], groups: Collection[str], is_foreign: Callable[[str], bool]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Values by flag name from a file whose keys are flag names, alone or grouped in sections, and the
-    problems. Those of `foreign` flags are under `foreign-NAME`, as words of a command line."""
+    """Values by flag name from a file whose keys are flags, alone or grouped in sections, and the problems.
+    `names`: the flags' names by their spellings in dashes. Values of flags of another Megatron are under
+    `foreign-NAME`, as words of a command line."""
     try:
         content = read_yaml(path)
     except ValueError as error:
         return {}, [f"--config {path}: {error}"]
     values: dict[str, Any] = {}
     problems = []
-    pairs: list[tuple[Any, Any]] = []
-    for key, value in content.items():
-        section = str(key).replace("-", "_") in groups and isinstance(value, dict)
-        pairs += value.items() if section else [(key, value)]
-    for key, value in pairs:
-        name = str(key).removeprefix("--").replace("-", "_")
-        other = name.replace("_", "-")
-        if value is None or (other in foreign and value is False):
+    for key, value in _pairs(content, groups):
+        name = str(key).removeprefix("--").replace("_", "-")
+        other = name not in names and is_foreign(name)
+        if value is None or (other and value is False):
             continue
         if name in names:
-            values[name] = value
-        elif other in foreign:
-            values["foreign-" + other] = [] if value is True else [str(value)]
+            values[names[name]] = value
+        elif other:
+            values["foreign-" + name] = [] if value is True else flatten(value)
         else:
-            nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
-            problems.append(
-                f"--config {path}: unknown key {key}" + (f"; did you mean {nearest[0]}?" if nearest else "")
-            )
+            problems.append(f"--config {path}: {_unknown(key, value, names, groups)}")
     return values, problems
+
+
+def _pairs(content: Mapping[Any, Any], groups: Collection[str]) -> Iterator[tuple[Any, Any]]:
+    """Keys and values, of sections the inner ones."""
+    for key, value in content.items():
+        section = str(key).replace("-", "_") in groups and isinstance(value, dict)
+        yield from value.items() if section else [(key, value)]
+
+
+def _unknown(key: Any, value: Any, names: Collection[str], groups: Collection[str]) -> str:
+    """What is said of a key that is no flag, or of a section that is none, with the nearest that is one."""
+    section = isinstance(value, dict)
+    known = [name.replace("-", "_") for name in ((*groups, *names) if section else names)]
+    nearest = difflib.get_close_matches(
+        str(key).removeprefix("--").replace("-", "_"), known, n=1, cutoff=0.75
+    )
+    kind = "section" if section else "key"
+    otherwise = f"; sections are {', '.join(sorted(groups))}" if section and groups else ""
+    return f"unknown {kind} {key}" + (f"; did you mean {nearest[0]}?" if nearest else otherwise)

@@ -1,5 +1,6 @@
 """The folders of analyses that a run is given: which one is of its data, and the columns in it."""
 
+import difflib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import numpy as np
 from megatron.base.errors import UserError
 from megatron.curriculum.difficulty import METRICS
 from megatron.data.corpora import IDENTITY, Corpus, identity
+from megatron.schedule.data_efficiency import RESHAPE, TRUNCATE
 
 FORMAT = 1
 
@@ -32,6 +34,8 @@ def open_analyses(paths: tuple[str, ...]) -> Analyses:
 
 def find_analysis(analyses: Analyses, corpus: Corpus, metric: str) -> Path:
     """The folder whose analysis is of this corpus and has the metric; UserError with the difference."""
+    if unknown := _unknown_metric(analyses, metric):
+        raise UserError(unknown)
     if not analyses.folders:
         raise UserError(
             f"the curriculum orders by {metric}; give --difficulty-path FOLDER, made by tools/analyze_data.py"
@@ -44,6 +48,21 @@ def find_analysis(analyses: Analyses, corpus: Corpus, metric: str) -> Path:
     raise UserError(
         f"no analysis fits {corpus.name}: {'; '.join(reasons)}{more}; run tools/analyze_data.py with this "
         "data, split and length"
+    )
+
+
+def _unknown_metric(analyses: Analyses, metric: str) -> str:
+    """What is said of a metric that is neither one of ours nor in any of the folders; "" of others."""
+    held = {name for folder in analyses.folders for name in read_manifest(folder)["metrics"]}
+    if metric in METRICS or metric in held:
+        return ""
+    known = sorted({*METRICS, *held, TRUNCATE, RESHAPE})
+    nearest = difflib.get_close_matches(metric, known, n=1, cutoff=0.75)
+    return (
+        f"unknown metric {metric}; "
+        + (f"did you mean {nearest[0]}? " if nearest else "")
+        + f"known: {', '.join(known)}; or give --difficulty-path FOLDER with an analysis that holds one of "
+        "that name"
     )
 
 

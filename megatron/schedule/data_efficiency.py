@@ -7,7 +7,16 @@ from typing import Any
 from megatron.schedule.pacing import Pacing
 
 TRUNCATE, RESHAPE = "seqlen_truncate", "seqlen_reshape"
-ALIASES = {"voc": "vocab_rarity", "seqlenvocabrarity": "seqlen_vocab_rarity"}
+ALIASES = {
+    "voc": "vocab_rarity",
+    "vocabrarity": "vocab_rarity",
+    "vocabularyrarity": "vocab_rarity",
+    "vocabulary_rarity": "vocab_rarity",
+    "seqlenvocabrarity": "seqlen_vocab_rarity",
+    "seqtru": TRUNCATE,
+    "seqres": RESHAPE,
+}
+"""Names of metrics in DeepSpeed's documentation and recipes and in the paper, and ours."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 
 from megatron.base.errors import UserError
 from megatron.config.arguments import flag, parse
-from megatron.config.other_megatrons import Foreign
+from megatron.config.foreign import Foreign
 
 
 @dataclass(frozen=True)

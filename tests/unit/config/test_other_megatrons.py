@@ -1,65 +1,226 @@
+"""Every flag of Megatron-LM and Megatron-DeepSpeed is used, read as another, refused, or told to be unused.
+The names of their flags are in flags/."""
+
+import shlex
 from pathlib import Path
 
 import pytest
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import flags_of, parse
+from megatron.config.arguments import flags_of, understand, unused_flags
 from megatron.config.config import Config
+from megatron.config.foreign import dashed, find
 from megatron.config.other_megatrons import FOREIGN_FLAGS
-from tests.support.configurations import SMALL, make_config
+from tests.support.configurations import SMALL, make_config, problems_of
+
+LISTS = sorted((Path(__file__).parent / "flags").glob("*.txt"))
+OURS = {dashed(spelling) for one in flags_of(Config) for spelling in one.spellings} | {"help"}
+
+
+def names_of(path: Path) -> list[str]:
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("--")]
+
+
+NAMES = sorted({dashed(name) for path in LISTS for name in names_of(path)})
+REFUSED = sorted(name for name, entry in FOREIGN_FLAGS.items() if entry.accepted is not None)
+
+
+def notes_of(flags: str) -> list[str]:
+    return unused_flags(Config, shlex.split(SMALL + flags), FOREIGN_FLAGS)
+
+
+def test_the_lists_are_whole() -> None:
+    assert [(path.stem, len(names_of(path))) for path in LISTS] == [
+        ("megatron_deepspeed", 330),
+        ("megatron_lm", 877),
+    ]
 
 
 def test_no_flag_of_ours_stands_in_the_table() -> None:
-    spellings = {spelling for one in flags_of(Config) for spelling in one.spellings}
-    assert not {f"--{name}" for name in FOREIGN_FLAGS} & spellings
+    assert not set(FOREIGN_FLAGS) & OURS
+
+
+def test_every_flag_of_theirs_has_a_fate() -> None:
+    assert [name for name in NAMES if name not in OURS and not find(FOREIGN_FLAGS, name)] == []
+
+
+def test_every_family_is_of_some_flag() -> None:
+    needed = {entry.why for name in NAMES if name not in OURS and (entry := find(FOREIGN_FLAGS, name))}
+    assert {entry.why for entry in FOREIGN_FLAGS.values()} == needed
+
+
+def test_patterns_take_no_flag_of_ours() -> None:
+    assert [name for name in OURS if find(FOREIGN_FLAGS, name)] == []
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSED if "*" not in name])
+def test_no_suggestion_leads_to_a_flag_that_may_be_refused(name: str) -> None:
+    middle = len(name) // 2
+    for typo in (name[:middle] + name[middle + 1 :], name + "s"):
+        if find(FOREIGN_FLAGS, typo) or dashed(typo) in OURS:
+            continue
+        (problem,) = understand(Config, [f"--{typo}"], foreign=FOREIGN_FLAGS)[1]
+        suggested = problem.partition("did you mean ")[2].rstrip("?")
+        assert not suggested or dashed(suggested) in OURS or find(FOREIGN_FLAGS, suggested).accepted is None
+
+
+REFUSED_ALONE = """
+--tensor-model-parallel-size 2|--pipeline-model-parallel-size 4|--context-parallel-size 2
+--expert-model-parallel-size 8|--ds-sequence-parallel-size 2|--num-layers-per-virtual-pipeline-stage 2
+--pipeline-model-parallel-layout E|--decoder-first-pipeline-num-layers 3|--enable-zbh1-pipeline
+--fp16|--fp8-format hybrid|--fp8-e4m3|--num-experts 8|--num-experts 4 8|--use-torch-fsdp2|--use-megatron-fsdp
+--dataloader-type cyclic|--qk-layernorm|--apply-layernorm-1p|--quick-geglu|--window-size 128,0
+--multi-latent-attention|--mtp-num-layers 1|--use-rope-scaling|--rotary-interleaved|--softmax-type learnable
+--rotary-seq-len-interpolation-factor 2|--apply-query-key-layer-scaling|--fp32-residual-connection
+--apply-residual-connection-post-layernorm|--glu-linear-offset 1.0|--activation-func-clamp-value 7
+--init-method-xavier-uniform|--embedding-init-method-std 1.0|--data-parallel-random-init|--freeze-all-layers
+--grad-reduce-in-bf16|--use-precision-aware-optimizer|--exp-avg-dtype bf16|--decoupled-lr 5e-4
+--start-weight-decay 0.1|--weight-decay-incr-style cosine|--step-batch-size-schedule 0:768
+--iterations-to-skip 3 4|--data-args-path list.txt|--per-split-data-args-path list.json|--fim-data
+--sample-rate 0.5|--full-validation|--multiple-validation-sets|--eval-global-batch-size 64
+--vocab-extra-ids 100|--padded-vocab-size 32000|--kd|--mos|--perform-rl-step|--sft|--use-mup|--spec local x
+--non-persistent-save-interval 5|--pretrained-checkpoint x|--ckpt-convert-format torch|--vision-pretraining
+--hybrid-override-pattern M*M|--batch-size 8|--warmup 0.1|--model-parallel-size 2|--mlp-type residual
+--load x --no-load-optim|--load x --use-checkpoint-opt_param-scheduler|--save x --no-save-optim
+--load x --no-load-lr-state|--aml-data-download-path x|--append-eod|--logits-load-dir x|--qk-clip
+"""
+
+
+@pytest.mark.parametrize("text", REFUSED_ALONE.replace("\n", "|").strip("|").split("|"))
+def test_flags_that_change_model_data_numbers_or_what_is_saved_are_refused(text: str) -> None:
+    (problem,) = understand(Config, shlex.split(SMALL + text), foreign=FOREIGN_FLAGS)[1]
+    words = text.removeprefix("--load x ").removeprefix("--save x ")
+    assert problem.startswith(f"{words} is refused: ")
+
+
+NEUTRAL = """
+--tensor-model-parallel-size 1 --pipeline-model-parallel-size 1 --context-parallel-size 1 --sequence-parallel
+--tensor_model_parallel_size=1|--no-async-tensor-model-parallel-allreduce|--num-experts 1|--fp16 false
+--transformer-impl local --use-flash-attn --no-masked-softmax-fusion --no-bias-gelu-fusion --num-workers 2
+--deepspeed --zero-stage 1 --no-pipeline-parallel|--dataloader-type single|--weight-decay-incr-style constant
+--accumulate-allreduce-grads-in-fp32 --overlap-grad-reduce --attention-softmax-in-fp32 --DDP-impl local
+--no-query-key-layer-scaling --calculate-per-token-loss --use-mcore-models --no-save-rng --no-load-rng
+--hysteresis 2|--vocab-extra-ids 0|--softmax-type vanilla|--glu-linear-offset 0.0|--exp-avg-dtype FP32
+--rotary-seq-len-interpolation-factor 1|--recompute-method uniform --recompute-num-layers 1
+--mlp-type standard|--exit-signal-handler --tp-comm-overlap --disable-tp-comm-bulk-dgrad
+--ckpt-format torch_dist|--use-torch-fsdp2 false|--data-impl mmap|--manual-gc-interval 0
+"""
+
+
+@pytest.mark.parametrize("text", NEUTRAL.replace("\n", "|").strip("|").split("|"))
+def test_nothing_is_said_of_values_that_ask_for_what_is_so(text: str) -> None:
+    assert understand(Config, shlex.split(SMALL + text), foreign=FOREIGN_FLAGS)[1] == []
+    assert notes_of(text) == []
+
+
+UNUSED = """
+--data-cache-path /cache|--num-workers 8|--async-save|--log-progress|--rerun-mode disabled|--manual-gc
+--use-distributed-optimizer|--overlap-param-gather|--recompute-activations|--logging-level 20|--zero-stage 3
+--train-doc-idx-path x|--data-efficiency-curriculum-learning|--cpu-optimizer|--empty-unused-memory-level 1
+--distributed-timeout-seconds-after-init 60|--one-logger-project x|--no-one-logger|--inprocess-restart
+--mask-prob 0.2|--bert-no-binary-head|--dino-head-hidden-size 64|--inference-max-requests 8|--use-pin-memory
+--cuda-graph-impl local|--optimizer-cpu-offload|--cpu-offloading-num-layers 2|--trust-remote-code
+--moe-router-topk 4|--kv-lora-rank 512|--mamba-state-dim 64|--fim-rate 0.5|--fp8-margin 1|--muon-momentum 0.95
+--no-load-optim|--no-save-optim|--flight-recorder-dump-path x|--log_optimizer_states_to_tensorboard
+"""
+
+
+@pytest.mark.parametrize("text", UNUSED.replace("\n", "|").strip("|").split("|"))
+def test_flags_that_change_nothing_are_told_once(text: str) -> None:
+    assert understand(Config, shlex.split(SMALL + text), foreign=FOREIGN_FLAGS)[1] == []
+    (note,) = notes_of(text)
+    assert note.startswith(f"not used here: {text.split()[0]} (")
+
+
+def test_one_note_tells_of_all_flags_that_do_nothing_with_each_reason_once() -> None:
+    (note,) = notes_of("--data-cache-path x --num-workers 4 --no-mmap-bin-files --hysteresis 2 --manual-gc")
+    assert note == (
+        "not used here: --data-cache-path (no index is built or cached); --num-workers, --no-mmap-bin-files "
+        "(datasets are memory-mapped .bin and .idx files, read without worker processes); --manual-gc "
+        "(nothing is captured in CUDA graphs, and memory is left to PyTorch)"
+    )
+
+
+def test_one_line_refuses_all_flags_of_a_reason() -> None:
+    flags = "--num-experts 8 --moe-router-topk 2 --moe-grouped-gemm --fp16 --tensor-model-parallel-size 2"
+    assert problems_of(flags + " --train-iters 5") == [
+        "--num-experts 8, --moe-router-topk 2, --moe-grouped-gemm are refused: mixture of experts is not "
+        "built here yet; leave that out",
+        "--fp16 is refused: use --bf16, or fp32",
+        "--tensor-model-parallel-size 2 is refused: tensor, pipeline, context and expert parallelism are not "
+        "built here yet; leave it at 1",
+    ]
 
 
 @pytest.mark.parametrize(
-    "text",
+    "theirs, ours, told",
     [
-        "--tensor-model-parallel-size 1 --pipeline-model-parallel-size 1 --context-parallel-size 1",
-        "--transformer-impl local --use-flash-attn --no-masked-softmax-fusion --num-workers 8",
-        "--deepspeed --zero-stage 1 --no-pipeline-parallel --data-efficiency-curriculum-learning",
-        "--dataloader-type single --weight-decay-incr-style constant",
-        "--data-cache-path /cache --exit-signal-handler --tensorboard-queue-size 1 --local_rank=0",
-        "--DDP-impl local --sequence-parallel --use-distributed-optimizer --checkpoint-activations "
-        "--no-query-key-layer-scaling",
-        "--fp16 false --num-experts 1 --loss-scale 0 --use-torch-fsdp2 false",
-        "--override-opt_param-scheduler --deepspeed_config run.json --yaml-cfg",
+        ("--checkpoint-activations", "--recompute-granularity full", "--recompute-granularity full"),
+        (
+            "--num-key-value-heads 2",
+            "--group-query-attention --num-query-groups 2",
+            "--group-query-attention --num-query-groups 2",
+        ),
+        ("--layernorm-epsilon 1e-6", "--norm-epsilon 1e-6", "--norm-epsilon 1e-6"),
+        ("--rotary-position-embeddings-theta=500", "--rotary-base 500", "--rotary-base 500"),
+        ("--no-position-embedding", "--position-embedding-type none", "--position-embedding-type none"),
+        ("--no-pad-vocab-size", "--make-vocab-size-divisible-by 1", "--make-vocab-size-divisible-by 1"),
+        ("--override-lr-scheduler", "--override-opt_param-scheduler", "--override-opt-param-scheduler"),
+        ("--save x --persistent-save-interval 5", "--save x --save-interval 5", "--save-interval 5"),
+        ("--profile_steps 2,3", "--profile-step-start 2 --profile-step-end 3", "--profile-step-start 2"),
     ],
 )
-def test_flags_of_other_megatrons_that_change_nothing(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text("lr: 1\n")
-    argv = text.replace("--yaml-cfg", f"--yaml-cfg {path}").split()
-    assert isinstance(parse(Config, [*SMALL.split(), *argv], description="", foreign=FOREIGN_FLAGS), Config)
+def test_other_words_for_flags_of_ours(theirs: str, ours: str, told: str) -> None:
+    assert make_config(theirs) == make_config(ours)
+    (note,) = notes_of(theirs)
+    assert note.startswith("read --") and told in note
+    assert notes_of(ours) == []
 
 
 @pytest.mark.parametrize(
-    "text",
+    "theirs, ours",
     [
-        "--tensor-model-parallel-size 2",
-        "--pipeline-model-parallel-size 4",
-        "--fp16",
-        "--num-experts 8",
-        "--use-torch-fsdp2",
-        "--dataloader-type cyclic",
-        "--qk-layernorm",
-        "--no-load-optim",
-        "--use-checkpoint-opt_param-scheduler",
+        ("--override-opt-param-scheduler", "--override-opt_param-scheduler"),
+        ("--override_opt_param_scheduler", "--override-opt_param-scheduler"),
+        ("--normalization rmsnorm", "--normalization RMSNorm"),
+        ("--normalization layernorm", "--normalization LayerNorm"),
+        ("--lr-decay-style Cosine", "--lr-decay-style cosine"),
+        (
+            "--lr-decay-style inverse_square_root --lr-warmup-iters 2",
+            "--lr-decay-style inverse-square-root --lr-warmup-iters 2",
+        ),
+        ("--hidden_dropout=0.3", "--hidden-dropout 0.3"),
+        ("--no-position-embedding --position-embedding-type rope", "--position-embedding-type rope"),
+        ("--no-position-embedding --use-rotary-position-embeddings", "--use-rotary-position-embeddings"),
+        ("--checkpoint-activations false", ""),
     ],
 )
-def test_flags_of_other_megatrons_that_change_the_numbers(text: str) -> None:
-    with pytest.raises(UserError) as caught:
-        parse(Config, [*SMALL.split(), *text.split()], description="", foreign=FOREIGN_FLAGS)
-    (problem,) = caught.value.problems
-    assert problem.startswith(f"{text} is refused: ")
+def test_other_spellings_say_nothing(theirs: str, ours: str) -> None:
+    assert make_config(theirs) == make_config(ours)
+    assert notes_of(theirs) == []
+
+
+def test_other_words_that_contradict_ours_are_told() -> None:
+    assert problems_of(
+        "--train-iters 5 --num-key-value-heads 2 --num-query-groups 4 --group-query-attention"
+    ) == [
+        "--num-key-value-heads 2 is --num-query-groups 2 here, and --num-query-groups 4 is given; give only "
+        "one of them"
+    ]
+    (problem,) = problems_of("--train-iters 5 --num-key-value-heads two")
+    assert problem == "--num-query-groups takes a whole number, not 'two'"
 
 
 def test_flags_of_another_megatron_may_stand_in_yaml(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text("tensor_model_parallel_size: 1\nfp16: false\nnum-workers: 4\n")
-    assert make_config(f"--config {path} --train-iters 1").training.train_iters == 1
+    path.write_text(
+        "tensor_model_parallel_size: 1\nfp16: false\nnum-workers: 4\nnum_key_value_heads: 2\n"
+        "checkpoint_activations: false\ncp_comm_type: [p2p, a2a]\nmodel:\n  layernorm_epsilon: 1e-6\n"
+    )
+    model = make_config(f"--config {path} --train-iters 1").model
+    assert (model.num_query_groups, model.norm_epsilon) == (2, 1e-6)
+    read, unused = notes_of(f"--config {path}")
+    assert "--num-key-value-heads 2 as" in read and unused.startswith("not used here: --num-workers (")
     path.write_text("tensor_model_parallel_size: 2\nfp16: true\n")
     with pytest.raises(UserError) as caught:
         make_config(f"--config {path} --train-iters 1")

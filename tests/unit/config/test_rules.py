@@ -21,6 +21,8 @@ VALID = {
     ],
     "tokenizer": [
         "--vocab-size 1",
+        "--tokenizer-type huggingfacetokenizer --tokenizer-model tokenizer.json",
+        "--vocab-file vocab.json --merge-file merges.txt",
     ],
     "training": [
         "--global-batch-size 24 --rampup-batch-size 8 8 1000",
@@ -86,6 +88,13 @@ BROKEN = {
     ],
     "tokenizer": [
         ("--vocab-size 0", ["--vocab-size 0"]),
+        (
+            "--tokenizer-model t.json",
+            ["--tokenizer-model t.json", "--tokenizer-type", "HuggingFaceTokenizer"],
+        ),
+        ("--tokenizer-model t.model", ["--tokenizer-model t.model", "SentencePieceTokenizer"]),
+        ("--vocab-file v.json", ["--vocab-file v.json", "--merge-file", "GPT2BPETokenizer"]),
+        ("--merge-file m.txt", ["--merge-file m.txt", "--vocab-file", "GPT2BPETokenizer"]),
     ],
     "training": [
         ("--micro-batch-size 0", ["--micro-batch-size 0"]),

@@ -61,7 +61,9 @@ def test_a_yaml_value_that_is_no_number_is_one_problem(tmp_path: Path, value: st
         (["--plates=-1"], ["--plates -1 must not be negative"]),
         (["--gests", "3"], ["unknown flag --gests", "did you mean --guests?"]),
         (["--gests=3"], ["unknown flag --gests", "did you mean --guests?"]),
-        (["--tabels", "1"], ["unknown flag --tabels", "did you mean --tables?"]),
+        (["--napkin", "1"], ["unknown flag --napkin", "did you mean --napkins?"]),
+        (["--tabels", "1"], ["unknown flag --tabels", "--help lists all flags"]),
+        (["--fork-fre"], ["unknown flag --fork-fre", "--help lists all flags"]),
         (["--xyzzyx"], ["unknown flag --xyzzyx", "--help lists all flags"]),
         (["--guest", "3"], ["unknown flag --guest"]),
         (["--fan", "true", "false"], ["'false' stands where no value is expected"]),
@@ -103,6 +105,11 @@ def test_a_nested_mapping_becomes_specs(tmp_path: Path) -> None:
     assert read("--config", path).wish == ("soup:salt=1", "bread:flour=2", "plain")
 
 
+@pytest.mark.parametrize("key", ["cook", "chef", "--chef"])
+def test_yaml_keys_may_be_any_spelling_of_a_flag(tmp_path: Path, key: str) -> None:
+    assert read("--config", yaml_file(tmp_path, f"{key}: Ada\n")).kitchen.cook == "Ada"
+
+
 def test_flags_win_over_yaml_and_null_is_no_value(tmp_path: Path) -> None:
     path = yaml_file(tmp_path, "guests: 7\nheat: 200\nfan: true\ncook: null\nwish: [soup]\n")
     options = read("--guests", "2", "--config", path, "--fan", "false", "--wish", "bread")
@@ -114,6 +121,9 @@ def test_flags_win_over_yaml_and_null_is_no_value(tmp_path: Path) -> None:
     "text, words",
     [
         ("gests: 3\n", ["unknown key gests", "did you mean guests?"]),
+        ("kitchn:\n  heat: 200\n", ["unknown section kitchn", "did you mean kitchen?"]),
+        ("garden: {heat: 200}\n", ["unknown section garden", "sections are kitchen"]),
+        ("kitchen: {gests: 3}\n", ["unknown key gests", "did you mean guests?"]),
         ("heat: warm\n", ["--heat takes a number", "'warm'"]),
         ("fan: 3\n", ["--fan takes true or false", "3"]),
         ("style: fried\n", ["--style fried", "baked"]),

@@ -132,6 +132,19 @@ def test_an_analysis_of_other_data_is_refused_with_the_difference(tmp_path):
         find_analysis(open_analyses(()), corpus, "vocab_rarity")
 
 
+def test_an_unknown_metric_is_told_with_those_that_are_known(tmp_path):
+    corpus = make_corpus(20, 16)
+    analyses = open_analyses((make_analysis(corpus, tmp_path / "a"),))
+    for some in (analyses, open_analyses(())):
+        with pytest.raises(UserError) as caught:
+            find_analysis(some, corpus, "vocab_rartiy")
+        assert str(caught.value) == (
+            "unknown metric vocab_rartiy; did you mean vocab_rarity? known: distinct_tokens, "
+            "seqlen_reshape, seqlen_truncate, vocab_rarity; or give --difficulty-path FOLDER with an "
+            "analysis that holds one of that name"
+        )
+
+
 def test_an_older_version_of_a_metric_is_refused(tmp_path, monkeypatch):
     corpus = make_corpus(20, 16)
     analyses = open_analyses((make_analysis(corpus, tmp_path / "a"),))

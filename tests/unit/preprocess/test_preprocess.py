@@ -423,7 +423,7 @@ def test_the_command_line(tmp_path, corpus):
     )
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
-    assert "--partitions is accepted and not used" in out and "--log-interval is accepted" in out
+    assert "--partitions (one pass" in out and "--log-interval (progress" in out
     *_, tokens, verified, last = out.splitlines()
     assert tokens.startswith(f"{tmp_path}/out_text_document: ") and re.match(
         r"encoded by gigatoken; \d+ documents \(", verified

@@ -352,7 +352,15 @@ def test_everything_off_is_nothing(write: Callable[[Any], str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "alias, name", [("voc", "vocab_rarity"), ("seqlenvocabrarity", "seqlen_vocab_rarity"), ("mine", "mine")]
+    "alias, name",
+    [
+        ("voc", "vocab_rarity"),
+        ("vocabularyrarity", "vocab_rarity"),
+        ("vocabulary_rarity", "vocab_rarity"),
+        ("vocabrarity", "vocab_rarity"),
+        ("seqlenvocabrarity", "seqlen_vocab_rarity"),
+        ("mine", "mine"),
+    ],
 )
 def test_metrics_of_a_json_are_chosen_by_their_key(
     alias: str, name: str, write: Callable[[Any], str]

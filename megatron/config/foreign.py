@@ -1,0 +1,175 @@
+"""What a command does about the flags of another Megatron that are not its own: it takes some as its own,
+says of some that they do nothing, and refuses the others.
+
+A table of them has their names in dashes, or patterns such as `moe-*`, and a Foreign for each.
+"""
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from megatron.config.values import flatten
+
+ANY = "*"
+Translation = Callable[[list[str], Mapping[str, Any]], dict[str, list[str]]]
+"""From the values of a flag, and all that is given, to values of our own flags by their names."""
+
+
+class Foreign(NamedTuple):
+    """A flag of another Megatron. `accepted`: the values that change nothing, and nothing is said of them;
+    None: any, and the user is told that it does nothing. `why` is told, too. `quiet`: values of which
+    nothing is said. `needs`: without one of these flags it is never refused (ours are named as fields).
+    `ours`: our words for it."""
+
+    accepted: tuple[str, ...] | None
+    why: str
+    quiet: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    ours: Translation | None = None
+
+
+class Given(NamedTuple):
+    """A flag of another Megatron as it is given."""
+
+    spelling: str
+    values: list[str]
+    entry: Foreign
+
+    @property
+    def name(self) -> str:
+        return dashed(self.spelling)
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.spelling}"
+
+    @property
+    def words(self) -> str:
+        return " ".join([self.flag, *self.values])
+
+    def is_one_of(self, values: Iterable[str]) -> bool:
+        return any(_same(" ".join(self.values), value) for value in (*values, "false"))
+
+
+def dashed(name: str) -> str:
+    """The name of a flag as tables have it."""
+    return name.removeprefix("--").replace("_", "-")
+
+
+def flag_name(word: str) -> str:
+    """The name in a word of a command line that is a flag; empty where it is none."""
+    return word.split("=")[0].removeprefix("--") if word.startswith("--") else ""
+
+
+def spelled(word: str, ours: Mapping[str, str]) -> str:
+    """A word of a command line with our own spelling of its flag, which may be given with _ for - and the
+    reverse. `ours`: spellings by their names in dashes."""
+    name = flag_name(word)
+    return ours[dashed(name)] + word[len(name) + 2 :] if dashed(name) in ours else word
+
+
+def unknown_word(text: str, ours: Collection[str], foreign: Mapping[str, Foreign]) -> str:
+    """What is said of a word that is not known: which known flag is nearest, unless that is one that may be
+    refused."""
+    word = text.split("=")[0]
+    if not word.startswith("-"):
+        return f"{text!r} stands where no value is expected; flags begin with --"
+    others = {"--" + name: entry for name, entry in foreign.items() if "*" not in name}
+    nearest = difflib.get_close_matches(word.replace("_", "-"), [*ours, *others], n=1, cutoff=0.75)
+    if nearest and (nearest[0] in ours or others[nearest[0]].accepted is None):
+        return f"unknown flag {word}; did you mean {nearest[0]}?"
+    return f"unknown flag {word}; --help lists all flags"
+
+
+def find(foreign: Mapping[str, Foreign], name: str) -> Foreign | None:
+    """The entry of a flag, by its name or by the first pattern that fits."""
+    name = dashed(name)
+    if name in foreign:
+        return foreign[name]
+    fits = (entry for key, entry in foreign.items() if "*" in key and fnmatch.fnmatchcase(name, key))
+    return next(fits, None)
+
+
+def translate(raw: Mapping[str, Any], foreign: Mapping[str, Foreign]) -> tuple[dict[str, Any], list[str]]:
+    """What is given with the flags of our own that others stand for, and where the two contradict."""
+    ours, problems = dict(raw), []
+    for one in _given(raw, foreign):
+        for name, values in _our_values(one, raw).items():
+            mine = [str(value) for value in flatten(ours.setdefault(name, values))]
+            if mine != values:
+                meant, other = (our_words(name, words) for words in (values, mine))
+                problems.append(f"{one.words} is {meant} here, and {other} is given; give only one of them")
+    return ours, problems
+
+
+def foreign_problems(raw: Mapping[str, Any], foreign: Mapping[str, Foreign]) -> list[str]:
+    """One line for each reason to refuse some of the flags."""
+    given = _given(raw, foreign)
+    reasons = _by_reason(one for one in given if _refused(one, given, raw))
+    return [f"{', '.join(flags)} {_is(flags)} refused: {why}" for why, flags in reasons.items()]
+
+
+def foreign_notes(raw: Mapping[str, Any], foreign: Mapping[str, Foreign]) -> list[str]:
+    """What is done about the flags that are not refused: a line for those that are taken as our own, and
+    one for those that do nothing."""
+    given = _given(raw, foreign)
+    taken = [f"{one.words} as {words}" for one in given if (words := _inour_words(one, raw))]
+    idle = [one for one in given if not _quiet(one) and not _refused(one, given, raw)]
+    notes = [f"read {', '.join(taken)}"] if taken else []
+    reasons = [f"{', '.join(flags)} ({why})" for why, flags in _by_reason(idle, "flag").items()]
+    return [*notes, f"not used here: {'; '.join(reasons)}"] if reasons else notes
+
+
+def our_words(name: str, values: list[str]) -> str:
+    """A flag of ours by its field's name, as it is written."""
+    return " ".join(["--" + dashed(name), *(values if values != ["true"] else [])])
+
+
+def _given(raw: Mapping[str, Any], foreign: Mapping[str, Foreign]) -> list[Given]:
+    return [
+        Given(spelling, [str(value) for value in flatten(values)], entry)
+        for key, values in raw.items()
+        if (spelling := key.removeprefix("foreign-")) != key and (entry := find(foreign, spelling))
+    ]
+
+
+def _refused(one: Given, given: list[Given], raw: Mapping[str, Any]) -> bool:
+    entry = one.entry
+    if entry.ours or entry.accepted is None or one.is_one_of(entry.accepted):
+        return False
+    needed = [other for other in given if other.name in entry.needs]
+    on = any(not other.is_one_of(other.entry.accepted or ()) for other in needed)
+    return not entry.needs or on or any(name in raw for name in entry.needs)
+
+
+def _quiet(one: Given) -> bool:
+    said_nothing_of = (*one.entry.quiet, *(one.entry.accepted or ()))
+    return ANY in said_nothing_of or one.entry.ours is not None or one.is_one_of(said_nothing_of)
+
+
+def _our_values(one: Given, raw: Mapping[str, Any]) -> dict[str, list[str]]:
+    return one.entry.ours(one.values, raw) if one.entry.ours and not one.is_one_of(()) else {}
+
+
+def _inour_words(one: Given, raw: Mapping[str, Any]) -> str:
+    return " ".join(our_words(name, values) for name, values in _our_values(one, raw).items())
+
+
+def _by_reason(given: Iterable[Given], shown: str = "words") -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for one in given:
+        reasons.setdefault(one.entry.why, []).append(getattr(one, shown))
+    return reasons
+
+
+def _is(flags: list[str]) -> str:
+    return "is" if len(flags) == 1 else "are"
+
+
+def _same(text: str, other: str) -> bool:
+    """Whether two values are the same number, or the same text in whatever case."""
+    try:
+        return float(text) == float(other)
+    except ValueError:
+        return text.lower() == other.lower()
