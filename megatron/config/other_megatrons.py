@@ -58,6 +58,7 @@ def _profiled_steps(given: list[str], _: Mapping[str, Any]) -> dict[str, list[st
 
 TRANSLATED: dict[str, Translation] = {
     "checkpoint-activations": _is_our("recompute_granularity", "full"),
+    "recompute-activations": _is_our("recompute_granularity", "selective"),
     "num-key-value-heads": _grouped_queries,
     "layernorm-epsilon": _is_our("norm_epsilon"),
     "rotary-position-embeddings-theta": _is_our("rotary_base"),
@@ -331,7 +332,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     # Memory and speed
     **_unused(
         "to save memory, recompute whole layers with --recompute-granularity full",
-        """recompute-activations checkpoint-num-layers=1 checkpoint-in-cpu contigious-checkpointing
+        """checkpoint-num-layers=1 checkpoint-in-cpu contigious-checkpointing
         deepspeed-activation-checkpointing synchronize-each-layer profile-backward recompute-method=uniform
         recompute-num-layers=1 recompute-modules cpu-offloading-* fine-grained-* offload-modules
         min-offloaded-tensor-size delta-offload-bytes-across-pp-ranks activation-offload-fraction

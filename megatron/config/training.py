@@ -34,7 +34,11 @@ class TrainingConfig:
     seed: int = flag(1234, "of weights, draws and dropout")
     bf16: bool = flag(False, "compute in bfloat16; weights and gradients stay in fp32")
     recompute_granularity: str | None = flag(
-        None, "compute layers again in the backward pass to save memory", choices=("full",), resume="free"
+        None,
+        "what is computed again in the backward pass to save memory: whole layers, or attention's weights "
+        "where dropout writes them out",
+        choices=("full", "selective"),
+        resume="free",
     )
     distributed_backend: str | None = flag(
         None, "nccl on GPUs, gloo elsewhere", choices=("nccl", "gloo"), resume="free"

@@ -8,7 +8,7 @@ class Architecture:
     """Everything that a model is built from. `kv_channels`: width of a head; `ffn_hidden_size`: inner
     width of the MLP; `activation`: an entry of `ACTIVATIONS` in mlp.py, two factors of it where `gated`;
     `vocab_size`: tokens that there are, `padded_vocab_size`: rows of the tables; `bf16`: activations in
-    bfloat16."""
+    bfloat16; `recompute`: in the backward pass, whole layers again or only attention's explicit weights."""
 
     num_layers: int
     hidden_size: int
@@ -35,3 +35,4 @@ class Architecture:
     init_method_std: float
     bf16: bool
     recompute: bool
+    recompute_attention: bool

@@ -5,6 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from megatron.model.architecture import Architecture
 from megatron.model.context import Context
@@ -14,6 +15,12 @@ from megatron.parallel.layers import Linear
 from megatron.parallel.placement import add_constants
 
 EXPLICIT = ("unfused", "local")
+
+
+def explicit_in_training(architecture: Architecture) -> bool:
+    """Whether attention's weights are written out in a training step: where they are dropped by key."""
+    by_key = architecture.attention_backend == "auto" and architecture.attention_dropout > 0
+    return by_key or architecture.attention_backend in EXPLICIT
 
 
 class Attention(nn.Module):
@@ -32,8 +39,9 @@ class Attention(nn.Module):
         self.value = Linear(hidden, groups, std=std, bias=qkv_bias)
         self.projection = Linear(queries, hidden, std=std / math.sqrt(2 * architecture.num_layers), bias=bias)
         self.head, self.dropout = head, architecture.attention_dropout
+        self.recompute = architecture.recompute_attention
         self.explicit = architecture.attention_backend in EXPLICIT
-        self.explicit_dropout = architecture.attention_backend == "auto" and self.dropout > 0
+        self.explicit_in_training = explicit_in_training(architecture)
         heads = range(architecture.num_attention_heads)
         add_constants(
             self,
@@ -50,9 +58,15 @@ class Attention(nn.Module):
         repeat = query.shape[1] // keys.shape[1]
         if repeat > 1:
             keys, value = keys.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
-        explicit = self.explicit or (self.explicit_dropout and context.dropout_keys is not None)
-        attend = self._explicit if explicit else self._fused
-        out_BHTK = attend(query, keys, value, context)
+        explicit = self.explicit or (self.explicit_in_training and context.dropout_keys is not None)
+        if not explicit:
+            out_BHTK = self._fused(query, keys, value, context)
+        elif self.recompute and self.training:  # kernels keep no weights, so only these are worth it
+            out_BHTK = checkpoint(
+                self._explicit, query, keys, value, context, use_reentrant=False, preserve_rng_state=False
+            )
+        else:
+            out_BHTK = self._explicit(query, keys, value, context)
         return self.projection(out_BHTK.transpose(1, 2).flatten(2))
 
     def _heads(self, x_BTD: Tensor) -> Tensor:

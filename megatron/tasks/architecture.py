@@ -36,6 +36,7 @@ def gpt_architecture(config: Config, vocab_size: int) -> Architecture:
         init_method_std=model.init_method_std,
         bf16=config.training.bf16,
         recompute=config.training.recompute_granularity == "full",
+        recompute_attention=config.training.recompute_granularity == "selective",
     )
 
 

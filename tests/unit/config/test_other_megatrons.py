@@ -115,7 +115,7 @@ def test_nothing_is_said_of_values_that_ask_for_what_is_so(text: str) -> None:
 
 UNUSED = """
 --data-cache-path /cache|--num-workers 8|--async-save|--log-progress|--rerun-mode disabled|--manual-gc
---use-distributed-optimizer|--overlap-param-gather|--recompute-activations|--logging-level 20|--zero-stage 3
+--use-distributed-optimizer|--overlap-param-gather|--logging-level 20|--zero-stage 3
 --train-doc-idx-path x|--data-efficiency-curriculum-learning|--cpu-optimizer|--empty-unused-memory-level 1
 --distributed-timeout-seconds-after-init 60|--one-logger-project x|--no-one-logger|--inprocess-restart
 --mask-prob 0.2|--bert-no-binary-head|--dino-head-hidden-size 64|--inference-max-requests 8|--use-pin-memory
@@ -156,6 +156,7 @@ def test_one_line_refuses_all_flags_of_a_reason() -> None:
     "theirs, ours, told",
     [
         ("--checkpoint-activations", "--recompute-granularity full", "--recompute-granularity full"),
+        ("--recompute-activations", "--recompute-granularity selective", "--recompute-granularity selective"),
         (
             "--num-key-value-heads 2",
             "--group-query-attention --num-query-groups 2",

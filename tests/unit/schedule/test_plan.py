@@ -334,7 +334,13 @@ def test_flops_of_a_row_by_hand() -> None:
         3 * 2 * 2 * 8 * (6 * 6 + 3 * 3) / 2
     )  # 2 matmuls of 2·T·T·8 FLOPs, half of them causal, and twice that backward
     logits = 6 * 8 * 10 * 6
-    for flags, again in (("", 0), ("--recompute-granularity full", (linear + attention) / 3)):
+    selective = "--recompute-granularity selective --attention-dropout"
+    for flags, again in (
+        ("", 0),
+        ("--recompute-granularity full", (linear + attention) / 3),
+        (f"{selective} 0.1", attention / 3),
+        (f"{selective} 0", 0),
+    ):
         config = make_config(shape + flags)
         efficiency = DataEfficiency(random_ltd=RandomLTD((1,), Pacing("fixed_linear")))
         model, hardware = gpt_flops(config, efficiency, 10)(np.array([6]), np.array([3]))

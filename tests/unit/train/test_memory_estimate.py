@@ -72,6 +72,9 @@ def test_recomputation_batch_and_dropping_show_in_the_estimate() -> None:
     assert double.activations == pytest.approx(2 * plain.activations, rel=0.1)
     for more in (DROPPING, "--recompute-granularity full "):
         assert estimate_memory(prepare(full + more), 1, CPU).activations < 0.6 * plain.activations
+    wide = full.replace(UNDROPPED, "--num-attention-heads 32 --micro-batch-size 1 ")
+    selective = estimate_memory(prepare(wide + "--recompute-granularity selective "), 1, CPU).activations
+    assert selective < 0.5 * estimate_memory(prepare(wide), 1, CPU).activations
     longest = estimate_memory(prepare(full + LENGTHS), 1, CPU)
     assert longest == plain  # the curriculum ends at full length
     reshaped = estimate_memory(prepare(full + LENGTHS.replace("truncate", "reshape")), 1, CPU)
