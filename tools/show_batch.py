@@ -23,8 +23,9 @@ from megatron.curriculum.analysis_folder import find_analysis, load_column, open
 from megatron.curriculum.sampler import Sampler, draw_batch, make_sampler
 from megatron.data.tokenizer import build_tokenizer
 from megatron.model.inputs import GPTInputs
+from megatron.schedule import data_efficiency_flags
 from megatron.schedule.data_efficiency import RESHAPE, DataEfficiency
-from megatron.schedule.data_efficiency_flags import describe, described
+from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, Step, build_plan
 from megatron.tasks.gpt import GPT_TASK
 
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     """Print the batch of the step that these flags ask for."""
     argv = unwrap(sys.argv[1:] if argv is None else argv)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
-    config: Options = complete(Options, values, problems, rules=(*RULES, described))
+    config: Options = complete(Options, values, problems, rules=(*RULES, *data_efficiency_flags.RULES))
     efficiency, notes = describe(config)
     for note in [*unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
         print(f"note: {note}", file=sys.stderr)

@@ -166,7 +166,8 @@ def _cuts(
     """How many samples of the order each level admits."""
     total = len(order)
     if metric.difficulty == "percentile":
-        top = max(metric.pacing.maximum, *metric.pacing.values, 1) if reference_schedules else 100
+        highest = metric.pacing.maximum or max(metric.pacing.values, default=1)
+        top = highest if reference_schedules else 100
         return np.array(
             [
                 total
