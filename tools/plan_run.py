@@ -25,6 +25,7 @@ from megatron.schedule import data_efficiency_flags
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, build_plan
+from megatron.schedule.plan_notes import plan_notes
 from megatron.schedule.plan_summary import summarise, tables
 from megatron.tasks.architecture import gpt_flops
 
@@ -73,6 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     config: Options = complete(Options, values, problems, rules=rules)
     efficiency, notes = describe(config)
     plan = build_plan(config, efficiency, gpt_flops(config, efficiency, config.tokenizer.vocab_size or 0))
+    notes += plan_notes(config, efficiency, plan)
     summary = summarise(config, efficiency, plan, config.data_parallel_size)
     if config.output:
         _write(Path(config.output), plan, efficiency, summary)

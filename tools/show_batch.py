@@ -27,6 +27,7 @@ from megatron.schedule import data_efficiency_flags
 from megatron.schedule.data_efficiency import RESHAPE, DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, Step, build_plan
+from megatron.schedule.plan_notes import plan_notes
 from megatron.tasks.gpt import GPT_TASK
 
 EXAMPLES = """\
@@ -66,10 +67,11 @@ def main(argv: list[str] | None = None) -> None:
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
     config: Options = complete(Options, values, problems, rules=(*RULES, *data_efficiency_flags.RULES))
     efficiency, notes = describe(config)
-    for note in [*unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
-        print(f"note: {note}", file=sys.stderr)
     data = GPT_TASK.open_data(config)
     plan = build_plan(config, efficiency, GPT_TASK.row_flops(config, efficiency, data.vocabulary.size))
+    notes += plan_notes(config, efficiency, plan)
+    for note in [*unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
+        print(f"note: {note}", file=sys.stderr)
     if config.step > plan.steps:
         raise UserError(f"--step {config.step} is past the run's {plan.steps} steps")
     sampler = make_sampler(data.splits["train"], efficiency, plan)

@@ -129,7 +129,9 @@ def understand(
         names, groups = [one.name for one in flags], {one.group for one in flags if one.group}
         from_file, more = read_settings(raw["config"][-1], names, groups, foreign)
         problems += more
-        raw = {**from_file, **raw}
+        lists = {one.name for one in flags if one.many and one.field.default == ()}
+        none = {name for name, value in from_file.items() if name in lists and value in ([], {})}
+        raw = {**{name: value for name, value in from_file.items() if name not in none}, **raw}
     values = {one.name: _collect(one, raw[one.name], problems) for one in flags if one.name in raw}
     return values, problems + foreign_problems(raw, foreign)
 

@@ -43,6 +43,11 @@ def read_yaml(path: str) -> dict[Any, Any]:
     return content
 
 
+def _name(key: Any) -> str:
+    """The name of the flag that a key stands for."""
+    return str(key).removeprefix("--").replace("-", "_")
+
+
 def read_settings(
     path: str, names: Collection[str], groups: Collection[str], foreign: Collection[str]
 ) -> tuple[dict[str, Any], list[str]]:
@@ -55,11 +60,20 @@ def read_settings(
     values: dict[str, Any] = {}
     problems = []
     pairs: list[tuple[Any, Any]] = []
+    places: dict[str, list[str]] = {}
     for key, value in content.items():
         section = str(key).replace("-", "_") in groups and isinstance(value, dict)
-        pairs += value.items() if section else [(key, value)]
+        inner = list(value.items()) if section else [(key, value)]
+        pairs += inner
+        for one, _ in inner:
+            places.setdefault(_name(one), []).append(f"{key}.{one}" if section else str(one))
+    problems += [
+        f"--config {path}: {' and '.join(where)} are one flag, given {len(where)} times; keep one"
+        for where in places.values()
+        if len(where) > 1
+    ]
     for key, value in pairs:
-        name = str(key).removeprefix("--").replace("-", "_")
+        name = _name(key)
         other = name.replace("_", "-")
         if value is None or (other in foreign and value is False):
             continue

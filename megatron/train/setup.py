@@ -18,6 +18,7 @@ from megatron.parallel.placement import placements
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, build_plan
+from megatron.schedule.plan_notes import plan_notes
 from megatron.tasks.task import Data, Task
 from megatron.train.log import metrics_path
 
@@ -52,6 +53,7 @@ def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
         _check_places(config)
     data = task.open_data(config)
     plan = build_plan(config, efficiency, task.row_flops(config, efficiency, data.vocabulary.size))
+    notes += plan_notes(config, efficiency, plan)
     return Prepared(task, config, efficiency, data, plan), notes
 
 
