@@ -69,6 +69,16 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def other_format(content: Any, mine: int) -> str:
+    """What is said of a JSON object whose `format` is a number, and another one; "" of anything else."""
+    number = content.get("format") if isinstance(content, dict) else None
+    if type(number) is not int or number == mine:
+        return ""
+    return (
+        f"the {'older' if number < mine else 'newer'} format {number}, and this version reads format {mine}"
+    )
+
+
 def sync_file(path: Path) -> None:
     """Force a written file to disk."""
     with open(path, "rb") as file:
