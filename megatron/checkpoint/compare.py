@@ -124,11 +124,16 @@ def _other_data(saved: Manifest, mine: Manifest, plan: Plan) -> list[str]:
     )
     if theirs == ours:
         seed = mine.data_efficiency.get("seed", 0)
-        if not ours or same_draws(saved.data, mine.data, plan, seed):
+        if not ours or same_draws(saved.data, mine.data, plan, saved.iteration, seed):
             return []
         return [f"its data was drawn by the weights {_weights(saved)} and is by {_weights(mine)}"]
-    if len(theirs) == len(ours) and all(corpus in ours for corpus in theirs):
+    if sorted(map(str, theirs)) == sorted(map(str, ours)):
         return ["it was trained on the same data in another order"]
+    return [f"it was trained on other data: {_other_corpora(theirs, ours)}"]
+
+
+def _other_corpora(theirs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> str:
+    """The first few corpora that differ, and how many there are."""
     nothing: dict[str, Any] = {}
     changed = [
         (number, one, other)
@@ -139,10 +144,8 @@ def _other_data(saved: Manifest, mine: Manifest, plan: Plan) -> list[str]:
         f"corpus {number} ({'; '.join(_differences(one, other, str))})"
         for number, one, other in changed[:FEW]
     ]
-    total = (
-        f"{len(theirs)} corpora against {len(ours)}" if len(theirs) != len(ours) else f"{len(ours)} corpora"
-    )
-    return [f"it was trained on other data: {_few(lines, len(changed))}, of {total}"]
+    total = f"{len(theirs)} corpora" + (f" against {len(ours)}" if len(theirs) != len(ours) else "")
+    return f"{_few(lines, len(changed))}, of {total}"
 
 
 def _weights(manifest: Manifest) -> str:

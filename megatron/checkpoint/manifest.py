@@ -95,6 +95,8 @@ def _content(manifest: Manifest) -> dict[str, Any]:
 
 def _parsed(content: Any) -> Manifest:
     """The value behind a JSON object; any exception of a wrong shape where it is none."""
+    if content["format"] != FORMAT:
+        raise ValueError("another format")
     later: dict[str, Any] = {"task": "gpt", "versions": {}, "rises": {}}  # than the first checkpoints
     values = later | {
         one.name: content[one.name]

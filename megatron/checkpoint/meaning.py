@@ -12,6 +12,8 @@ from megatron.schedule.learning_rate import learning_rates
 from megatron.schedule.plan import Plan
 
 MOST_RISES = 4096
+WRITTEN = 2e-3
+"""How far shares may be from what they stand for: 0.333 from a third."""
 
 
 def flags_in_effect(config: dict[str, Any]) -> dict[str, Any]:
@@ -45,19 +47,22 @@ def same_rates(
     return np.allclose(one, other, rtol=1e-9, atol=0)
 
 
-def same_draws(saved: list[dict[str, Any]], mine: list[dict[str, Any]], plan: Plan, seed: int) -> bool:
-    """Whether two blends of the same corpora draw the same number from each in every step of the plan."""
-    one, other = (
-        weighted_chain(
-            np.array([part["samples"] if part["weight"] is None else part["weight"] for part in data], float),
-            seed,
-        )
+def same_draws(
+    saved: list[dict[str, Any]], mine: list[dict[str, Any]], plan: Plan, steps: int, seed: int
+) -> bool:
+    """Whether two blends of the same corpora have the same weights: on whatever scale, or to the digits
+    that people write, where the first `steps` steps drew the same number from each."""
+    weights = [
+        np.array([part["samples"] if part["weight"] is None else part["weight"] for part in data], float)
         for data in (saved, mine)
-    )
+    ]
+    one, other = (weighted_chain(part, seed) for part in weights)
     if np.array_equal(one.size, other.size):
         return True
-    return all(
-        np.array_equal(counts(one, drawn), counts(other, drawn)) for drawn in plan.consumed_samples.tolist()
+    theirs, ours = (part / part.sum() for part in weights)
+    return np.allclose(theirs, ours, rtol=WRITTEN, atol=0) and all(
+        np.array_equal(counts(one, drawn), counts(other, drawn))
+        for drawn in plan.consumed_samples[:steps].tolist()
     )
 
 

@@ -77,22 +77,28 @@ def saved_form(efficiency: DataEfficiency) -> dict[str, Any]:
 
 
 def saved_meaning(saved: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of it, as what it means, so that equal meanings are equal."""
+    """What a checkpoint says of it, as what it means, so that equal meanings are equal; as it stands where
+    it is not understood."""
+    try:
+        return saved_form(_from_saved(saved))
+    except (AttributeError, KeyError, TypeError):
+        return saved
+
+
+def _from_saved(saved: dict[str, Any]) -> DataEfficiency:
     names = {theirs: name for name, theirs in NAMES.items()}
     values = {names.get(name, name): value for name, value in saved.items()}
     exactly = values["reference_schedules"]
     metrics = [CurriculumMetric(**one | {"pacing": _pacing(one["pacing"])}) for one in values["metrics"]]
     length, dropping = values["length"], values["random_ltd"]
     random_ltd = RandomLTD(tuple(dropping["layers"]), _pacing(dropping["pacing"])) if dropping else None
-    return saved_form(
-        DataEfficiency(
-            metrics=same_metrics(metrics, exactly),
-            length_metric=values["length_metric"],
-            length=meaning(_pacing(length)) if length else None,
-            random_ltd=same_dropping(random_ltd),
-            seed=values["seed"],
-            reference_schedules=exactly,
-        )
+    return DataEfficiency(
+        metrics=same_metrics(metrics, exactly),
+        length_metric=values["length_metric"],
+        length=meaning(_pacing(length)) if length else None,
+        random_ltd=same_dropping(random_ltd),
+        seed=values["seed"],
+        reference_schedules=exactly,
     )
 
 
