@@ -82,7 +82,11 @@ def _other_schedule(saved: Manifest, mine: Manifest, plan: Plan) -> list[str]:
     """How the learning rate and the optimizer differ. Rates that are the same at every step have the same
     schedule, whatever its flags and units."""
     flags = flag_differences(Config, saved.config, mine.config, "schedule")
-    flags += _differences(saved.schedule, mine.schedule, lambda name: f"the {name}")
+    theirs, ours = (
+        {name: None if not horizon[1] else horizon for name, horizon in one.schedule.items()}
+        for one in (saved, mine)
+    )
+    flags += _differences(theirs, ours, lambda name: f"the {name}")
     exactly = bool(mine.data_efficiency.get("published"))
     if flags and same_rates(saved.config, mine.config, plan, exactly):
         return [line for line in flags if not line.startswith(OF_THE_RATE)]

@@ -58,8 +58,8 @@ def split_problems(text: str) -> list[str]:
         numbers = split_numbers(text)
     except ValueError:
         return [
-            f"--split {text}: takes up to three shares, of training, validation and test, as plain numbers "
-            "apart by commas; write for example 969,30,1"
+            f"--split {text}: is no list of up to three plain numbers, the shares of training, validation "
+            "and test; write for example 969,30,1"
         ]
     if not any(numbers):
         return [f"--split {text}: no share is above 0; write for example 969,30,1"]

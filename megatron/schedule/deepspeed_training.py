@@ -108,7 +108,7 @@ def _own_batches(content: dict[str, Any], ranks: int) -> list[str]:
 def _precision(content: dict[str, Any], training: TrainingConfig) -> Iterator[Pair]:
     if _at(content, "fp16").get("enabled") not in (False, None):
         precision = "bf16" if training.bf16 else "fp32"
-        yield Pair("fp16.enabled", content["fp16"]["enabled"], "the precision of the flags,", precision)
+        yield Pair("fp16.enabled", content["fp16"]["enabled"], "the flags' precision", precision)
     for name in ("bf16", "bfloat16"):
         yield Pair(f"{name}.enabled", _at(content, name).get("enabled"), "--bf16", training.bf16)
 
@@ -144,9 +144,9 @@ def _scheduler(content: dict[str, Any], training: TrainingConfig, mine: Optimize
         ("warmup_min_lr", "--lr-warmup-init", mine.lr_warmup_init),
         ("warmup_min_ratio", "--lr-warmup-init / --lr =", mine.lr_warmup_init / mine.lr),
         ("cos_min_ratio", "--min-lr / --lr =", mine.min_lr / mine.lr),
-        ("warmup_type", "the warm-up of the flags,", "linear"),
-        ("warmup_num_steps", "the warm-up of the flags,", _in_steps(warmup, training)),
-        ("total_num_steps", "the decay of the flags,", _in_steps(decay, training)),
+        ("warmup_type", "the flags' warm-up", "linear"),
+        ("warmup_num_steps", "the flags' warm-up", _in_steps(warmup, training)),
+        ("total_num_steps", "the flags' decay", _in_steps(decay, training)),
     ]
     if kind == "WarmupDecayLR":  # which ends where its warm-up began
         flags.append(("warmup_min_lr", "--min-lr", mine.min_lr))
