@@ -16,14 +16,16 @@ from megatron.base.files import whole_file
 from megatron.base.terminal import show
 from megatron.config import checkpoint, data, logging
 from megatron.config.arguments import flag, understand, unused_flags
-from megatron.config.config import RULES, Config, complete
+from megatron.config.config import RULES, Config, Rule, complete
 from megatron.config.launch import unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.report.figures import png, thin
 from megatron.report.plan_figure import plan_figure
+from megatron.schedule import data_efficiency_flags
 from megatron.schedule.data_efficiency import DataEfficiency
-from megatron.schedule.data_efficiency_flags import describe, described
+from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, build_plan
+from megatron.schedule.plan_notes import plan_notes
 from megatron.schedule.plan_summary import summarise, tables
 from megatron.tasks.architecture import gpt_flops
 
@@ -69,10 +71,11 @@ def main(argv: list[str] | None = None) -> None:
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
     # A plan depends on no token, no checkpoint and no log, so that rules about them have nothing to ask for.
     apart = (*data.RULES, *checkpoint.RULES, *logging.RULES)
-    rules = [*(rule for rule in RULES if rule not in apart), described]
+    rules: list[Rule] = [*(rule for rule in RULES if rule not in apart), *data_efficiency_flags.RULES]
     config: Options = complete(Options, values, problems, rules=rules)
     efficiency, notes = describe(config)
     plan = build_plan(config, efficiency, gpt_flops(config, efficiency, config.tokenizer.vocab_size or 0))
+    notes += plan_notes(config, efficiency, plan)
     summary = summarise(config, efficiency, plan, config.data_parallel_size)
     if config.output:
         _write(Path(config.output), plan, efficiency, summary)

@@ -23,9 +23,11 @@ from megatron.curriculum.analysis_folder import find_analysis, load_column, open
 from megatron.curriculum.sampler import Sampler, draw_batch
 from megatron.data.tokenizer import build_tokenizer
 from megatron.model.inputs import GPTInputs
+from megatron.schedule import data_efficiency_flags
 from megatron.schedule.data_efficiency import RESHAPE, DataEfficiency
-from megatron.schedule.data_efficiency_flags import describe, described
+from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, Step
+from megatron.schedule.plan_notes import plan_notes
 from megatron.tasks.gpt import GPT_TASK
 from megatron.train.setup import join
 
@@ -64,12 +66,13 @@ def main(argv: list[str] | None = None) -> None:
     """Print the batch of the step that these flags ask for."""
     argv = unwrap(sys.argv[1:] if argv is None else argv)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
-    config: Options = complete(Options, values, problems, rules=(*RULES, described))
+    config: Options = complete(Options, values, problems, rules=(*RULES, *data_efficiency_flags.RULES))
     efficiency, notes = describe(config)
-    for note in [*unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
-        print(f"note: {note}", file=sys.stderr)
     prepared = join(GPT_TASK, config, efficiency, GPT_TASK.open_data(config))
     plan, sampler = prepared.plan, prepared.sampler
+    notes += plan_notes(config, efficiency, plan)
+    for note in [*unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
+        print(f"note: {note}", file=sys.stderr)
     if config.step > plan.steps:
         raise UserError(f"--step {config.step} is past the run's {plan.steps} steps")
     step = plan.at(config.step)

@@ -69,6 +69,25 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def spread_blocks(path: Path, length: int) -> Iterator[bytes]:
+    """64 blocks of so many bytes, evenly spread over a file: all of one that is small enough."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        for block in range(64):
+            file.seek(max(size - length, 0) * block // 63)
+            yield file.read(length)
+
+
+def other_format(content: Any, mine: int) -> str:
+    """What is said of a JSON object whose `format` is a number, and another one; "" of anything else."""
+    number = content.get("format") if isinstance(content, dict) else None
+    if type(number) is not int or number == mine:
+        return ""
+    return (
+        f"the {'older' if number < mine else 'newer'} format {number}, and this version reads format {mine}"
+    )
+
+
 def sync_file(path: Path) -> None:
     """Force a written file to disk."""
     with open(path, "rb") as file:

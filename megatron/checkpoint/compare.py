@@ -2,11 +2,14 @@
 differs."""
 
 from collections.abc import Callable, Iterable
+from itertools import zip_longest
 from typing import Any
 
 from megatron.checkpoint.manifest import Manifest
+from megatron.checkpoint.meaning import first_change, flags_in_effect, same_draws, same_rates
 from megatron.config.arguments import RESUME, flags_of, spelling
 from megatron.config.config import Config
+from megatron.schedule.data_efficiency import saved_meaning
 from megatron.schedule.plan import Plan
 
 TITLES = {
@@ -25,6 +28,9 @@ WAYS = (
 )
 
 
+OF_THE_RATE = ("--lr", "--min-lr", "the ")
+"""How lines about the learning rate begin."""
+FEW = 3
 OTHER_TASK = "give this run a --save and --load of its own"
 
 
@@ -55,7 +61,7 @@ def _values_of(config: dict[str, Any], group: str, names: Iterable[str]) -> dict
 
 def resume_problems(saved: Manifest, mine: Manifest, plan: Plan, override_schedule: bool) -> list[str]:
     """Why a run cannot go on exactly from a checkpoint; empty where it can. What flags mean is compared,
-    not how they are written: paths, and a curriculum's spelling, may change."""
+    not how they are written: paths, units of a schedule, and a curriculum's spelling, may change."""
     where = f"the checkpoint of step {saved.iteration}"
     problems = [f"{where}: {line}" for line in _other_run(saved, mine, plan)]
     if problems:
@@ -64,13 +70,27 @@ def resume_problems(saved: Manifest, mine: Manifest, plan: Plan, override_schedu
         problems.append(
             f"{where} is past the run's {plan.steps} steps; raise its --train-iters, -samples or -tokens"
         )
-    schedule = flag_differences(Config, saved.config, mine.config, "schedule")
-    schedule += _differences(saved.schedule, mine.schedule, lambda name: f"the {name}")
-    if schedule and not override_schedule:
+    if not override_schedule:
         problems += [
-            f"{where}: {line}; --override-opt_param-scheduler takes the flags' value" for line in schedule
+            f"{where}: {line}; --override-opt_param-scheduler takes the flags' value"
+            for line in _other_schedule(saved, mine, plan)
         ]
     return problems
+
+
+def _other_schedule(saved: Manifest, mine: Manifest, plan: Plan) -> list[str]:
+    """How the learning rate and the optimizer differ. Rates that are the same at every step have the same
+    schedule, whatever its flags and units."""
+    flags = flag_differences(Config, saved.config, mine.config, "schedule")
+    theirs, ours = (
+        {name: None if not horizon[1] else horizon for name, horizon in one.schedule.items()}
+        for one in (saved, mine)
+    )
+    flags += _differences(theirs, ours, lambda name: f"the {name}")
+    exactly = bool(mine.data_efficiency.get("published"))
+    if flags and same_rates(saved.config, mine.config, plan, exactly):
+        return [line for line in flags if not line.startswith(OF_THE_RATE)]
+    return flags
 
 
 def _other_run(saved: Manifest, mine: Manifest, plan: Plan) -> list[str]:
@@ -78,24 +98,90 @@ def _other_run(saved: Manifest, mine: Manifest, plan: Plan) -> list[str]:
     if saved.task != mine.task:
         return [f"it is of the task {saved.task}, and this is {mine.task}"]
     lines = flag_differences(Config, saved.config, mine.config, "same")
-    meanings = (
-        (saved.vocabulary._asdict(), mine.vocabulary._asdict()),
-        (saved.data_efficiency, mine.data_efficiency),
-    )
-    for theirs, ours in meanings:
-        lines += _differences(theirs, ours, lambda name: f"its {TITLES.get(name, name)}")
-    if saved.data != mine.data:
-        lines.append(f"it was trained on other data: {_words(saved.data)} against {_words(mine.data)}")
-    if not lines and saved.analyses != mine.analyses:
-        lines.append("the difficulties of its samples came of another analysis")
+    theirs, ours = (flags_in_effect(one.config) for one in (saved, mine))
+    lines += _differences(theirs, ours, str, theirs.keys() ^ ours.keys())
+    lines += _differences(saved.vocabulary._asdict(), mine.vocabulary._asdict(), _its)
+    old, new = (one.data_efficiency and saved_meaning(one.data_efficiency) for one in (saved, mine))
+    lines += _differences(old, new, _its, {"seed"} if _follow(saved) and _follow(mine) else ())
+    lines += _other_data(saved, mine, plan)
+    if not lines:
+        lines += _other_difficulties(saved.analyses, mine.analyses)
     if not lines and saved.iteration <= plan.steps:
         lines += _other_past(saved, plan)
     return lines
 
 
+def _its(name: str) -> str:
+    return f"its {TITLES.get(name, name)}"
+
+
+def _follow(manifest: Manifest) -> bool:
+    """Whether the seed of the order of samples is --seed, and one line about that is enough."""
+    return manifest.data_efficiency.get("seed") == manifest.config["training"]["seed"]
+
+
+def _other_data(saved: Manifest, mine: Manifest, plan: Plan) -> list[str]:
+    """How the corpora differ, or what is drawn from each; of many the first few."""
+    theirs, ours = (
+        [{name: value for name, value in corpus.items() if name != "weight"} for corpus in one.data]
+        for one in (saved, mine)
+    )
+    if theirs == ours:
+        seed = mine.data_efficiency.get("seed", 0)
+        if not ours or same_draws(saved.data, mine.data, plan, saved.iteration, seed):
+            return []
+        return [f"its data was drawn by the weights {_weights(saved)} and is by {_weights(mine)}"]
+    if sorted(map(str, theirs)) == sorted(map(str, ours)):
+        return ["it was trained on the same data in another order"]
+    return [f"it was trained on other data: {_other_corpora(theirs, ours)}"]
+
+
+def _other_corpora(theirs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> str:
+    """The first few corpora that differ, and how many there are."""
+    nothing: dict[str, Any] = {}
+    changed = [
+        (number, one, other)
+        for number, (one, other) in enumerate(zip_longest(theirs, ours, fillvalue=nothing), 1)
+        if one != other
+    ]
+    lines = [
+        f"corpus {number} ({'; '.join(_differences(one, other, str))})"
+        for number, one, other in changed[:FEW]
+    ]
+    total = f"{len(theirs)} corpora" + (f" against {len(ours)}" if len(theirs) != len(ours) else "")
+    return f"{_few(lines, len(changed))}, of {total}"
+
+
+def _weights(manifest: Manifest) -> str:
+    parts = [corpus["samples"] if corpus["weight"] is None else corpus["weight"] for corpus in manifest.data]
+    return _few([f"{part / sum(parts):.4g}" for part in parts[:FEW]], len(parts), " ")
+
+
+def _other_difficulties(saved: list[dict[str, str]], mine: list[dict[str, str]]) -> list[str]:
+    """Which difficulties came of another analysis. A checkpoint that is older than a checksum says nothing
+    about what it is of."""
+    changed = [
+        f"{name} of corpus {number}"
+        for number, (one, other) in enumerate(zip(saved, mine), 1)
+        for name in sorted(one.keys() & other.keys())
+        if one[name] != other[name]
+    ]
+    if not changed:
+        return []
+    return [f"the difficulties of its samples came of another analysis: {_few(changed[:FEW], len(changed))}"]
+
+
+def _few(lines: list[str], total: int, between: str = ", ") -> str:
+    """The first few of many, and how many more there are."""
+    more = f"{between}and {total - len(lines)} more" if total > len(lines) else ""
+    return between.join(lines) + more
+
+
 def _other_past(saved: Manifest, plan: Plan) -> list[str]:
     """A plan whose steps so far differ in spite of equal flags: a pacing function of the user's own has
     changed."""
+    if line := first_change(saved.rises, plan, saved.iteration):
+        return [line]
     totals = plan.totals(saved.iteration)
     if saved.totals != totals:
         return [f"it had consumed {_words(saved.totals)}, and this plan consumes {_words(totals)}"]
@@ -118,8 +204,8 @@ def _words(value: Any) -> str:
     """A value as people write it; parts that say nothing are left out."""
     if isinstance(value, dict):
         return ", ".join(
-            f"{name} {_words(part)}" for name, part in value.items() if part not in (None, "", [], {})
+            f"{name} {_words(part)}" for name, part in value.items() if part not in (None, "", [], {}, ())
         )
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return " and ".join(map(_words, value)) or "none"
     return "none" if value in (None, "") else str(value)

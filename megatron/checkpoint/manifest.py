@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
 from megatron.base.errors import UserError
+from megatron.base.files import other_format
 from megatron.data.vocabulary import Vocabulary
 
 FORMAT = 1
@@ -35,7 +36,7 @@ class Manifest:
 
     `config`: flags by group. `data`, `analyses`: what identifies corpora and difficulties. `schedule`:
     where the learning rate's warm-up and decay end. `totals`: counters after `iteration` steps. `plan`: a
-    digest of these steps. All as JSON gives it back."""
+    digest of these steps. `rises`: where custom pacings rose in them. All as JSON gives it back."""
 
     task: str
     config: dict[str, dict[str, Any]]
@@ -48,6 +49,7 @@ class Manifest:
     iteration: int = 0
     totals: dict[str, int] = field(default_factory=dict)
     plan: int = 0
+    rises: dict[str, list[list[int]]] = field(default_factory=dict)
     files: dict[str, FileEntry] = field(default_factory=dict)
     tensors: dict[str, TensorEntry] = field(default_factory=dict)
 
@@ -66,6 +68,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(
             f"{path}: cannot be read ({error}); load an older checkpoint with --ckpt-step"
         ) from None
+    if why := other_format(content, FORMAT):
+        raise UserError(f"{path}: is of a checkpoint of {why}; go on with the version that wrote it")
     try:
         return _parsed(content)
     except (KeyError, TypeError, AttributeError, ValueError):
@@ -80,7 +84,7 @@ def as_read(manifest: Manifest) -> Manifest:
 def _content(manifest: Manifest) -> dict[str, Any]:
     """The JSON object: the step first, the long lists last."""
     values = {one.name: getattr(manifest, one.name) for one in dataclasses.fields(manifest)}
-    parts = {name: values.pop(name) for name in ("iteration", "totals", "plan", "files", "tensors")}
+    parts = {name: values.pop(name) for name in ("iteration", "totals", "plan", "rises", "files", "tensors")}
     words = {name: values[name]._asdict() if name == "vocabulary" else values[name] for name in values}
     entries = {
         name: {one: entry._asdict() for one, entry in parts.pop(name).items()}
@@ -93,9 +97,12 @@ def _parsed(content: Any) -> Manifest:
     """The value behind a JSON object; any exception of a wrong shape where it is none."""
     if content["format"] != FORMAT:
         raise ValueError("another format")
-    needed = {one.name for one in dataclasses.fields(Manifest)} - {"task", "versions"}
-    values = {"task": "gpt", "versions": {}} | {name: content[name] for name in needed}
-    values |= {name: content[name] for name in ("task", "versions") if name in content}
+    later: dict[str, Any] = {"task": "gpt", "versions": {}, "rises": {}}  # than the first checkpoints
+    values = later | {
+        one.name: content[one.name]
+        for one in dataclasses.fields(Manifest)
+        if one.name in content or one.name not in later
+    }
     values["vocabulary"] = Vocabulary(**values["vocabulary"])
     values["files"] = {name: FileEntry(**entry) for name, entry in values["files"].items()}
     values["tensors"] = {name: TensorEntry(**entry) for name, entry in values["tensors"].items()}

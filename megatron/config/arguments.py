@@ -193,7 +193,9 @@ def _read(
         from_file, more = read_settings(
             raw["config"][-1], names, groups, lambda name: bool(find(foreign, name))
         )
-        return {**from_file, **raw}, problems + more
+        lists = {one.name for one in flags if one.many and one.field.default == ()}
+        none = {name for name, value in from_file.items() if name in lists and value in ([], {})}
+        return {**{name: from_file[name] for name in from_file.keys() - none}, **raw}, problems + more
     return raw, problems
 
 

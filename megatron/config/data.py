@@ -1,5 +1,6 @@
 """The flags of the data, and the rules between them."""
 
+import re
 from dataclasses import dataclass
 
 from megatron.config.arguments import flag
@@ -42,4 +43,31 @@ def _made_up(data: DataConfig, tokenizer: TokenizerOptions) -> list[str]:
     return []
 
 
-RULES = (_once, _made_up)
+def split_numbers(text: str) -> list[float]:
+    """The numbers of a split such as "969,30,1": at most three, apart by commas, slashes or spaces, and in
+    brackets or not, as Megatron reads them. ValueError where they are none."""
+    parts = re.split(r"\s*[,/]\s*|\s+", text.strip().strip("[]()").strip())
+    if len(parts) > 3 or not all(re.fullmatch(r"\d+\.?\d*|\.\d+", part, re.ASCII) for part in parts):
+        raise ValueError
+    return [float(part) for part in parts]
+
+
+def split_problems(text: str) -> list[str]:
+    """What is wrong with a split."""
+    try:
+        numbers = split_numbers(text)
+    except ValueError:
+        return [
+            f"--split {text}: is no list of up to three plain numbers, the shares of training, validation "
+            "and test; write for example 969,30,1"
+        ]
+    if not any(numbers):
+        return [f"--split {text}: no share is above 0; write for example 969,30,1"]
+    return []
+
+
+def _split(data: DataConfig) -> list[str]:
+    return split_problems(data.split)
+
+
+RULES = (_once, _made_up, _split)

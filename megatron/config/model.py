@@ -25,7 +25,7 @@ class ModelConfig:
         at_least=1,
         follows=lambda model: model.hidden_size // model.num_attention_heads,
     )
-    group_query_attention: bool = flag(False, "heads share keys and values in groups")
+    group_query_attention: bool = flag(False, "heads share keys and values in groups", resume="meaning")
     num_query_groups: int = flag(
         1,
         "groups of --group-query-attention",
@@ -36,6 +36,7 @@ class ModelConfig:
         None,
         "positions that the model knows; the sequence length",
         follows=lambda data: data.seq_length,
+        resume="meaning",
     )
     position_embedding_type: str = flag(
         "learned_absolute",
@@ -43,9 +44,13 @@ class ModelConfig:
         choices=("learned_absolute", "rope", "none"),
         follows=lambda model: "rope" if model.use_rotary_position_embeddings else "learned_absolute",
     )
-    use_rotary_position_embeddings: bool = flag(False, "the older name of --position-embedding-type rope")
-    rotary_base: float = flag(10000.0, "base of the rotary angles", at_least=0)
-    rotary_percent: float = flag(1.0, "share of a head's channels that rotate", at_least=0, at_most=1)
+    use_rotary_position_embeddings: bool = flag(
+        False, "the older name of --position-embedding-type rope", resume="meaning"
+    )
+    rotary_base: float = flag(10000.0, "base of the rotary angles", at_least=0, resume="meaning")
+    rotary_percent: float = flag(
+        1.0, "share of a head's channels that rotate", at_least=0, at_most=1, resume="meaning"
+    )
     normalization: str = flag(
         "LayerNorm", "normalisation before attention and MLP", choices=("LayerNorm", "RMSNorm")
     )
@@ -54,7 +59,9 @@ class ModelConfig:
     openai_gelu: bool = flag(False, "GELU by its tanh approximation")
     squared_relu: bool = flag(False, "the square of ReLU instead of GELU")
     disable_bias_linear: bool = flag(False, "no biases in the linear layers")
-    add_qkv_bias: bool = flag(False, "biases for queries, keys and values in spite of --disable-bias-linear")
+    add_qkv_bias: bool = flag(
+        False, "biases for queries, keys and values in spite of --disable-bias-linear", resume="meaning"
+    )
     untie_embeddings_and_output_weights: bool = flag(
         False, "an output matrix of its own instead of the embedding"
     )

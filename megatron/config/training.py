@@ -18,7 +18,7 @@ class TrainingConfig:
         follows=lambda training, data_parallel_size: training.micro_batch_size * data_parallel_size,
     )
     rampup_batch_size: tuple[int, ...] = flag(
-        (), "start, increment and samples of a growing batch size", metavar="N"
+        (), "start, increment and samples of a growing batch size", metavar="N", resume="meaning"
     )
     train_iters: int | None = flag(None, "stop after so many steps", at_least=1, resume="free")
     train_samples: int | None = flag(None, "stop after so many samples", at_least=1, resume="free")

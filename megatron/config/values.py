@@ -50,7 +50,7 @@ def convert(value: Any, kind: type) -> Any:
         return _moderate(int(text))
     if kind is float:
         return float(value) if not isinstance(value, bool) and math.isfinite(float(value)) else _refuse()
-    return kind(value)
+    return _refuse() if value is None else kind(value)
 
 
 def chosen(value: Any, choices: Iterable[Any]) -> Any:

@@ -45,6 +45,11 @@ def read_yaml(path: str) -> dict[Any, Any]:
     return content
 
 
+def _dashed(key: Any) -> str:
+    """The flag that a key stands for, in dashes."""
+    return str(key).removeprefix("--").replace("_", "-")
+
+
 def read_settings(
     path: str, names: Mapping[str, str], groups: Collection[str], is_foreign: Callable[[str], bool]
 ) -> tuple[dict[str, Any], list[str]]:
@@ -57,8 +62,10 @@ def read_settings(
         return {}, [f"--config {path}: {error}"]
     values: dict[str, Any] = {}
     problems = []
-    for key, value in _pairs(content, groups):
-        name = str(key).removeprefix("--").replace("_", "-")
+    places: dict[str, list[str]] = {}
+    for place, key, value in _pairs(content, groups):
+        name = _dashed(key)
+        places.setdefault(names.get(name, name), []).append(place)
         other = name not in names and is_foreign(name)
         if value is None or (other and value is False):
             continue
@@ -68,14 +75,21 @@ def read_settings(
             values["foreign-" + name] = [] if value is True else flatten(value)
         else:
             problems.append(f"--config {path}: {_unknown(key, value, names, groups)}")
+    problems += [
+        f"--config {path}: {' and '.join(where)} are one flag, given {len(where)} times; keep one"
+        for where in places.values()
+        if len(where) > 1
+    ]
     return values, problems
 
 
-def _pairs(content: Mapping[Any, Any], groups: Collection[str]) -> Iterator[tuple[Any, Any]]:
-    """Keys and values, of sections the inner ones."""
+def _pairs(content: Mapping[Any, Any], groups: Collection[str]) -> Iterator[tuple[str, Any, Any]]:
+    """Places, keys and values, of sections the inner ones."""
     for key, value in content.items():
-        section = str(key).replace("-", "_") in groups and isinstance(value, dict)
-        yield from value.items() if section else [(key, value)]
+        if str(key).replace("-", "_") in groups and isinstance(value, dict):
+            yield from ((f"{key}.{inner}", inner, one) for inner, one in value.items())
+        else:
+            yield str(key), key, value
 
 
 def _unknown(key: Any, value: Any, names: Collection[str], groups: Collection[str]) -> str:

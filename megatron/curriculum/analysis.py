@@ -18,7 +18,7 @@ import numpy as np
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.files import checksum, whole_folder, writable_folder
 from megatron.base.terminal import progress
-from megatron.curriculum.analysis_folder import FORMAT
+from megatron.curriculum.analysis_folder import FORMAT, fingerprints
 from megatron.curriculum.difficulty import (
     METRICS,
     Metric,
@@ -199,4 +199,5 @@ def _summary(folder: Path, name: str, metric: Metric) -> dict[str, Any]:
         "mean": float(values.mean()),
         "percentiles": ranks,
         "checksum": checksum(folder / f"{name}.npy"),
+        "fingerprints": fingerprints(folder, name),
     }

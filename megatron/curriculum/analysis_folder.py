@@ -1,6 +1,7 @@
 """The folders of analyses that a run is given: which one is of its data, and the columns in it."""
 
 import difflib
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,11 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from megatron.base.errors import UserError
+from megatron.base.files import other_format, spread_blocks
 from megatron.curriculum.difficulty import METRICS
 from megatron.data.corpora import IDENTITY, Corpus, identity
 from megatron.schedule.data_efficiency import RESHAPE, TRUNCATE
 
 FORMAT = 1
+BLOCK_BYTES = 1 << 16
+WHOLE = 1 << 16
+"""So many samples are looked at one by one."""
 
 
 class Analyses(NamedTuple):
@@ -104,6 +109,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"--difficulty-path {folder}: holds no analysis ({error}); make one with tools/analyze_data.py"
         ) from None
+    if why := other_format(manifest, FORMAT):
+        raise UserError(
+            f"--difficulty-path {folder}: its analysis is of {why}; run tools/analyze_data.py again"
+        )
     if (
         not isinstance(manifest, dict)
         or manifest.get("format") != FORMAT
@@ -114,6 +123,58 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "tools/analyze_data.py again"
         )
     return manifest
+
+
+def fingerprints(folder: Path, metric: str) -> dict[str, str]:
+    """A hash of the size and of evenly spread blocks of both files of a metric, by their names; constant
+    time, and of all of a file of up to half a million samples."""
+    found = {}
+    for name in (f"{metric}.npy", f"{metric}.order.npy"):
+        state = hashlib.blake2b(str((folder / name).stat().st_size).encode(), digest_size=16)
+        for block in spread_blocks(folder / name, BLOCK_BYTES):
+            state.update(block)
+        found[name] = state.hexdigest()
+    return found
+
+
+def identify(folder: Path, metric: str) -> dict[str, str]:
+    """What a checkpoint says of a metric's difficulties: the checksum in the manifest, and fingerprints."""
+    return {metric: read_manifest(folder)["metrics"][metric]["checksum"]} | fingerprints(folder, metric)
+
+
+def load_difficulty(folder: Path, metric: str, samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """The values of a metric and the samples from easy to hard, memory-mapped. UserError where a file is
+    damaged, is another than its manifest says, or where the two do not belong together."""
+    values, order = (load_column(folder, name, samples) for name in (metric, f"{metric}.order"))
+    told = read_manifest(folder)["metrics"][metric].get("fingerprints", {})
+    for name, found in fingerprints(folder, metric).items():
+        if told.get(name, found) != found:
+            raise UserError(
+                f"{folder / name}: has changed since its analysis; run tools/analyze_data.py again"
+            )
+    if not _sorts(order, values):
+        raise UserError(
+            f"{folder / metric}.order.npy: is no order of the samples by {metric}.npy, and belongs to other "
+            "values; run tools/analyze_data.py again"
+        )
+    return values, order
+
+
+def _sorts(order: np.ndarray, values: np.ndarray) -> bool:
+    """Whether an order holds every sample once, from easy to hard and equal ones by their number; of many
+    samples 64 stretches are looked at, in which none may stand twice."""
+    samples = len(order)
+    starts = range(0, max(samples - 256, 1), max((samples - 256) // 63, 1)) if samples > WHOLE else [0]
+    length = 256 if samples > WHOLE else samples
+    for start in starts:
+        part = np.array(order[start : start + length], np.int64)
+        if part.min() < 0 or part.max() >= samples or len(np.unique(part)) < len(part):
+            return False
+        found = np.asarray(values[part], np.int64)
+        step = np.diff(found)
+        if (step < 0).any() or (np.diff(part)[step == 0] < 0).any():
+            return False
+    return True
 
 
 def load_column(folder: Path, name: str, samples: int) -> np.ndarray:

@@ -17,9 +17,9 @@ from megatron.base.random import shuffle
 from megatron.curriculum.analysis_folder import (
     Analyses,
     find_analysis,
-    load_column,
+    identify,
+    load_difficulty,
     open_analyses,
-    read_manifest,
 )
 from megatron.curriculum.difficulty import sort_by_difficulty
 from megatron.curriculum.draws import Chain, counts, draw_places, make_chain, weighted_chain
@@ -32,8 +32,8 @@ from megatron.schedule.plan import Plan, Step
 class Pool:
     """The samples of one corpus by entry. `entry`: first step of every group; `order`: sample ids sorted
     by entry, or None where the pool is the whole corpus in order; `chain`: the groups' draws; `never`:
-    samples that never enter; `seed`: of the permutations; `analyses`: checksums of its values by metric,
-    as the manifest states them."""
+    samples that never enter; `seed`: of the permutations; `analyses`: what identifies its values and their
+    order, by metric and file."""
 
     entry: np.ndarray
     order: np.ndarray | None
@@ -135,11 +135,9 @@ def _make_pool(
         raise UserError(_empty_pool(corpus, efficiency, analyses))
     start = np.array([drawn_before(int(step))[number] for step in entry], np.int64)
     chain = make_chain(size, start, key(efficiency.seed, "pool", number))
-    names = [metric.name for metric in efficiency.metrics]
-    checksums = {
-        name: read_manifest(find_analysis(analyses, corpus, name))["metrics"][name]["checksum"]
-        for name in names
-    }
+    checksums: dict[str, str] = {}
+    for metric in efficiency.metrics:
+        checksums |= identify(find_analysis(analyses, corpus, metric.name), metric.name)
     return Pool(
         entry,
         order,
@@ -166,7 +164,8 @@ def _cuts(
     """How many samples of the order each level admits."""
     total = len(order)
     if metric.difficulty == "percentile":
-        top = max(metric.pacing.maximum, *metric.pacing.values, 1) if reference_schedules else 100
+        highest = metric.pacing.maximum or max(metric.pacing.values, default=1)
+        top = highest if reference_schedules else 100
         return np.array(
             [
                 total
@@ -190,10 +189,7 @@ def _count_up_to(level: int, values: np.ndarray, order: np.ndarray) -> int:
 
 
 def _columns(corpus: Corpus, metric: CurriculumMetric, analyses: Analyses) -> tuple[np.ndarray, np.ndarray]:
-    folder = find_analysis(analyses, corpus, metric.name)
-    return load_column(folder, metric.name, corpus.windows), load_column(
-        folder, f"{metric.name}.order", corpus.windows
-    )
+    return load_difficulty(find_analysis(analyses, corpus, metric.name), metric.name, corpus.windows)
 
 
 def _by_one(

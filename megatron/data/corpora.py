@@ -5,7 +5,6 @@ the memory map: no index is built or cached, and a sample depends on the files, 
 """
 
 import math
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +15,7 @@ import numpy as np
 from megatron.base.errors import UserError
 from megatron.base.keys import key
 from megatron.config.config import Config
+from megatron.config.data import split_numbers, split_problems
 from megatron.data.indexed_dataset import IndexedDataset, fingerprint, read_sidecar
 
 SPLITS = ("train", "valid", "test")
@@ -48,16 +48,12 @@ def identity(corpus: Corpus) -> dict[str, Any]:
 
 
 def parse_split(text: str) -> list[tuple[float, float]]:
-    """The shares (from, to) of training, validation and test from a text such as "969,30,1"."""
-    try:
-        numbers = [float(part) for part in re.findall(r"[.0-9]+", text)][:3]
-    except ValueError:
-        raise UserError(f"--split {text}: is no list of numbers; write for example 969,30,1") from None
-    numbers += [0.0] * (3 - len(numbers))
-    total = sum(numbers)
-    if total <= 0:
-        raise UserError(f"--split {text}: no share is above 0; write for example 969,30,1")
-    bounds = np.cumsum([0.0, *numbers]) / total
+    """The shares (from, to) of training, validation and test from a text such as "969,30,1"; UserError where
+    it is none."""
+    if problems := split_problems(text):
+        raise UserError(*problems)
+    numbers = split_numbers(text)
+    bounds = np.cumsum([0.0, *numbers, *[0.0] * (3 - len(numbers))]) / sum(numbers)
     return [(float(low), float(high)) for low, high in pairwise(bounds)]
 
 

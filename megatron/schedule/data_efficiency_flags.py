@@ -17,10 +17,13 @@ from megatron.schedule.data_efficiency import (
     CurriculumMetric,
     DataEfficiency,
     RandomLTD,
+    same_dropping,
+    same_metrics,
 )
 from megatron.schedule.data_efficiency_rules import LENGTHS, broken_rules
-from megatron.schedule.deepspeed_json import DataEfficiencySection, read_deepspeed_json
-from megatron.schedule.pacing import NEEDED, Pacing
+from megatron.schedule.deepspeed_json import DataEfficiencySection, legacy_problems, read_deepspeed_json
+from megatron.schedule.deepspeed_training import contradictions, unused_keys
+from megatron.schedule.pacing import NEEDED, Pacing, as_deepspeed
 
 SPEC_KEYS = {
     "difficulty",
@@ -46,21 +49,29 @@ def describe(config: Config | SimpleNamespace) -> tuple[DataEfficiency, list[str
     metrics = [metric for spec in flags.curriculum if (metric := _from_spec(spec, problems))]
     bare = flags.data_efficiency_config and flags.random_ltd_duration is None
     random_ltd = _from_flags(config, problems) if flags.random_ltd and not bare else None
+    exactly = flags.reference_schedules
     paths, seed = flags.difficulty_path, flags.data_efficiency_seed
     if flags.data_efficiency_config:
-        section, top = read_deepspeed_json(flags.data_efficiency_config)
-        notes += [f"{flags.data_efficiency_config}: {key} is not used" for key in top]
+        content = read_deepspeed_json(flags.data_efficiency_config)
+        problems += legacy_problems(flags.data_efficiency_config, content)
+        notes += unused_keys(flags.data_efficiency_config, content)
+        section = content.get("data_efficiency", {})
         from_json = DataEfficiencySection(flags.data_efficiency_config, section, problems, notes)
-        metrics = _agree("--curriculum", metrics, from_json.metrics(), problems)
-        random_ltd = _agree(
-            "--random-ltd", random_ltd, from_json.random_ltd(config.model.num_layers), problems
-        )
+        theirs = from_json.metrics()
+        if metrics and theirs and same_metrics(metrics, exactly) != same_metrics(theirs, exactly):
+            problems.append(_differ("--curriculum", metrics, theirs))
+        dropping = from_json.random_ltd(config.model.num_layers)
+        if random_ltd and dropping and same_dropping(random_ltd) != same_dropping(dropping):
+            problems.append(_differ("--random-ltd", random_ltd, dropping))
+        metrics, random_ltd = metrics or theirs, random_ltd or dropping
         if flags.random_ltd and not random_ltd and not problems:
             _from_flags(config, problems)
         paths = paths or tuple(from_json.paths)
         seed = from_json.seed(seed, config.training.seed)
+    problems += broken_rules(metrics, random_ltd, config.data.seq_length, config.model.num_layers, exactly)
+    if exactly:
+        metrics = [_cut_short(metric, notes) for metric in metrics]
     lengths = [metric for metric in metrics if metric.name in LENGTHS]
-    problems += broken_rules(metrics, random_ltd, config.data.seq_length, config.model.num_layers)
     if problems:
         raise UserError(*problems)
     described = DataEfficiency(
@@ -72,7 +83,7 @@ def describe(config: Config | SimpleNamespace) -> tuple[DataEfficiency, list[str
         random_ltd=random_ltd,
         difficulty_paths=paths,
         seed=seed,
-        reference_schedules=flags.reference_schedules,
+        reference_schedules=exactly,
     )
     return described, notes
 
@@ -89,10 +100,18 @@ def described(
     return []
 
 
+RULES = (described, contradictions)
+"""Rules over what curriculum and random-LTD are made from, beside those of the flags alone."""
+
+
 def _from_spec(spec: str, problems: list[str]) -> CurriculumMetric | None:
     """A metric from METRIC:key=value,...; None, and a problem told, where the text is not understood."""
     name, _, rest = spec.partition(":")
-    pairs = dict(part.partition("=")[::2] for part in rest.split(",") if part)
+    parts = [part.partition("=")[::2] for part in rest.split(",") if part]
+    pairs = dict(parts)
+    if twice := sorted({key for key, _ in parts if [one for one, _ in parts].count(key) > 1}):
+        problems.append(f"--curriculum {spec}: {', '.join(twice)} stands twice; keep one")
+        return None
     unknown = set(pairs) - SPEC_KEYS
     if not rest or unknown:
         why = (
@@ -155,14 +174,21 @@ def _from_flags(config: Config | SimpleNamespace, problems: list[str]) -> Random
     return RandomLTD(tuple(chosen), pacing)
 
 
-def _agree(flag: str, mine: Any, theirs: Any, problems: list[str]) -> Any:
-    """What flags and a JSON say together: either alone, or both when they are the same."""
-    if isinstance(mine, list):
-        mine, theirs = (sorted(some, key=lambda metric: metric.name) for some in (mine, theirs))
-    if mine and theirs and mine != theirs:
-        words = f"{_words(mine)} against {_words(theirs)}"
-        problems.append(f"{flag} and --data-efficiency-config differ: {words}; give only one of them")
-    return mine or theirs
+def _differ(flag: str, mine: Any, theirs: Any) -> str:
+    """That flags and a JSON say different things."""
+    words = f"{_words(mine)} against {_words(theirs)}"
+    return f"{flag} and --data-efficiency-config differ: {words}; give only one of them"
+
+
+def _cut_short(metric: CurriculumMetric, notes: list[str]) -> CurriculumMetric:
+    """The metric as DeepSpeed goes through its values, and a note where it leaves some out."""
+    pacing = as_deepspeed(metric.pacing)
+    if pacing.values != metric.pacing.values:
+        notes.append(
+            f"curriculum {metric.name}: stays at {pacing.values[-1]}, where its maximum "
+            f"{pacing.maximum} is reached, as DeepSpeed does; the other values are not used"
+        )
+    return dataclasses.replace(metric, pacing=pacing)
 
 
 def _words(described: list[CurriculumMetric] | RandomLTD) -> str:

@@ -1,16 +1,20 @@
 """Rules over a curriculum and random-LTD as a whole, wherever they were described."""
 
 from megatron.schedule.data_efficiency import RESHAPE, TRUNCATE, CurriculumMetric, RandomLTD
-from megatron.schedule.pacing import pacing_problems
+from megatron.schedule.pacing import Pacing, pacing_problems
 
 LENGTHS = (TRUNCATE, RESHAPE)
 
 
 def broken_rules(
-    metrics: list[CurriculumMetric], random_ltd: RandomLTD | None, seq_length: int, num_layers: int
+    metrics: list[CurriculumMetric],
+    random_ltd: RandomLTD | None,
+    seq_length: int,
+    num_layers: int,
+    reference_schedules: bool,
 ) -> list[str]:
     """What is wrong, one line a problem."""
-    problems = [line for metric in metrics for line in _metric(metric, seq_length)]
+    problems = [line for metric in metrics for line in _metric(metric, seq_length, reference_schedules)]
     names = [metric.name for metric in metrics]
     if all(length in names for length in LENGTHS):
         problems.append(
@@ -25,22 +29,27 @@ def broken_rules(
     return problems
 
 
-def _metric(metric: CurriculumMetric, seq_length: int) -> list[str]:
+def _metric(metric: CurriculumMetric, seq_length: int, reference_schedules: bool) -> list[str]:
     name = f"curriculum {metric.name}"
-    problems = pacing_problems(metric.pacing, name)
+    problems = pacing_problems(metric.pacing, name, reference_schedules)
     if metric.difficulty not in ("value", "percentile"):
         problems.append(f"{name}: difficulty {metric.difficulty!r} is unknown; choose value or percentile")
     if metric.name in LENGTHS:
         return problems + _length(metric, name, seq_length)
-    largest = max(metric.pacing.maximum, *metric.pacing.values, 0)
+    largest = _largest(metric.pacing)
     if metric.difficulty == "percentile" and largest > 100:
         problems.append(f"{name}: maximum {largest} is above 100, and a percentile is at most that")
     return problems
 
 
+def _largest(pacing: Pacing) -> int:
+    """The largest value that a pacing takes; a maximum that fixed_discrete does not reach does not count."""
+    return max(pacing.values, default=0) if pacing.curve == "fixed_discrete" else pacing.maximum
+
+
 def _length(metric: CurriculumMetric, name: str, seq_length: int) -> list[str]:
     pacing, problems = metric.pacing, []
-    largest = max(pacing.maximum, *pacing.values, 0)
+    largest = _largest(pacing)
     if largest > seq_length:
         problems.append(f"{name}: maximum {largest} is above --seq-length {seq_length}")
     of_curve = {"fixed_discrete": min(pacing.values, default=1), "custom": 1}

@@ -19,32 +19,67 @@ METRIC_KEYS = (
     "index_to_sample_path",
 )
 
-ANY_DEEPSPEED = {"train_batch_size", "train_micro_batch_size_per_gpu"}
+KNOWN = {
+    "data_efficiency",
+    "curriculum_learning",
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+}
 """Every DeepSpeed configuration has one of these; one without a data_efficiency section only says nothing
 about it."""
 
 
-def read_deepspeed_json(path: str) -> tuple[dict[str, Any], list[str]]:
-    """The data_efficiency section of a JSON file, empty in a DeepSpeed configuration without it, and the
-    other top-level keys."""
+def read_deepspeed_json(path: str) -> dict[str, Any]:
+    """A DeepSpeed configuration. UserError where the file holds none."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_without_doubles)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"--data-efficiency-config {path}: cannot be read as JSON: {why}") from None
-    legacy = content.get("curriculum_learning") if isinstance(content, dict) else None
-    if isinstance(legacy, dict) and legacy.get("enabled"):
-        raise UserError(
-            f"--data-efficiency-config {path}: the older top-level curriculum_learning is enabled; write "
-            "seqlen_truncate"
-        )
-    if isinstance(content, dict) and "data_efficiency" not in content and content.keys() & ANY_DEEPSPEED:
-        return {}, sorted(content)
-    if not isinstance(content, dict) or not isinstance(content.get("data_efficiency"), dict):
+    known = content.keys() & KNOWN if isinstance(content, dict) else ()
+    if not known or not isinstance(content.get("data_efficiency", {}), dict):
         raise UserError(
             f"--data-efficiency-config {path}: has no data_efficiency section; add one or leave the flag out"
         )
-    return content["data_efficiency"], sorted(content.keys() - {"data_efficiency"})
+    return content
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in which no key stands twice: which one counts would be a guess."""
+    names = [name for name, _ in pairs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"the key {', '.join(twice)} stands twice")
+    return dict(pairs)
+
+
+def legacy_problems(path: str, content: dict[str, Any]) -> list[str]:
+    """That the older top-level curriculum_learning is switched on, with the flag that says the same."""
+    legacy = content.get("curriculum_learning")
+    if not isinstance(legacy, dict) or not legacy.get("enabled"):
+        return []
+    return [
+        f"--data-efficiency-config {path}: the older top-level curriculum_learning is enabled, which "
+        f"DeepSpeed has taken out; write --curriculum {_legacy_spec(legacy)}"
+    ]
+
+
+def _legacy_spec(legacy: dict[str, Any]) -> str:
+    """The curriculum of an older section as the flag has it; with dots for what it does not say."""
+    schedule = legacy.get("schedule_config")
+    schedule = schedule if isinstance(schedule, dict) else {}
+    if legacy.get("schedule_type") == "fixed_discrete":
+        lists = (schedule.get("difficulty"), schedule.get("max_step"))
+        values, until = ("/".join(map(str, one)) if isinstance(one, list) else "..." for one in lists)
+        return f"{TRUNCATE}:pacing=fixed_discrete,values={values},until={until}"
+    words = {
+        "min": legacy.get("min_difficulty", "..."),
+        "max": legacy.get("max_difficulty", "..."),
+        "duration": schedule.get("total_curriculum_step", "..."),
+        "quantum": schedule.get("difficulty_step", "..."),
+    }
+    if legacy.get("schedule_type") == "fixed_root":
+        words |= {"pacing": "fixed_root", "root": schedule.get("root_degree", "...")}
+    return f"{TRUNCATE}:{','.join(f'{name}={value}' for name, value in words.items())}"
 
 
 class DataEfficiencySection:
@@ -172,9 +207,10 @@ class DataEfficiencySection:
             inner = schedule["schedule_config"]
             total = int(section.get("total_layer_num", num_layers))
             counted = int(section.get("random_ltd_layer_num", len(layers)))
+            curve = str(schedule.get("schedule_type", "fixed_linear"))
             scheduled = section.get("layer_token_lr_schedule", {}).get("enabled")
             pacing = Pacing(
-                str(schedule.get("schedule_type", "fixed_linear")),
+                "fixed_linear",
                 int(schedule["min_value"]),
                 int(schedule["max_value"]),
                 int(inner["require_steps"]),
@@ -185,6 +221,10 @@ class DataEfficiencySection:
                 f"{self.where}: random_ltd is not understood: {type(error).__name__} {error}"
             )
             return None
+        if curve != "fixed_linear":
+            self.problems.append(
+                f"{self.where}: random_ltd has the schedule_type fixed_linear alone, not {curve}"
+            )
         if scheduled:
             self.problems.append(
                 f"{self.where}: layer_token_lr_schedule is not supported; --lr-decay-tokens decays by "

@@ -4,12 +4,14 @@
 A pacing is a pure function of the step. The curriculum counts its steps from 1, random-LTD from 0.
 """
 
+import dataclasses
 import importlib
 import math
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -38,6 +40,8 @@ def _growing(
 ) -> Callable[[int], int]:
     """d(t) = floor((t/T)^(1/root)·(max − min) + min), rounded down to the quantum."""
     low, high, quantum = pacing.minimum, pacing.maximum, pacing.quantum
+    if low == high:
+        return lambda step: high  # DeepSpeed, too, never updates what begins at its maximum
     smallest = -(-low // quantum) * quantum
 
     def level(step: int) -> int:
@@ -133,20 +137,46 @@ def _last_step(pacing: Pacing) -> int:
     return max(pacing.until, default=0) + 1 if pacing.curve == "fixed_discrete" else pacing.duration
 
 
-def pacing_problems(pacing: Pacing, name: str) -> list[str]:
+def meaning(pacing: Pacing, shares_of_maximum: bool = False) -> Pacing:
+    """The pacing without what its curve does not use, and as linear where its root is 1: equal where the
+    values are equal at every step, however they are written. `shares_of_maximum`: the maximum of
+    fixed_discrete counts although no value reaches it (DeepSpeed's percentiles are shares of it)."""
+    if pacing.curve == "custom":
+        return Pacing("custom", maximum=pacing.maximum, function=pacing.function)
+    if pacing.curve == "fixed_discrete" and len(pacing.values) == len(pacing.until) + 1:
+        changes = [i for i, pair in enumerate(pairwise(pacing.values)) if pair[0] != pair[1]]
+        values = tuple(pacing.values[i] for i in [*changes, -1])
+        until = tuple(pacing.until[i] for i in changes)
+        top = pacing.maximum if shares_of_maximum and pacing.maximum else values[-1]
+        return Pacing("fixed_discrete", maximum=top, values=values, until=until)
+    if pacing.curve not in ("fixed_linear", "fixed_root"):
+        return pacing
+    if pacing.minimum == pacing.maximum:
+        return Pacing("fixed_linear", pacing.minimum, pacing.maximum)
+    root = pacing.root if pacing.curve == "fixed_root" else 1.0
+    curve = "fixed_linear" if root == 1 else "fixed_root"
+    return Pacing(curve, pacing.minimum, pacing.maximum, pacing.duration, pacing.quantum, root)
+
+
+def as_deepspeed(pacing: Pacing) -> Pacing:
+    """A fixed_discrete pacing that stays at the first value that reaches its maximum, or at its minimum
+    where that is no smaller: DeepSpeed updates only what is below the maximum."""
+    high = pacing.maximum
+    if pacing.curve != "fixed_discrete" or not high or not pacing.values:
+        return pacing
+    if pacing.minimum >= high:
+        return dataclasses.replace(pacing, values=(pacing.minimum,), until=())
+    last = next((i for i, value in enumerate(pacing.values) if value >= high), len(pacing.values) - 1)
+    return dataclasses.replace(pacing, values=pacing.values[: last + 1], until=pacing.until[:last])
+
+
+def pacing_problems(pacing: Pacing, name: str, reference_schedules: bool = False) -> list[str]:
     """What is wrong with a pacing's numbers, for the metric or flag `name`."""
     if pacing.curve not in CURVES:
         return [f"{name}: pacing {pacing.curve!r} is unknown; choose one of {', '.join(CURVES)}"]
     if pacing.curve == "fixed_discrete":
-        found = []
-        if len(pacing.values) != len(pacing.until) + 1:
-            found.append(
-                f"{name}: fixed_discrete needs one more value than step limits, got {len(pacing.values)} "
-                f"and {len(pacing.until)}"
-            )
-        if list(pacing.values) != sorted(pacing.values) or list(pacing.until) != sorted(pacing.until):
-            found.append(f"{name}: the values and step limits of fixed_discrete must never decrease")
-        return found
+        found = _list_problems(pacing, name)
+        return found if found or reference_schedules else _bound_problems(pacing, name)
     found = []
     if pacing.minimum > pacing.maximum:
         found.append(f"{name}: minimum {pacing.minimum} is above maximum {pacing.maximum}")
@@ -156,6 +186,35 @@ def pacing_problems(pacing: Pacing, name: str) -> list[str]:
         found.append(f"{name}: quantum {pacing.quantum} and root {pacing.root} must be positive")
     if pacing.curve == "custom" and not pacing.function:
         found.append(f"{name}: pacing=custom needs function=module:function")
+    return found
+
+
+def _list_problems(pacing: Pacing, name: str) -> list[str]:
+    """What is wrong with the lists of fixed_discrete."""
+    found = []
+    if len(pacing.values) != len(pacing.until) + 1:
+        found.append(
+            f"{name}: fixed_discrete needs one more value than step limits, got {len(pacing.values)} "
+            f"and {len(pacing.until)}"
+        )
+    if list(pacing.values) != sorted(pacing.values) or list(pacing.until) != sorted(pacing.until):
+        found.append(f"{name}: the values and step limits of fixed_discrete must never decrease")
+    return found
+
+
+def _bound_problems(pacing: Pacing, name: str) -> list[str]:
+    """Where a minimum or a maximum contradicts the values of fixed_discrete."""
+    found = []
+    if pacing.maximum and pacing.values[-1] > pacing.maximum:
+        found.append(
+            f"{name}: fixed_discrete rises to {pacing.values[-1]}, above the maximum {pacing.maximum}; "
+            "change one of them, or give --reference-schedules, which stays where the maximum is reached"
+        )
+    if pacing.minimum > pacing.values[0]:
+        found.append(
+            f"{name}: fixed_discrete begins at {pacing.values[0]}, below the minimum {pacing.minimum}; "
+            "change one of them, or give --reference-schedules, which begins as DeepSpeed does"
+        )
     return found
 
 

@@ -63,6 +63,12 @@ class Plan:
     def steps(self) -> int:
         return len(self.batch_size)
 
+    @property
+    def consumed(self) -> dict[str, np.ndarray]:
+        """What is consumed through the end of every step, by unit."""
+        steps = np.arange(1, self.steps + 1)
+        return {"samples": self.consumed_samples, "tokens": self.consumed_tokens, "iters": steps}
+
     def at(self, step: int) -> Step:
         """The step with this number, counted from 1."""
         i = step - 1

@@ -38,14 +38,14 @@ def summarise(
         "data_parallel_size": data_parallel_size,
         "batch_size": _growth(plan.batch_size, config.training.global_batch_size),
         "sequence_length": _growth(
-            plan.sequence_length, _largest(efficiency.length) if efficiency.length else config.data.seq_length
+            plan.sequence_length, largest(efficiency.length) if efficiency.length else config.data.seq_length
         ),
-        "kept_length": _growth(plan.kept_length, _largest(random_ltd.pacing))
+        "kept_length": _growth(plan.kept_length, largest(random_ltd.pacing))
         | {"layers": len(random_ltd.layers)}
         if random_ltd
         else None,
         "caps": {
-            metric.name: _growth(plan.caps[metric.name], _largest(metric.pacing))
+            metric.name: _growth(plan.caps[metric.name], largest(metric.pacing))
             | {"difficulty": metric.difficulty}
             for metric in efficiency.metrics
         },
@@ -73,7 +73,8 @@ def _growth(values: np.ndarray, full: int) -> dict[str, int]:
     }
 
 
-def _largest(pacing: Pacing) -> int:
+def largest(pacing: Pacing) -> int:
+    """The value that a pacing grows to."""
     return pacing.values[-1] if pacing.curve == "fixed_discrete" else pacing.maximum
 
 

@@ -10,7 +10,7 @@ from megatron.config.arguments import understand, unused_flags
 from megatron.config.config import RULES, Config, complete
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.parallel.mesh import world_size
-from megatron.schedule.data_efficiency_flags import described
+from megatron.schedule import data_efficiency_flags
 
 
 def read_config(argv: list[str], description: str, examples: str) -> tuple[Config, list[str]]:
@@ -18,7 +18,7 @@ def read_config(argv: list[str], description: str, examples: str) -> tuple[Confi
     problem."""
     values, problems = understand(Config, argv, description, examples, FOREIGN_FLAGS)
     model, notes = _model_of_checkpoint(values)
-    config = complete(Config, values | model, problems, world_size(), (*RULES, described))
+    config = complete(Config, values | model, problems, world_size(), (*RULES, *data_efficiency_flags.RULES))
     return config, [*notes, *unused_flags(Config, argv, FOREIGN_FLAGS)]
 
 

@@ -13,6 +13,7 @@ from megatron.checkpoint.compare import resume_problems
 from megatron.checkpoint.earlier import goes_on, set_aside
 from megatron.checkpoint.load import find_checkpoint, load_model, load_tensors
 from megatron.checkpoint.manifest import Manifest, as_read, read_manifest
+from megatron.checkpoint.meaning import custom_rises
 from megatron.checkpoint.save import retain, save_checkpoint
 from megatron.checkpoint.saved_config import with_new_flags
 from megatron.config.optimizer import decay_horizon, warmup_horizon
@@ -88,7 +89,8 @@ def save_run(run: Run, mine: Manifest, iteration: int) -> None:
     weights = {name: parameter.data for name, parameter in named.items()}
     files = {"model.safetensors": weights, "optimizer.safetensors": moments}
     totals, plan = run.plan.totals(iteration), run.plan.digest(iteration)
-    manifest = dataclasses.replace(mine, iteration=iteration, totals=totals, plan=plan)
+    rises = custom_rises(run.efficiency, run.plan, iteration)
+    manifest = dataclasses.replace(mine, iteration=iteration, totals=totals, plan=plan, rises=rises)
     folder = save_checkpoint(root, files, table, manifest)
     retain(root, run.config.checkpoint.save_retain_interval, iteration)
     print(

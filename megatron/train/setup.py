@@ -20,6 +20,7 @@ from megatron.parallel.placement import placements
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, build_plan
+from megatron.schedule.plan_notes import plan_notes
 from megatron.tasks.task import Data, Task
 from megatron.train.log import metrics_path
 
@@ -55,7 +56,8 @@ def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
     if not config.training.dry_run:
         _check_places(config)
     data = task.open_data(config)
-    return join(task, config, efficiency, data), notes
+    prepared = join(task, config, efficiency, data)
+    return prepared, [*notes, *plan_notes(config, efficiency, prepared.plan)]
 
 
 def join(task: Task, config: Config, efficiency: DataEfficiency, data: Data) -> Prepared:

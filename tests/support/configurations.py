@@ -30,10 +30,10 @@ def make_config(flags: str, ranks: int = 1, rules: Iterable[Rule] = ()) -> Confi
     return complete(Config, values, problems, ranks, rules)
 
 
-def problems_of(flags: str, ranks: int = 1) -> list[str]:
+def problems_of(flags: str, ranks: int = 1, rules: Iterable[Rule] = RULES) -> list[str]:
     """What is wrong with these flags."""
     try:
-        make_config(flags, ranks, RULES)
+        make_config(flags, ranks, rules)
     except UserError as error:
         return list(error.problems)
     return []

@@ -132,6 +132,18 @@ def test_flags_win_over_yaml_and_null_is_no_value(tmp_path: Path) -> None:
         ("guests: [1\n", ["cannot be read as YAML"]),
         ("guests: 1\nkitchen: {fan: true}\nguests: 2\n", ["the key guests stands twice, line 3"]),
         ("\x00", ["cannot be read as YAML"]),
+        ("oven-size: 1\noven_size: 1\n", ["oven-size and oven_size are one flag, given 2 times"]),
+        ("guests: 1\n--guests: 2\n", ["guests and --guests are one flag"]),
+        ("guests: 1\nkitchen: {guests: 2}\n", ["guests and kitchen.guests are one flag"]),
+        ("heat: 1\nkitchen: {heat: 2}\n", ["heat and kitchen.heat are one flag"]),
+        ("napkins: 1\nkitchen: {--napkins: 2}\n", ["napkins and kitchen.--napkins are one flag"]),
+        ("wish: {soup: {salt: 1, salt: 2}}\n", ["the key salt stands twice"]),
+        ("pans: []\n", ["--pans needs a value"]),
+        ("cook: ''\n", ["--cook is given an empty text"]),
+        ("wish: ['']\n", ["--wish is given an empty text"]),
+        ("heat: ''\n", ["--heat takes a number, not ''"]),
+        ("cook: [null]\n", ["--cook takes a text, not None"]),
+        ("wish: [null]\n", ["--wish takes a text, not None"]),
     ],
 )
 def test_every_mistake_in_a_yaml_file_is_one_problem(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -141,6 +153,14 @@ def test_every_mistake_in_a_yaml_file_is_one_problem(tmp_path: Path, text: str, 
 
 def test_mistakes_of_yaml_and_flags_are_told_together(tmp_path: Path) -> None:
     assert len(problems("--config", yaml_file(tmp_path, "gests: 3\nheat: warm\n"), "--tables", "2")) == 3
+
+
+@pytest.mark.parametrize("text", ["wish: []\n", "wish: {}\n", "wish:\n", "kitchen:\n", "kitchen: {}\n"])
+def test_an_empty_list_and_null_are_no_value(tmp_path: Path, text: str) -> None:
+    path = yaml_file(tmp_path, text)
+    options = read("--config", path)
+    assert (options.kitchen, options.guests, options.wish) == (read().kitchen, 4, ())
+    assert read("--config", path, "--wish", "soup").wish == ("soup",)
 
 
 def test_an_empty_yaml_file_says_nothing(tmp_path: Path) -> None:

@@ -51,6 +51,9 @@ def test_published_percentile_cuts_in_equal_slices(tmp_path):
     published, _ = make([(None, corpus)], spec + " --reference-schedules", folder)
     assert ours.pools[0].chain.size.tolist() == [99, 100]
     assert published.pools[0].chain.size.tolist() == [50, 149]
+    spec = "--curriculum voc:difficulty=percentile,pacing=fixed_discrete,values=10/50,until=10,max=100"
+    shares, _ = make([(None, corpus)], spec + " --reference-schedules", folder)
+    assert shares.pools[0].chain.size.tolist() == [10, 40], "shares of the maximum: 199 // 100 each"
 
 
 def test_value_admits_up_to_the_cap(tmp_path):

@@ -112,7 +112,7 @@ def test_a_folder_of_ones_own(folder, monkeypatch):
             ["--metrics", "colour", "--seq-length", "8", "--split", "x", "--input", "no.txt"],
             [
                 "--metrics colour: unknown; known are vocab_rarity",
-                "--split x: no share is above 0",
+                "--split x: is no list",
                 "--input no.txt: no such file",
             ],
         ),

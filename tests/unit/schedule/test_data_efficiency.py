@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from megatron.base.errors import UserError
 from megatron.schedule.data_efficiency import ALIASES, CurriculumMetric, DataEfficiency, RandomLTD
 from megatron.schedule.data_efficiency_flags import describe
-from megatron.schedule.pacing import Pacing
+from megatron.schedule.pacing import Pacing, levels
 from tests.support.configurations import GPT_1B, make_config
 
 RARITY = CurriculumMetric("vocab_rarity", "percentile", Pacing("fixed_root", 1, 100, 110_000, 1, 2.0))
@@ -225,14 +225,13 @@ def test_a_spec_is_read_back_in_any_order(
         ("vocab_rarity:min=1,max=2,duration=inf", ["duration=inf"]),
         ("vocab_rarity:min=1,max=2,root=x", ["root=x"]),
         ("vocab_rarity:values=1/x,until=5,pacing=fixed_discrete", ["values=1/x"]),
+        ("vocab_rarity:min=1,max=2,duration=3,min=5", ["min stands twice"]),
     ],
 )
 def test_a_spec_that_is_not_understood_is_told_with_an_example(spec: str, words: list[str]) -> None:
     (problem,) = problems(f"--curriculum {spec}")
-    assert (
-        problem.startswith(f"--curriculum {spec}: ")
-        and "an example: vocab_rarity:difficulty=percentile" in problem
-    )
+    assert problem.startswith(f"--curriculum {spec}: ")
+    assert "an example: vocab_rarity:difficulty=percentile" in problem or "twice" in problem
     assert all(word in problem for word in words)
 
 
@@ -314,14 +313,28 @@ def test_the_seed_of_a_json_is_that_of_the_order_of_samples(write: Callable[[Any
 
 def test_unused_keys_are_noted(write: Callable[[Any], str]) -> None:
     notes = describe(make_config(GPT_1B + write(recipe("voc", "seqlen_truncate", "random_ltd"))))[1]
-    unused = [key for key in RECIPE if key != "data_efficiency"] + [
+    unused = [
+        "steps_per_print",
+        "zero_optimization",
+        "prescale_gradients",
+        "dataloader_drop_last",
         "data_sampling.num_epochs",
         "data_sampling.num_workers",
         "data_cluster_path",
     ]
     for key in unused:
         assert sum(f"{key} is not used" in note for note in notes) == 1, key
-    used = ("seed", "enabled", "curriculum_metrics", "min_difficulty", "random_ltd_layer_id", "require_steps")
+    used = (
+        "train_batch_size",
+        "gradient_clipping",
+        "fp16",
+        "seed",
+        "enabled",
+        "curriculum_metrics",
+        "min_difficulty",
+        "random_ltd_layer_id",
+        "require_steps",
+    )
     assert not [note for note in notes if note.split(" is not used")[0].endswith(used)]
 
 
@@ -380,6 +393,92 @@ def test_a_discrete_schedule_of_a_json(write: Callable[[Any], str]) -> None:
     assert length is not None and (length.values, length.until) == ((512, 1024, 2048), (100, 200))
 
 
+DISCRETE = {"schedule_type": "fixed_discrete", "min_difficulty": 8, "max_difficulty": 16}
+LISTS = {"difficulty": [8, 16, 32], "max_step": [10, 20]}
+DISCRETE_SPEC = "--curriculum seqlen_truncate:pacing=fixed_discrete,values=8/16/32,until=10/20 "
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "high", "taken"),
+    [
+        ([8, 16, 32], 8, 16, [8, 16, 16]),
+        ([8, 16, 32], 8, 20, [8, 16, 32]),
+        ([8, 16, 32], 8, 64, [8, 16, 32]),
+        ([8, 16, 32], 8, 8, [8, 8, 8]),
+        ([8, 16, 32], 24, 16, [24, 24, 24]),
+    ],
+)
+def test_a_list_past_its_maximum_stays_as_in_deepspeed_behind_the_flag(
+    values: list[int], low: int, high: int, taken: list[int], write: Callable[[Any], str]
+) -> None:
+    """DeepSpeed updates what is below the maximum and nothing else."""
+    json_flag = write(
+        changed(
+            (*METRICS, "seqlen_truncate"),
+            **DISCRETE | {"min_difficulty": low, "max_difficulty": high, "schedule_config": LISTS},
+        )
+    )
+    described_run, notes = describe(make_config(GPT_1B + json_flag + "--reference-schedules"))
+    length = described_run.length
+    assert length is not None
+    assert [levels(length, step, 1, reference_schedules=True)[0] for step in (1, 15, 25)] == taken
+    assert any("stays at" in note for note in notes) == (length.values != (8, 16, 32))
+    if max(values) > high or low > values[0]:
+        told = problems(json_flag)
+        assert any(f"above the maximum {high}" in line or f"the minimum {low}" in line for line in told)
+    else:
+        assert described(json_flag).length is not None
+
+
+def test_a_discrete_curriculum_by_flags_or_json_means_the_same(write: Callable[[Any], str]) -> None:
+    about = DISCRETE | {"max_difficulty": 2048, "schedule_config": LISTS}
+    content = changed((*METRICS, "seqlen_truncate"), **about)
+    del at(content, METRICS)["voc"]
+    at(content, LTD)["enabled"] = at(content, ROUTING)["enabled"] = False
+    for flags in ("", "--reference-schedules "):
+        both = described(write(content) + DISCRETE_SPEC + flags)
+        assert both.length is not None and both.length.values == (8, 16, 32)
+    (problem,) = problems(write(content) + DISCRETE_SPEC.replace("/20", "/21"))
+    assert "differ" in problem
+
+
+@pytest.mark.parametrize(
+    ("legacy", "spec"),
+    [
+        (
+            {
+                "schedule_type": "fixed_linear",
+                "schedule_config": {"total_curriculum_step": 20, "difficulty_step": 8},
+            },
+            "seqlen_truncate:min=16,max=64,duration=20,quantum=8",
+        ),
+        (
+            {
+                "schedule_type": "fixed_root",
+                "schedule_config": {"total_curriculum_step": 20, "difficulty_step": 8, "root_degree": 2},
+            },
+            "seqlen_truncate:min=16,max=64,duration=20,quantum=8,pacing=fixed_root,root=2",
+        ),
+        (
+            {"schedule_type": "fixed_discrete", "schedule_config": LISTS},
+            "seqlen_truncate:pacing=fixed_discrete,values=8/16/32,until=10/20",
+        ),
+    ],
+)
+def test_the_older_section_is_told_with_the_flag_that_says_the_same(
+    legacy: dict[str, Any], spec: str, write: Callable[[Any], str]
+) -> None:
+    older = {
+        "enabled": True,
+        "curriculum_type": "seqlen",
+        "min_difficulty": 16,
+        "max_difficulty": 64,
+    } | legacy
+    (problem,) = problems(write({"train_batch_size": 8, "curriculum_learning": older}))
+    assert problem.endswith(f"write --curriculum {spec}")
+    assert described(f"--curriculum {spec}").length is not None
+
+
 def test_single_cluster_on_an_ordering_metric_is_refused(write: Callable[[Any], str]) -> None:
     (problem,) = problems(write(changed((*METRICS, "voc"), clustering_type="single_cluster")))
     assert "voc" in problem and "single_cluster" in problem and "schedule_based" in problem
@@ -408,6 +507,11 @@ def test_single_cluster_on_an_ordering_metric_is_refused(write: Callable[[Any], 
         (LTD, {"total_layer_num": "all"}, ["random_ltd", "all"]),
         (LTD, {"random_ltd_layer_num": 3}, ["random_ltd_layer_num 3", "22"]),
         (
+            (*LTD, "random_ltd_schedule"),
+            {"schedule_type": "fixed_root"},
+            ["random_ltd", "fixed_linear alone", "fixed_root"],
+        ),
+        (
             LTD,
             {"layer_token_lr_schedule": {"enabled": True}},
             ["layer_token_lr_schedule", "--lr-decay-tokens"],
@@ -433,6 +537,7 @@ def test_every_mistake_in_a_json_is_one_problem_that_names_the_file(
         ("[1]", ["no data_efficiency section"]),
         ('{"data_efficiency": 3}', ["no data_efficiency section"]),
         ('{"curriculum_learning": {"enabled": true}}', ["curriculum_learning is enabled", "seqlen_truncate"]),
+        ('{"data_efficiency": {"seed": 1, "enabled": false, "seed": 2}}', ["the key seed stands twice"]),
     ],
 )
 def test_a_file_that_is_no_such_json(content: str, words: list[str], write: Callable[[Any], str]) -> None:
@@ -448,9 +553,7 @@ def test_a_deepspeed_json_without_our_section_says_nothing(write: Callable[[Any]
     )
     described_run, notes = describe(make_config(f"--train-iters 5 {json_flag}"))
     assert not (described_run.metrics or described_run.length_metric or described_run.random_ltd)
-    assert [note.split(": ")[1] for note in notes] == [
-        f"{key} is not used" for key in ("curriculum_learning", "fp16", "train_batch_size")
-    ]
+    assert [note.split(": ")[1] for note in notes] == ["curriculum_learning is not used"]
 
 
 def test_paths_of_a_json_are_taken_where_they_hold_an_analysis(

@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.base.errors import UserError
-from megatron.schedule.pacing import CURVES, Pacing, first_decrease, levels, load_function, pacing_problems
+from megatron.schedule.pacing import (
+    CURVES,
+    Pacing,
+    first_decrease,
+    levels,
+    load_function,
+    meaning,
+    pacing_problems,
+)
 
 # Every published GPT and BERT recipe: what counts the steps, and curve, minimum, maximum, duration, quantum,
 # root.
@@ -32,7 +40,9 @@ BERT = [
 
 def published_value(pacing: Pacing, step: int, minimum_rounds_up: bool) -> int:
     """DeepSpeed 0.19.8 in plain Python; the random-LTD schedule there is not minimum_rounds_up to the
-    minimum."""
+    minimum, and neither of the two updates a value that begins at the maximum."""
+    if pacing.minimum >= pacing.maximum:
+        return pacing.minimum
     value = math.floor(
         (step / pacing.duration) ** (1 / pacing.root) * (pacing.maximum - pacing.minimum) + pacing.minimum
     )
@@ -249,3 +259,51 @@ def test_a_decrease_is_found_and_placed() -> None:
     assert first_decrease(np.array([3]), 7) is None
     message = first_decrease(np.array([1, 4, 2, 1]), 7)
     assert message is not None and "from 4 to 2 at step 9" in message
+
+
+def test_a_kept_length_that_is_constant_stays_off_the_quantum() -> None:
+    """DeepSpeed's random-LTD updates only what is below the maximum."""
+    pacing = Pacing("fixed_linear", 100, 100, 10, 16)
+    for reference_schedules in (False, True):
+        values = levels(pacing, 0, 15, reference_schedules=reference_schedules, minimum_rounds_up=False)
+        assert values.tolist() == [100] * 15
+
+
+LINEAR = Pacing("fixed_linear", 8, 64, 10, 8)
+DISCRETE = Pacing("fixed_discrete", values=(8, 16), until=(5,))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (LINEAR, Pacing("fixed_linear", 8, 64, 10, 8, root=2.0)),
+        (LINEAR, Pacing("fixed_root", 8, 64, 10, 8, root=1.0)),
+        (LINEAR, Pacing("fixed_linear", 8, 64, 10, 8, function="a:b", values=(1,))),
+        (Pacing("fixed_linear", 8, 8, 10), Pacing("fixed_root", 8, 8, 20, 3, 2.0)),
+        (DISCRETE, Pacing("fixed_discrete", 8, 32, 7, 8, 2.0, (8, 16), (5,))),
+        (DISCRETE, Pacing("fixed_discrete", values=(8, 8, 16, 16), until=(2, 5, 9))),
+        (Pacing("custom", 0, 9, function="a:b"), Pacing("custom", 5, 9, 7, 8, 2.0, function="a:b")),
+    ],
+)
+def test_pacings_that_mean_the_same_are_equal(one: Pacing, other: Pacing) -> None:
+    assert meaning(one) == meaning(other)
+    if one.curve != "custom":
+        assert levels(one, 1, 30).tolist() == levels(other, 1, 30).tolist()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (LINEAR, Pacing("fixed_root", 8, 64, 10, 8, root=2.0)),
+        (LINEAR, Pacing("fixed_linear", 8, 64, 11, 8)),
+        (DISCRETE, Pacing("fixed_discrete", values=(8, 16), until=(6,))),
+        (Pacing("custom", 0, 9, function="a:b"), Pacing("custom", 0, 9, function="a:c")),
+    ],
+)
+def test_pacings_that_differ_are_not(one: Pacing, other: Pacing) -> None:
+    assert meaning(one) != meaning(other)
+
+
+def test_deepspeeds_percentiles_are_shares_of_the_maximum_of_a_list() -> None:
+    to_half = Pacing("fixed_discrete", 0, 100, values=(10, 50), until=(5,))
+    assert meaning(to_half, True) != meaning(Pacing("fixed_discrete", values=(10, 50), until=(5,)), True)

@@ -2,13 +2,17 @@
 
 import dataclasses
 import json
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from megatron.base.errors import UserError
 from megatron.checkpoint.compare import resume_problems
-from megatron.checkpoint.manifest import Manifest
+from megatron.checkpoint.manifest import Manifest, read_manifest, write_manifest
+from megatron.checkpoint.meaning import custom_rises
 from megatron.checkpoint.save import clear_unfinished
 from megatron.data.vocabulary import Vocabulary
 from megatron.parallel.mesh import Mesh
@@ -105,6 +109,173 @@ def test_the_same_run_in_other_words_goes_on(tmp_path: Path) -> None:
     )
     assert not problems(EFFICIENT, other_order, tmp_path)
     assert not problems(EFFICIENT, write_json(tmp_path / "efficiency.json"), tmp_path)
+
+
+DISCRETE = "--curriculum vocab_rarity:pacing=fixed_discrete,difficulty=percentile,values=20/100,until=4 "
+WARM = FLAGS.replace("--lr-warmup-iters 2 ", "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (FLAGS + LENGTH, FLAGS + LENGTH.replace("quantum", "root=3,quantum")),
+        (FLAGS + LENGTH, FLAGS + LENGTH.replace("quantum", "pacing=fixed_root,root=1,quantum")),
+        (FLAGS + DISCRETE, FLAGS + DISCRETE.replace("values", "max=100,min=20,quantum=8,values")),
+        (FLAGS + DISCRETE, FLAGS + DISCRETE.replace("20/100,until=4", "20/20/100,until=2/4")),
+        (FLAGS + "--use-rotary-position-embeddings", FLAGS + "--position-embedding-type rope"),
+        (FLAGS, FLAGS + "--rotary-base 5000 --rotary-percent 0.5 --add-qkv-bias"),
+        (FLAGS, FLAGS + "--group-query-attention --num-query-groups 4"),
+        (FLAGS, FLAGS + "--rampup-batch-size 4 2 100"),
+        (FLAGS, FLAGS + "--rampup-batch-size 2 2 0"),
+        (FLAGS, WARM + "--lr-warmup-fraction 0.1"),
+        (FLAGS, WARM + "--lr-warmup-samples 8"),
+        (FLAGS, WARM + "--lr-warmup-tokens 256"),
+        (FLAGS, FLAGS.replace("--train-iters 20", "--train-samples 80")),
+        (FLAGS, FLAGS.replace("--train-iters 20", "--train-tokens 2560")),
+        (FLAGS, FLAGS + "--lr-decay-samples 80"),
+        (FLAGS + "--lr-decay-style constant", FLAGS + "--lr-decay-style constant --lr-decay-iters 30"),
+        (FLAGS + "--lr-decay-iters 20", FLAGS + "--lr-decay-iters 20 --train-iters 30"),
+    ],
+)
+def test_flags_that_mean_the_same_go_on(tmp_path: Path, old: str, new: str) -> None:
+    assert problems(old, new, tmp_path) == []
+    assert problems(new, old, tmp_path) == [] or "--train-iters 30" in new
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (FLAGS, FLAGS + "--position-embedding-type rope", "--position-embedding-type was"),
+        (
+            FLAGS + "--position-embedding-type rope",
+            FLAGS + "--position-embedding-type rope --rotary-base 5000",
+            "--rotary-base was 10000.0 and is 5000.0",
+        ),
+        (FLAGS, FLAGS + "--rampup-batch-size 2 2 100", "--rampup-batch-size was none and is 2 and 2 and 100"),
+        (FLAGS, WARM + "--lr-warmup-samples 9", "the warm-up was"),
+        (FLAGS, FLAGS + "--weight-decay 0.5", "--weight-decay was 0.01 and is 0.5"),
+        (FLAGS, FLAGS + "--train-iters 30", "the decay horizon was iters and 20 and is iters and 30"),
+    ],
+)
+def test_flags_that_mean_something_else_do_not(tmp_path: Path, old: str, new: str, said: str) -> None:
+    found = problems(old, new, tmp_path)
+    assert any(said in line for line in found), found
+
+
+def test_another_seed_is_told_once(tmp_path: Path) -> None:
+    (line,) = problems(FLAGS, FLAGS + "--seed 7", tmp_path)
+    assert "--seed was 1234 and is 7" in line
+    assert len(problems(FLAGS, FLAGS + "--seed 7 --data-efficiency-seed 8", tmp_path)) == 2
+
+
+def blended(data: list[dict[str, Any]], weights: list[float | None]) -> list[dict[str, Any]]:
+    """These corpora by other weights."""
+    return [corpus | {"weight": weight} for corpus, weight in zip(data, weights)]
+
+
+CORPORA = [
+    {"fingerprint": name, "sequences": [0, 64], "seq_length": 32, "samples": samples, "weight": None}
+    for name, samples in (("one", 64), ("two", 128))
+]
+
+
+def with_data(mine: Manifest, data: list[dict[str, Any]]) -> Manifest:
+    return dataclasses.replace(mine, data=data)
+
+
+@pytest.mark.parametrize("weights", [[1, 2], [10, 20], [0.5, 1.0], [None, None]])
+def test_weights_on_another_scale_are_the_same(tmp_path: Path, weights: list[float | None]) -> None:
+    mine, plan = described(FLAGS, tmp_path / "analysis")
+    mine = with_data(mine, blended(CORPORA, [1, 2]))
+    saved = with_data(checkpoint_of(mine, plan), blended(CORPORA, weights))
+    assert resume_problems(saved, mine, plan, False) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "weights", "same"),
+    [(5, [0.333, 0.667], True), (20_000, [0.333, 0.667], False), (1, [1, 3], False)],
+)
+def test_rounded_weights_are_the_same_where_they_drew_the_same(
+    tmp_path: Path, step: int, weights: list[float | None], same: bool
+) -> None:
+    """Twenty draws by 0.333 and 0.667 fell as by 1 and 2; eighty thousand did not."""
+    mine, plan = described(FLAGS.replace("--train-iters 20", "--train-iters 20000"), tmp_path / "analysis")
+    mine = with_data(mine, blended(CORPORA, [1, 2]))
+    saved = with_data(checkpoint_of(mine, plan, step), blended(CORPORA, weights))
+    found = resume_problems(saved, mine, plan, False)
+    assert not found if same else "and is by 0.3333 0.6667" in found[0]
+
+
+def test_other_data_is_told_in_one_line_however_many_corpora(tmp_path: Path) -> None:
+    mine, plan = described(FLAGS, tmp_path / "analysis")
+    many = [CORPORA[0] | {"fingerprint": str(number), "weight": 1.0} for number in range(3000)]
+    saved = with_data(checkpoint_of(mine, plan), many)
+
+    def told(data: list[dict[str, Any]]) -> str:
+        (line,) = resume_problems(saved, with_data(mine, data), plan, False)
+        assert len(line) < 600
+        return line
+
+    line = told([corpus | {"samples": 63} if number % 2 else corpus for number, corpus in enumerate(many)])
+    assert "corpus 2 (samples was 64 and is 63), corpus 4 (" in line
+    assert "and 1497 more, of 3000 corpora" in line
+    assert "of 3000 corpora against 2999" in told(many[1:])
+    assert "the same data in another order" in told(many[::-1])
+
+
+def test_a_changed_order_file_is_noticed_and_older_checkpoints_say_nothing_of_it(tmp_path: Path) -> None:
+    mine, plan = described(EFFICIENT, tmp_path / "analysis")
+    saved = checkpoint_of(mine, plan)
+    changed = [saved.analyses[0] | {"vocab_rarity.order.npy": "another"}]
+    (line,) = resume_problems(dataclasses.replace(saved, analyses=changed), mine, plan, False)
+    assert "another analysis: vocab_rarity.order.npy of corpus 1" in line
+    older = [{"vocab_rarity": saved.analyses[0]["vocab_rarity"]}]
+    assert resume_problems(dataclasses.replace(saved, analyses=older), mine, plan, False) == []
+
+
+@pytest.mark.parametrize(("name", "high"), [("vocab_rarity", 100), ("seqlen_truncate", 32)])
+def test_a_changed_pacing_function_is_told_with_its_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, high: int
+) -> None:
+    module = types.ModuleType("my_pacing")
+    monkeypatch.setitem(sys.modules, "my_pacing", module)
+    kind = "percentile" if high == 100 else "value"
+    flags = f"{FLAGS} --curriculum {name}:difficulty={kind},max={high},pacing=custom,function=my_pacing:grow"
+    monkeypatch.setattr(module, "grow", lambda step: 20 + step, raising=False)
+    mine, plan = described(flags, tmp_path / "analysis")
+    rises = custom_rises(describe(make_config(flags))[0], plan, 5)
+    saved = dataclasses.replace(checkpoint_of(mine, plan), rises=rises)
+    assert rises == {name: [[step, 20 + step] for step in range(1, 6)]}
+    assert resume_problems(saved, mine, plan, False) == []
+    monkeypatch.setattr(module, "grow", lambda step: 20 + step + (step > 3))
+    (line,) = resume_problems(saved, *described(flags, tmp_path / "analysis"), False)
+    assert f"the pacing of its curriculum {name} gave 24 and gives 25 at step 4" in line
+    monkeypatch.setattr(module, "grow", lambda step: 20 + step + (step > 5))
+    assert resume_problems(saved, *described(flags, tmp_path / "analysis"), False) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": 0}, "of the older format 0, and this version reads format 1"),
+        ({"format": 7}, "of the newer format 7"),
+        ({"format": "one"}, "is not the index of a checkpoint of format 1"),
+        ({"plan": None}, "is not the index of a checkpoint of format 1"),
+    ],
+)
+def test_a_checkpoint_of_another_format_is_told_by_its_number(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    mine, _ = described(FLAGS, tmp_path / "analysis")
+    write_manifest(tmp_path, mine)
+    content = json.loads((tmp_path / "index.json").read_text())
+    assert read_manifest(tmp_path) == mine
+    older = {name: value for name, value in content.items() if name != "rises"}
+    (tmp_path / "index.json").write_text(json.dumps(older))
+    assert read_manifest(tmp_path) == mine, "an index from before there were rises"
+    (tmp_path / "index.json").write_text(json.dumps(content | change))
+    with pytest.raises(UserError, match=words):
+        read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize(

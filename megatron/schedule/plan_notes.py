@@ -1,0 +1,78 @@
+"""What a plan shows that its flags leave open: which limit ends the run, what it does not reach, and a
+warm-up that the decay cuts off."""
+
+import numpy as np
+
+from megatron.base.errors import UserError
+from megatron.config.config import Config
+from megatron.config.optimizer import decay_horizon, warmup_horizon
+from megatron.config.training import UNITS
+from megatron.schedule.data_efficiency import DataEfficiency
+from megatron.schedule.plan import Plan
+from megatron.schedule.plan_summary import largest
+
+
+def plan_notes(config: Config, efficiency: DataEfficiency, plan: Plan) -> list[str]:
+    """Lines about a plan for the user. UserError where the rate never reaches its peak."""
+    if problems := _cut_off(config, plan):
+        raise UserError(*problems)
+    return [*_limits(config, plan), *_short_of_the_end(efficiency, plan), *_still_warming_up(config, plan)]
+
+
+def _limits(config: Config, plan: Plan) -> list[str]:
+    """Which of several limits ends the run."""
+    given = {unit: limit for unit in UNITS if (limit := getattr(config.training, f"train_{unit}"))}
+    if len(given) < 2:
+        return []
+    reached = {unit: plan.consumed[unit][-1] >= limit for unit, limit in given.items()}
+    first, others = (
+        " and ".join(f"--train-{unit} {given[unit]}" for unit in given if reached[unit] == whether)
+        for whether in (True, False)
+    )
+    more = f"; not reached: {others}" if others else ", at the same step"
+    return [f"the run ends at step {plan.steps} by {first}{more}"]
+
+
+def _short_of_the_end(efficiency: DataEfficiency, plan: Plan) -> list[str]:
+    """What grows for longer than the run."""
+    grows = [(f"curriculum {one.name}", one.pacing, plan.caps[one.name]) for one in efficiency.metrics]
+    if efficiency.length:
+        grows.append((f"curriculum {efficiency.length_metric}", efficiency.length, plan.sequence_length))
+    if efficiency.random_ltd:
+        grows.append(("random-LTD", efficiency.random_ltd.pacing, plan.kept_length))
+    return [
+        f"{name} ends at {values[-1]} of {largest(pacing)}: the run is over after {plan.steps} steps"
+        for name, pacing, values in grows
+        if values[-1] < largest(pacing)
+    ]
+
+
+def _cut_off(config: Config, plan: Plan) -> list[str]:
+    """That the decay ends before the warm-up does, whose units may differ; of WSD, that its last part
+    begins. A decay with a flag of its own may be longer than the run, and then the warm-up, too."""
+    flags = config.optimizer
+    decay = decay_horizon(flags, config.training)
+    unit, amount = warmup_horizon(flags, decay)
+    last = (getattr(flags, f"lr_wsd_decay_{decay.unit}") or 0) if flags.lr_decay_style == "WSD" else 0
+    ended = np.flatnonzero(plan.consumed[decay.unit] >= decay.amount - last)
+    if not len(ended) and any(getattr(flags, f"lr_decay_{one}") for one in UNITS):
+        return []
+    end = int(ended[0]) if len(ended) else plan.steps - 1
+    done = plan.consumed[unit][end]
+    if done >= amount:
+        return []
+    flag = f"--lr-warmup-{unit}" if flags.lr_warmup_fraction is None else "--lr-warmup-fraction:"
+    event = "whose last part begins" if last else "which ends"
+    return [
+        f"{flag} {amount:.15g} reaches into the decay, {event} at step {end + 1}, after {done} {unit}; the "
+        f"rate would stay below --lr {flags.lr}; shorten the warm-up, or lengthen the run or the decay"
+    ]
+
+
+def _still_warming_up(config: Config, plan: Plan) -> list[str]:
+    """That the run ends inside its warm-up, of a decay that goes on after it."""
+    unit, amount = warmup_horizon(config.optimizer, decay_horizon(config.optimizer, config.training))
+    if plan.consumed[unit][-1] >= amount:
+        return []
+    rate = f"the rate rises to {plan.learning_rate.max():.4g} of {config.optimizer.lr}"
+    return [f"the run ends inside its warm-up of {amount:.15g} {unit}: {rate}"]
