@@ -16,7 +16,8 @@ from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag, parse
-from megatron.preprocess.documents import bad_record, cut_into_pieces, find_files
+from megatron.preprocess.documents import bad_record, cut_into_pieces
+from megatron.preprocess.inputs import find_files
 
 EXAMPLES = """\
   python tools/train_tokenizer.py --input corpus.jsonl --output tokenizer.json

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from megatron.base.compiled import compiled
 from megatron.base.keys import key
 from megatron.base.random import draw
 from megatron.base.terminal import progress
@@ -95,7 +95,7 @@ def _frames(content: bytes, dtype: np.dtype) -> Iterator[tuple[np.ndarray, np.nd
         yield records, tokens
 
 
-@njit(cache=True)
+@compiled()
 def hashes(key, first, count):
     """Hashes of the documents first, first + 1, ...; uint64 [count]."""
     out = np.empty(count, np.uint64)
@@ -104,7 +104,7 @@ def hashes(key, first, count):
     return out
 
 
-@njit(cache=True)
+@compiled()
 def gather(tokens, starts, lengths):
     """The pieces [starts[i], starts[i] + lengths[i]) of `tokens`, back to back."""
     out = np.empty(lengths.sum(), tokens.dtype)

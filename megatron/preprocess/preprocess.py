@@ -26,8 +26,9 @@ from megatron.config.config import TokenizerOptions
 from megatron.data.index_builder import IndexedDatasetBuilder
 from megatron.data.indexed_dataset import token_dtype
 from megatron.data.tokenizer import Tokenizer, build_tokenizer
-from megatron.preprocess.documents import PIECE_BYTES, Piece, bad_record, cut_into_pieces, find_files
+from megatron.preprocess.documents import PIECE_BYTES, Piece, bad_record, cut_into_pieces
 from megatron.preprocess.encoding import Encoded, encode_piece
+from megatron.preprocess.inputs import find_files
 from megatron.preprocess.workers import map_in_order
 
 UNUSUAL_BYTES = 4 << 20
