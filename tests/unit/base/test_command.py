@@ -1,3 +1,5 @@
+import tempfile
+
 import pytest
 
 from megatron.base.command import run_command
@@ -16,6 +18,33 @@ def fail(error: BaseException) -> None:
             OSError(28, "No space left on device", "/data/x.bin"),
             2,
             "error: /data/x.bin: No space left on device\n",
+        ),
+        (
+            OSError(24, "Too many open files"),
+            2,
+            "error: a file could not be opened: Too many open files; raise the limit with ulimit -n\n",
+        ),
+        (
+            OSError(24, "Too many open files", "/data/x.bin"),
+            2,
+            "error: /data/x.bin: Too many open files; raise the limit with ulimit -n\n",
+        ),
+        (
+            OSError(28, "No space left on device"),
+            2,
+            "error: a file could not be written: No space left on device\n",
+        ),
+        (
+            OSError(12, "Cannot allocate memory"),
+            2,
+            "error: the memory does not suffice: Cannot allocate memory; use a smaller model or batch, "
+            "or fewer workers\n",
+        ),
+        (
+            MemoryError("Unable to allocate 8 EiB"),
+            2,
+            "error: the memory does not suffice: Unable to allocate 8 EiB; use a smaller model or batch, "
+            "or fewer workers\n",
         ),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
@@ -38,3 +67,13 @@ def test_a_bug_is_no_mistake_of_the_user() -> None:
         with pytest.raises(type(error), match="a bug"):
             run_command(lambda error=error: fail(error))
     run_command(lambda: None)
+
+
+def test_a_name_for_temporary_files_where_none_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/nowhere"])
+    with pytest.raises(FileNotFoundError):
+        tempfile.gettempdir()
+    named = []
+    run_command(lambda: named.append(tempfile.gettempdir()))
+    assert named == ["/tmp"]
