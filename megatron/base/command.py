@@ -55,10 +55,11 @@ def _system_error(error: Exception) -> str | None:
     """What the system refused, in one line; None where the error is no such thing."""
     if isinstance(error, MemoryError):
         error = OSError(errno.ENOMEM, str(error) or os.strerror(errno.ENOMEM))
-    if not isinstance(error, OSError) or (error.filename is None and error.errno not in NAMELESS):
+    if not isinstance(error, OSError) or error.errno is None:
         return None
+    what = error.filename or NAMELESS.get(error.errno)
     way_out = f"; {WAYS_OUT[error.errno]}" if error.errno in WAYS_OUT else ""
-    return f"{error.filename or NAMELESS[error.errno]}: {error.strerror}{way_out}"
+    return f"{what}: {error.strerror}{way_out}" if what else None
 
 
 def _name_a_temporary_folder() -> None:

@@ -15,20 +15,20 @@ NO_PLACE = (RuntimeError, OSError)
 """numba knows no folder to write to, or cannot write to the one that it knows."""
 
 
-def compiled(*signature: str, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+def compiled(signature: str | None = None, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function by numba, without the GIL. Where no folder can be written, temporary ones
     included, every process compiles it anew."""
 
     def decorate(function: Callable[..., Any]) -> Any:
         def compile_it(cache: bool) -> Any:
-            return numba.njit(*signature, nogil=True, cache=cache, **options)(function)
+            return numba.njit(signature, nogil=True, cache=cache, **options)(function)
 
         try:
             return compile_it(cache=True)
         except NO_PLACE:
             pass
         try:
-            numba.config.CACHE_DIR = str(temporary_cache("numba"))
+            numba.config.CACHE_DIR = str(temporary_cache("numba"))  # type: ignore[attr-defined]
             return compile_it(cache=True)
         except NO_PLACE:
             return compile_it(cache=False)

@@ -16,7 +16,7 @@ import numpy as np
 from megatron.base.errors import UserError
 from megatron.base.keys import key
 from megatron.config.config import Config
-from megatron.data.indexed_dataset import IndexedDataset, fingerprint, read_sidecar
+from megatron.data.indexed_dataset import IndexedDataset, fingerprint, read_sidecar, require_own_sidecar
 
 SPLITS = ("train", "valid", "test")
 IDENTITY = ("fingerprint", "sequences", "seq_length", "samples")
@@ -91,9 +91,12 @@ class Source(NamedTuple):
 
 
 def open_source(prefix: str, allow_trailing_bytes: bool) -> Source:
-    """Open a dataset. UserError where its files are missing or damaged."""
+    """Open a dataset. UserError where its files are missing or damaged, or do not belong together."""
     dataset = IndexedDataset(prefix, allow_trailing_bytes=allow_trailing_bytes)
-    return Source(dataset, fingerprint(dataset), read_sidecar(prefix))
+    source, sidecar = fingerprint(dataset), read_sidecar(prefix)
+    if sidecar:
+        require_own_sidecar(dataset, source, sidecar)
+    return Source(dataset, source, sidecar)
 
 
 def open_corpus(opened: Source, share: tuple[float, float], seq_length: int, split: str) -> Corpus | None:

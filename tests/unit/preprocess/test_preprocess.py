@@ -82,7 +82,7 @@ def test_the_output_does_not_depend_on_workers_blocks_or_engine(tmp_path, corpus
             make_options(tmp_path, path, append_eod=True, workers=workers, tokenizer_engine=engine),
             piece_bytes,
         )
-        assert totals.documents == len(texts) and totals.bad_lines == 0
+        assert totals.documents == len(texts) and totals.left_out.count == 0
         assert (totals.verified_documents > 0) == (engine != "tokenizers")
         seen.add(output(tmp_path))
     assert len(seen) == 1
@@ -206,7 +206,7 @@ def test_bad_lines_left_out(tmp_path, capsys, piece_bytes):
         tmp_path / "a.jsonl", [text if n % 4 else {"n": n} for n, text in enumerate(many_texts(40))]
     )
     totals = preprocess(make_options(tmp_path, path, on_bad_line="skip", max_bad_lines=10), piece_bytes)
-    assert (totals.documents, totals.bad_lines) == (30, 10)
+    assert (totals.documents, totals.left_out.count) == (30, 10)
     assert read_sidecar(tmp_path / "out_text_document")["bad_lines_skipped"] == 10
     assert read_sidecar(tmp_path / "out_text_document")["documents"] == 30
     printed = capsys.readouterr().out
