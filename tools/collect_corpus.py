@@ -165,7 +165,7 @@ def _skipped(root: Path, path: Path) -> str | None:
     )
     if skipped:
         return None
-    return "" if path.is_file() else "link to no file"
+    return "" if path.is_file() else "file behind a broken link"
 
 
 def _text(path: Path) -> str:

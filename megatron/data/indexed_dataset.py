@@ -180,8 +180,7 @@ def fingerprint_files(tokens: str, index: str, dtype: np.dtype, counts: tuple[in
     for path, size in zip((tokens, index), sizes):
         with open(path, "rb") as file:
             for block in range(64):
-                file.seek(max(size - 4096, 0) * block // 63)
-                state.update(file.read(4096))
+                state.update(os.pread(file.fileno(), 4096, max(size - 4096, 0) * block // 63))
     return state.hexdigest()
 
 

@@ -208,7 +208,8 @@ def _shuffles(seed: int, builders: list[IndexedDatasetBuilder], size: int, opene
     """One shuffle before every builder. (Imported here because numba takes a while to start.)"""
     from megatron.preprocess.document_shuffle import DocumentShuffle, bucket_bits
 
-    return [opened.enter_context(DocumentShuffle(builder, seed, bucket_bits(size))) for builder in builders]
+    bits = bucket_bits(size, len(builders))
+    return [opened.enter_context(DocumentShuffle(builder, seed, bits)) for builder in builders]
 
 
 def _encode_all(
