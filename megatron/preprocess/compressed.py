@@ -10,7 +10,7 @@ import zstandard
 from megatron.base.errors import UserError
 
 CHUNK = 1 << 12
-"""Compressed bytes at a time: even of nothing but zeros they stand for no more than 128 MB."""
+"""Compressed bytes at a time: even of one letter over and over they stand for no more than 128 MB."""
 LARGEST_WINDOW = 1 << 31
 """What `zstd --long=31` asks for; a frame gets what its header asks for, once its content fills it."""
 

@@ -136,11 +136,11 @@ def test_a_window_that_does_not_fit_the_memory_is_told(tmp_path: Path) -> None:
 
 def test_repetitive_content_comes_bit_by_bit(tmp_path: Path) -> None:
     """What is packed 20,000 to 1 is not unpacked at once."""
-    packed = zstandard.compress(b"a" * 400_000_000)
+    packed = zstandard.compress(b"a" * 800_000_000)
     (tmp_path / "file").write_bytes(packed)
     tracemalloc.start()
     with open(tmp_path / "file", "rb") as file:
-        assert sum(map(len, decompress(file, "x", ZSTD))) == 400_000_000
+        assert sum(map(len, decompress(file, "x", ZSTD))) == 800_000_000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 150_000_000 and os.path.getsize(tmp_path / "file") < 40_000
+    assert peak < 300_000_000 and os.path.getsize(tmp_path / "file") < 40_000
