@@ -166,6 +166,19 @@ def test_bad_rows_and_text_files(tmp_path):
     )
 
 
+def test_a_row_that_is_no_utf8_is_one_bad_row(tmp_path):
+    texts = pyarrow.array([b"one", b"tw\xffo", b"three", None], pyarrow.binary()).view(pyarrow.utf8())
+    for kind in (pyarrow.utf8(), pyarrow.large_utf8()):
+        path = str(tmp_path / f"{kind}.parquet")
+        parquet.write_table(pyarrow.table({"text": texts.cast(kind, safe=False), "id": range(4)}), path)
+        assert complaints([path]) == [
+            f"{path}, row 2: byte 3 is no UTF-8 (0xff)",
+            f"{path}, row 4: key 'text' holds null, not a text",
+        ]
+        (piece,) = cut_into_pieces([path])
+        assert piece.read(KEYS).texts == [["one", "three"]]
+
+
 def test_a_column_that_is_not_there(tmp_path):
     path = as_parquet(tmp_path / "a.parquet", ["a"])
     with pytest.raises(UserError, match=r"a\.parquet: no column 'title'; its columns are id, text"):
