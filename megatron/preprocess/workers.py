@@ -52,11 +52,17 @@ def _first(waiting: deque[tuple[tuple[Any, ...], Future[Result]]]) -> tuple[tupl
 
 def _start_server(pool: ProcessPoolExecutor) -> None:
     """Start the process that all workers come from with Ctrl-C blocked, which they inherit: only their
-    parent answers to it."""
+    parent answers to it. It imports from where its parent does, not from a folder `megatron` that happens to
+    lie in the current one."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    safe_path = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         pool.submit(int)
     finally:
+        del os.environ["PYTHONSAFEPATH"]
+        if safe_path is not None:
+            os.environ["PYTHONSAFEPATH"] = safe_path
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

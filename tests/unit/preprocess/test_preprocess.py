@@ -457,6 +457,28 @@ def test_workers_do_not_outlive_a_tool_that_is_killed(tmp_path):
     assert not _alive(process.pid)
 
 
+def test_workers_are_of_the_same_tree_as_their_tool(tmp_path):
+    """A folder `megatron` in the current one, as in a checkout of another Megatron, is not taken for ours."""
+    (tmp_path / "here" / "megatron" / "preprocess").mkdir(parents=True)
+    for name in ("preprocess", "encoding", "documents"):
+        (tmp_path / "here" / "megatron" / "preprocess" / f"{name}.py").write_text("raise SystemExit(9)\n")
+    options = make_options(tmp_path)
+    for number in range(2):
+        write_lines(tmp_path / f"{number}.jsonl", ["text"] * 10)
+    words = ["--tokenizer-type", "HuggingFaceTokenizer", "--output-prefix", str(tmp_path / "out")]
+    words += ["--tokenizer-model", options.tokenizer.tokenizer_model, "--input", str(tmp_path)]
+    done = subprocess.run(
+        [*TOOL, *words],
+        cwd=tmp_path / "here",
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(IndexedDataset(tmp_path / "out_text_document")) == 20
+
+
 def _alive(session: int) -> list[int]:
     """The processes of a session that have not ended."""
     found = []
