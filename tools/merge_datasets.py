@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from megatron.base.command import run_command
-from megatron.base.errors import UserError
+from megatron.base.errors import UserError, collect_problems
 from megatron.base.folders import list_folder
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag, parse
@@ -39,9 +39,13 @@ def main() -> None:
     prefixes = [prefix for given in options.input for prefix in find_prefixes(given)]
     if os.path.abspath(options.output_prefix) in map(os.path.abspath, prefixes):
         raise UserError(f"--output-prefix {options.output_prefix} is one of the inputs; choose another")
-    if not options.overwrite and (problems := existing_dataset(options.output_prefix)):
+    problems = [] if options.overwrite else existing_dataset(options.output_prefix)
+    parts: dict[str, Part] = {}
+    for prefix in dict.fromkeys(prefixes):
+        with collect_problems(problems):
+            parts[prefix] = check(prefix)
+    if problems:
         raise UserError(*problems)
-    parts = {prefix: check(prefix) for prefix in prefixes}
     sidecar = merged_sidecar({prefix: part.sidecar for prefix, part in parts.items()})
     dtype = one_type(parts)
     with (

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from megatron.base.errors import UserError
-from megatron.data.corpora import open_source
+from megatron.data.corpora import open_source, open_sources
 from megatron.data.index_builder import IndexedDatasetBuilder, existing_dataset
 from megatron.data.indexed_dataset import read_sidecar, write_sidecar
 
@@ -81,6 +81,17 @@ def test_trailing_bytes_that_are_accepted_are_no_other_dataset(tmp_path: Path) -
     with pytest.raises(UserError, match="--append-eod"):
         open_source(prefix, False)
     assert open_source(prefix, True).sidecar == read_sidecar(prefix)
+
+
+def test_all_datasets_that_cannot_be_opened_are_told(tmp_path: Path) -> None:
+    prefixes = [build(tmp_path / name, [9, 4]) for name in "abc"]
+    os.truncate(prefixes[0] + ".bin", 20)
+    os.unlink(prefixes[2] + ".idx")
+    with pytest.raises(UserError) as error:
+        open_sources(prefixes, False)
+    first, second = error.value.problems
+    assert first.startswith(f"{tmp_path}/a.bin: has 20 bytes where {tmp_path}/a.idx says 26")
+    assert second.startswith(f"{tmp_path}/c.idx: does not exist")
 
 
 def test_what_would_be_lost(tmp_path: Path) -> None:
