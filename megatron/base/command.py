@@ -5,7 +5,6 @@ import gc
 import os
 import signal
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -20,7 +19,6 @@ NAMELESS = {
     errno.EAGAIN: "no process could be started",
 }
 """What the system refused, where its error comes without the name of a file."""
-
 WAYS_OUT = {
     errno.EMFILE: "raise the limit with ulimit -n",
     errno.ENOMEM: "use a smaller model or batch, or fewer workers",
@@ -31,7 +29,6 @@ WAYS_OUT = {
 def run_command(main: Callable[[], None]) -> None:
     """Run a command. A user's mistake or a failed file operation ends it with its message and status 2."""
     gc.freeze()  # imported modules stay: a collection that looks through them takes a tenth of a second
-    _name_a_temporary_folder()
     try:
         main()
     except UserError as error:
@@ -57,17 +54,9 @@ def _system_error(error: Exception) -> str | None:
         error = OSError(errno.ENOMEM, str(error) or os.strerror(errno.ENOMEM))
     if not isinstance(error, OSError) or error.errno is None:
         return None
-    what = error.filename or NAMELESS.get(error.errno)
+    what = error.filename or NAMELESS.get(error.errno, "the system refused something")
     way_out = f"; {WAYS_OUT[error.errno]}" if error.errno in WAYS_OUT else ""
-    return f"{what}: {error.strerror}{way_out}" if what else None
-
-
-def _name_a_temporary_folder() -> None:
-    """Libraries ask for its name when they start, and stop where there is none, though they write nothing."""
-    try:
-        tempfile.gettempdir()
-    except FileNotFoundError:
-        tempfile.tempdir = "/tmp"
+    return f"{what}: {error.strerror}{way_out}"
 
 
 def _stop(status: int, lines: list[str]) -> None:

@@ -1,5 +1,3 @@
-import tempfile
-
 import pytest
 
 from megatron.base.command import run_command
@@ -28,6 +26,11 @@ def fail(error: BaseException) -> None:
             OSError(24, "Too many open files", "/data/x.bin"),
             2,
             "error: /data/x.bin: Too many open files; raise the limit with ulimit -n\n",
+        ),
+        (
+            OSError(2, "No usable temporary directory found in ['/tmp']"),
+            2,
+            "error: the system refused something: No usable temporary directory found in ['/tmp']\n",
         ),
         (
             OSError(28, "No space left on device"),
@@ -67,13 +70,3 @@ def test_a_bug_is_no_mistake_of_the_user() -> None:
         with pytest.raises(type(error), match="a bug"):
             run_command(lambda error=error: fail(error))
     run_command(lambda: None)
-
-
-def test_a_name_for_temporary_files_where_none_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/nowhere"])
-    with pytest.raises(FileNotFoundError):
-        tempfile.gettempdir()
-    named = []
-    run_command(lambda: named.append(tempfile.gettempdir()))
-    assert named == ["/tmp"]
