@@ -140,6 +140,7 @@ def _preprocess(source: str, target: str, model: str, options: Options, engine: 
         "--output-prefix",
         target,
         "--append-eod",
+        "--overwrite",
         "--workers",
         options.workers,
         *tokenizer,

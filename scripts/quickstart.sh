@@ -99,7 +99,7 @@ step tokenizer "$run/tokenizer.json" \
 tokenizer=(--tokenizer-type HuggingFaceTokenizer --tokenizer-model "$run/tokenizer.json")
 step preprocess "$run/corpus_text_document.*" \
     python tools/preprocess_data.py --input "${corpus[@]}" --output-prefix "$run/corpus" "${tokenizer[@]}" \
-    --append-eod --shuffle-documents 1 --max-sequence-length 512 --workers 2
+    --append-eod --shuffle-documents 1 --max-sequence-length 512 --workers 2 --overwrite
 
 # 3. Difficulty: how rare the words of every sample of 256 tokens are. A small corpus gives more of itself for validation and test.
 split=98,1,1

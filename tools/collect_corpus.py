@@ -8,7 +8,6 @@ import os
 import sys
 import sysconfig
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from rich.table import Table
 from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file
+from megatron.base.folders import list_folder
 from megatron.base.terminal import progress, show
 from megatron.config.arguments import flag, parse
 
@@ -150,16 +150,22 @@ def cap(documents: list[Document], most: float) -> list[Document]:
     return sorted(taken)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for where, folders, names in os.walk(folder):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if name not in SKIPPED_FOLDERS and not name.endswith((".dist-info", ".egg-info"))
-        )
-        for name in sorted(names):
-            if name.endswith(ENDINGS) and not name.lower().startswith(SKIPPED_NAMES):
-                yield Path(where, name)
+def _files(folder: Path) -> list[Path]:
+    return [Path(path) for path in list_folder(folder, lambda path: _skipped(folder, Path(path)))]
+
+
+def _skipped(root: Path, path: Path) -> str | None:
+    """Whether a file is skipped by its name, or why it is left out, as `list_folder` asks for it."""
+    *folders, name = path.relative_to(root).parts
+    skipped = (
+        not name.endswith(ENDINGS)
+        or name.lower().startswith(SKIPPED_NAMES)
+        or not SKIPPED_FOLDERS.isdisjoint(folders)
+        or any(folder.endswith((".dist-info", ".egg-info")) for folder in folders)
+    )
+    if skipped:
+        return None
+    return "" if path.is_file() else "file behind a broken link"
 
 
 def _text(path: Path) -> str:

@@ -14,7 +14,8 @@ from megatron.base.errors import UserError
 from megatron.base.terminal import show
 from megatron.config.arguments import flag, parse
 from megatron.config.config import TokenizerOptions
-from megatron.data.indexed_dataset import IndexedDataset, fingerprint, read_sidecar
+from megatron.data.corpora import open_source
+from megatron.data.indexed_dataset import IndexedDataset
 from megatron.data.tokenizer import Tokenizer, build_tokenizer, describe_identity
 
 EXAMPLES = """\
@@ -38,8 +39,7 @@ class Options:
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
-    dataset = IndexedDataset(options.data_path, allow_trailing_bytes=options.allow_trailing_bytes)
-    sidecar = read_sidecar(options.data_path)
+    dataset, source, sidecar = open_source(options.data_path, options.allow_trailing_bytes)
     tokenizer = build_tokenizer(options.tokenizer) if options.tokenizer.tokenizer_type else None
     if tokenizer and sidecar and sidecar["tokenizer"] != tokenizer.identity():
         made, mine = describe_identity(sidecar["tokenizer"]), describe_identity(tokenizer.identity())
@@ -47,7 +47,7 @@ def main() -> None:
             f"{options.data_path} was made by {made}, and the flags name {mine}; name the tokenizer that "
             "made it"
         )
-    show(_table(dataset.prefix, header(dataset)))
+    show(_table(dataset.prefix, header(dataset, source)))
     if len(dataset):
         show(_lengths(dataset))
     if sidecar:
@@ -59,7 +59,7 @@ def main() -> None:
         show(_samples(dataset, options.samples, tokenizer))
 
 
-def header(dataset: IndexedDataset) -> dict[str, Any]:
+def header(dataset: IndexedDataset, source: str) -> dict[str, Any]:
     """What the header and the sizes of the files say."""
     return {
         "documents": len(dataset.document_indices) - 1,
@@ -69,7 +69,7 @@ def header(dataset: IndexedDataset) -> dict[str, Any]:
         "bytes of .bin and .idx": " ".join(
             f"{os.path.getsize(dataset.prefix + ending):,}" for ending in (".bin", ".idx")
         ),
-        "fingerprint": fingerprint(dataset),
+        "fingerprint": source,
     }
 
 

@@ -3,16 +3,18 @@
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from megatron.base.command import run_command
-from megatron.base.errors import UserError
+from megatron.base.errors import UserError, collect_problems
+from megatron.base.folders import list_folder
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag, parse
 from megatron.config.foreign import Foreign
-from megatron.data.index_builder import IndexedDatasetBuilder
-from megatron.data.indexed_dataset import IndexedDataset, read_sidecar
+from megatron.data.corpora import open_source
+from megatron.data.index_builder import IndexedDatasetBuilder, existing_dataset
 from megatron.data.tokenizer import describe_identity
 
 EXAMPLES = """\
@@ -29,6 +31,7 @@ FOREIGN = {"multimodal": Foreign((), "multimodal datasets are not supported")}
 class Options:
     input: tuple[str, ...] = flag(help="prefixes of datasets, or folders that hold some", metavar="PREFIX")
     output_prefix: str = flag(help="prefix of the merged dataset")
+    overwrite: bool = flag(False, "replace a dataset that is there already")
 
 
 def main() -> None:
@@ -36,40 +39,60 @@ def main() -> None:
     prefixes = [prefix for given in options.input for prefix in find_prefixes(given)]
     if os.path.abspath(options.output_prefix) in map(os.path.abspath, prefixes):
         raise UserError(f"--output-prefix {options.output_prefix} is one of the inputs; choose another")
-    datasets = [IndexedDataset(prefix) for prefix in prefixes]
-    sidecar = merged_sidecar(prefixes)
-    _require_one_type(datasets)
+    problems = [] if options.overwrite else existing_dataset(options.output_prefix)
+    parts: dict[str, Part] = {}
+    for prefix in dict.fromkeys(prefixes):
+        with collect_problems(problems):
+            parts[prefix] = check(prefix)
+    if problems:
+        raise UserError(*problems)
+    sidecar = merged_sidecar({prefix: part.sidecar for prefix, part in parts.items()})
+    dtype = one_type(parts)
     with (
-        IndexedDatasetBuilder(options.output_prefix, datasets[0].dtype) as builder,
-        progress("merging", sum(dataset.tokens.nbytes for dataset in datasets), "MB", 1e6) as advance,
+        IndexedDatasetBuilder(options.output_prefix, dtype) as builder,
+        progress("merging", sum(parts[prefix].size for prefix in prefixes), "MB", 1e6) as advance,
     ):
-        for dataset in datasets:
-            builder.add_index(dataset.prefix)
-            advance(dataset.tokens.nbytes)
+        for prefix in prefixes:
+            builder.add_index(prefix)
+            advance(parts[prefix].size)
         builder.sidecar = sidecar
     print(
         f"{options.output_prefix}: {builder.documents:,} documents, {builder.tokens:,} tokens of "
-        f"{len(datasets)} datasets"
+        f"{len(prefixes)} datasets"
     )
 
 
 def find_prefixes(given: str) -> list[str]:
-    """A prefix itself, or those of all datasets in a folder, sorted."""
+    """A prefix itself, or those of all datasets below a folder, sorted."""
     if not os.path.isdir(given):
         return [given]
-    found = sorted(str(path.with_suffix("")) for path in Path(given).glob("*.idx"))
-    if not found:
+    files = list_folder(given, lambda path: "" if path.endswith((".bin", ".idx")) else None)
+    if not files:
         raise UserError(
             f"--input {given}: the folder holds no dataset; give prefixes, or a folder with .bin and .idx "
             "files"
         )
-    return found
+    return sorted({path[: -len(".bin")] for path in files})
 
 
-def merged_sidecar(prefixes: list[str]) -> dict[str, Any] | None:
+class Part(NamedTuple):
+    """A dataset to merge: its type, bytes of its tokens, and what its .json says."""
+
+    dtype: np.dtype
+    size: int
+    sidecar: dict[str, Any] | None
+
+
+def check(prefix: str) -> Part:
+    """Look through a dataset's whole index, and close it again. UserError where it is damaged."""
+    dataset, _, sidecar = open_source(prefix, allow_trailing_bytes=False)
+    dataset.validate()
+    return Part(dataset.dtype, dataset.tokens.nbytes, sidecar)
+
+
+def merged_sidecar(sidecars: dict[str, dict[str, Any] | None]) -> dict[str, Any] | None:
     """What can be said of all datasets together; None where none says anything. UserError where they do
     not go together."""
-    sidecars = {prefix: read_sidecar(prefix) for prefix in prefixes}
     known = {prefix: sidecar for prefix, sidecar in sidecars.items() if sidecar}
     if not known:
         return None
@@ -94,14 +117,16 @@ def merged_sidecar(prefixes: list[str]) -> dict[str, Any] | None:
     return first | sums | {"shuffle_seed": None}
 
 
-def _require_one_type(datasets: list[IndexedDataset]) -> None:
-    for dataset in datasets:
-        if dataset.dtype != datasets[0].dtype:
+def one_type(parts: dict[str, Part]) -> np.dtype:
+    """The type of the tokens of all parts. UserError where they differ."""
+    name, first = next(iter(parts.items()))
+    for other, part in parts.items():
+        if part.dtype != first.dtype:
             raise UserError(
-                f"{dataset.prefix} holds {dataset.dtype.name} tokens and {datasets[0].prefix} "
-                f"{datasets[0].dtype.name}; "
-                "make both with one tokenizer"
+                f"{other} holds {part.dtype.name} tokens and {name} {first.dtype.name}; make both with one "
+                "tokenizer"
             )
+    return first.dtype
 
 
 if __name__ == "__main__":

@@ -19,8 +19,6 @@ from megatron.config.arguments import flag, understand, unused_flags
 from megatron.config.config import RULES, Config, Rule, complete
 from megatron.config.launch import unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
-from megatron.report.figures import png, thin
-from megatron.report.plan_figure import plan_figure
 from megatron.schedule import data_efficiency_flags
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
@@ -87,6 +85,10 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _write(folder: Path, plan: Plan, efficiency: DataEfficiency, summary: dict[str, Any]) -> None:
+    """(Imported here because matplotlib takes a while to start, and needs a folder that it can write to.)"""
+    from megatron.report.figures import png
+    from megatron.report.plan_figure import plan_figure
+
     image = png(plan_figure(plan, efficiency, summary["num_layers"]))
     with whole_file(folder / "plan.csv", "w") as file:
         csv.writer(file, lineterminator="\n").writerows(csv_rows(plan))
@@ -114,6 +116,8 @@ def _written_steps(plan: Plan) -> np.ndarray:
     """Indices of the steps that the CSV shows."""
     if plan.steps <= MOST_ROWS:
         return np.arange(plan.steps)
+    from megatron.report.figures import thin
+
     changes = np.flatnonzero(np.diff(plan.sequence_length) | np.diff(plan.kept_length)) + 1
     return np.union1d(changes, thin(plan.steps, max(MOST_ROWS - len(changes), 2)))
 

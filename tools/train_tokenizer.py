@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag, parse
-from megatron.preprocess.documents import bad_record, cut_into_pieces, find_files
+from megatron.preprocess.bad_lines import BadLineOptions, LeftOut, leave_out, refuse, report
+from megatron.preprocess.documents import cut_into_pieces
+from megatron.preprocess.inputs import find_files
 
 EXAMPLES = """\
   python tools/train_tokenizer.py --input corpus.jsonl --output tokenizer.json
@@ -44,6 +46,7 @@ class Options:
     max_bytes: int = flag(
         500_000_000, "read about so many bytes of text, from the start of the input", at_least=1
     )
+    bad_lines: BadLineOptions = field(default_factory=BadLineOptions)
 
 
 def main() -> None:
@@ -83,11 +86,12 @@ def read_text(options: Options, files: list[str]) -> bytes:
     """The documents of the files, parted by a byte that is no text, up to about --max-bytes."""
     size = 0
     pieces: list[bytes] = []
+    left_out = LeftOut()
     with progress("reading", min(sum(map(os.path.getsize, files)), options.max_bytes), "MB", 1e6) as advance:
         for piece in cut_into_pieces(files):
             texts, bad = piece.read(options.json_keys)
-            if bad:
-                raise UserError(bad_record(piece, bad[0]))
+            refuse(piece, bad, options.bad_lines)
+            leave_out(left_out, piece, bad, options.bad_lines)
             found = [text.encode() for text in itertools.chain(*texts)]
             pieces += found
             size += sum(map(len, found))
@@ -95,7 +99,8 @@ def read_text(options: Options, files: list[str]) -> bytes:
             if size >= options.max_bytes:
                 break
     if not size:
-        raise UserError(f"no text in {', '.join(options.input)}")
+        raise UserError(f"no text in {', '.join(options.input)}", *left_out.shown)
+    report(left_out)
     return BETWEEN_DOCUMENTS.join(pieces)
 
 

@@ -11,7 +11,19 @@ from collections.abc import Callable
 
 from megatron.base.errors import UserError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NAMELESS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS), "a file could not be written"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "a file could not be opened"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "a file could not be read or written"),
+    errno.ENOMEM: "the memory does not suffice",
+    errno.EAGAIN: "no process could be started",
+}
+"""What the system refused, where its error comes without the name of a file."""
+WAYS_OUT = {
+    errno.EMFILE: "raise the limit with ulimit -n",
+    errno.ENOMEM: "use a smaller model or batch, or fewer workers",
+    errno.EAGAIN: "use fewer workers, or raise the limit with ulimit -u",
+}
 
 
 def run_command(main: Callable[[], None]) -> None:
@@ -27,13 +39,24 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         _stop(130, ["interrupted"])
     except Exception as error:
-        if isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
-            _stop(2, [f"error: {error.filename or 'a file could not be written'}: {error.strerror}"])
+        if problem := _system_error(error):
+            _stop(2, [f"error: {problem}"])
         if "RANK" not in os.environ:
             raise
         traceback.print_exc()
         _exit(1)
     _exit(0)
+
+
+def _system_error(error: Exception) -> str | None:
+    """What the system refused, in one line; None where the error is no such thing."""
+    if isinstance(error, MemoryError):
+        error = OSError(errno.ENOMEM, str(error) or os.strerror(errno.ENOMEM))
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    what = error.filename or NAMELESS.get(error.errno, "the system refused something")
+    way_out = f"; {WAYS_OUT[error.errno]}" if error.errno in WAYS_OUT else ""
+    return f"{what}: {error.strerror}{way_out}"
 
 
 def _stop(status: int, lines: list[str]) -> None:

@@ -1,10 +1,13 @@
 """Files that appear whole or not at all."""
 
+import errno
 import fcntl
 import hashlib
 import os
 import secrets
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,7 +72,7 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def spread_blocks(path: Path, length: int) -> Iterator[bytes]:
+def spread_blocks(path: str | Path, length: int) -> Iterator[bytes]:
     """64 blocks of so many bytes, evenly spread over a file: all of one that is small enough."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -129,6 +132,17 @@ def writable_file(path: str | os.PathLike[str]) -> Path:
         raise UserError(f"{target}: is a folder, and a file is to be written; name a file")
     writable_folder(target.parent)
     return target
+
+
+def temporary_cache(name: str) -> Path:
+    """A folder of this user alone below TMPDIR, which outlives the process. OSError where there can be
+    none, or where somebody else could write to it."""
+    folder = Path(tempfile.gettempdir(), f"megatron-{name}-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise PermissionError(errno.EPERM, "is not this user's alone", str(folder))
+    return folder
 
 
 @contextmanager

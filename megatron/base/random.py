@@ -5,8 +5,8 @@ Keys are made in `keys.py`.
 """
 
 import numpy as np
-from numba import njit
 
+from megatron.base.compiled import compiled
 from megatron.base.keys import GOLDEN, MULTIPLIERS
 
 _GOLDEN = np.uint64(GOLDEN)
@@ -15,7 +15,7 @@ _S33, _S32, _S11 = np.uint64(33), np.uint64(32), np.uint64(11)
 _ONE, _ZERO = np.uint64(1), np.uint64(0)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def mix(x):
     """A bijection of 64-bit integers whose output bits all depend on all input bits."""
     x = np.uint64(x)
@@ -24,13 +24,13 @@ def mix(x):
     return x ^ (x >> _S33)
 
 
-@njit("uint64(uint64, uint64)", cache=True, nogil=True, inline="always")
+@compiled("uint64(uint64, uint64)", inline="always")
 def draw(key, counter):
     """64 random bits of a key at a position (counter)."""
     return mix(np.uint64(key) + (np.uint64(counter) + _ONE) * _GOLDEN)
 
 
-@njit("int64(int64, int64, uint64)", cache=True, nogil=True)
+@compiled("int64(int64, int64, uint64)")
 def permute(index, size, key):
     """Where `index` goes in the keyed permutation of [0, size): a Feistel network of 6 rounds over the
     next power of two, walked until it lands inside. Sizes below 16 leave so few bits to a round that not
@@ -51,7 +51,7 @@ def permute(index, size, key):
             return np.int64(x)
 
 
-@njit("void(int64[:], uint64)", cache=True, nogil=True)
+@compiled("void(int64[:], uint64)")
 def shuffle(values, key):
     """Shuffle a one-dimensional array in place by a key (Fisher-Yates)."""
     for i in range(len(values) - 1, 0, -1):
@@ -59,7 +59,7 @@ def shuffle(values, key):
         values[i], values[j] = values[j], values[i]
 
 
-@njit("void(int64, int64[:], uint64)", cache=True, nogil=True)
+@compiled("void(int64, int64[:], uint64)")
 def choose(length, out, key):
     """Fill `out` with len(out) of the positions [0, length), uniform without replacement, ascending
     (selection sampling).
@@ -74,7 +74,7 @@ def choose(length, out, key):
                 return
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _normal(key, first, out):
     scale = 2.0**-53
     for i in range(len(out)):

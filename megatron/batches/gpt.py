@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numba import njit
 
+from megatron.base.compiled import compiled
 from megatron.base.errors import UserError
 from megatron.base.keys import key
 from megatron.base.random import choose, draw
@@ -169,7 +169,7 @@ def reference_reshape(ids: np.ndarray, length: int, rows: int) -> np.ndarray:
     return np.concatenate([whole, ids[:, -piece:]])[:rows]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _choose_all(seed, layers, rows, length, out):
     for i in range(len(layers)):
         for j in range(len(rows)):

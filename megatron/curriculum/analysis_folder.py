@@ -10,6 +10,7 @@ import numpy as np
 
 from megatron.base.errors import UserError
 from megatron.base.files import other_format, spread_blocks
+from megatron.base.mapping import map_array
 from megatron.curriculum.difficulty import METRICS
 from megatron.data.corpora import IDENTITY, Corpus, identity
 from megatron.schedule.data_efficiency import RESHAPE, TRUNCATE
@@ -181,7 +182,7 @@ def load_column(folder: Path, name: str, samples: int) -> np.ndarray:
     """`<name>.npy` of an analysis, memory-mapped; UserError where it is damaged."""
     path = folder / f"{name}.npy"
     try:
-        column = np.load(path, mmap_mode="r", allow_pickle=False)
+        column = map_array(path)
     except Exception as error:  # numpy's header parser fails in many ways on damaged files
         raise UserError(f"{path}: cannot be read ({error}); run tools/analyze_data.py again") from None
     if column.shape != (samples,) or column.dtype.kind not in "iu":

@@ -60,6 +60,7 @@ def analysis_problems(options: AnalysisOptions, folder_flag: str = "--output-dir
 def analyze_dataset(options: AnalysisOptions) -> None:
     """Write the analysis of a part of a dataset to its folder, and print how difficulty is spread."""
     source = open_source(options.data_path, options.allow_trailing_bytes)
+    source.dataset.validate()
     corpus = open_corpus(source, _share(options), options.seq_length, options.part)
     if corpus is None:
         raise UserError(

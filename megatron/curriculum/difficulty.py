@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from megatron.base.compiled import compiled
 
 FIXED_POINT = 40
 
@@ -53,7 +54,7 @@ METRICS = {
 }
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def count_tokens(tokens, frequency):
     """Add the counts of `tokens` to `frequency`; returns the largest id, and counts nothing past the
     table."""
@@ -66,7 +67,7 @@ def count_tokens(tokens, frequency):
     return largest
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _sum_costs(tokens, seq_length, costs):
     count = (len(tokens) - 1) // seq_length
     out = np.empty(count, np.int64)
@@ -78,7 +79,7 @@ def _sum_costs(tokens, seq_length, costs):
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _count_distinct(tokens, seq_length, vocab_size):
     count = (len(tokens) - 1) // seq_length
     out = np.zeros(count, np.int64)
@@ -91,7 +92,7 @@ def _count_distinct(tokens, seq_length, vocab_size):
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def counting_sort(values, smallest, width):
     """Ids sorted by (value, id), for values in [smallest, smallest + width)."""
     starts = np.zeros(width + 1, np.int64)

@@ -10,8 +10,8 @@ among its corpora.
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from megatron.base.compiled import compiled
 from megatron.base.errors import UserError
 from megatron.base.keys import key
 from megatron.base.random import draw, permute
@@ -64,7 +64,7 @@ def draw_places(chain: Chain, first: int, last: int, seed: int, admitted: int, o
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _counts(size, prefix, start, phase, admitted, draws, out):
     """Walk from the newest group down: of the draws that reached the prefix 0..g since g entered, g got
     its exact share."""
@@ -85,7 +85,7 @@ def _counts(size, prefix, start, phase, admitted, draws, out):
         end = start[group]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _draw_places(size, prefix, start, phase, admitted, first, last, seed, out):
     before, after = np.zeros(admitted, np.int64), np.zeros(admitted, np.int64)
     _counts(size, prefix, start, phase, admitted, first, before)

@@ -5,6 +5,7 @@ the memory map: no index is built or cached, and a sample depends on the files, 
 """
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from megatron.base.errors import UserError
+from megatron.base.errors import UserError, collect_problems
 from megatron.base.keys import key
 from megatron.config.config import Config
 from megatron.config.data import split_numbers, split_problems
-from megatron.data.indexed_dataset import IndexedDataset, fingerprint, read_sidecar
+from megatron.data.indexed_dataset import IndexedDataset, fingerprint, read_sidecar, require_own_sidecar
 
 SPLITS = ("train", "valid", "test")
 IDENTITY = ("fingerprint", "sequences", "seq_length", "samples")
@@ -87,9 +88,26 @@ class Source(NamedTuple):
 
 
 def open_source(prefix: str, allow_trailing_bytes: bool) -> Source:
-    """Open a dataset. UserError where its files are missing or damaged."""
+    """Open a dataset. UserError where its files are missing or damaged, or do not belong together."""
     dataset = IndexedDataset(prefix, allow_trailing_bytes=allow_trailing_bytes)
-    return Source(dataset, fingerprint(dataset), read_sidecar(prefix))
+    source, sidecar = fingerprint(dataset), read_sidecar(prefix)
+    if sidecar:
+        require_own_sidecar(dataset, source, sidecar)
+    return Source(dataset, source, sidecar)
+
+
+def open_sources(prefixes: Sequence[str], allow_trailing_bytes: bool) -> dict[str, Source]:
+    """Open datasets, several at a time. UserError tells all that are missing or damaged."""
+    problems: list[str] = []
+    sources = {}
+    with ThreadPoolExecutor(16) as pool:
+        opening = {prefix: pool.submit(open_source, prefix, allow_trailing_bytes) for prefix in prefixes}
+    for prefix, source in opening.items():
+        with collect_problems(problems):
+            sources[prefix] = source.result()
+    if problems:
+        raise UserError(*problems)
+    return sources
 
 
 def open_corpus(opened: Source, share: tuple[float, float], seq_length: int, split: str) -> Corpus | None:
@@ -137,10 +155,7 @@ def open_splits(config: Config) -> Splits:
         }
     blends = {split: parse_blend(paths, flag) for split, (flag, paths, _) in sources.items()}
     prefixes = list(dict.fromkeys(prefix for blend in blends.values() for _, prefix in blend))
-    with ThreadPoolExecutor(16) as pool:
-        opened = dict(
-            zip(prefixes, pool.map(lambda prefix: open_source(prefix, data.allow_trailing_bytes), prefixes))
-        )
+    opened = open_sources(prefixes, data.allow_trailing_bytes)
     for split, blend in blends.items():
         for weight, prefix in blend:
             corpus = open_corpus(opened[prefix], sources[split][2], data.seq_length, split)

@@ -21,6 +21,7 @@ from megatron.data.indexed_dataset import (
     TYPE_CODES,
     VERSION,
     IndexedDataset,
+    fingerprint_files,
     write_sidecar,
 )
 
@@ -148,7 +149,22 @@ class IndexedDatasetBuilder:
             Path(self.prefix + ".json").unlink(missing_ok=True)
         else:
             counts = {"documents": self.documents, "sequences": self.sequences, "tokens": self.tokens}
-            write_sidecar(self.prefix, self.sidecar | counts)
+            self._tokens.flush()
+            counted = (self.sequences, self.documents + 1)
+            source = fingerprint_files(self._tokens.name, self._index.name, self.dtype, counted)
+            write_sidecar(self.prefix, self.sidecar | counts | {"fingerprint": source})
+
+
+def existing_dataset(prefix: str) -> list[str]:
+    """What would be lost if a dataset were written to this prefix, as a problem to tell; empty where nothing
+    would."""
+    there = [ending for ending in (".bin", ".idx", ".json") if os.path.lexists(prefix + ending)]
+    if not there:
+        return []
+    return [
+        f"--output-prefix: {prefix} has {', '.join(there)} already; choose another, or replace what is there "
+        "with --overwrite"
+    ]
 
 
 @contextmanager

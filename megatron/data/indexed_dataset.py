@@ -20,6 +20,7 @@ import numpy as np
 
 from megatron.base.errors import UserError
 from megatron.base.files import spread_blocks, whole_file
+from megatron.base.mapping import map_file
 
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
@@ -45,7 +46,7 @@ class IndexedDataset:
         self.prefix = os.fspath(prefix)
         _require_files(self.prefix)
         self.dtype, sequences, boundaries = _read_header(self.prefix + ".idx")
-        index = np.memmap(self.prefix + ".idx", np.uint8, "r").view(np.ndarray)
+        index = map_file(self.prefix + ".idx")
         pointers_at = HEADER.size + 4 * sequences
         documents_at = pointers_at + 8 * sequences
         self.sequence_lengths = index[HEADER.size : pointers_at].view("<i4")
@@ -155,9 +156,10 @@ class IndexedDataset:
                 "documents after the first are "
                 "shifted. Preprocess the text again, or accept the file as it is with --allow-trailing-bytes"
             )
+        self.trailing_bytes = size - expected
         if not expected:
             return np.empty(0, self.dtype)
-        return np.memmap(path, self.dtype, "r", shape=(expected // self.dtype.itemsize,)).view(np.ndarray)
+        return map_file(path)[:expected].view(self.dtype)
 
     def _damaged(self, what: str) -> UserError:
         return UserError(f"{self.prefix}.idx: is damaged: {what}; {AGAIN}")
@@ -166,14 +168,41 @@ class IndexedDataset:
 def fingerprint(dataset: IndexedDataset) -> str:
     """A hash of the files' sizes, type and 64 evenly spread blocks of each; constant time, whatever their
     path or date."""
-    paths = [Path(dataset.prefix + ending) for ending in (".bin", ".idx")]
-    sizes = [path.stat().st_size for path in paths]
+    counts = (len(dataset), len(dataset.document_indices))
+    return fingerprint_files(dataset.prefix + ".bin", dataset.prefix + ".idx", dataset.dtype, counts)
+
+
+def fingerprint_files(tokens: str, index: str, dtype: np.dtype, counts: tuple[int, int]) -> str:
+    """The fingerprint of a dataset whose files are called so. `counts`: sequences, document boundaries."""
+    sizes = [os.path.getsize(path) for path in (tokens, index)]
     state = hashlib.blake2b(digest_size=16)
-    state.update(f"{len(dataset)} {len(dataset.document_indices)} {dataset.dtype.name} {sizes}".encode())
-    for path in paths:
+    state.update(f"{counts[0]} {counts[1]} {dtype.name} {sizes}".encode())
+    for path in (tokens, index):
         for block in spread_blocks(path, 4096):
             state.update(block)
     return state.hexdigest()
+
+
+def require_own_sidecar(dataset: IndexedDataset, source: str, sidecar: dict[str, Any]) -> None:
+    """UserError where a .json was written for another dataset, or for another state of this one. `source`:
+    the fingerprint of the files."""
+    found: dict[str, Any] = {
+        "documents": len(dataset.document_indices) - 1,
+        "sequences": len(dataset),
+        "tokens": len(dataset.tokens),
+    }
+    if not dataset.trailing_bytes:
+        found["fingerprint"] = source
+    differences = [
+        f"{sidecar[name]} {name} against {value}" if name != "fingerprint" else "other bytes"
+        for name, value in found.items()
+        if sidecar.get(name, value) != value
+    ]
+    if differences:
+        raise UserError(
+            f"{dataset.prefix}.json: is not of this .bin and .idx, it was written for "
+            f"{', '.join(differences)}; copy the three files together again, or remove the .json"
+        )
 
 
 def read_sidecar(prefix: str | os.PathLike[str]) -> dict[str, Any] | None:

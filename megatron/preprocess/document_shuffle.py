@@ -5,6 +5,7 @@ Documents are first spread over files by the leading bits of their hashes; then 
 read, sorted and handed on.
 """
 
+import resource
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,22 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from megatron.base.compiled import compiled
 from megatron.base.keys import key
 from megatron.base.random import draw
 from megatron.base.terminal import progress
 from megatron.data.index_builder import IndexedDatasetBuilder
 
 BUCKET_BYTES = 128 << 20
-MOST_BUCKET_BITS = 8
+MOST_FILES = 256
 ABOUT = np.dtype([("hash", "<u8"), ("length", "<i4")])
 
 
-def bucket_bits(text_bytes: int) -> int:
-    """The leading bits to spread by, so that a file takes about BUCKET_BYTES of text; beyond 32 GB files
-    grow instead."""
-    return min((text_bytes // BUCKET_BYTES).bit_length(), MOST_BUCKET_BITS)
+def bucket_bits(text_bytes: int, shuffles: int = 1) -> int:
+    """The leading bits to spread by, so that a file takes about BUCKET_BYTES of text. All shuffles together
+    open MOST_FILES files at most, and a quarter of what the system allows; beyond that files grow instead."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if allowed == resource.RLIM_INFINITY else min(MOST_FILES, allowed // 4)
+    return min((text_bytes // BUCKET_BYTES).bit_length(), max(most // shuffles, 1).bit_length() - 1)
 
 
 class DocumentShuffle:
@@ -95,7 +98,7 @@ def _frames(content: bytes, dtype: np.dtype) -> Iterator[tuple[np.ndarray, np.nd
         yield records, tokens
 
 
-@njit(cache=True)
+@compiled()
 def hashes(key, first, count):
     """Hashes of the documents first, first + 1, ...; uint64 [count]."""
     out = np.empty(count, np.uint64)
@@ -104,7 +107,7 @@ def hashes(key, first, count):
     return out
 
 
-@njit(cache=True)
+@compiled()
 def gather(tokens, starts, lengths):
     """The pieces [starts[i], starts[i] + lengths[i]) of `tokens`, back to back."""
     out = np.empty(lengths.sum(), tokens.dtype)

@@ -1,21 +1,18 @@
 """Documents from files: JSON lines (plain, gzip, zstd), Parquet, and text files of one document each.
 
-The input is cut into pieces of bounded size in a fixed order: files as given, sorted inside a folder or a
-glob. A piece is a small value that a worker process reads by itself, so memory does not depend on the size
-of a corpus.
+The input is cut into pieces of bounded size in a fixed order. A piece is a small value that a worker process
+reads by itself, so memory does not depend on the size of a corpus.
 """
 
-import glob
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 from megatron.base.errors import UserError
-from megatron.preprocess.records import BOM, BadRecord, Records, read_lines, read_text_file, sift
+from megatron.preprocess.compressed import GZIP, ZSTD, Kind, decompress
+from megatron.preprocess.records import BOM, BadRecord, Records, no_utf8, read_lines, read_text_file, sift
 
 PIECE_BYTES = 4 << 20
 PIECES_OF_A_ROW_GROUP = 16
@@ -103,11 +100,32 @@ class ParquetRows:
                 batches = file.iter_batches(
                     self.batch_rows, row_groups=[self.group], columns=list(keys), use_threads=False
                 )
-                columns = next(itertools.islice(batches, self.batch, None)).to_pydict()
-        return sift([dict(zip(keys, row)) for row in zip(*(columns[key] for key in keys))], keys)
+                batch = next(itertools.islice(batches, self.batch, None))
+                columns = [_values(batch.column(key)) for key in keys]
+        return sift([_row(keys, row) for row in zip(*columns)], keys)
 
     def place(self, number: int) -> str:
         return f"{self.path}, row {self.row + number}"
+
+
+def _row(keys: Sequence[str], values: Sequence[Any]) -> Any:
+    """A row as a record, or why it is none."""
+    return next((value for value in values if isinstance(value, ValueError)), dict(zip(keys, values)))
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of a column; of a text that is no UTF-8, why."""
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        return [_value(scalar) for scalar in column]
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError as error:
+        return no_utf8(error)
 
 
 class TextFiles:
@@ -131,9 +149,8 @@ def _line_ranges(paths: list[str], piece_bytes: int) -> Iterator[Piece]:
             yield LineRange(path, start, min(start + piece_bytes, size))
 
 
-def _compressed_lines(kind: str) -> Callable[[list[str], int], Iterator[Piece]]:
-    """A reader of gzip or zstd files. Arrow's streams, unlike others, refuse a zstd file that is cut
-    short."""
+def _compressed_lines(kind: Kind) -> Callable[[list[str], int], Iterator[Piece]]:
+    """A reader of compressed files of one kind."""
 
     def pieces(paths: list[str], piece_bytes: int) -> Iterator[Piece]:
         for path in paths:
@@ -142,31 +159,32 @@ def _compressed_lines(kind: str) -> Callable[[list[str], int], Iterator[Piece]]:
     return pieces
 
 
-def _cut_stream(path: str, kind: str, piece_bytes: int) -> Iterator[Piece]:
+def _cut_stream(path: str, kind: Kind, piece_bytes: int) -> Iterator[Piece]:
     line, position = 1, 0
     with open(path, "rb") as file:
-        for content in _whole_lines(file, path, kind, piece_bytes):
+        for content in _whole_lines(decompress(file, path, kind), piece_bytes):
             yield LineBytes(path, line, content, file.tell() - position)
             line, position = line + content.count(b"\n"), file.tell()
 
 
-def _whole_lines(file: Any, path: str, kind: str, piece_bytes: int) -> Iterator[bytes]:
-    """The content of a compressed file in pieces of about `piece_bytes` that end where a line ends."""
-    import pyarrow
+def _whole_lines(parts: Iterator[bytes], piece_bytes: int) -> Iterator[bytes]:
+    """Content in pieces of at least `piece_bytes` that end where a line ends."""
+    gathered: list[bytes] = []
+    size = 0
+    for part in _cut(parts, piece_bytes):
+        cut = part.rfind(b"\n") + 1
+        if cut and size + cut >= piece_bytes:
+            yield b"".join([*gathered, part[:cut]])
+            gathered, size, part = [], 0, part[cut:]
+        gathered.append(part)
+        size += len(part)
+    if size:
+        yield b"".join(gathered)
 
-    stream, rest = pyarrow.CompressedInputStream(file, kind), b""
-    try:
-        while piece := stream.read(piece_bytes):
-            cut = piece.rfind(b"\n") + 1
-            if cut:
-                yield rest + piece[:cut]
-                rest = piece[cut:]
-            else:
-                rest += piece
-    except OSError as error:
-        raise UserError(f"{path}: is damaged or cut short ({error}); make or copy the file again") from None
-    if rest:
-        yield rest
+
+def _cut(parts: Iterator[bytes], most: int) -> Iterator[bytes]:
+    """The same bytes, at most `most` at a time."""
+    return (part[first : first + most] for part in parts for first in range(0, len(part), most))
 
 
 def _open_parquet(path: str) -> Any:
@@ -225,44 +243,9 @@ FORMATS: dict[str, Callable[[list[str], int], Iterator[Piece]]] = {
     ".parquet": _row_groups,
     ".txt": _text_files,
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), _line_ranges),
-    **dict.fromkeys((".jsonl.gz", ".ndjson.gz", ".json.gz"), _compressed_lines("gzip")),
-    **dict.fromkeys((".jsonl.zst", ".ndjson.zst", ".json.zst"), _compressed_lines("zstd")),
+    **dict.fromkeys((".jsonl.gz", ".ndjson.gz", ".json.gz"), _compressed_lines(GZIP)),
+    **dict.fromkeys((".jsonl.zst", ".ndjson.zst", ".json.zst"), _compressed_lines(ZSTD)),
 }
-
-
-def find_files(inputs: Sequence[str]) -> list[str]:
-    """The files behind paths, globs and folders, in a fixed order. UserError tells all that are missing or
-    of no known kind."""
-    files: list[str] = []
-    problems = []
-    for given in inputs:
-        if os.path.isdir(given):
-            found, left_out = _in_folder(Path(given))
-            if left_out:
-                print(
-                    f"note: {given}: left out {left_out} .json files; give those that hold JSON lines by "
-                    "name or glob",
-                    file=sys.stderr,
-                )
-            problems += (
-                []
-                if found
-                else [f"--input {given}: the folder holds no file that ends in {', '.join(FORMATS)}"]
-            )
-        elif os.path.isfile(given):
-            found = [given]
-        else:
-            found = sorted(path for path in glob.glob(given, recursive=True) if os.path.isfile(path))
-            problems += [] if found else [f"--input {given}: no such file"]
-        problems += [
-            f"--input {path}: unknown kind of file; known endings are {', '.join(FORMATS)}"
-            for path in found
-            if not _format(path)
-        ]
-        files += found
-    if problems:
-        raise UserError(*problems)
-    return files
 
 
 def bad_record(piece: Piece, bad: BadRecord) -> str:
@@ -272,19 +255,11 @@ def bad_record(piece: Piece, bad: BadRecord) -> str:
 
 def cut_into_pieces(files: Sequence[str], piece_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
     """All pieces of the files, in order."""
-    for ending, group in itertools.groupby(files, _format):
+    for ending, group in itertools.groupby(files, known_ending):
         yield from FORMATS[ending](list(group), piece_bytes)
 
 
-def _in_folder(folder: Path) -> tuple[list[str], int]:
-    """The files of a known kind below a folder, and how many .json files are not taken: most such hold
-    settings, not documents."""
-    files = sorted(str(path) for path in folder.rglob("*") if path.is_file() and _format(str(path)))
-    found = [path for path in files if _format(path) != ".json"]
-    return found, len(files) - len(found)
-
-
-def _format(path: str) -> str:
+def known_ending(path: str) -> str:
     """The known ending of a path, or an empty text."""
     name = path.lower()
     return max((ending for ending in FORMATS if name.endswith(ending)), key=len, default="")

@@ -16,7 +16,8 @@ from megatron.base.errors import UserError
 from megatron.data.indexed_dataset import token_dtype
 from megatron.data.token_engines import first_difference
 from megatron.data.tokenizer import Tokenizer, build_tokenizer
-from megatron.preprocess.documents import Piece, bad_record
+from megatron.preprocess.bad_lines import refuse
+from megatron.preprocess.documents import Piece
 from megatron.preprocess.records import BadRecord
 
 SAMPLE_BYTES = 20_000
@@ -68,10 +69,7 @@ def encode_piece(options: Any, engine: str, piece: Piece, allowance: int) -> Enc
     unless such records are to be skipped."""
     tokenizer = _tokenizer(options, engine)
     texts, bad = piece.read(options.json_keys)
-    if bad and options.on_bad_line == "fail":
-        raise UserError(
-            f"{bad_record(piece, bad[0])}. Mend it, or leave such lines out with --on-bad-line skip"
-        )
+    refuse(piece, bad, options.bad_lines)
     eod = tokenizer.eod if options.append_eod else None
     return Encoded(
         [_encode_key(tokenizer, column, eod, piece, allowance) for column in texts], bad, tokenizer.engine

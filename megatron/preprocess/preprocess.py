@@ -23,17 +23,18 @@ from megatron.base.errors import UserError, collect_problems
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag
 from megatron.config.config import TokenizerOptions
-from megatron.data.index_builder import IndexedDatasetBuilder
+from megatron.data.index_builder import IndexedDatasetBuilder, existing_dataset
 from megatron.data.indexed_dataset import token_dtype
 from megatron.data.tokenizer import Tokenizer, build_tokenizer
-from megatron.preprocess.documents import PIECE_BYTES, Piece, bad_record, cut_into_pieces, find_files
+from megatron.preprocess.bad_lines import BadLineOptions, LeftOut, leave_out, report
+from megatron.preprocess.documents import PIECE_BYTES, Piece, cut_into_pieces
 from megatron.preprocess.encoding import Encoded, encode_piece
+from megatron.preprocess.inputs import find_files
 from megatron.preprocess.workers import map_in_order
 
 UNUSUAL_BYTES = 4 << 20
 """About how much text a run verifies for its unusual code points."""
 PIECES_IN_FLIGHT = 4
-BAD_LINES_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +63,8 @@ class PreprocessOptions:
     shuffle_documents: int | None = flag(
         None, "write the documents in a random order of this seed", metavar="SEED"
     )
-    on_bad_line: str = flag(
-        "fail", "what to do where a line holds no document", choices=("fail", "skip"), metavar="WHAT"
-    )
-    max_bad_lines: int = flag(
-        1000, "lines that --on-bad-line skip leaves out before it fails after all", at_least=0
-    )
+    overwrite: bool = flag(False, "replace datasets that are there already")
+    bad_lines: BadLineOptions = field(default_factory=BadLineOptions)
 
 
 @dataclass
@@ -81,10 +78,9 @@ class Totals:
     verified_documents: int = 0
     verified_bytes: int = 0
     unusual_bytes: int = 0
-    bad_lines: int = 0
-    bad_shown: list[str] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
-    def add(self, piece: Piece, encoded: Encoded) -> None:
+    def add(self, encoded: Encoded) -> None:
         self.engine = encoded.engine
         self.documents += len(encoded.parts[0].lengths)
         for number, part in enumerate(encoded.parts):
@@ -93,9 +89,6 @@ class Totals:
             self.verified_documents += part.check.documents
             self.verified_bytes += part.check.text_bytes
             self.unusual_bytes += part.check.unusual_bytes
-        self.bad_lines += len(encoded.bad)
-        shown = encoded.bad[: BAD_LINES_SHOWN - len(self.bad_shown)]
-        self.bad_shown += [bad_record(piece, bad) for bad in shown]
 
 
 class EnginesDiffer(Exception):
@@ -112,6 +105,7 @@ def preprocess(
     told = [*problems, *_problems(options)]
     with collect_problems(told):
         files = find_files(options.input)
+        told += _inputs_lost(options, files)
     with collect_problems(told):
         tokenizer = _tokenizer(options)
     if told:
@@ -143,7 +137,21 @@ def _problems(options: PreprocessOptions) -> list[str]:
     problems = []
     if not options.json_keys or len(set(options.json_keys)) < len(options.json_keys):
         problems.append(f"--json-keys {' '.join(options.json_keys)}: give at least one key, and none twice")
+    if not options.overwrite:
+        problems += [
+            problem for key in options.json_keys for problem in existing_dataset(output_prefix(options, key))
+        ]
     return problems
+
+
+def _inputs_lost(options: PreprocessOptions, files: list[str]) -> list[str]:
+    """Inputs that the output would take the place of."""
+    outputs = {os.path.realpath(f"{output_prefix(options, key)}.json") for key in options.json_keys}
+    return [
+        f"--input {path} is where --output-prefix {options.output_prefix} writes; choose another"
+        for path in files
+        if os.path.realpath(path) in outputs
+    ]
 
 
 def _tokenizer(options: PreprocessOptions) -> Tokenizer:
@@ -176,8 +184,8 @@ def _run(
             closing(_encode_all(options, engine, files, totals, piece_bytes)) as pieces,
         ):
             for piece, encoded in pieces:
-                totals.add(piece, encoded)
-                _limit_bad_lines(totals, options)
+                totals.add(encoded)
+                leave_out(totals.left_out, piece, encoded.bad, options.bad_lines)
                 for output, part in zip(shuffles or builders, encoded.parts):
                     if part.check.difference:
                         raise EnginesDiffer(*part.check.difference)
@@ -185,13 +193,14 @@ def _run(
                 advance(piece.input_bytes)
         if not totals.documents:
             raise UserError(
-                f"no documents in {', '.join(options.input)} ({totals.bad_lines} bad lines); nothing was "
-                "written"
+                f"no documents in {', '.join(options.input)} ({totals.left_out.count} bad lines); nothing "
+                "was written",
+                *totals.left_out.shown,
             )
         for shuffle in shuffles:
             shuffle.finish()
         for builder, text_bytes in zip(builders, totals.text_bytes):
-            builder.sidecar = _sidecar(options, tokenizer, text_bytes, totals.bad_lines)
+            builder.sidecar = _sidecar(options, tokenizer, text_bytes, totals.left_out.count)
     return totals
 
 
@@ -199,7 +208,8 @@ def _shuffles(seed: int, builders: list[IndexedDatasetBuilder], size: int, opene
     """One shuffle before every builder. (Imported here because numba takes a while to start.)"""
     from megatron.preprocess.document_shuffle import DocumentShuffle, bucket_bits
 
-    return [opened.enter_context(DocumentShuffle(builder, seed, bucket_bits(size))) for builder in builders]
+    bits = bucket_bits(size, len(builders))
+    return [opened.enter_context(DocumentShuffle(builder, seed, bits)) for builder in builders]
 
 
 def _encode_all(
@@ -233,14 +243,6 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _limit_bad_lines(totals: Totals, options: PreprocessOptions) -> None:
-    if totals.bad_lines > options.max_bad_lines:
-        raise UserError(
-            f"more than --max-bad-lines {options.max_bad_lines} lines hold no document; the first:",
-            *totals.bad_shown,
-        )
-
-
 def _sidecar(
     options: PreprocessOptions, tokenizer: Tokenizer, text_bytes: int, bad_lines: int
 ) -> dict[str, Any]:
@@ -265,12 +267,7 @@ def _version() -> str:
 
 
 def _report(options: PreprocessOptions, totals: Totals, seconds: float) -> None:
-    if totals.bad_lines:
-        print(
-            f"left out {totals.bad_lines} lines that hold no document; the first:",
-            *totals.bad_shown,
-            sep="\n  ",
-        )
+    report(totals.left_out)
     for key, tokens, text_bytes in zip(options.json_keys, totals.tokens, totals.text_bytes):
         print(
             f"{output_prefix(options, key)}: {tokens:,} tokens, {text_bytes / max(tokens, 1):.2f} bytes "

@@ -53,7 +53,7 @@ def _json_line(line: bytes) -> Any:
     try:
         return json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return ValueError(f"byte {error.start + 1} of the line is no UTF-8 (0x{line[error.start]:02x})")
+        return no_utf8(error, " of the line")
     except json.JSONDecodeError as error:
         return ValueError(f"column {error.colno}: {error.msg}; every line must be one JSON object")
 
@@ -66,6 +66,11 @@ def read_text_file(path: str) -> Any:
         line = content.count(b"\n", 0, error.start) + 1
         byte = error.start - content.rfind(b"\n", 0, error.start)
         return ValueError(f"line {line}, byte {byte} is no UTF-8 (0x{content[error.start]:02x})")
+
+
+def no_utf8(error: UnicodeDecodeError, where: str = "") -> ValueError:
+    """Which byte of a text is no UTF-8."""
+    return ValueError(f"byte {error.start + 1}{where} is no UTF-8 (0x{error.object[error.start]:02x})")
 
 
 def sift(records: list[Any], keys: Sequence[str]) -> Records:

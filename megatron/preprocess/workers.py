@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import forkserver
 from typing import Any, TypeVar
 
 from megatron.base.errors import UserError
@@ -27,12 +29,13 @@ def map_in_order(
     outside."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preload)
+    _start_server()
     pool = ProcessPoolExecutor(workers, context, _start_worker)
     waiting: deque[tuple[tuple[Any, ...], Future[Result]]] = deque()
     try:
-        _start_server(pool)
         for task in tasks:
-            waiting.append((task, pool.submit(function, *task)))
+            with _blocked(signal.SIGINT, signal.SIGTERM):  # a worker half started would outlive the pool
+                waiting.append((task, pool.submit(function, *task)))
             if len(waiting) >= window:
                 yield _first(waiting)
         while waiting:
@@ -50,12 +53,27 @@ def _first(waiting: deque[tuple[tuple[Any, ...], Future[Result]]]) -> tuple[tupl
     return task, future.result()
 
 
-def _start_server(pool: ProcessPoolExecutor) -> None:
+def _start_server() -> None:
     """Start the process that all workers come from with Ctrl-C blocked, which they inherit: only their
-    parent answers to it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    parent answers to it. It imports from where its parent does, not from a folder `megatron` that happens to
+    lie in the current one."""
+    safe_path = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
-        pool.submit(int)
+        with _blocked(signal.SIGINT):
+            forkserver.ensure_running()
+    finally:
+        del os.environ["PYTHONSAFEPATH"]
+        if safe_path is not None:
+            os.environ["PYTHONSAFEPATH"] = safe_path
+
+
+@contextmanager
+def _blocked(*signals: signal.Signals) -> Iterator[None]:
+    """Signals wait until the end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from megatron.config.config import TokenizerOptions
+from megatron.preprocess.bad_lines import BadLineOptions
 from megatron.preprocess.preprocess import PreprocessOptions
 from tools.train_tokenizer import BETWEEN_DOCUMENTS, train
 
+BAD_LINE_FLAGS = {field.name for field in dataclasses.fields(BadLineOptions)}
 TOKENIZER_FLAGS = {field.name for field in dataclasses.fields(TokenizerOptions)}
 TEXTS = [
     "The quick brown fox jumps over the lazy dog's back; it doesn't mind.\n",
@@ -46,18 +48,23 @@ def write_lines(path: Path, records: list[Any], **spelling: Any) -> str:
 
 
 def make_options(folder: Path, *inputs: str, **changes: Any) -> PreprocessOptions:
-    """Options that write `<folder>/out_text_document` with the tokenizer of `write_tokenizer`."""
+    """Options that write `<folder>/out_text_document` with the tokenizer of `write_tokenizer`; what is there
+    is replaced."""
     model = folder / "tokenizer.json"
     tokenizer = {name: changes.pop(name) for name in list(changes) if name in TOKENIZER_FLAGS}
+    bad_lines = {name: changes.pop(name) for name in list(changes) if name in BAD_LINE_FLAGS}
     defaults = {
         "input": inputs,
         "output_prefix": str(folder / "out"),
         "workers": 2,
+        "overwrite": True,
     }
     trained = {
         "tokenizer_type": "HuggingFaceTokenizer",
         "tokenizer_model": str(model) if model.exists() else write_tokenizer(folder),
     }
     return PreprocessOptions(
-        **{**defaults, **changes}, tokenizer=TokenizerOptions(**{**trained, **tokenizer})
+        **{**defaults, **changes},
+        tokenizer=TokenizerOptions(**{**trained, **tokenizer}),
+        bad_lines=BadLineOptions(**bad_lines),
     )

@@ -17,6 +17,38 @@ def fail(error: BaseException) -> None:
             2,
             "error: /data/x.bin: No space left on device\n",
         ),
+        (
+            OSError(24, "Too many open files"),
+            2,
+            "error: a file could not be opened: Too many open files; raise the limit with ulimit -n\n",
+        ),
+        (
+            OSError(24, "Too many open files", "/data/x.bin"),
+            2,
+            "error: /data/x.bin: Too many open files; raise the limit with ulimit -n\n",
+        ),
+        (
+            OSError(2, "No usable temporary directory found in ['/tmp']"),
+            2,
+            "error: the system refused something: No usable temporary directory found in ['/tmp']\n",
+        ),
+        (
+            OSError(28, "No space left on device"),
+            2,
+            "error: a file could not be written: No space left on device\n",
+        ),
+        (
+            OSError(12, "Cannot allocate memory"),
+            2,
+            "error: the memory does not suffice: Cannot allocate memory; use a smaller model or batch, "
+            "or fewer workers\n",
+        ),
+        (
+            MemoryError("Unable to allocate 8 EiB"),
+            2,
+            "error: the memory does not suffice: Unable to allocate 8 EiB; use a smaller model or batch, "
+            "or fewer workers\n",
+        ),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )

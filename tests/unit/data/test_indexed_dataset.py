@@ -193,6 +193,7 @@ def test_no_file_has_its_name_before_the_end(tmp_path):
         "documents": 1,
         "sequences": 1,
         "tokens": 5,
+        "fingerprint": fingerprint(IndexedDataset(tmp_path / "a")),
     }
 
 

@@ -3,6 +3,7 @@ user types it."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +17,10 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from megatron.base.errors import UserError
 from megatron.data.index_builder import IndexedDatasetBuilder
-from megatron.data.indexed_dataset import IndexedDataset, read_sidecar
+from megatron.data.indexed_dataset import HEADER, IndexedDataset, read_sidecar
 from megatron.preprocess.preprocess import preprocess
 from tests.support.made_up_text import TEXTS, make_options, many_texts, write_lines
-from tools import collect_corpus, inspect_data, merge_datasets, train_tokenizer
+from tools import analyze_data, collect_corpus, inspect_data, merge_datasets, train_tokenizer
 
 ROOT = Path(__file__).parents[3]
 
@@ -153,6 +154,26 @@ def test_training_mistakes(tmp_path, call, arguments, message):
     assert os.listdir(tmp_path) == ["a.jsonl"]
 
 
+def test_bad_lines_are_left_out_as_in_preprocessing(tmp_path, call):
+    texts = many_texts(40)
+    fine = write_lines(tmp_path / "fine.jsonl", texts)
+    path = write_lines(tmp_path / "a.jsonl", [*texts[:9], {"n": 1}, *texts[9:], {"text": None}])
+    flags = ["--input", path, "--vocab-size", 300, "--output", tmp_path / "t.json"]
+    with pytest.raises(
+        UserError, match=r"a\.jsonl, line 10: has no key 'text'.*Mend it, or .* --on-bad-line skip"
+    ):
+        call(train_tokenizer, *flags)
+    with pytest.raises(UserError, match=r"more than --max-bad-lines 1 lines hold no document"):
+        call(train_tokenizer, *flags, "--on-bad-line", "skip", "--max-bad-lines", 1)
+    assert not (tmp_path / "t.json").exists()
+    printed = call(train_tokenizer, *flags, "--on-bad-line", "skip")
+    assert "left out 2 lines that hold no document; the first:\n" in printed
+    assert "a.jsonl, line 10: has no key 'text'" in printed
+    assert "a.jsonl, line 42: key 'text' holds null, not a text" in printed
+    call(train_tokenizer, "--input", fine, "--vocab-size", 300, "--output", tmp_path / "fine.json")
+    assert (tmp_path / "t.json").read_bytes() == (tmp_path / "fine.json").read_bytes()
+
+
 def test_an_input_is_never_written_over(tmp_path, call):
     path = write_lines(tmp_path / "a.jsonl", TEXTS)
     before = Path(path).read_bytes()
@@ -204,6 +225,73 @@ def test_merging_gives_what_preprocessing_at_once_gives(tmp_path, call, two):
             assert (tmp_path / f"merged{number}{ending}").read_bytes() == (
                 tmp_path / f"out_text_document{ending}"
             ).read_bytes()
+
+
+def test_a_folder_to_merge_is_what_its_owner_sees(tmp_path, call, two, capsys):
+    call(merge_datasets, "--input", *two, "--output-prefix", tmp_path / "expected")
+    shards = tmp_path / "shards"
+    (shards / ".ipynb_checkpoints").mkdir()
+    (shards / "deep").mkdir()
+    for ending in (".bin", ".idx", ".json"):
+        shutil.copy(two[0] + ending, shards / ".ipynb_checkpoints" / f"a{ending}")
+        shutil.copy(two[0] + ending, shards / f"._a{ending}")
+        os.rename(two[1] + ending, shards / "deep" / f"b{ending}")
+    call(merge_datasets, "--input", shards, "--output-prefix", tmp_path / "m")
+    assert (tmp_path / "m.bin").read_bytes() == (tmp_path / "expected.bin").read_bytes()
+    find = merge_datasets.find_prefixes(str(shards))
+    assert find == [two[0], str(shards / "deep" / "b")]
+    assert "6 hidden files left out" in capsys.readouterr().err
+    os.unlink(shards / "deep" / "b.idx")
+    with pytest.raises(UserError, match=r"b\.idx: does not exist, though the other file of the dataset does"):
+        call(merge_datasets, "--input", shards, "--output-prefix", tmp_path / "n")
+
+
+def test_a_merge_replaces_a_dataset_only_when_asked(tmp_path, call, two):
+    call(merge_datasets, "--input", two[0], "--output-prefix", tmp_path / "m")
+    before = (tmp_path / "m.bin").read_bytes()
+    with pytest.raises(UserError, match=r"m has \.bin, \.idx, \.json already; .*--overwrite"):
+        call(merge_datasets, "--input", *two, "--output-prefix", tmp_path / "m")
+    assert (tmp_path / "m.bin").read_bytes() == before
+    call(merge_datasets, "--input", *two, "--output-prefix", tmp_path / "m", "--overwrite")
+    assert len((tmp_path / "m.bin").read_bytes()) > len(before)
+
+
+def test_every_tool_refuses_files_that_do_not_belong_together(tmp_path, call, two):
+    shutil.copy(two[1] + ".json", two[0] + ".json")
+    analysis = ["--seq-length", 8, "--output-dir", tmp_path / "d"]
+    calls = (
+        (merge_datasets, "--input", *two, "--output-prefix", tmp_path / "m"),
+        (inspect_data, "--data-path", two[0]),
+        (analyze_data, "--data-path", two[0], *analysis),
+    )
+    for words in calls:
+        with pytest.raises(
+            UserError, match=r"a_text_document\.json: is not of this \.bin.*35 documents against 25"
+        ):
+            call(*words)
+    assert not (tmp_path / "m.bin").exists() and not (tmp_path / "d").exists()
+
+
+def test_what_reads_a_whole_dataset_checks_its_whole_index(tmp_path, call):
+    with IndexedDatasetBuilder(tmp_path / "a", np.uint16) as builder:
+        builder.add_documents(np.zeros(20000, np.uint16), np.full(10000, 2))
+    with open(tmp_path / "a.idx", "r+b") as file:
+        file.seek(HEADER.size + 4 * 10000 + 8 * 33)  # the pointer of a sequence that opening does not look at
+        file.write((40000).to_bytes(8, "little"))
+    IndexedDataset(tmp_path / "a")
+    vocabulary = ["--tokenizer-type", "NullTokenizer", "--vocab-size", 10]
+    calls = (
+        (merge_datasets, "--input", tmp_path / "a", "--output-prefix", tmp_path / "m"),
+        (inspect_data, "--data-path", tmp_path / "a", "--validate"),
+        (
+            *(analyze_data, "--data-path", tmp_path / "a", *vocabulary),
+            *("--seq-length", 8, "--output-dir", tmp_path / "d"),
+        ),
+    )
+    for words in calls:
+        with pytest.raises(UserError, match=r"a\.idx: is damaged: sequence 33 does not begin where"):
+            call(*words)
+    assert sorted(os.listdir(tmp_path)) == ["a.bin", "a.idx"]
 
 
 def test_merging_files_without_sidecars(tmp_path, call, two):
@@ -330,6 +418,18 @@ def test_what_is_worth_reading(folder, call):
     found = collect(call, folder)
     assert [document["source"] for document in found] == ["tree/pkg/code.py", "tree/pkg/guide.rst"]
     assert found[0]["text"] == SOURCE.strip()
+
+
+def test_hidden_files_are_not_gathered(folder, call, capsys):
+    before = collect(call, folder)
+    for name in (".ipynb_checkpoints/guide-checkpoint.rst", "pkg/._guide.rst", ".git/COMMIT.md"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(f"Words of {name}, at some length.\n" * 10)
+    (folder / "gone.md").symlink_to("nowhere")
+    assert collect_corpus.gather({"tree": folder}) and collect(call, folder) == before
+    collect_corpus.gather({"tree": folder})
+    said = capsys.readouterr().err
+    assert "3 hidden files left out; 1 file behind a broken link left out" in said
 
 
 def test_of_a_long_source_the_docstrings(folder, call):

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from megatron.base.errors import UserError
-from megatron.preprocess.documents import FORMATS, bad_record, cut_into_pieces, find_files
+from megatron.preprocess.documents import FORMATS, bad_record, cut_into_pieces
+from megatron.preprocess.inputs import find_files
 from tests.support.made_up_text import TEXTS, many_texts, write_lines
 
 KEYS = ("text",)
@@ -165,6 +166,19 @@ def test_bad_rows_and_text_files(tmp_path):
     )
 
 
+def test_a_row_that_is_no_utf8_is_one_bad_row(tmp_path):
+    texts = pyarrow.array([b"one", b"tw\xffo", b"three", None], pyarrow.binary()).view(pyarrow.utf8())
+    for kind in (pyarrow.utf8(), pyarrow.large_utf8()):
+        path = str(tmp_path / f"{kind}.parquet")
+        parquet.write_table(pyarrow.table({"text": texts.cast(kind, safe=False), "id": range(4)}), path)
+        assert complaints([path]) == [
+            f"{path}, row 2: byte 3 is no UTF-8 (0xff)",
+            f"{path}, row 4: key 'text' holds null, not a text",
+        ]
+        (piece,) = cut_into_pieces([path])
+        assert piece.read(KEYS).texts == [["one", "three"]]
+
+
 def test_a_column_that_is_not_there(tmp_path):
     path = as_parquet(tmp_path / "a.parquet", ["a"])
     with pytest.raises(UserError, match=r"a\.parquet: no column 'title'; its columns are id, text"):
@@ -181,7 +195,8 @@ def test_files_that_are_cut_short(tmp_path, ending):
     )
     os.truncate(path, os.path.getsize(path) - 9)
     with pytest.raises(
-        UserError, match=r"(is damaged or cut short|is no whole Parquet file) .*; make or copy the file again"
+        UserError,
+        match=r"(at about byte [\d,]+|is no whole Parquet file) \(.*\); make or copy the file again",
     ):
         read([path])
     Path(path).write_bytes(b"plain text, not compressed")
@@ -211,7 +226,9 @@ def test_json_files_of_a_folder_are_left_out_and_counted(tmp_path, capsys):
     write_lines(tmp_path / "a.jsonl", ["a"])
     (tmp_path / "config.json").write_text('{"hidden_size": 4}')
     assert find_files([str(tmp_path)]) == [str(tmp_path / "a.jsonl")]
-    assert "left out 1 .json files" in capsys.readouterr().err
+    assert (
+        "1 .json file (name those that hold JSON lines by path or glob) left out" in capsys.readouterr().err
+    )
     assert find_files([str(tmp_path / "*.json")]) == [str(tmp_path / "config.json")]
 
 

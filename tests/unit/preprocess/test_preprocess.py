@@ -1,6 +1,7 @@
 """The whole tool: what it writes against megatron-core's builder and HF's tokenizers, and what it leaves
 when it stops."""
 
+import gzip
 import itertools
 import json
 import os
@@ -12,8 +13,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 import tokenizers
+from pyarrow import parquet
 
 from megatron.base.errors import UserError
 from megatron.base.keys import key
@@ -82,7 +85,7 @@ def test_the_output_does_not_depend_on_workers_blocks_or_engine(tmp_path, corpus
             make_options(tmp_path, path, append_eod=True, workers=workers, tokenizer_engine=engine),
             piece_bytes,
         )
-        assert totals.documents == len(texts) and totals.bad_lines == 0
+        assert totals.documents == len(texts) and totals.left_out.count == 0
         assert (totals.verified_documents > 0) == (engine != "tokenizers")
         seen.add(output(tmp_path))
     assert len(seen) == 1
@@ -176,6 +179,7 @@ def test_a_shuffle_does_not_depend_on_its_files(tmp_path):
     assert all(other == first for other in others)
     assert sorted(np.frombuffer(first[0], np.uint16)) == tokens.tolist() and first[0] != tokens.tobytes()
     assert [bucket_bits(size) for size in (0, 100 << 20, 130 << 20, 1 << 30, 1 << 40)] == [0, 0, 1, 4, 8]
+    assert [bucket_bits(1 << 40, keys) for keys in (2, 3, 200, 1000)] == [7, 6, 0, 0]
 
 
 def test_keys_are_shuffled_alike(tmp_path):
@@ -206,7 +210,7 @@ def test_bad_lines_left_out(tmp_path, capsys, piece_bytes):
         tmp_path / "a.jsonl", [text if n % 4 else {"n": n} for n, text in enumerate(many_texts(40))]
     )
     totals = preprocess(make_options(tmp_path, path, on_bad_line="skip", max_bad_lines=10), piece_bytes)
-    assert (totals.documents, totals.bad_lines) == (30, 10)
+    assert (totals.documents, totals.left_out.count) == (30, 10)
     assert read_sidecar(tmp_path / "out_text_document")["bad_lines_skipped"] == 10
     assert read_sidecar(tmp_path / "out_text_document")["documents"] == 30
     printed = capsys.readouterr().out
@@ -220,6 +224,56 @@ def test_bad_lines_left_out(tmp_path, capsys, piece_bytes):
     ):
         preprocess(make_options(tmp_path, path, on_bad_line="skip", max_bad_lines=9), piece_bytes)
     assert names(tmp_path) == ["out_text_document.bin", "out_text_document.json"]
+
+
+def test_bad_rows_and_files_left_out(tmp_path, capsys):
+    """The same choices for rows of Parquet and for text files."""
+    (tmp_path / "in").mkdir()
+    parquet.write_table(pyarrow.table({"text": ["one", None, "two"]}), tmp_path / "in" / "a.parquet")
+    (tmp_path / "in" / "b.txt").write_bytes(b"three \xff")
+    (tmp_path / "in" / "c.jsonl.gz").write_bytes(gzip.compress(b'{"text": "four"}\n{"text"\n'))
+    with pytest.raises(UserError, match=r"a\.parquet, row 2: key 'text' holds null.*--on-bad-line skip"):
+        preprocess(make_options(tmp_path, str(tmp_path / "in")))
+    totals = preprocess(make_options(tmp_path, str(tmp_path / "in"), on_bad_line="skip"))
+    assert (totals.documents, totals.left_out.count) == (3, 3)
+    printed = capsys.readouterr().out
+    assert "left out 3 lines that hold no document; the first:" in printed
+    for place in ("a.parquet, row 2: ", "b.txt: line 1, byte 7 is no UTF-8", "c.jsonl.gz, line 2: column 8"):
+        assert place in printed
+
+
+def test_where_all_lines_are_bad_the_first_are_named(tmp_path):
+    path = write_lines(tmp_path / "a.jsonl", [{"n": n} for n in range(9)])
+    with pytest.raises(
+        UserError, match=r"no documents in .* \(9 bad lines\)(.|\n)*a\.jsonl, line 5: has no key"
+    ):
+        preprocess(make_options(tmp_path, path, on_bad_line="skip"))
+
+
+def test_an_existing_dataset_is_replaced_only_when_asked(tmp_path, corpus):
+    path, _ = corpus
+    preprocess(make_options(tmp_path, path, overwrite=False))
+    before = output(tmp_path)
+    with pytest.raises(UserError, match=r"out_text_document has \.bin, \.idx, \.json already; .*--overwrite"):
+        preprocess(make_options(tmp_path, path, overwrite=False, append_eod=True))
+    assert output(tmp_path) == before
+    preprocess(make_options(tmp_path, path, append_eod=True))
+    assert output(tmp_path) != before
+    with pytest.raises(UserError) as error:
+        options = make_options(tmp_path, "none.jsonl", overwrite=False, json_keys=("text", "text"))
+        preprocess(options)
+    assert [problem.split()[0] for problem in error.value.problems] == [
+        "--json-keys",
+        "--output-prefix:",
+        "--input",
+    ]
+
+
+def test_an_input_is_never_written_over(tmp_path):
+    path = write_lines(tmp_path / "out_text_document.json", ["text"])
+    with pytest.raises(UserError, match=r"--input .* is where --output-prefix .*out writes; choose another"):
+        preprocess(make_options(tmp_path, path))
+    assert Path(path).read_text() == '{"text": "text"}\n'
 
 
 def test_an_empty_corpus(tmp_path):
@@ -401,6 +455,28 @@ def test_workers_do_not_outlive_a_tool_that_is_killed(tmp_path):
     while _alive(process.pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _alive(process.pid)
+
+
+def test_workers_are_of_the_same_tree_as_their_tool(tmp_path):
+    """A folder `megatron` in the current one, as in a checkout of another Megatron, is not taken for ours."""
+    (tmp_path / "here" / "megatron" / "preprocess").mkdir(parents=True)
+    for name in ("preprocess", "encoding", "documents"):
+        (tmp_path / "here" / "megatron" / "preprocess" / f"{name}.py").write_text("raise SystemExit(9)\n")
+    options = make_options(tmp_path)
+    for number in range(2):
+        write_lines(tmp_path / f"{number}.jsonl", ["text"] * 10)
+    words = ["--tokenizer-type", "HuggingFaceTokenizer", "--output-prefix", str(tmp_path / "out")]
+    words += ["--tokenizer-model", options.tokenizer.tokenizer_model, "--input", str(tmp_path)]
+    done = subprocess.run(
+        [*TOOL, *words],
+        cwd=tmp_path / "here",
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(IndexedDataset(tmp_path / "out_text_document")) == 20
 
 
 def _alive(session: int) -> list[int]:

@@ -90,7 +90,7 @@ def test_a_folder_of_ones_own(folder, monkeypatch):
     call(monkeypatch, "--metrics", "vocab_rarity", "--seq-length", "8", "--difficulty-path", "one")
     assert (folder / "one" / "manifest.json").is_file()
     both = ["--json-keys", "text", "title", "--difficulty-path", "two"]
-    call(monkeypatch, "--metrics", "vocab_rarity", "--seq-length", "8", *both)
+    call(monkeypatch, "--metrics", "vocab_rarity", "--seq-length", "8", "--overwrite", *both)
     for name in ("vocab_rarity.npy", "vocab_rarity.order.npy", "token_frequency.npy", "manifest.json"):
         assert (folder / "two" / "text" / name).read_bytes() == (folder / "one" / name).read_bytes()
         assert (folder / "two" / "title" / name).is_file()

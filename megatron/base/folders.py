@@ -1,0 +1,67 @@
+"""What a folder holds, as its owner sees it: without hidden files, and through links."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from megatron.base.errors import UserError
+
+HIDDEN_FOLDERS = ("__MACOSX",)
+"""Folders that file managers hide, beside those whose names begin with a dot."""
+
+Judge = Callable[[str], str | None]
+"""Of a path below a folder: "" takes it, a reason leaves it out and counts it, None leaves it out. A reason
+is a name of such a file: "file of another kind"."""
+
+
+def list_folder(folder: str | os.PathLike[str], judge: Judge) -> list[str]:
+    """The files below a folder that are not hidden and that `judge` takes, sorted; links are followed, and
+    each file is taken once. Says what is left out. UserError for links to nothing; OSError for a folder that
+    cannot be read."""
+    files: dict[str, str] = {}
+    left_out: Counter[str] = Counter()
+    broken = []
+    for path, real, hidden in sorted(_walk(os.fspath(folder), os.path.realpath(folder), False)):
+        reason = "hidden file" if hidden else judge(path)
+        if reason:
+            left_out[reason] += 1
+        elif reason is None:
+            continue
+        elif not os.path.isfile(real):
+            broken.append(f"{path}: leads to {real}, where there is no file; mend or remove it")
+        elif files.setdefault(real, path) != path:
+            left_out["file that another link leads to"] += 1
+    if broken:
+        raise UserError(*broken)
+    if left_out:
+        print(f"note: {folder}: {_in_words(left_out)}", file=sys.stderr)
+    return sorted(files.values())
+
+
+def _walk(
+    folder: str, real: str, hidden: bool, above: tuple[str, ...] = ()
+) -> Iterator[tuple[str, str, bool]]:
+    """Path, real path and whether it is hidden, of all that is no folder. A link back to a folder above is
+    not followed, and none is from a hidden folder."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        if not hidden:
+            raise
+        entries = []
+    for entry in entries:
+        inner_hidden = hidden or entry.name.startswith(".") or entry.name in HIDDEN_FOLDERS
+        inner = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(real, entry.name)
+        if not entry.is_dir(follow_symlinks=not inner_hidden):
+            yield entry.path, inner, inner_hidden
+        elif inner not in (*above, real):
+            yield from _walk(entry.path, inner, inner_hidden, (*above, real))
+
+
+def _in_words(counts: Counter[str]) -> str:
+    """1 hidden file left out; 2 files of another kind left out."""
+    return "; ".join(
+        f"{count:,} {what if count == 1 else what.replace('file', 'files', 1)} left out"
+        for what, count in counts.items()
+    )

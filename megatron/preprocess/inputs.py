@@ -1,0 +1,75 @@
+"""The files behind --input, in a fixed order: as given, sorted inside a folder or a glob."""
+
+import glob
+import os
+import sys
+from collections.abc import Sequence
+
+from megatron.base.errors import UserError, collect_problems
+from megatron.base.folders import list_folder
+from megatron.preprocess.documents import FORMATS, known_ending
+
+UNFINISHED = (".part", ".partial", ".incomplete", ".crdownload", ".download", ".aria2", ".tmp")
+"""Endings that downloads add to a name until they are finished."""
+LIES_BESIDE = (".part", ".aria2")
+"""Those that lie beside the file that is not finished yet."""
+LFS_POINTER, LARGEST_LFS_POINTER = b"version https://git-lfs.github.com/spec/", 1024
+
+
+def find_files(inputs: Sequence[str]) -> list[str]:
+    """The files behind paths, globs and folders, in a fixed order. UserError tells all that are missing, of
+    no known kind, or not the whole file."""
+    files: list[str] = []
+    problems: list[str] = []
+    for given in inputs:
+        with collect_problems(problems):
+            files += _behind(given)
+    problems += filter(None, map(_not_the_file, files))
+    if problems:
+        raise UserError(*problems)
+    if empty := [path for path in files if not os.path.getsize(path)]:
+        print(
+            f"note: {len(empty):,} of {len(files):,} files are empty, the first: {empty[0]}", file=sys.stderr
+        )
+    return files
+
+
+def _behind(given: str) -> list[str]:
+    """The files behind one path, glob or folder."""
+    if os.path.isdir(given):
+        found = list_folder(given, _left_out)
+        if not found:
+            raise UserError(f"--input {given}: the folder holds no file that ends in {', '.join(FORMATS)}")
+        return found
+    is_file = os.path.isfile(given)
+    found = [given] if is_file else sorted(filter(os.path.isfile, glob.glob(given, recursive=True)))
+    if not found:
+        raise UserError(f"--input {given}: no such file")
+    if unknown := [path for path in found if not known_ending(path)]:
+        raise UserError(
+            *(
+                f"--input {path}: unknown kind of file; known endings are {', '.join(FORMATS)}"
+                for path in unknown
+            )
+        )
+    return found
+
+
+def _left_out(path: str) -> str:
+    """Why a file of a folder is not taken; "" where it is."""
+    if path.lower().endswith(UNFINISHED):
+        return "file of an unfinished download"
+    if known_ending(path) == ".json":  # most such hold settings, not documents
+        return ".json file (name those that hold JSON lines by path or glob)"
+    return "" if known_ending(path) else "file of another kind"
+
+
+def _not_the_file(path: str) -> str:
+    """Why a file is not what its name says; "" where nothing speaks against it."""
+    for rest in (path + ending for ending in LIES_BESIDE if os.path.exists(path + ending)):
+        return f"{path}: is an unfinished download, {rest} lies beside it; finish it, or remove that file"
+    if len(LFS_POINTER) < os.path.getsize(path) < LARGEST_LFS_POINTER:
+        with open(path, "rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                return f"{path}: is a pointer of Git LFS, not the file itself; fetch it with git lfs pull"
+    return ""

@@ -1,0 +1,147 @@
+"""Datasets as training opens them: their three files belong together, and any number of them may be open."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from megatron.base.errors import UserError
+from megatron.data.corpora import open_source, open_sources
+from megatron.data.index_builder import IndexedDatasetBuilder, existing_dataset
+from megatron.data.indexed_dataset import read_sidecar, write_sidecar
+
+ROOT = Path(__file__).parents[3]
+SIDECAR = {"tokenizer": {"type": "made up"}, "vocab_size": 1000, "eod": 0}
+
+
+def build(prefix: Path, lengths: list[int], seed: int = 0) -> str:
+    """A dataset of random tokens, with its .json."""
+    with IndexedDatasetBuilder(prefix, np.uint16) as builder:
+        builder.add_documents(np.random.default_rng(seed).integers(0, 1000, sum(lengths)), lengths)
+        builder.sidecar = SIDECAR
+    return str(prefix)
+
+
+def test_a_sidecar_names_its_files(tmp_path: Path) -> None:
+    source = open_source(build(tmp_path / "a", [30, 20, 50]), False)
+    counts = {"documents": 3, "sequences": 3, "tokens": 100, "fingerprint": source.fingerprint}
+    assert source.sidecar == SIDECAR | counts
+    for ending in (".bin", ".idx", ".json"):
+        os.rename(tmp_path / f"a{ending}", tmp_path / f"b{ending}")
+    assert open_source(str(tmp_path / "b"), False).sidecar == source.sidecar
+
+
+OTHERS = {
+    "more documents": ([25, 25, 25, 25], 0, "was written for 4 documents against 3, 4 sequences against 3"),
+    "more tokens": ([30, 20, 60], 0, "was written for 110 tokens against 100"),
+    "other lengths": ([50, 20, 30], 0, "was written for other bytes; copy the three files together again"),
+    "other tokens": ([30, 20, 50], 1, "was written for other bytes; copy the three files together again"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_sidecar_of_another_dataset(tmp_path: Path, name: str) -> None:
+    lengths, seed, wanted = OTHERS[name]
+    prefix, other = build(tmp_path / "a", [30, 20, 50]), build(tmp_path / "b", lengths, seed)
+    shutil.copy(other + ".json", prefix + ".json")
+    with pytest.raises(UserError, match=rf"a\.json: is not of this \.bin and \.idx, it {wanted}"):
+        open_source(prefix, False)
+    os.unlink(prefix + ".json")
+    assert open_source(prefix, False).sidecar is None
+
+
+@pytest.mark.parametrize("ending", [".idx", ".bin"])
+def test_a_file_of_another_run_of_the_same_size(tmp_path: Path, ending: str) -> None:
+    """The lengths add up as before, so that only the .json tells."""
+    prefix, other = build(tmp_path / "a", [30, 20, 50]), build(tmp_path / "b", [20, 30, 50], 1)
+    shutil.copy(other + ending, prefix + ending)
+    with pytest.raises(UserError, match=r"a\.json: is not of this \.bin and \.idx.*other bytes"):
+        open_source(prefix, False)
+
+
+def test_sidecars_that_say_less_are_taken(tmp_path: Path) -> None:
+    prefix = build(tmp_path / "a", [30, 20, 50])
+    for content in (SIDECAR, SIDECAR | {"documents": 3}):
+        write_sidecar(prefix, content)
+        assert open_source(prefix, False).sidecar == content
+    write_sidecar(prefix, SIDECAR | {"documents": 4})
+    with pytest.raises(UserError, match="4 documents against 3"):
+        open_source(prefix, False)
+
+
+def test_trailing_bytes_that_are_accepted_are_no_other_dataset(tmp_path: Path) -> None:
+    prefix = build(tmp_path / "a", [30, 20, 50])
+    with open(prefix + ".bin", "ab") as file:
+        file.write(b"\0\0")
+    with pytest.raises(UserError, match="--append-eod"):
+        open_source(prefix, False)
+    assert open_source(prefix, True).sidecar == read_sidecar(prefix)
+
+
+def test_all_datasets_that_cannot_be_opened_are_told(tmp_path: Path) -> None:
+    prefixes = [build(tmp_path / name, [9, 4]) for name in "abc"]
+    os.truncate(prefixes[0] + ".bin", 20)
+    os.unlink(prefixes[2] + ".idx")
+    with pytest.raises(UserError) as error:
+        open_sources(prefixes, False)
+    first, second = error.value.problems
+    assert first.startswith(f"{tmp_path}/a.bin: has 20 bytes where {tmp_path}/a.idx says 26")
+    assert second.startswith(f"{tmp_path}/c.idx: does not exist")
+
+
+def test_what_would_be_lost(tmp_path: Path) -> None:
+    prefix = str(tmp_path / "a")
+    assert existing_dataset(prefix) == []
+    (tmp_path / "a.json").touch()
+    assert [f"{prefix} has .json already" in problem for problem in existing_dataset(prefix)] == [True]
+    build(tmp_path / "a", [3])
+    assert existing_dataset(prefix) == [
+        f"--output-prefix: {prefix} has .bin, .idx, .json already; choose another, or replace what is there "
+        "with --overwrite"
+    ]
+
+
+MANY = """\
+import dataclasses, json, os, pathlib, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+from megatron.curriculum.analysis_folder import load_column
+from megatron.data.corpora import open_splits
+from tests.support.configurations import make_config
+from tools import merge_datasets
+
+folder, *prefixes = sys.argv[1:]
+blend = tuple(word for number, prefix in enumerate(prefixes) for word in (str(1 + number), prefix))
+config = make_config("--seq-length 8 --split 1")
+data = dataclasses.replace(config.data, mock_data=False, data_path=blend)
+train = open_splits(dataclasses.replace(config, data=data))["train"]
+columns = [load_column(pathlib.Path(folder), "column", 3) for _ in prefixes]
+sys.argv = ["merge", "--input", *prefixes, "--output-prefix", folder + "/merged"]
+merge_datasets.main()
+firsts = [int(corpus.window(0)[0]) for _, corpus in train]
+print(json.dumps([firsts, [weight for weight, _ in train], sum(map(len, columns))]))
+"""
+
+
+def test_many_datasets_with_few_open_files(tmp_path: Path) -> None:
+    """A hundred datasets and analyses in a process that may open 64 files."""
+    prefixes = [build(tmp_path / f"{number:03}", [9, 4], seed=number) for number in range(100)]
+    np.save(tmp_path / "column.npy", np.arange(3))
+    done = subprocess.run(
+        [sys.executable, "-c", MANY, str(tmp_path), *prefixes],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    firsts, weights, values = json.loads(done.stdout.splitlines()[-1])
+    parts = [np.random.default_rng(number).integers(0, 1000, 13) for number in range(100)]
+    assert firsts == [part[0] for part in parts]
+    assert weights == list(range(1, 101)) and values == 300
+    merged = open_source(str(tmp_path / "merged"), False).dataset
+    assert np.array_equal(merged.tokens, np.concatenate(parts)) and len(merged) == 200

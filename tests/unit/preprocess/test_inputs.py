@@ -1,0 +1,86 @@
+"""Which files a path, a glob or a folder stands for, and what is said of those that it does not."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from megatron.base.errors import UserError
+from megatron.preprocess.inputs import find_files
+from tests.support.made_up_text import write_lines
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345\n"
+
+
+def test_what_a_folder_leaves_out_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (
+        *("a.jsonl", ".ipynb_checkpoints/a-checkpoint.jsonl", "._a.jsonl", ".cache/b.jsonl"),
+        *("__MACOSX/c.jsonl", "d.jsonl.gz.part", "e.parquet.incomplete", "notes.md", "f.csv", "g.json"),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_lines(tmp_path / name, ["text"])
+    assert find_files([str(tmp_path)]) == [str(tmp_path / "a.jsonl")]
+    said = capsys.readouterr().err
+    for words in (
+        "4 hidden files left out",
+        "2 files of an unfinished download left out",
+        "2 files of another kind left out",
+        "1 .json file (name those that hold JSON lines by path or glob) left out",
+    ):
+        assert words in said
+    for named in ("._a.jsonl", ".cache/b.jsonl", "__MACOSX/c.jsonl", "g.json"):
+        assert find_files([str(tmp_path / named)]) == [str(tmp_path / named)]
+    assert find_files([str(tmp_path / ".cache")]) == [str(tmp_path / ".cache" / "b.jsonl")]
+    assert find_files([str(tmp_path / "*.jsonl")]) == [str(tmp_path / "a.jsonl")]
+
+
+def test_a_folder_of_hidden_files_alone_holds_nothing(tmp_path: Path) -> None:
+    write_lines(tmp_path / ".a.jsonl", ["text"])
+    with pytest.raises(UserError, match="the folder holds no file that ends in"):
+        find_files([str(tmp_path)])
+
+
+@pytest.mark.parametrize("ending", [".aria2", ".part"])
+def test_an_unfinished_download(tmp_path: Path, ending: str) -> None:
+    path = write_lines(tmp_path / "a.jsonl", ["text"])
+    Path(path + ending).touch()
+    for given in (path, str(tmp_path), str(tmp_path / "*.jsonl")):
+        with pytest.raises(
+            UserError, match=rf"a\.jsonl: is an unfinished download, .*a\.jsonl\{ending} lies"
+        ):
+            find_files([given])
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.parquet", "a.jsonl.zst"])
+def test_a_pointer_of_git_lfs_is_no_document(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(POINTER)
+    with pytest.raises(UserError, match=r"a\.\S+: is a pointer of Git LFS.*git lfs pull"):
+        find_files([str(tmp_path)])
+    (tmp_path / name).write_bytes(b"a text about " + POINTER)
+    assert find_files([str(tmp_path)]) == [str(tmp_path / name)]
+
+
+def test_empty_files_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lines(tmp_path / "a.jsonl", ["text"])
+    for name in ("b.jsonl", "c.jsonl"):
+        (tmp_path / name).touch()
+    assert len(find_files([str(tmp_path)])) == 3
+    assert capsys.readouterr().err == f"note: 2 of 3 files are empty, the first: {tmp_path}/b.jsonl\n"
+
+
+def test_a_name_of_the_hubs_cache(tmp_path: Path) -> None:
+    """Its names link to blobs that have no ending."""
+    blobs, snapshot = tmp_path / ".cache" / "blobs", tmp_path / ".cache" / "snapshots" / "1f"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    write_lines(blobs / "4d7a", ["text"])
+    (snapshot / "train.jsonl").symlink_to("../../blobs/4d7a")
+    for given in (snapshot, snapshot / "train.jsonl", snapshot / "*.jsonl"):
+        assert find_files([str(given)]) == [str(snapshot / "train.jsonl")]
+
+
+def test_compressed_files_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"{}"))
+    (tmp_path / "B.NDJSON.ZST").write_bytes(zstandard.compress(b"{}"))
+    assert find_files([str(tmp_path)]) == [str(tmp_path / name) for name in ("B.NDJSON.ZST", "a.jsonl.gz")]
