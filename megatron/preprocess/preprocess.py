@@ -25,7 +25,9 @@ from megatron.config.arguments import flag
 from megatron.config.config import TokenizerOptions
 from megatron.data.index_builder import IndexedDatasetBuilder
 from megatron.data.indexed_dataset import token_dtype
-from megatron.data.tokenizer import Tokenizer, build_tokenizer
+from megatron.data.tokenizer import build_tokenizer, describe_end
+from megatron.data.tokenizer_files import flags_of_tokenizer
+from megatron.data.tokenizer_value import Tokenizer
 from megatron.preprocess.documents import PIECE_BYTES, Piece, bad_record, cut_into_pieces, find_files
 from megatron.preprocess.encoding import Encoded, encode_piece
 from megatron.preprocess.workers import map_in_order
@@ -116,6 +118,7 @@ def preprocess(
         tokenizer = _tokenizer(options)
     if told:
         raise UserError(*dict.fromkeys(told))
+    print(describe_end(tokenizer.end))
     engine = options.tokenizer_engine
     totals = None
     while totals is None:
@@ -248,6 +251,8 @@ def _sidecar(
         "tokenizer": tokenizer.identity(),
         "vocab_size": tokenizer.vocab_size,
         "eod": tokenizer.eod,
+        "eod_token": tokenizer.end.name,
+        "tokenizer_flags": flags_of_tokenizer(tokenizer, options.tokenizer),
         "append_eod": options.append_eod,
         "text_bytes": text_bytes,
         "bad_lines_skipped": bad_lines,

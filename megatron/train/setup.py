@@ -52,7 +52,7 @@ def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
         _check_places(config)
     data = task.open_data(config)
     plan = build_plan(config, efficiency, task.row_flops(config, efficiency, data.vocabulary.size))
-    return Prepared(task, config, efficiency, data, plan), notes
+    return Prepared(task, config, efficiency, data, plan), [*notes, *filter(None, [data.end])]
 
 
 def _check_places(config: Config) -> None:
