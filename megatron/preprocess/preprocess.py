@@ -29,11 +29,10 @@ from megatron.data.tokenizer import build_tokenizer, describe_end
 from megatron.data.tokenizer_files import flags_of_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.preprocess.documents import PIECE_BYTES, Piece, bad_record, cut_into_pieces, find_files
-from megatron.preprocess.encoding import Encoded, encode_piece
+from megatron.preprocess.encoding import NEW_BYTES, Encoded, encode_piece, of_process
+from megatron.preprocess.novelty import describe
 from megatron.preprocess.workers import map_in_order
 
-UNUSUAL_BYTES = 4 << 20
-"""About how much text a run verifies for its unusual code points."""
 PIECES_IN_FLIGHT = 4
 BAD_LINES_SHOWN = 5
 
@@ -82,7 +81,8 @@ class Totals:
     documents: int = 0
     verified_documents: int = 0
     verified_bytes: int = 0
-    unusual_bytes: int = 0
+    verified: set[int] = field(default_factory=set)
+    left_out: set[int] = field(default_factory=set)
     bad_lines: int = 0
     bad_shown: list[str] = field(default_factory=list)
 
@@ -94,7 +94,8 @@ class Totals:
             self.text_bytes[number] += part.text_bytes
             self.verified_documents += part.check.documents
             self.verified_bytes += part.check.text_bytes
-            self.unusual_bytes += part.check.unusual_bytes
+            self.verified.update(part.check.verified)
+            self.left_out.update(part.check.left_out)
         self.bad_lines += len(encoded.bad)
         shown = encoded.bad[: BAD_LINES_SHOWN - len(self.bad_shown)]
         self.bad_shown += [bad_record(piece, bad) for bad in shown]
@@ -176,7 +177,7 @@ def _run(
         )
         with (
             progress("encoding", size, "MB", 1e6) as advance,
-            closing(_encode_all(options, engine, files, totals, piece_bytes)) as pieces,
+            closing(_encode_all(options, engine, files, piece_bytes)) as pieces,
         ):
             for piece, encoded in pieces:
                 totals.add(piece, encoded)
@@ -206,19 +207,14 @@ def _shuffles(seed: int, builders: list[IndexedDatasetBuilder], size: int, opene
 
 
 def _encode_all(
-    options: PreprocessOptions, engine: str, files: list[str], totals: Totals, piece_bytes: int
+    options: PreprocessOptions, engine: str, files: list[str], piece_bytes: int
 ) -> Generator[tuple[Piece, Encoded]]:
     """All pieces in order, by worker processes, or right here where there is but one."""
     workers = options.workers or _cores()
     pieces = cut_into_pieces(files, piece_bytes)
     first = list(itertools.islice(pieces, 2))
     window = workers * PIECES_IN_FLIGHT if len(first) == 2 else 1
-    # Drawn one by one as pieces are handed out, so that the allowance knows what the finished pieces have
-    # used of it.
-    tasks = (
-        (options, engine, piece, max(UNUSUAL_BYTES - totals.unusual_bytes, 0) // window)
-        for piece in itertools.chain(first, pieces)
-    )
+    tasks = ((options, engine, piece) for piece in itertools.chain(first, pieces))
     if len(first) == 2:
         modules = [
             "megatron.preprocess.preprocess",
@@ -226,8 +222,9 @@ def _encode_all(
         ]
         outcomes = map_in_order(encode_piece, tasks, workers, window, modules)
     else:
+        of_process.cache_clear()  # files may have changed since another run in this process
         outcomes = ((task, encode_piece(*task)) for task in tasks)
-    for (_, _, piece, _), encoded in outcomes:
+    for (_, _, piece), encoded in outcomes:
         yield piece, encoded
 
 
@@ -283,7 +280,13 @@ def _report(options: PreprocessOptions, totals: Totals, seconds: float) -> None:
         )
     if totals.engine == "gigatoken":
         verified = f"{totals.verified_documents:,} documents ({totals.verified_bytes / 1e6:,.1f} MB)"
-        print(f"encoded by gigatoken; {verified} were verified against the reference library")
+        new = f", with them {describe(totals.verified)} beyond ASCII" if totals.verified else ""
+        print(f"encoded by gigatoken; {verified} were verified against the reference library{new}")
+        if left_out := totals.left_out - totals.verified:
+            print(
+                f"not verified: {describe(left_out)}, because a process verifies {NEW_BYTES / 1e6:.0f} MB of "
+                "new ones at most; --tokenizer-engine tokenizers encodes all by the reference library"
+            )
     else:
         print("encoded by the reference library, so there was nothing to verify")
     speed = sum(totals.text_bytes) / 1e6 / seconds
