@@ -64,8 +64,9 @@ def _made_by_merges(tokenizer: Any, path: Path) -> set[str]:
         return set()
     merges = [one.split(" ", 1) if isinstance(one, str) else one for one in model["merges"]]
     added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    lost = [] if model.get("ignore_merges") else unmade(model["vocab"].keys() - added, merges)
-    if len(lost) > len(model["vocab"]) / 2:
+    text = model["vocab"].keys() - added
+    lost = [] if model.get("ignore_merges") else unmade(text, merges)
+    if len(lost) > len(unmade(text, [])) / 2:
         raise UserError(
             f"{path}: {len(merges):,} merges make only {len(model['vocab']) - len(lost):,} of its "
             f"{len(model['vocab']):,} tokens; the file has lost its merges, bring it again"

@@ -144,7 +144,5 @@ def _problem(tokens: list[bytes]) -> str | None:
     if len(ranks) < len(tokens):
         return f"{len(tokens) - len(ranks)} of its {len(tokens):,} tokens are there twice"
     if absent := [byte for byte in range(256) if bytes([byte]) not in ranks]:
-        return (
-            f"of its {len(tokens):,} tokens none is the byte {absent[0]}, and {len(absent)} bytes are absent"
-        )
+        return f"{len(absent)} of the 256 bytes are not among its {len(tokens):,} tokens"
     return None

@@ -1,6 +1,7 @@
 """Small texts, corpora and tokenizers to test with."""
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,31 @@ def write_tokenizer(folder: Path, vocab_size: int = 400) -> str:
     train(BETWEEN_DOCUMENTS.join(text.encode() for text in TEXTS * 2), vocab_size, ("<|endoftext|>",)).save(
         str(path)
     )
+    return str(path)
+
+
+def write_sentencepiece(path: Path, kind: str = "bpe", size: int = 420, **changes: Any) -> str:
+    """A SentencePiece model that keeps texts as they are, unless told otherwise."""
+    import sentencepiece
+
+    settings = {
+        "byte_fallback": True,
+        "pad_id": 3,
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+    }
+    content = io.BytesIO()
+    lines = [line for text in TEXTS * 40 for line in text.splitlines() if line.strip()]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=content,
+        model_type=kind,
+        vocab_size=size,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        **{**settings, **changes},
+    )
+    path.write_bytes(content.getvalue())
     return str(path)
 
 

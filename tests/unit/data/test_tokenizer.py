@@ -18,7 +18,7 @@ from megatron.config.tokenizer import TokenizerOptions
 from megatron.data.token_engines import first_difference
 from megatron.data.tokenizer import build_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
-from tests.support.made_up_text import TEXTS, write_tokenizer
+from tests.support.made_up_text import TEXTS, write_sentencepiece, write_tokenizer
 
 ENGINES = ["tokenizers", "gigatoken", "auto"]
 RARE = ("Mn", "Mc", "Me", "Cc", "Cf", "Cn", "Co", "Cs", "Zs", "Zl", "Zp", "Lm", "Nl", "No")
@@ -48,21 +48,8 @@ def folder(tmp_path_factory) -> Path:
     """A tokenizer.json, the same BPE as vocab.json and merges.txt, and two SentencePiece models."""
     where = tmp_path_factory.mktemp("tokenizers")
     tokenizers.Tokenizer.from_file(write_tokenizer(where)).model.save(str(where))
-    for kind, size in (("bpe", 420), ("unigram", 370)):
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(
-                [line for text in TEXTS * 40 for line in text.splitlines() if line.strip()]
-            ),
-            model_prefix=str(where / kind),
-            model_type=kind,
-            vocab_size=size,
-            byte_fallback=True,
-            pad_id=3,
-            normalization_rule_name="identity",
-            remove_extra_whitespaces=False,
-            hard_vocab_limit=False,
-            minloglevel=2,
-        )
+    write_sentencepiece(where / "bpe.model")
+    write_sentencepiece(where / "unigram.model", "unigram", 370)
     return where
 
 
