@@ -57,6 +57,33 @@ def write_sentencepiece(path: Path, kind: str = "bpe", size: int = 420, **change
     return str(path)
 
 
+def write_metaspace(folder: Path, legacy: bool) -> str:
+    """Words that begin with ▁: by the pre-tokenizer, or by normalizing as in Llama's tokenizer.json."""
+    import tokenizers
+    from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+    words = ["<s>", "</s>", *(f"<0x{n:02X}>" for n in range(256)), "▁", *map(chr, range(33, 127))]
+    vocabulary = {word: n for n, word in enumerate(words)}
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
+    if legacy:
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        tokenizer.decoder = decoders.Sequence(
+            [
+                decoders.Replace("▁", " "),
+                decoders.ByteFallback(),
+                decoders.Fuse(),
+                decoders.Strip(" ", 1, 0),
+            ]
+        )
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    path = folder / ("legacy.json" if legacy else "metaspace.json")
+    tokenizer.save(str(path))
+    return str(path)
+
+
 def many_texts(count: int) -> list[str]:
     """Different texts of all lengths, some of them empty."""
     return [f"{number}: {TEXTS[number % len(TEXTS)]}" * (number % 7) for number in range(count)]
