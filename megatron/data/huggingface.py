@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from megatron.base.errors import UserError
+from megatron.base.errors import UserError, collect_problems
 from megatron.data.bpe_files import made_by, read_bpe, unmade
 from megatron.data.end_of_document import EOD_NAMES, config_beside, find_end
 from megatron.data.token_engines import gigatoken_engine, probe, tokenizers_engine
@@ -46,7 +46,12 @@ def gpt2_bpe(options: Any, engine: str) -> Tokenizer:
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers
 
-    files = {name: given_path(options, name) for name in ("vocab_file", "merge_file")}
+    files, problems = {}, list[str]()
+    for name in ("vocab_file", "merge_file"):
+        with collect_problems(problems):
+            files[name] = given_path(options, name)
+    if problems:
+        raise UserError(*problems)
     vocabulary, merges = read_bpe(*files.values())
     tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

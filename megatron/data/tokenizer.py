@@ -4,12 +4,14 @@ A kind of tokenizer is a function `(options, engine) -> Tokenizer` and an entry 
 is anything with the attributes of `TokenizerOptions` in megatron/config/tokenizer.py.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from megatron.base.errors import UserError
+from megatron.base.files import checksum
 from megatron.data.huggingface import gpt2_bpe, huggingface
 from megatron.data.sentencepiece_models import llama2, sentencepiece_model
 from megatron.data.tiktoken_files import tiktokenizer
@@ -28,7 +30,7 @@ def build_tokenizer(options: Any, engine: str = "tokenizers") -> Tokenizer:
             f"--vocab-size {options.vocab_size}: the tokenizer has {tokenizer.vocab_size} tokens; leave "
             "--vocab-size out"
         )
-    return tokenizer
+    return dataclasses.replace(tokenizer, sha256=tuple(map(checksum, tokenizer.files.values())))
 
 
 def describe_identity(identity: dict[str, Any] | None) -> str:

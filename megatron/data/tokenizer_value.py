@@ -1,6 +1,5 @@
 """A tokenizer as a value, and what all kinds of tokenizers need to make one."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +41,8 @@ class Tokenizer:
     """UTF-8 bytes of the text of every row of ids, each from the beginning of a document; int64 [rows]."""
     settings: tuple[Any, ...] = ()
     """Values of flags, besides the files, that change ids."""
+    sha256: tuple[str, ...] = ()
+    """Of every file, as it was when the tokenizer was built."""
 
     @property
     def eod(self) -> int:
@@ -49,9 +50,8 @@ class Tokenizer:
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for two datasets to hold the same ids."""
-        files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files.values()]
         settings = {"settings": list(self.settings)} if self.settings else {}
-        return {"type": self.kind, "sha256": files, "vocab_size": self.vocab_size, **settings}
+        return {"type": self.kind, "sha256": list(self.sha256), "vocab_size": self.vocab_size, **settings}
 
 
 def given_path(options: Any, name: str) -> Path:

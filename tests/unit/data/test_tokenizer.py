@@ -248,7 +248,10 @@ def test_identity_follows_the_files(folder, changed):
     same = build_tokenizer(
         options("HuggingFaceTokenizer", tokenizer_model=str(folder / "tokenizer.json"))
     ).identity()
-    other = build_tokenizer(changed()).identity()
+    built = build_tokenizer(changed())
+    other = built.identity()
+    Path(built.files["tokenizer_model"]).write_text("{}")  # what it was built from counts
+    assert built.identity() == other
     assert one == same != other and one["vocab_size"] == other["vocab_size"] == 400
 
 
@@ -275,6 +278,7 @@ MISTAKES = [
         "wrong: is no tokenizer.json that HF tokenizers can read",
     ),
     ("GPT2BPETokenizer", {"vocab_file": "wrong"}, "--merge-file is missing"),
+    ("GPT2BPETokenizer", {}, "--vocab-file is missing(.|\n)*--merge-file is missing"),
     (
         "GPT2BPETokenizer",
         {"vocab_file": "wrong", "merge_file": "wrong"},
@@ -302,3 +306,28 @@ def test_mistakes_are_told_without_the_network(tmp_path, monkeypatch, kind, give
     for engine in ENGINES:
         with pytest.raises(UserError, match=message):
             build_tokenizer(options(kind, **given), engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES[::2])
+@pytest.mark.parametrize(
+    "kind, name, is_token",
+    [
+        ("HuggingFaceTokenizer", "<|endoftext|>", True),
+        ("GPT2BPETokenizer", "<|endoftext|>", True),
+        ("SentencePieceTokenizer", "</s>", False),
+        ("Llama2Tokenizer", "</s>", False),
+    ],
+)
+def test_the_name_of_the_end_inside_a_text(folder, kind, name, is_token, engine):
+    """As docs/data.md says."""
+    model = folder / ("bpe.model" if name == "</s>" else "tokenizer.json")
+    files = {
+        "tokenizer_model": model,
+        "vocab_file": folder / "vocab.json",
+        "merge_file": folder / "merges.txt",
+    }
+    tokenizer = build_tokenizer(options(kind, **{flag: str(path) for flag, path in files.items()}), engine)
+    assert tokenizer.end.name == name
+    (ids,) = rows(tokenizer, [f"a {name} b"])
+    assert (tokenizer.eod in ids) == is_token
+    assert tokenizer.decode(ids) == f"a {name} b" and size(tokenizer, ids) == len(f"a {name} b")

@@ -13,6 +13,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from megatron.data.corpora import Corpus, open_corpus, open_source
 from megatron.data.tokenizer import build_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
+from megatron.evaluation import text_bytes
 from megatron.evaluation.text_bytes import count_text
 from megatron.preprocess.preprocess import preprocess
 from tests.support.made_up_text import (
@@ -152,3 +153,11 @@ def test_an_older_file_without_a_number_of_bytes(tmp_path):
     assert corpus.sidecar
     del corpus.sidecar["text_bytes"]
     assert count_text(corpus, tokenizer, corpus.windows, everything, False).source == "decoding"
+
+
+def test_a_large_dataset_is_not_compared(tmp_path, monkeypatch):
+    tokenizer = prepare(tmp_path, ["~", "The dog", "fox"], files_of("bpe", tmp_path))
+    monkeypatch.setattr(text_bytes, "CHECKED_TOKENS", 4)
+    corpus = opened(tmp_path, 1)
+    count = count_text(corpus, tokenizer, corpus.windows, everything, False)
+    assert (count.size, count.source) == (11, "decoding")  # ~ is two tokens, ▁ and itself
