@@ -16,27 +16,33 @@ from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
 from megatron.base.terminal import progress, show
-from megatron.checkpoint.manifest import Manifest
 from megatron.config.arguments import flag, parse
 from megatron.config.config import Config, TokenizerOptions
 from megatron.data.corpora import SPLITS, open_splits
+from megatron.data.tokenizer_value import Tokenizer
 from megatron.data.vocabulary import find_vocabulary
 from megatron.evaluation.losses import Weighted, window_sums
 from megatron.evaluation.restore import Restored, restore, tokenizer_of
-from megatron.model.inputs import GPTInputs, to_device
+from megatron.evaluation.text_bytes import TextBytes, count_text
+from megatron.model.inputs import to_device
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency import DataEfficiency
-from megatron.tasks.gpt import token_weights
 from megatron.train.records import perplexity
 
 EXAMPLES = """\
   # the validation and test parts of the data it was trained on
   python tools/evaluate.py --load runs/small --splits valid test --output runs/small/evaluation.json
 
-  # other texts, with bits per byte, which compare models of different tokenizers
-  python tools/evaluate.py --load runs/small --data-path books_text_document --split 0,0,1 --splits test \\
-      --tokenizer-type HuggingFaceTokenizer --tokenizer-model tokenizer.json
+  # other texts; bits per byte compare models of different tokenizers
+  python tools/evaluate.py --load runs/small --data-path books_text_document --split 0,0,1 --splits test
 """
+
+BYTES_FROM = {
+    "proportion": "the tokenizer does not give back the text that it was given, so the bytes of bits per "
+    "byte are the original text's in proportion to the scored part",
+    "decoding": "the bytes of bits per byte are those of the decoded text; nothing says how many the "
+    "original had, or the dataset is too large to compare",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +66,23 @@ def main() -> None:
         writable_file(options.output)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     restored = restore(options.load, options.ckpt_step, device)
-    token_bytes = _token_bytes(options, restored.manifest, device)
+    config, tokenizer = _with_tokenizer(restored, options)
     results = []
-    config = _with_data(restored.config, options)
-    for split, corpora in open_splits(config).items():
+    for split, corpora in open_splits(_with_data(config, options)).items():
         if split in options.splits:
-            results += _evaluate(restored, config, split, corpora, options, token_bytes)
+            results += _evaluate(restored, _with_data(config, options), split, corpora, options, tokenizer)
     if not results:
         raise UserError(
             f"--splits {' '.join(options.splits)}: no data is there; change --split or --data-path"
         )
+    if not any(result["tokens"] for result in results):
+        names = ", ".join(dict.fromkeys(result["corpus"] for result in results))
+        raise UserError(
+            f"--splits {' '.join(options.splits)}: nothing to score; --eod-mask-loss, with which the model "
+            f"was trained, masks every token of {names}"
+        )
     _print(results, str(restored.folder))
+    _explain_bytes(results)
     if options.output:
         with whole_file(options.output, "w") as file:
             step = restored.manifest.iteration
@@ -97,13 +109,19 @@ def _with_data(config: Config, options: Options) -> Config:
     return dataclasses.replace(config, data=data)
 
 
-def _token_bytes(options: Options, manifest: Manifest, device: torch.device) -> torch.Tensor | None:
-    """Bytes of text behind every token, float64 [vocabulary]; None without a tokenizer."""
-    if not options.tokenizer.tokenizer_type:
-        print("note: without --tokenizer-type and its files there are no bits per byte", file=sys.stderr)
-        return None
-    tokenizer = tokenizer_of(manifest, options.tokenizer)
-    return torch.from_numpy(tokenizer.token_bytes()).to(device, torch.float64)
+def _with_tokenizer(restored: Restored, options: Options) -> tuple[Config, Tokenizer | None]:
+    """The checkpoint's configuration with its tokenizer, wherever that is found."""
+    found = tokenizer_of(restored, options.tokenizer)
+    if found is None:
+        print(
+            f"note: no tokenizer is kept in {options.load}, and without --tokenizer-type and its files there "
+            "are no bits per byte",
+            file=sys.stderr,
+        )
+        size = None if restored.config.tokenizer.tokenizer_type else restored.config.tokenizer.vocab_size
+        return dataclasses.replace(restored.config, tokenizer=TokenizerOptions(vocab_size=size)), None
+    tokenizer, named = found
+    return dataclasses.replace(restored.config, tokenizer=named), tokenizer
 
 
 def _evaluate(
@@ -112,7 +130,7 @@ def _evaluate(
     split: str,
     corpora: Weighted,
     options: Options,
-    token_bytes: torch.Tensor | None,
+    tokenizer: Tokenizer | None,
 ) -> list[dict[str, Any]]:
     """One result a corpus of a split."""
     if not corpora:
@@ -130,40 +148,47 @@ def _evaluate(
     def measure(part: np.ndarray) -> torch.Tensor:
         inputs = to_device(rows.plain(members, part[:, 0], part[:, 1]), device)
         found = restored.task.row_losses(restored.model, inputs)
-        sums = [found[name] for name in restored.task.losses]
-        return torch.cat([*sums, _text_bytes(inputs, token_bytes, sums[0])], 1)
+        return torch.cat([found[name] for name in restored.task.losses], 1)
+
+    def is_scored(ids: np.ndarray) -> np.ndarray:
+        return ids[:-1] != vocabulary.eod if config.data.eod_mask_loss else np.ones(len(ids) - 1, bool)
 
     counts = [min(corpus.windows, options.max_windows or corpus.windows) for corpus in members]
     windows = np.concatenate(
         [np.stack([np.full(count, number), np.arange(count)], 1) for number, count in enumerate(counts)]
     )
     with progress(split, len(windows), "windows") as advance:
-        shape = (len(members), 2 * len(restored.task.losses) + 1)
+        shape = (len(members), 2 * len(restored.task.losses))
         sums = window_sums(measure, shape, windows, options.micro_batch_size, Mesh(device), advance)
     names = list(restored.task.losses)
-    return [_result(corpus.name, split, names, part.tolist()) for corpus, part in zip(members, sums)]
+    texts = [
+        count_text(corpus, tokenizer, windows, is_scored, config.data.allow_trailing_bytes)
+        if tokenizer and not config.data.mock_data
+        else None
+        for corpus, windows in zip(members, counts)
+    ]
+    return [
+        _result(corpus.name, split, names, part.tolist(), text)
+        for corpus, part, text in zip(members, sums, texts)
+    ]
 
 
-def _text_bytes(inputs: Any, token_bytes: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
-    """Float64 [rows, 1]: bytes of text that the scored tokens of a GPT stand for; 0 where nobody knows."""
-    if token_bytes is None or not isinstance(inputs, GPTInputs):
-        return torch.zeros_like(like[:, :1])
-    return (token_weights(inputs) * token_bytes[inputs.labels]).double().sum(1, keepdim=True)
-
-
-def _result(corpus: str, split: str, names: list[str], sums: list[float]) -> dict[str, Any]:
+def _result(
+    corpus: str, split: str, names: list[str], sums: list[float], text: TextBytes | None
+) -> dict[str, Any]:
     """A corpus in numbers; the first loss is the one that perplexity and bits per byte are of."""
-    *pairs, text = sums
-    means = {name: total / count for name, total, count in zip(names, pairs[::2], pairs[1::2])}
-    loss, tokens = means[names[0]], pairs[1]
+    pairs = list(zip(sums[::2], sums[1::2]))
+    means = {name: total / count if count else None for name, (total, count) in zip(names, pairs)}
+    loss, (total, tokens) = means[names[0]], pairs[0]
     result = {
         "corpus": corpus,
         "split": split,
         "tokens": int(tokens),
         "loss": loss,
-        "perplexity": perplexity(loss),
-        "bytes": int(text) or None,
-        "bits_per_byte": pairs[0] / math.log(2) / text if text else None,
+        "perplexity": None if loss is None else perplexity(loss),
+        "bytes": round(text.size) if text and text.size else None,
+        "bytes_from": text.source if text and text.size else None,
+        "bits_per_byte": total / math.log(2) / text.size if text and text.size else None,
     }
     return result | ({"losses": means} if len(means) > 1 else {})
 
@@ -173,17 +198,19 @@ def _print(results: list[dict[str, Any]], title: str) -> None:
     for heading in ("corpus", "split", "tokens", "loss", "perplexity", "bits per byte"):
         table.add_column(heading, justify="left" if heading in ("corpus", "split") else "right")
     for result in results:
-        bits = f"{result['bits_per_byte']:.4f}" if result["bits_per_byte"] is not None else "-"
-        row = (
-            result["corpus"],
-            result["split"],
-            f"{result['tokens']:,}",
-            f"{result['loss']:.4f}",
-            f"{result['perplexity']:.2f}",
-            bits,
-        )
-        table.add_row(*row)
+        numbers = [
+            "-" if result[name] is None else format(result[name], form)
+            for name, form in (("loss", ".4f"), ("perplexity", ".2f"), ("bits_per_byte", ".4f"))
+        ]
+        table.add_row(result["corpus"], result["split"], f"{result['tokens']:,}", *numbers)
     show(table)
+
+
+def _explain_bytes(results: list[dict[str, Any]]) -> None:
+    """Say where bytes are not those of the text itself."""
+    for result in results:
+        if result["bytes_from"] in BYTES_FROM:
+            print(f"note: {result['corpus']}: {BYTES_FROM[result['bytes_from']]}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,13 @@ from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
 from megatron.config.arguments import flag, parse
 from megatron.config.config import TokenizerOptions
-from megatron.evaluation.generate import generate
+from megatron.evaluation.generate import continuation, generate
 from megatron.evaluation.restore import restore, tokenizer_of
 from megatron.model.gpt import GPT
 
 EXAMPLES = """\
-  python tools/generate_text.py --load runs/small \\
-      --tokenizer-type HuggingFaceTokenizer --tokenizer-model tokenizer.json \\
-      --prompt "The function returns" --num-tokens 100 --temperature 0.8
+  python tools/generate_text.py --load runs/small --prompt "The function returns" --num-tokens 100 \\
+      --temperature 0.8
 """
 
 
@@ -35,6 +34,9 @@ class Options:
         1.0, "choose among the likeliest tokens of this total probability", above=0, at_most=1
     )
     seed: int = flag(1234, "of the choices")
+    ignore_eod: bool = flag(
+        False, "go on behind the token that ends a document; by default the text ends there"
+    )
     ckpt_step: int | None = flag(None, "step of the checkpoint; the newest")
     output: str | None = flag(None, "also write the texts to a file", metavar="FILE")
 
@@ -46,12 +48,19 @@ def main() -> None:
     if any(prompt != prompt.encode(errors="ignore").decode() for prompt in options.prompt):
         raise UserError("--prompt is no UTF-8 text; check how the terminal or script encodes it")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, task, config, manifest, folder = restore(options.load, options.ckpt_step, device)
+    restored = restore(options.load, options.ckpt_step, device)
+    model, config = restored.model, restored.config
     if not isinstance(model, GPT):
         raise UserError(
-            f"{folder}: is a model of the task {task.name}, which continues no text; name a GPT's"
+            f"{restored.folder}: is a model of the task {restored.task.name}, which continues no text; name "
+            "a GPT's"
         )
-    tokenizer = tokenizer_of(manifest, options.tokenizer)
+    found = tokenizer_of(restored, options.tokenizer)
+    if found is None:
+        raise UserError(
+            f"--tokenizer-type is required, and the tokenizer's files: none is kept in {options.load}"
+        )
+    tokenizer, _ = found
     generator = torch.Generator(device).manual_seed(options.seed)
     texts = []
     for prompt in options.prompt:
@@ -69,8 +78,9 @@ def main() -> None:
             options.top_k,
             options.top_p,
             generator,
+            None if options.ignore_eod else tokenizer.eod,
         ]
-        texts.append(prompt + tokenizer.decode(list(generate(model, start, *chosen))))
+        texts.append(prompt + continuation(tokenizer, ids, list(generate(model, start, *chosen))))
         print(texts[-1] + "\n")
     if options.output:
         with whole_file(options.output, "w") as file:

@@ -287,13 +287,13 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     **_unused(
         "training reads token ids; the tokenizer only counts them",
         """tokenizer-metadata tokenizer-hf-* tokenizer-sentencepiece-* no-tokenizer-sentencepiece-*
-        disable-tokenizer-sentencepiece-* tiktoken-pattern trust-remote-code use-gigatoken legacy-tokenizer
+        disable-tokenizer-sentencepiece-* trust-remote-code use-gigatoken legacy-tokenizer
         no-use-tokenizer-model-from-checkpoint-args disable-use-tokenizer-model-from-checkpoint-args
         no-save-tokenizer-assets disable-save-tokenizer-assets""",
     ),
     **_refused(
         "the tokens are those that the tokenizer's files name, padded by --make-vocab-size-divisible-by",
-        """vocab-extra-ids=0 tokenizer-special-tokens tiktoken-special-tokens tiktoken-num-special-tokens=1000
+        """vocab-extra-ids=0
         padded-vocab-size null-tokenizer-eod-id null-tokenizer-pad-id""",
     ),
     **_refused(

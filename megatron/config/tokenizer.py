@@ -12,22 +12,52 @@ class TokenizerOptions:
     tokenizer_type: str | None = flag(
         None,
         "kind of tokenizer; the data's .json file says it where this does not",
-        choices=("HuggingFaceTokenizer", "GPT2BPETokenizer", "SentencePieceTokenizer", "NullTokenizer"),
+        choices=(
+            "HuggingFaceTokenizer",
+            "GPT2BPETokenizer",
+            "SentencePieceTokenizer",
+            "GPTSentencePieceTokenizer",
+            "Llama2Tokenizer",
+            "TikTokenizer",
+            "NullTokenizer",
+        ),
         follows=lambda tokenizer: (
             "GPT2BPETokenizer" if tokenizer.vocab_file and tokenizer.merge_file else None
         ),
         resume="meaning",
     )
     tokenizer_model: str | None = flag(
-        None, "tokenizer.json, its folder, or a SentencePiece .model", metavar="FILE", resume="meaning"
+        None,
+        "tokenizer.json, its folder, a SentencePiece .model, or TikTokenizer's .json or .tiktoken",
+        metavar="FILE",
+        resume="meaning",
     )
     vocab_file: str | None = flag(None, "vocab.json of GPT2BPETokenizer", metavar="FILE", resume="meaning")
     merge_file: str | None = flag(None, "merges.txt of GPT2BPETokenizer", metavar="FILE", resume="meaning")
     eod_token: str | None = flag(
-        None, "text of the end-of-document token; found by its usual names", resume="meaning"
+        None,
+        "text of the end-of-document token; what the tokenizer's files name, or else the one usual name",
+        resume="meaning",
     )
     vocab_size: int | None = flag(
-        None, "number of ids of NullTokenizer, or of data without a .json file", at_least=1, resume="meaning"
+        None,
+        "number of ids of NullTokenizer or of data without a .json file; of TikTokenizer, whose default is "
+        "131072, with its special tokens",
+        at_least=1,
+        resume="meaning",
+    )
+    tiktoken_pattern: str | None = flag(
+        None, "how TikTokenizer cuts words; Megatron's patterns", choices=("v1", "v2"), resume="meaning"
+    )
+    tiktoken_num_special_tokens: int = flag(
+        1000, "ids before TikTokenizer's first text token", at_least=3, resume="meaning"
+    )
+    tiktoken_special_tokens: tuple[str, ...] = flag(
+        (),
+        "the first of these special tokens by name; <unk> <s> </s>",
+        aliases=("--tokenizer-special-tokens",),
+        metavar="TEXT",
+        resume="meaning",
     )
 
 

@@ -1,8 +1,8 @@
 """How texts become ids: one function per library, `encode(texts) -> (ids, lengths)`, which all give the same
 ids.
 
-The reference of a tokenizer is the library that defines it (HF tokenizers or sentencepiece). gigatoken is
-some fifty times faster and is used only where it agrees with the reference on a probe;
+The reference of a tokenizer is the library that defines it (HF tokenizers, sentencepiece or tiktoken).
+gigatoken is some fifty times faster and is used only where it agrees with the reference on a probe;
 `tools/preprocess_data.py` goes on comparing.
 """
 
@@ -48,6 +48,15 @@ def sentencepiece_engine(processor: Any) -> Encode:
 
     def encode(texts: list[str]) -> Encoding:
         return _join(processor.encode(texts, out_type=int, num_threads=1))
+
+    return encode
+
+
+def tiktoken_engine(encoding: Any) -> Encode:
+    """By OpenAI's tiktoken, on one thread. The name of a special token inside a text is plain text."""
+
+    def encode(texts: list[str]) -> Encoding:
+        return _join(encoding.encode_ordinary_batch(texts, num_threads=1))
 
     return encode
 

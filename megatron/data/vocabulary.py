@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 from megatron.base.errors import UserError
 from megatron.config.config import DataConfig, TokenizerOptions
 from megatron.data.corpora import Corpus
-from megatron.data.tokenizer import build_tokenizer, describe_identity
+from megatron.data.tokenizer import build_tokenizer, describe_end, describe_identity
+from megatron.data.tokenizer_value import EndOfDocument
 
 OF_FLAGS = "the tokenizer of the flags"
+UNKNOWN_END = "which token ends documents is unknown"
 
 
 class Vocabulary(NamedTuple):
@@ -20,57 +22,79 @@ class Vocabulary(NamedTuple):
     tokenizer: dict[str, Any] | None
 
 
+class Told(NamedTuple):
+    """A vocabulary, and how it is known in words what ends a document."""
+
+    vocabulary: Vocabulary
+    end: str
+
+
 def find_vocabulary(
     flags: TokenizerOptions, corpora: list[Corpus], data: DataConfig | None = None
 ) -> Vocabulary:
     """The vocabulary of corpora under the tokenizer flags. UserError where they contradict each other, and
     where `data` asks for documents to be told apart and nothing says which token ends one."""
-    vocabulary = _agreed(flags, corpora)
+    return tell_vocabulary(flags, corpora, data).vocabulary
+
+
+def tell_vocabulary(flags: TokenizerOptions, corpora: list[Corpus], data: DataConfig | None = None) -> Told:
+    """The same, and what ends a document in words."""
+    told = _agreed(flags, corpora)
     wishes = [
         name
         for name in ("eod_mask_loss", "reset_position_ids", "reset_attention_mask")
         if data and getattr(data, name)
     ]
-    if wishes and vocabulary.eod is None:
+    if wishes and told.vocabulary.eod is None:
         names = " and ".join(f"--{name.replace('_', '-')}" for name in wishes)
         raise UserError(
             f"{names}: which token ends a document is unknown; name the tokenizer, with --eod-token where "
             "it has none of the usual names"
         )
-    return vocabulary
+    return told
 
 
-def _agreed(flags: TokenizerOptions, corpora: list[Corpus]) -> Vocabulary:
+def _agreed(flags: TokenizerOptions, corpora: list[Corpus]) -> Told:
     """What all sources say alike."""
-    found = [(corpus.name, _of_sidecar(corpus.sidecar)) for corpus in corpora if corpus.sidecar]
+    found = [(corpus.name, _of_sidecar(corpus)) for corpus in corpora if corpus.sidecar]
     if flags.tokenizer_type:
         tokenizer = build_tokenizer(flags)
-        found.insert(0, (OF_FLAGS, Vocabulary(tokenizer.vocab_size, tokenizer.eod, tokenizer.identity())))
+        mine = Vocabulary(tokenizer.vocab_size, tokenizer.eod, tokenizer.identity())
+        found.insert(0, (OF_FLAGS, Told(mine, describe_end(tokenizer.end))))
     elif flags.vocab_size and not found:
-        return Vocabulary(flags.vocab_size, None, None)
+        return Told(Vocabulary(flags.vocab_size, None, None), UNKNOWN_END)
     if not found:
         names = ", ".join(sorted({corpus.name for corpus in corpora}))
         raise UserError(
             f"the vocabulary of {names} is unknown: no .json lies beside it; give --tokenizer-type and "
             "its files, or --vocab-size"
         )
-    name, first = found[0]
-    verb = "is" if name == OF_FLAGS else "by"
-    for other, vocabulary in found[1:]:
+    name, told = found[0]
+    first, verb = told.vocabulary, "is" if name == OF_FLAGS else "by"
+    for other, (vocabulary, _) in found[1:]:
         if vocabulary.tokenizer != first.tokenizer:
             raise UserError(
                 f"{other} was made by {describe_identity(vocabulary.tokenizer)}, and {name} {verb} "
                 f"{describe_identity(first.tokenizer)}; "
                 "name the tokenizer that made the data, or preprocess it again"
             )
+        if vocabulary.eod != first.eod:
+            raise UserError(
+                f"documents of {other} end with token {vocabulary.eod}, and those of {name} with "
+                f"{first.eod}; name the one of the data by --eod-token, or preprocess it again"
+            )
     if flags.vocab_size and not flags.tokenizer_type and flags.vocab_size != first.size:
         raise UserError(
             f"--vocab-size {flags.vocab_size} contradicts {name}, whose vocabulary has {first.size} "
             "tokens; leave it out"
         )
-    return first
+    return told
 
 
-def _of_sidecar(sidecar: dict[str, Any]) -> Vocabulary:
-    tokenizer = sidecar["tokenizer"]
-    return Vocabulary(int(sidecar["vocab_size"]), sidecar.get("eod"), tokenizer)
+def _of_sidecar(corpus: Corpus) -> Told:
+    sidecar = corpus.sidecar or {}
+    vocabulary = Vocabulary(int(sidecar["vocab_size"]), sidecar.get("eod"), sidecar["tokenizer"])
+    if vocabulary.eod is None:
+        return Told(vocabulary, UNKNOWN_END)
+    end = EndOfDocument(vocabulary.eod, sidecar.get("eod_token") or "a token", f"says {corpus.name}.json")
+    return Told(vocabulary, describe_end(end))

@@ -1,5 +1,6 @@
 """A trained model from its checkpoint alone, for evaluation and generation."""
 
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,10 @@ from megatron.checkpoint.load import find_checkpoint, load_model
 from megatron.checkpoint.manifest import Manifest, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.config import Config, TokenizerOptions
-from megatron.data.tokenizer import Tokenizer, build_tokenizer, describe_identity
+from megatron.data.tokenizer import build_tokenizer, describe_identity
+from megatron.data.tokenizer_files import kept_tokenizer
+from megatron.data.tokenizer_value import Tokenizer
+from megatron.data.vocabulary import Vocabulary
 from megatron.tasks.task import Task
 from megatron.tasks.tasks import TASKS
 
@@ -43,16 +47,50 @@ def restore(root: str, iteration: int | None, device: torch.device) -> Restored:
     return Restored(model.to(device).eval(), task, config, manifest, folder)
 
 
-def tokenizer_of(manifest: Manifest, options: TokenizerOptions) -> Tokenizer:
-    """The tokenizer of the flags, which must be the one that the checkpoint was trained with."""
-    if options.tokenizer_type is None:
-        raise UserError("--tokenizer-type is required, and the tokenizer's files")
-    tokenizer = build_tokenizer(options)
-    trained = manifest.vocabulary.tokenizer
-    if trained is not None and trained != tokenizer.identity():
-        mine = describe_identity(tokenizer.identity())
+def tokenizer_of(restored: Restored, flags: TokenizerOptions) -> tuple[Tokenizer, TokenizerOptions] | None:
+    """The tokenizer of a checkpoint and the options that name it: of the flags, kept with the run, or the
+    one of the training's own flags where it is still there. None where there is none. UserError where the
+    flags name another than the training."""
+    if flags.tokenizer_type is not None:
+        tokenizer = build_tokenizer(flags)
+        _compare(restored.manifest.vocabulary, tokenizer)
+        return tokenizer, flags
+    if given := [name for name, value in vars(flags).items() if value != getattr(TokenizerOptions(), name)]:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UserError(f"{names}: --tokenizer-type is missing; without it the run's own tokenizer is taken")
+    kept = kept_tokenizer(restored.folder.parent, restored.manifest.vocabulary)
+    if kept is not None:
+        return build_tokenizer(kept), kept
+    return _as_trained(restored)
+
+
+def _compare(trained: Vocabulary, tokenizer: Tokenizer) -> None:
+    """Say where the tokenizer of the flags is not the one of the training."""
+    mine = tokenizer.identity()
+    if trained.tokenizer is not None and trained.tokenizer != mine:
         raise UserError(
-            f"the model was trained with {describe_identity(trained)}, and the flags name {mine}; "
-            "name the one of the training"
+            f"the model was trained with {describe_identity(trained.tokenizer)}, and the flags name "
+            f"{describe_identity(mine)}; name the one of the training, or leave the flags out"
         )
-    return tokenizer
+    if trained.eod is not None and trained.eod != tokenizer.eod:
+        print(
+            f"note: the model was trained on documents that end with token {trained.eod}, and with these "
+            f"flags they end with {tokenizer.end.name} (token {tokenizer.eod})",
+            file=sys.stderr,
+        )
+
+
+def _as_trained(restored: Restored) -> tuple[Tokenizer, TokenizerOptions] | None:
+    """The tokenizer of the training's flags, unless its files are gone or have changed."""
+    options, trained = restored.config.tokenizer, restored.manifest.vocabulary
+    if options.tokenizer_type is None or trained.tokenizer is None:
+        return None
+    try:
+        tokenizer = build_tokenizer(options)
+    except UserError:
+        return None
+    same = tokenizer.identity() == trained.tokenizer and tokenizer.eod == trained.eod
+    if not same:
+        names = ", ".join(map(str, tokenizer.files.values()))
+        print(f"note: {names} is no longer the tokenizer of the training and is left out", file=sys.stderr)
+    return (tokenizer, options) if same else None

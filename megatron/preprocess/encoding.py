@@ -1,12 +1,11 @@
 """One piece of documents into token ids, and the proof that a fast engine gives the ids of the reference
 library.
 
-A share of the documents, drawn by the piece, and those with unusual code points are encoded a second time
-by the reference.
+A share of the documents, drawn by the piece, is encoded a second time by the reference, and so are passages
+with code points, or pairs of kinds of them, that were not verified before.
 """
 
 import functools
-import unicodedata
 import zlib
 from typing import Any, NamedTuple
 
@@ -15,25 +14,29 @@ import numpy as np
 from megatron.base.errors import UserError
 from megatron.data.indexed_dataset import token_dtype
 from megatron.data.token_engines import first_difference
-from megatron.data.tokenizer import Tokenizer, build_tokenizer
+from megatron.data.tokenizer import build_tokenizer
+from megatron.data.tokenizer_value import Tokenizer
 from megatron.preprocess.bad_lines import refuse
 from megatron.preprocess.documents import Piece
+from megatron.preprocess.novelty import Memory, find_new, new_memory
 from megatron.preprocess.records import BadRecord
 
 SAMPLE_BYTES = 20_000
 """Text of a piece that is encoded twice, on average: 0.5 % of 4 MB; all of a small corpus."""
 LONGEST_VERIFIED = 4_000_000
-UNUSUAL_CATEGORIES = ("Mn", "Mc", "Me", "Cc", "Cf", "Cn", "Co", "Cs", "Zs", "Zl", "Zp", "Lm", "Nl", "No")
+NEW_BYTES = 4 << 20
+"""How much text a process verifies for what is new in it."""
 
 
 class Check(NamedTuple):
-    """Documents that were encoded twice, their bytes of text, the bytes among them that were chosen as
-    unusual only; and the place and text of the first that came out differently, after which nothing else
+    """Documents that were encoded twice, and the bytes of all such text; features that were new, and those
+    that the budget left out; and the place and text of the first difference, after which nothing else
     counts."""
 
     documents: int = 0
     text_bytes: int = 0
-    unusual_bytes: int = 0
+    verified: tuple[int, ...] = ()
+    left_out: tuple[int, ...] = ()
     difference: tuple[str, str] | None = None
 
 
@@ -64,26 +67,25 @@ class Column(NamedTuple):
     lengths: np.ndarray
 
 
-def encode_piece(options: Any, engine: str, piece: Piece, allowance: int) -> Encoded:
-    """Read and encode a piece. `allowance`: bytes of unusual text to verify. UserError for a bad record,
-    unless such records are to be skipped."""
-    tokenizer = _tokenizer(options, engine)
+def encode_piece(options: Any, engine: str, piece: Piece) -> Encoded:
+    """Read and encode a piece. UserError for a bad record, unless such records are to be skipped."""
+    tokenizer, memory = of_process(options, engine)
     texts, bad = piece.read(options.json_keys)
     refuse(piece, bad, options.bad_lines)
     eod = tokenizer.eod if options.append_eod else None
     return Encoded(
-        [_encode_key(tokenizer, column, eod, piece, allowance) for column in texts], bad, tokenizer.engine
+        [_encode_key(tokenizer, column, eod, piece, memory) for column in texts], bad, tokenizer.engine
     )
 
 
 @functools.lru_cache(maxsize=2)
-def _tokenizer(options: Any, engine: str) -> Tokenizer:
-    """The tokenizer of a run, built once in every process."""
-    return build_tokenizer(options.tokenizer, engine)
+def of_process(options: Any, engine: str) -> tuple[Tokenizer, Memory]:
+    """The tokenizer of a run, built once in every process, and what has been verified of it there."""
+    return build_tokenizer(options.tokenizer, engine), new_memory(NEW_BYTES)
 
 
 def _encode_key(
-    tokenizer: Tokenizer, texts: list[str], eod: int | None, piece: Piece, allowance: int
+    tokenizer: Tokenizer, texts: list[str], eod: int | None, piece: Piece, memory: Memory
 ) -> Part:
     dtype = token_dtype(tokenizer.vocab_size)
     if not texts:
@@ -96,7 +98,7 @@ def _encode_key(
     check = (
         Check()
         if tokenizer.encode_batch is tokenizer.reference
-        else _verify(column, tokenizer, piece, allowance)
+        else _verify(column, tokenizer, piece, memory)
     )
     lengths = column.lengths + (column.lengths > 0) * (eod is not None)
     return Part(with_eod(column.ids, column.lengths, eod, dtype), lengths, int(sizes.sum()), check)
@@ -114,50 +116,45 @@ def with_eod(ids: np.ndarray, lengths: np.ndarray, eod: int | None, dtype: np.dt
     return out
 
 
-def _verify(column: Column, tokenizer: Tokenizer, piece: Piece, allowance: int) -> Check:
-    """Encode chosen documents again, by the reference."""
-    drawn, unusual = choose_documents(column, piece.name, allowance)
-    chosen = np.union1d(drawn, unusual)
-    if not len(chosen):
-        return Check()
-    starts, lengths = np.cumsum(column.lengths) - column.lengths, column.lengths[chosen]
-    outcome = np.concatenate(
-        [column.ids[start : start + length] for start, length in zip(starts[chosen], lengths)]
-    )
-    texts = [column.texts[number] for number in chosen]
+def _verify(column: Column, tokenizer: Tokenizer, piece: Piece, memory: Memory) -> Check:
+    """Encode drawn documents, then passages with something new, again by the reference."""
+    drawn = draw_documents(column.sizes, piece.name)
+    starts, lengths = np.cumsum(column.lengths) - column.lengths, column.lengths[drawn]
+    parts = [column.ids[start : start + length] for start, length in zip(starts[drawn], lengths)]
+    texts = [column.texts[number] for number in drawn]
+    outcome = np.concatenate([*parts, np.empty(0, column.ids.dtype)])
     different = first_difference((outcome, lengths), tokenizer.reference(texts))
     if different is not None:
-        return Check(difference=(piece.place(int(chosen[different])), texts[different]))
-    only_unusual = np.setdiff1d(unusual, drawn)
-    return Check(len(chosen), int(column.sizes[chosen].sum()), int(column.sizes[only_unusual].sum()))
+        return Check(difference=(piece.place(int(drawn[different])), texts[different]))
+    new = _verify_new(column.texts, tokenizer, piece, memory)
+    size = int(column.sizes[drawn].sum()) + new.text_bytes
+    return new._replace(documents=len(drawn), text_bytes=size)
 
 
-def choose_documents(column: Column, name: str, allowance: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the documents to verify: a uniform draw keyed by `name`, and unusual ones of `allowance`
-    bytes in all."""
+def _verify_new(texts: list[str], tokenizer: Tokenizer, piece: Piece, memory: Memory) -> Check:
+    """Encode passages with something new by both engines, as far as the budget of the process reaches."""
+    passages = find_new(texts, memory)
+    sizes = np.cumsum([len(passage.text.encode()) for passage in passages])
+    count = int(np.searchsorted(sizes, memory.budget, "right"))
+    chosen = [passage.text for passage in passages[:count]]
+    if chosen:
+        different = first_difference(tokenizer.encode_batch(chosen), tokenizer.reference(chosen))
+        if different is not None:
+            number = passages[different].number
+            return Check(difference=(piece.place(number), texts[number]))
+        memory.budget -= int(sizes[count - 1])
+    verified, left_out = (
+        tuple(feature for passage in some for feature in passage.features.tolist())
+        for some in (passages[:count], passages[count:])
+    )
+    memory.verified[list(verified)] = True
+    return Check(0, int(sizes[count - 1]) if chosen else 0, verified, left_out)
+
+
+def draw_documents(sizes: np.ndarray, name: str) -> np.ndarray:
+    """Numbers of some documents of these bytes of text: a uniform draw keyed by `name`."""
     generator = np.random.default_rng(zlib.crc32(name.encode()))
-    chance = min(1.0, SAMPLE_BYTES / max(int(column.sizes.sum()), 1))
-    wanted = generator.random(len(column.sizes))
+    chance = min(1.0, SAMPLE_BYTES / max(int(sizes.sum()), 1))
+    wanted = generator.random(len(sizes))
     wanted[np.argmin(wanted)] = 0  # one document at least
-    drawn = np.flatnonzero((wanted < chance) & (column.sizes <= LONGEST_VERIFIED))
-    unusual = []
-    for number, (text, size) in enumerate(zip(column.texts, column.sizes.tolist())):
-        if size <= allowance and is_unusual(text):
-            unusual.append(number)
-            allowance -= size
-    return drawn, np.array(unusual, np.int64)
-
-
-def is_unusual(text: str) -> bool:
-    """Whether a text holds code points on which tokenizers tend to differ: beyond the basic plane,
-    combining, formatting, unassigned, private, letter-like numbers, spaces other than the plain one."""
-    return not text.isascii() and bool(_unusual()[np.frombuffer(text.encode("utf-16-le"), np.uint16)].any())
-
-
-@functools.cache
-def _unusual() -> np.ndarray:
-    """For every UTF-16 unit, whether it is unusual; surrogates stand for what lies beyond the basic plane."""
-    categories = np.array([unicodedata.category(chr(code)) for code in range(0x10000)])
-    unusual = np.isin(categories, UNUSUAL_CATEGORIES)
-    unusual[:128] = False
-    return unusual
+    return np.flatnonzero((wanted < chance) & (sizes <= LONGEST_VERIFIED))

@@ -25,15 +25,16 @@ from megatron.config.arguments import flag
 from megatron.config.config import TokenizerOptions
 from megatron.data.index_builder import IndexedDatasetBuilder, existing_dataset
 from megatron.data.indexed_dataset import token_dtype
-from megatron.data.tokenizer import Tokenizer, build_tokenizer
+from megatron.data.tokenizer import build_tokenizer, describe_end
+from megatron.data.tokenizer_files import flags_of_tokenizer
+from megatron.data.tokenizer_value import Tokenizer
 from megatron.preprocess.bad_lines import BadLineOptions, LeftOut, leave_out, report
 from megatron.preprocess.documents import PIECE_BYTES, Piece, cut_into_pieces
-from megatron.preprocess.encoding import Encoded, encode_piece
+from megatron.preprocess.encoding import NEW_BYTES, Encoded, encode_piece, of_process
 from megatron.preprocess.inputs import find_files
+from megatron.preprocess.novelty import describe
 from megatron.preprocess.workers import map_in_order
 
-UNUSUAL_BYTES = 4 << 20
-"""About how much text a run verifies for its unusual code points."""
 PIECES_IN_FLIGHT = 4
 
 
@@ -77,7 +78,8 @@ class Totals:
     documents: int = 0
     verified_documents: int = 0
     verified_bytes: int = 0
-    unusual_bytes: int = 0
+    verified: set[int] = field(default_factory=set)
+    unverified: set[int] = field(default_factory=set)
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def add(self, encoded: Encoded) -> None:
@@ -88,7 +90,8 @@ class Totals:
             self.text_bytes[number] += part.text_bytes
             self.verified_documents += part.check.documents
             self.verified_bytes += part.check.text_bytes
-            self.unusual_bytes += part.check.unusual_bytes
+            self.verified.update(part.check.verified)
+            self.unverified.update(part.check.left_out)
 
 
 class EnginesDiffer(Exception):
@@ -110,6 +113,7 @@ def preprocess(
         tokenizer = _tokenizer(options)
     if told:
         raise UserError(*dict.fromkeys(told))
+    print(describe_end(tokenizer.end))
     engine = options.tokenizer_engine
     totals = None
     while totals is None:
@@ -181,7 +185,7 @@ def _run(
         )
         with (
             progress("encoding", size, "MB", 1e6) as advance,
-            closing(_encode_all(options, engine, files, totals, piece_bytes)) as pieces,
+            closing(_encode_all(options, engine, files, piece_bytes)) as pieces,
         ):
             for piece, encoded in pieces:
                 totals.add(encoded)
@@ -213,19 +217,14 @@ def _shuffles(seed: int, builders: list[IndexedDatasetBuilder], size: int, opene
 
 
 def _encode_all(
-    options: PreprocessOptions, engine: str, files: list[str], totals: Totals, piece_bytes: int
+    options: PreprocessOptions, engine: str, files: list[str], piece_bytes: int
 ) -> Generator[tuple[Piece, Encoded]]:
     """All pieces in order, by worker processes, or right here where there is but one."""
     workers = options.workers or _cores()
     pieces = cut_into_pieces(files, piece_bytes)
     first = list(itertools.islice(pieces, 2))
     window = workers * PIECES_IN_FLIGHT if len(first) == 2 else 1
-    # Drawn one by one as pieces are handed out, so that the allowance knows what the finished pieces have
-    # used of it.
-    tasks = (
-        (options, engine, piece, max(UNUSUAL_BYTES - totals.unusual_bytes, 0) // window)
-        for piece in itertools.chain(first, pieces)
-    )
+    tasks = ((options, engine, piece) for piece in itertools.chain(first, pieces))
     if len(first) == 2:
         modules = [
             "megatron.preprocess.preprocess",
@@ -233,8 +232,9 @@ def _encode_all(
         ]
         outcomes = map_in_order(encode_piece, tasks, workers, window, modules)
     else:
+        of_process.cache_clear()  # files may have changed since another run in this process
         outcomes = ((task, encode_piece(*task)) for task in tasks)
-    for (_, _, piece, _), encoded in outcomes:
+    for (_, _, piece), encoded in outcomes:
         yield piece, encoded
 
 
@@ -250,6 +250,8 @@ def _sidecar(
         "tokenizer": tokenizer.identity(),
         "vocab_size": tokenizer.vocab_size,
         "eod": tokenizer.eod,
+        "eod_token": tokenizer.end.name,
+        "tokenizer_flags": flags_of_tokenizer(tokenizer, options.tokenizer),
         "append_eod": options.append_eod,
         "text_bytes": text_bytes,
         "bad_lines_skipped": bad_lines,
@@ -275,7 +277,13 @@ def _report(options: PreprocessOptions, totals: Totals, seconds: float) -> None:
         )
     if totals.engine == "gigatoken":
         verified = f"{totals.verified_documents:,} documents ({totals.verified_bytes / 1e6:,.1f} MB)"
-        print(f"encoded by gigatoken; {verified} were verified against the reference library")
+        new = f", with them {describe(totals.verified)} beyond ASCII" if totals.verified else ""
+        print(f"encoded by gigatoken; {verified} were verified against the reference library{new}")
+        if unverified := totals.unverified - totals.verified:
+            print(
+                f"not verified: {describe(unverified)}, because a process verifies {NEW_BYTES / 1e6:.0f} MB of "
+                "new ones at most; --tokenizer-engine tokenizers encodes all by the reference library"
+            )
     else:
         print("encoded by the reference library, so there was nothing to verify")
     speed = sum(totals.text_bytes) / 1e6 / seconds

@@ -15,10 +15,11 @@ from megatron.schedule.plan import RowFlops, Step
 
 
 class Data(NamedTuple):
-    """The corpora of every split, and the vocabulary of them all."""
+    """The corpora of every split, and the vocabulary of them all. `end`: what ends a document, in words."""
 
     splits: Splits
     vocabulary: Vocabulary
+    end: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from megatron.checkpoint.manifest import Manifest
 from megatron.checkpoint.save import clear_unfinished
 from megatron.config.config import Config
 from megatron.curriculum.sampler import describe_passes
+from megatron.data.tokenizer_files import keep_tokenizer
 from megatron.parallel.mesh import (
     Mesh,
     agree,
@@ -81,6 +82,7 @@ def _train(prepared: Prepared, mesh: Mesh) -> None:
     agree("the checkpoint to go on from", start.iteration, mesh)  # from here on all have read it
     if config.checkpoint.save and mesh.first and not config.training.skip_train:
         keep_earlier(run, start)
+        _keep_tokenizer(config.checkpoint.save, run)
     log = Log(config, prepared.efficiency, plan, mesh, start)
     if mesh.first:
         print(count_line(run.model), flush=True)
@@ -101,6 +103,13 @@ def _train(prepared: Prepared, mesh: Mesh) -> None:
             validate(run, done, log)
         validate(run, done, log, "test")
     log.close()
+
+
+def _keep_tokenizer(root: str, run: Run) -> None:
+    """Keep the tokenizer beside the checkpoints, or say why not."""
+    sidecars = [corpus.sidecar for _, corpus in run.data.splits["train"] if corpus.sidecar]
+    for note in keep_tokenizer(root, run.config.tokenizer, sidecars, run.data.vocabulary):
+        print(f"note: {note}", flush=True)
 
 
 def _digest(run: Run, manifest: Manifest) -> int:

@@ -57,7 +57,8 @@ def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
         _check_places(config)
     data = task.open_data(config)
     prepared = join(task, config, efficiency, data)
-    return prepared, [*notes, *plan_notes(config, efficiency, prepared.plan)]
+    notes += plan_notes(config, efficiency, prepared.plan)
+    return prepared, [*notes, *filter(None, [data.end])]
 
 
 def join(task: Task, config: Config, efficiency: DataEfficiency, data: Data) -> Prepared:

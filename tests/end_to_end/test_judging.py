@@ -4,6 +4,7 @@ commands."""
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -79,9 +80,7 @@ def test_evaluation_by_hand(prepared: Prepared, trained: Path, tmp_path: Path) -
         tokens[1 : windows * SEQ_LENGTH + 1].tolist()
     )
     size = len(text.encode())
-    assert result["bytes"] == pytest.approx(
-        size, abs=8
-    )  # a character cut by either end decodes to another number of bytes
+    assert result["bytes"] == size and result["bytes_from"] == "text"
     assert result["bits_per_byte"] == pytest.approx(total / math.log(2) / size, rel=1e-3)
     last = [record for record in records(trained) if record["kind"] == "valid"][-1]
     assert last["lm_loss"] == pytest.approx(result["loss"], rel=1e-6)
@@ -344,3 +343,73 @@ def test_a_run_from_yaml_and_a_deepspeed_json_equals_one_from_flags(
     ]
     pretrain([*words, "--num-layers", "4", *flags, "--save", str(tmp_path / "b")], GPT_TASK, "", "")
     assert records(tmp_path / "a") == records(tmp_path / "b")
+
+
+def test_the_tokenizer_stays_with_the_run(prepared: Prepared, trained: Path, tmp_path: Path) -> None:
+    """A run of data alone, whose tokenizer and data's description are gone when it is judged."""
+    (folder,) = (trained / "tokenizer").iterdir()
+    assert (folder / "tokenizer.json").read_bytes() == Path(prepared.tokenizer).read_bytes()
+    run = tmp_path / "moved"
+    shutil.copytree(trained, run)
+    for name in (".bin", ".idx", ".json"):
+        shutil.copy(f"{prepared.prefix}{name}", tmp_path / f"copy{name}")
+    data = ["--load", str(run), "--data-path", str(tmp_path / "copy"), "--splits", "valid", "--output"]
+    plain = [*data, str(tmp_path / "plain.json")]
+    assert "note" not in run_command("tools/evaluate.py", *plain).stderr
+    named = [*data, str(tmp_path / "named.json"), *tokenizer_flags(prepared)]
+    run_command("tools/evaluate.py", *named)
+    results = [json.loads((tmp_path / f"{name}.json").read_text())["results"] for name in ("plain", "named")]
+    assert results[0] == results[1] and results[0][0]["bytes_from"] == "text"
+    words = [
+        "tools/generate_text.py",
+        "--load",
+        str(run / "iter_0000040"),
+        "--prompt",
+        "import",
+        "--seed",
+        "3",
+    ]
+    assert run_command(*words).stdout == run_command(*words, *tokenizer_flags(prepared)).stdout
+    assert "--tokenizer-type is missing" in run_command(*words, "--eod-token", "x", status=2).stderr
+    shutil.rmtree(run / "tokenizer")
+    assert "--tokenizer-type is required" in run_command(*words, status=2).stderr
+    note = run_command("tools/evaluate.py", *data, str(tmp_path / "none.json")).stderr
+    assert "no tokenizer is kept in" in note and "no bits per byte" in note
+    with open(next((trained / "tokenizer").iterdir()) / "tokenizer.json", "rb") as file:
+        content = file.read()
+    (run / "tokenizer" / folder.name).mkdir(parents=True)
+    for path in folder.iterdir():
+        shutil.copy(path, run / "tokenizer" / folder.name)
+    (run / "tokenizer" / folder.name / "tokenizer.json").write_bytes(content + b" ")
+    assert "is damaged (tokenizer.json is not the file" in run_command(*words, status=2).stderr
+
+
+def test_nothing_to_score(tmp_path: Path) -> None:
+    """A validation set of end-of-document tokens alone, all of which --eod-mask-loss masks."""
+    for name, texts in (("text", ["1 2 3 4 5 6 7"] * 20), ("ends", ["50 50 50 50 50 50 50"] * 20)):
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+        (tmp_path / f"{name}.jsonl").write_text(lines)
+        null = ["--tokenizer-type", "NullTokenizer", "--vocab-size", "50", "--workers", "1"]
+        inputs = ["--input", str(tmp_path / f"{name}.jsonl"), "--output-prefix", str(tmp_path / name)]
+        run_command("tools/preprocess_data.py", *inputs, *null)
+    paths = [str(tmp_path / f"{name}_text_document") for name in ("text", "ends")]
+    words = [
+        *SHORT,
+        "--train-data-path",
+        paths[0],
+        "--eod-mask-loss",
+        "--train-iters",
+        "1",
+        "--eval-iters",
+        "0",
+    ]
+    pretrain([*words, "--seq-length", "8", "--save", str(tmp_path / "run")], GPT_TASK, "", "")
+    words = ["tools/evaluate.py", "--load", str(tmp_path / "run"), "--splits", "test", "--split", "0,0,1"]
+    error = run_command(*words, "--data-path", paths[1], status=2).stderr
+    assert error.count("\n") == 1 and "nothing to score" in error
+    output = tmp_path / "both.json"
+    done = run_command(*words, "--data-path", *paths, "--output", str(output))
+    text, ends = json.loads(output.read_text())["results"]
+    assert text["tokens"] > 0 and text["bits_per_byte"] > 0
+    assert (ends["tokens"], ends["loss"], ends["perplexity"], ends["bits_per_byte"]) == (0, None, None, None)
+    assert "nan" not in done.stdout.lower()

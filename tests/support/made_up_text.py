@@ -1,6 +1,7 @@
 """Small texts, corpora and tokenizers to test with."""
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,58 @@ def write_tokenizer(folder: Path, vocab_size: int = 400) -> str:
     train(BETWEEN_DOCUMENTS.join(text.encode() for text in TEXTS * 2), vocab_size, ("<|endoftext|>",)).save(
         str(path)
     )
+    return str(path)
+
+
+def write_sentencepiece(path: Path, kind: str = "bpe", size: int = 420, **changes: Any) -> str:
+    """A SentencePiece model that keeps texts as they are, unless told otherwise."""
+    import sentencepiece
+
+    settings = {
+        "byte_fallback": True,
+        "pad_id": 3,
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+    }
+    content = io.BytesIO()
+    lines = [line for text in TEXTS * 40 for line in text.splitlines() if line.strip()]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=content,
+        model_type=kind,
+        vocab_size=size,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        **{**settings, **changes},
+    )
+    path.write_bytes(content.getvalue())
+    return str(path)
+
+
+def write_metaspace(folder: Path, legacy: bool) -> str:
+    """Words that begin with ▁: by the pre-tokenizer, or by normalizing as in Llama's tokenizer.json."""
+    import tokenizers
+    from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+    words = ["<s>", "</s>", *(f"<0x{n:02X}>" for n in range(256)), "▁", *map(chr, range(33, 127))]
+    vocabulary = {word: n for n, word in enumerate(words)}
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
+    if legacy:
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        tokenizer.decoder = decoders.Sequence(
+            [
+                decoders.Replace("▁", " "),
+                decoders.ByteFallback(),
+                decoders.Fuse(),
+                decoders.Strip(" ", 1, 0),
+            ]
+        )
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    path = folder / ("legacy.json" if legacy else "metaspace.json")
+    tokenizer.save(str(path))
     return str(path)
 
 

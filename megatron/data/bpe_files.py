@@ -1,0 +1,80 @@
+"""Whether the vocabulary and the merges of a BPE are of one tokenizer. With wrong merges a text becomes
+single bytes, and nothing else shows it."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from megatron.base.errors import UserError
+
+Merges = list[tuple[str, str]]
+NO_TEXT = re.compile(r"<.*>|\[.*\]|madeupword\d+", re.DOTALL)
+"""Names of tokens that stand beside a vocabulary: special tokens, bytes, and those that only fill it up."""
+SHOWN = 3
+
+
+def read_bpe(vocab_file: Path, merge_file: Path) -> tuple[dict[str, int], Merges]:
+    """vocab.json and merges.txt. UserError with the difference where they are not of one BPE."""
+    wrong = f"{vocab_file}, {merge_file}: are no vocab.json and merges.txt of one BPE: {{}}"
+    try:
+        vocabulary = _vocabulary(json.loads(vocab_file.read_text(encoding="utf-8")))
+        lines = merge_file.read_text(encoding="utf-8").split("\n")
+        merges = _merges(lines)
+    except (ValueError, OSError) as error:
+        raise UserError(wrong.format(error)) from None
+    if problem := _problem(vocabulary, merges):
+        raise UserError(wrong.format(problem))
+    return vocabulary, merges
+
+
+def made_by(merges: Iterable[Sequence[str]]) -> set[str]:
+    """The tokens that merges make."""
+    return {left + right for left, right in merges}
+
+
+def unmade(vocabulary: Iterable[str], merges: Iterable[Sequence[str]]) -> list[str]:
+    """Tokens of text that no merge makes, though they have several characters."""
+    made = made_by(merges)
+    return [one for one in vocabulary if len(one) > 1 and one not in made and not NO_TEXT.fullmatch(one)]
+
+
+def _vocabulary(content: Any) -> dict[str, int]:
+    if not isinstance(content, dict) or not all(isinstance(number, int) for number in content.values()):
+        raise ValueError("the first is no object of tokens and their ids")
+    if len(set(content.values())) < len(content):
+        raise ValueError("the first gives several tokens one id")
+    return content
+
+
+def _merges(lines: list[str]) -> Merges:
+    """The pairs of a merges.txt; a first line may name a version."""
+    merges = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#version"):
+            continue
+        parts = line.rstrip("\r").split(" ")
+        if len(parts) != 2 or not all(parts):
+            raise ValueError(f"line {number} of the second, {line[:40]!r}, is no pair of tokens")
+        merges.append((parts[0], parts[1]))
+    return merges
+
+
+def _problem(vocabulary: Mapping[str, int], merges: Merges) -> str | None:
+    """What tells two tokenizers apart, or shows that one file is cut."""
+    counts = f"{len(vocabulary):,} tokens and {len(merges):,} merges"
+    for number, (left, right) in enumerate(merges, 1):
+        if missing := [one for one in (left, right, left + right) if one not in vocabulary]:
+            return f"of {counts}, merge {number} ({left} {right}) needs {missing[0]!r}, which is no token"
+    from tokenizers import pre_tokenizers
+
+    absent = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - vocabulary.keys())
+    if absent:
+        return f"{len(absent)} of the 256 bytes are no token of it, such as {absent[0]!r}"
+    if lost := unmade(vocabulary, merges):
+        return (
+            f"of {counts}, {len(lost):,} tokens are made by no merge, such as "
+            f"{' '.join(map(repr, lost[:SHOWN]))}; the merges are cut, or of another vocabulary"
+        )
+    return None

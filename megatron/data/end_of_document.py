@@ -1,0 +1,80 @@
+"""Which token ends a document, from what a tokenizer's files say; and whether the settings beside them are
+of the same tokenizer."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from megatron.base.errors import UserError
+from megatron.data.tokenizer_value import EndOfDocument
+
+EOD_NAMES = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[EOD]")
+CONFIG = "tokenizer_config.json"
+SHOWN = 5
+Ranks = Sequence[tuple[str, Collection[str]]]
+"""Groups of tokens by what they are, in words, from those that most likely end documents."""
+
+
+def find_end(
+    options: Any, vocabulary: Mapping[str, int], ranks: Ranks, named: tuple[str, str] | None = None
+) -> EndOfDocument:
+    """The token that ends documents: of --eod-token, `named` with who names it, or else a usual name of the
+    first rank that has one. UserError where a rank has several."""
+    if options.eod_token is not None:
+        if options.eod_token not in vocabulary:
+            raise UserError(f"--eod-token {options.eod_token}: the tokenizer has no such token")
+        return EndOfDocument(vocabulary[options.eod_token], options.eod_token, "named by --eod-token")
+    if named is not None:
+        return EndOfDocument(vocabulary[named[0]], named[0], f"named by {named[1]}")
+    for kind, tokens in (*ranks, ("tokens", vocabulary)):
+        found = [name for name in EOD_NAMES if name in tokens]
+        if len(found) > 1:
+            raise UserError(
+                f"any of {' and '.join(found)} could end documents, and nothing says which does; choose with "
+                "--eod-token"
+            )
+        if found:
+            reason = f"the only usual name among the {kind}"
+            return EndOfDocument(vocabulary[found[0]], found[0], reason)
+    raise UserError(
+        f"the tokenizer has none of the usual end-of-document tokens ({', '.join(EOD_NAMES)}); name it "
+        "with --eod-token"
+    )
+
+
+def config_beside(path: Path, vocabulary: Mapping[str, int]) -> dict[str, str]:
+    """The names of the special tokens in a tokenizer_config.json beside a tokenizer's file, or nothing.
+    UserError where it is of another tokenizer."""
+    config = path.with_name(CONFIG)
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+        named = {
+            key: text for key, value in content.items() if key.endswith("_token") if (text := _text(value))
+        }
+        more = [_text(one) for one in content.get("additional_special_tokens") or ()]
+        by_id = {int(number): _text(one) for number, one in content.get("added_tokens_decoder", {}).items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{config}: cannot be read: {error}; mend it or move it away") from None
+    names = [*named.items(), *(("additional_special_tokens", one) for one in more if one)]
+    wrong = [f"{key} {name}, which is no token there" for key, name in names if name not in vocabulary]
+    wrong += [
+        f"{name} as token {number}, which is {vocabulary.get(name, 'none')} there"
+        for number, name in by_id.items()
+        if name is not None and vocabulary.get(name) != number
+    ]
+    if wrong:
+        rest = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        raise UserError(
+            f"{config}: is not of the tokenizer in {path.name} ({len(vocabulary):,} tokens): it names "
+            f"{'; '.join(wrong[:SHOWN])}{rest}; bring the files that belong together, or move this one away"
+        )
+    return named
+
+
+def _text(value: Any) -> str | None:
+    """The text of a token, which may be an object that holds it."""
+    text = value["content"] if isinstance(value, dict) else value
+    return text if isinstance(text, str) else None

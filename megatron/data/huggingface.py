@@ -1,0 +1,142 @@
+"""Tokenizers of HF's `tokenizers`: tokenizer.json, and GPT-2's vocab.json with merges.txt."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from megatron.base.errors import UserError, collect_problems
+from megatron.data.bpe_files import made_by, read_bpe, unmade
+from megatron.data.end_of_document import EOD_NAMES, config_beside, find_end
+from megatron.data.token_engines import gigatoken_engine, probe, tokenizers_engine
+from megatron.data.tokenizer_value import (
+    TextSizes,
+    Tokenizer,
+    choose_engine,
+    given_file,
+    given_path,
+    sizes_by_decoding,
+    sizes_by_table,
+)
+
+PAD_NAMES = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>")
+BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+
+
+def huggingface(options: Any, engine: str) -> Tokenizer:
+    """A tokenizer.json, or the folder that holds one."""
+    import tokenizers
+
+    path = given_path(options, "tokenizer_model")
+    if path.is_dir():
+        held = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
+        path = given_file(path / "tokenizer.json", f"the folder holds {held}")
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises no narrower class
+        raise UserError(f"{path}: is no tokenizer.json that HF tokenizers can read: {error}") from None
+    made = _made_by_merges(tokenizer, path)
+    return _by_library(options, engine, tokenizer, {"tokenizer_model": path}, made)
+
+
+def gpt2_bpe(options: Any, engine: str) -> Tokenizer:
+    """GPT-2's byte-level BPE from its vocab.json and merges.txt."""
+    import tokenizers
+    from tokenizers import decoders, models, pre_tokenizers
+
+    files, problems = {}, list[str]()
+    for name in ("vocab_file", "merge_file"):
+        with collect_problems(problems):
+            files[name] = given_path(options, name)
+    if problems:
+        raise UserError(*problems)
+    vocabulary, merges = read_bpe(*files.values())
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    made = made_by(merges)
+    names = [name for name in (options.eod_token, *EOD_NAMES) if name in vocabulary and name not in made]
+    tokenizer.add_special_tokens(names)
+    return _by_library(options, engine, tokenizer, files, made)
+
+
+def _made_by_merges(tokenizer: Any, path: Path) -> set[str]:
+    """The tokens that the merges of a BPE make; none for other models. UserError where it has lost them."""
+    model = json.loads(tokenizer.to_str())["model"]
+    if model["type"] != "BPE":
+        return set()
+    merges = [one.split(" ", 1) if isinstance(one, str) else one for one in model["merges"]]
+    added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    text = model["vocab"].keys() - added
+    lost = [] if model.get("ignore_merges") else unmade(text, merges)
+    if len(lost) > len(unmade(text, [])) / 2:
+        raise UserError(
+            f"{path}: {len(merges):,} merges make only {len(model['vocab']) - len(lost):,} of its "
+            f"{len(model['vocab']):,} tokens; the file has lost its merges, bring it again"
+        )
+    return made_by(merges)
+
+
+def _by_library(
+    options: Any, engine: str, tokenizer: Any, files: dict[str, Path], made: set[str]
+) -> Tokenizer:
+    """`made`: tokens that merges make, which are text."""
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    config = config_beside(next(iter(files.values())), vocabulary)
+    added = {token.content: token.special for token in tokenizer.get_added_tokens_decoder().values()}
+    named = config.get("eos_token")
+    end = find_end(
+        options,
+        vocabulary,
+        (
+            ("special tokens", {name for name, special in added.items() if special}),
+            ("added tokens", added),
+            ("tokens that no merge makes", vocabulary.keys() - made if made else ()),
+        ),
+        (named, "tokenizer_config.json") if named else None,
+    )
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    special = {name: vocabulary[name] for name, is_special in added.items() if is_special}
+    reference = tokenizers_engine(tokenizer)
+    used, encode = choose_engine(
+        engine, reference, lambda: gigatoken_engine(tokenizer_json=tokenizer.to_str()), probe(added)
+    )
+    return Tokenizer(
+        kind=options.tokenizer_type,
+        files=files,
+        engine=used,
+        encode_batch=encode,
+        reference=reference,
+        decode=lambda ids: tokenizer.decode(list(map(int, ids)), skip_special_tokens=False),
+        vocab_size=max(vocabulary.values()) + 1,
+        end=end,
+        pad=next(
+            (vocabulary[name] for name in (config.get("pad_token"), *PAD_NAMES) if name in vocabulary), None
+        ),
+        special_tokens=special | {end.name: end.id},
+        text_sizes=_text_sizes(tokenizer, vocabulary),
+    )
+
+
+def _text_sizes(tokenizer: Any, vocabulary: dict[str, int]) -> TextSizes:
+    """A token of a byte-level model has one character a byte; an added token is plain text."""
+    parts = [part.__getstate__() for part in (tokenizer.decoder, tokenizer.pre_tokenizer) if part is not None]
+    if not any(b'"ByteLevel"' in part for part in parts):
+        bytes_of = {number for token, number in vocabulary.items() if BYTE.fullmatch(token)}
+        return sizes_by_decoding(
+            lambda rows: tokenizer.decode_batch(rows, skip_special_tokens=False), bytes_of
+        )
+    added = tokenizer.get_added_tokens_decoder()
+    counts = np.zeros(max(vocabulary.values()) + 1, np.int64)
+    for token, number in vocabulary.items():
+        counts[number] = len(token.encode()) if number in added else len(token)
+    whole = sizes_by_table(counts)
+    splits = tokenizer.pre_tokenizer.__getstate__() if tokenizer.pre_tokenizer else b""
+    if b'"add_prefix_space":true' not in splits:
+        return whole
+    spaced = np.zeros(len(counts), bool)  # the library puts a space before every text
+    spaced[[number for token, number in vocabulary.items() if token.startswith("Ġ")]] = True
+    return lambda rows: whole(rows) - [len(row) > 0 and bool(spaced[row[0]]) for row in rows]

@@ -1,0 +1,93 @@
+"""vocab.json and merges.txt that are not of one tokenizer are refused with what differs."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tokenizers
+
+from megatron.base.errors import UserError
+from megatron.config.tokenizer import TokenizerOptions
+from megatron.data.tokenizer import build_tokenizer
+from tests.support.made_up_text import TEXTS, write_tokenizer
+
+
+@pytest.fixture
+def files(tmp_path) -> tuple[Path, Path]:
+    """A vocabulary of 400 tokens (256 bytes, one special) and its 143 merges."""
+    tokenizers.Tokenizer.from_file(write_tokenizer(tmp_path)).model.save(str(tmp_path))
+    return tmp_path / "vocab.json", tmp_path / "merges.txt"
+
+
+def build(files: tuple[Path, Path]) -> list[int]:
+    vocab, merges = map(str, files)
+    tokenizer = build_tokenizer(
+        TokenizerOptions(tokenizer_type="GPT2BPETokenizer", vocab_file=vocab, merge_file=merges)
+    )
+    return tokenizer.encode_batch([TEXTS[0]])[0].tolist()
+
+
+def refused(files: tuple[Path, Path], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        build(files)
+    assert len(caught.value.problems) == 1
+
+
+def test_files_of_one_tokenizer(files):
+    library = tokenizers.Tokenizer.from_file(str(files[0].with_name("tokenizer.json")))
+    assert build(files) == library.encode(TEXTS[0]).ids
+    files[1].write_text("#version: 0.2\r\n" + files[1].read_text().split("\n", 1)[1].replace("\n", "\r\n"))
+    assert build(files) == library.encode(TEXTS[0]).ids
+
+
+@pytest.mark.parametrize("text", ["", "#version: 0.2\n"])
+def test_no_merges(files, text):
+    files[1].write_text(text)
+    refused(files, "400 tokens and 0 merges, 143 tokens are made by no merge, such as .*; the merges are cut")
+
+
+@pytest.mark.parametrize("kept, lost", [(40, 103), (142, 1)])
+def test_cut_merges(files, kept, lost):
+    lines = [line for line in files[1].read_text().splitlines() if not line.startswith("#version")]
+    files[1].write_text("\n".join(lines[:kept]) + "\n")
+    refused(files, f"400 tokens and {kept} merges, {lost} tokens are made by no merge")
+
+
+def test_merges_cut_inside_a_line(files):
+    lines = files[1].read_text().splitlines()
+    files[1].write_text("\n".join([*lines[:50], lines[50].split(" ")[0]]))
+    refused(files, "line 51 of the second, .*, is no pair of tokens")
+
+
+def test_merges_of_another_vocabulary(files):
+    files[1].write_text("a z\n" + files[1].read_text().split("\n", 1)[1])
+    refused(files, r"merge 1 \(a z\) needs 'az', which is no token")
+
+
+def test_a_vocabulary_without_all_bytes(files):
+    vocabulary = json.loads(files[0].read_text())
+    del vocabulary["Ń"], vocabulary["ß"]
+    files[0].write_text(json.dumps(vocabulary))
+    refused(files, "2 of the 256 bytes are no token of it, such as 'ß'|needs 'Ń'")
+
+
+def test_two_tokens_of_one_id(files):
+    vocabulary = json.loads(files[0].read_text())
+    files[0].write_text(json.dumps(vocabulary | {"<mask>": 5}))
+    refused(files, "gives several tokens one id")
+    files[0].write_text(json.dumps(vocabulary | {"<mask>": 400, "madeupword0000": 401}))
+    assert build(files)  # tokens that only fill up a vocabulary are no text
+
+
+def test_a_tokenizer_json_that_has_lost_its_merges(tmp_path):
+    path = Path(write_tokenizer(tmp_path, 1000))
+    content = json.loads(path.read_text())
+    content["model"]["merges"] = []
+    path.write_text(json.dumps(content))
+    options = TokenizerOptions(tokenizer_type="HuggingFaceTokenizer", tokenizer_model=str(path))
+    size = len(content["model"]["vocab"])
+    with pytest.raises(UserError, match=f"0 merges make only 257 of its {size:,} tokens"):
+        build_tokenizer(options)
+    content["model"]["ignore_merges"] = True
+    path.write_text(json.dumps(content))
+    assert build_tokenizer(options).vocab_size == size
