@@ -281,8 +281,8 @@ def _report(options: PreprocessOptions, totals: Totals, seconds: float) -> None:
         print(f"encoded by gigatoken; {verified} were verified against the reference library{new}")
         if unverified := totals.unverified - totals.verified:
             print(
-                f"not verified: {describe(unverified)}, because a process verifies {NEW_BYTES / 1e6:.0f} MB of "
-                "new ones at most; --tokenizer-engine tokenizers encodes all by the reference library"
+                f"not verified: {describe(unverified)}, because a process verifies {NEW_BYTES / 1e6:.0f} MB "
+                "of new ones at most; --tokenizer-engine tokenizers encodes all by the reference library"
             )
     else:
         print("encoded by the reference library, so there was nothing to verify")

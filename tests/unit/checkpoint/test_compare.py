@@ -33,6 +33,7 @@ FREE = {
     "distributed_timeout_minutes",
     "skip_train",
     "dry_run",
+    "ignore_memory_estimate",
 }
 WRITTEN_OTHERWISE = {
     *("data_path", "train_data_path", "valid_data_path", "test_data_path", "split"),
