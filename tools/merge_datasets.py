@@ -2,11 +2,14 @@
 
 import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag, parse
@@ -39,10 +42,8 @@ def main() -> None:
     datasets = [IndexedDataset(prefix) for prefix in prefixes]
     sidecar = merged_sidecar(prefixes)
     _require_one_type(datasets)
-    with (
-        IndexedDatasetBuilder(options.output_prefix, datasets[0].dtype) as builder,
-        progress("merging", sum(dataset.tokens.nbytes for dataset in datasets), "MB", 1e6) as advance,
-    ):
+    told = progress("merging", sum(dataset.tokens.nbytes for dataset in datasets), "MB", 1e6)
+    with IndexedDatasetBuilder(options.output_prefix, datasets[0].dtype) as builder, told as advance:
         for dataset in datasets:
             builder.add_index(dataset.prefix)
             advance(dataset.tokens.nbytes)

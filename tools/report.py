@@ -1,14 +1,18 @@
 """A report of training runs as one HTML page with its figures: tables, losses, schedules, cost, and what
 differed."""
 
-import re
+import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
 from megatron.config.arguments import flag, parse

@@ -1,4 +1,7 @@
-"""The frame of every command: a mistake of the user ends it with one line and exit status 2."""
+"""The frame of every command, imported before all else: a mistake of the user ends it with one line and exit
+status 2."""
+
+from megatron.base.start import imports_are_done, missing_module
 
 import errno
 import gc
@@ -16,6 +19,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def run_command(main: Callable[[], None]) -> None:
     """Run a command. A user's mistake or a failed file operation ends it with its message and status 2."""
+    imports_are_done()
     gc.freeze()  # imported modules stay: a collection that looks through them takes a tenth of a second
     try:
         main()
@@ -29,6 +33,8 @@ def run_command(main: Callable[[], None]) -> None:
     except Exception as error:
         if isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
             _stop(2, [f"error: {error.filename or 'a file could not be written'}: {error.strerror}"])
+        if problem := missing_module(error):
+            _stop(2, [f"error: {problem}"])
         if "RANK" not in os.environ:
             raise
         traceback.print_exc()
