@@ -44,6 +44,9 @@ class Options:
     special_tokens: tuple[str, ...] = flag(
         ("<|endoftext|>",), "tokens that no text makes, from id 0 on", metavar="TOKEN"
     )
+    on_bad_line: str = flag(
+        "fail", "what to do where a line holds no document", choices=("fail", "skip"), metavar="WHAT"
+    )
     max_bytes: int = flag(
         500_000_000, "read about so many bytes of text, from the start of the input", at_least=1
     )
@@ -84,19 +87,24 @@ def _problems(options: Options, files: list[str]) -> list[str]:
 
 def read_text(options: Options, files: list[str]) -> bytes:
     """The documents of the files, parted by a byte that is no text, up to about --max-bytes."""
-    size = 0
+    size = left_out = 0
     pieces: list[bytes] = []
     with progress("reading", min(sum(map(os.path.getsize, files)), options.max_bytes), "MB", 1e6) as advance:
         for piece in cut_into_pieces(files):
             texts, bad = piece.read(options.json_keys)
-            if bad:
-                raise UserError(bad_record(piece, bad[0]))
+            if bad and options.on_bad_line == "fail":
+                raise UserError(
+                    f"{bad_record(piece, bad[0])}. Mend it, or leave such lines out with --on-bad-line skip"
+                )
+            left_out += len(bad)
             found = [text.encode() for text in itertools.chain(*texts)]
             pieces += found
             size += sum(map(len, found))
             advance(piece.input_bytes)
             if size >= options.max_bytes:
                 break
+    if left_out:
+        print(f"left out {left_out} lines that hold no document")
     if not size:
         raise UserError(f"no text in {', '.join(options.input)}")
     return BETWEEN_DOCUMENTS.join(pieces)
