@@ -1,6 +1,6 @@
 """The loader's share of a training step: time that runs waited for data, and time to make a rank's batch.
 
-python benchmarks/loader.py --runs runs/quickstart/this_machine/efficient runs/quickstart/this_machine/baseline
+python benchmarks/loader.py --runs runs/quickstart/this_machine/{efficient,baseline}
 """
 
 import os
