@@ -91,7 +91,7 @@ def _settings(run: RecordedRun) -> dict[str, Any]:
         settings.pop("--load", None)
     settings |= {
         name: run.description[name]
-        for name in ("parameters", "vocab_size", "world_size", "device")
+        for name in ("parameters", "vocab_size", "world_size", "device", "machine", "commit")
         if name in run.description
     }
     if run.description.get("data"):
