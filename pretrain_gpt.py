@@ -1,9 +1,10 @@
 """Pretrain a GPT, with curriculum and random-LTD where asked for. `python pretrain_gpt.py --help` lists
 every flag."""
 
+from megatron.base.command import run_command
+
 import sys
 
-from megatron.base.command import run_command
 from megatron.tasks.gpt import GPT_TASK
 from megatron.train.pretrain import pretrain
 

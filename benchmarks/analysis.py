@@ -3,7 +3,12 @@
 python benchmarks/analysis.py --tokens 4e8 --workers 2
 """
 
+import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
 import tempfile
 import time
 from dataclasses import dataclass
@@ -11,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from megatron.base.command import run_command
 from megatron.config.arguments import flag, parse
 from megatron.curriculum.analysis import analyze, choose_metrics
 from megatron.data.corpora import open_corpus, open_source

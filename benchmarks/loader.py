@@ -1,18 +1,22 @@
 """The loader's share of a training step: time that runs waited for data, and time to make a rank's batch.
 
-python benchmarks/loader.py --runs runs/quickstart/efficient runs/quickstart/baseline
+python benchmarks/loader.py --runs runs/quickstart/this_machine/{efficient,baseline}
 """
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
 
 import json
 import statistics
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
 
-from megatron.base.command import run_command
 from megatron.base.terminal import show
 from megatron.batches.gpt import RowFormat, make_batch
 from megatron.batches.loader import BatchShare

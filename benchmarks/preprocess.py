@@ -9,14 +9,18 @@ compared.
 python benchmarks/preprocess.py --workers 2
 """
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
 import itertools
 import json
 import multiprocessing
-import os
 import platform
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,7 +28,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.config.arguments import flag, parse
 from megatron.data.index_builder import IndexedDatasetBuilder
@@ -99,11 +102,9 @@ def _measure(
 def pool(source: str, target: str, model: str, options: Options) -> None:
     """Megatron's scheme: workers get lines and give lists of ids, the parent adds one document after
     another."""
-    with (
-        multiprocessing.Pool(options.workers, _start, (model,)) as workers,
-        IndexedDatasetBuilder(f"{target}_text_document", token_dtype(options.vocab_size)) as builder,
-        open(source, encoding="utf-8") as lines,
-    ):
+    started = multiprocessing.Pool(options.workers, _start, (model,))
+    output = IndexedDatasetBuilder(f"{target}_text_document", token_dtype(options.vocab_size))
+    with started as workers, output as builder, open(source, encoding="utf-8") as lines:
         for ids in workers.imap(_encode, lines, 32):
             builder.add_document(ids, [len(ids)] if ids else [])
 

@@ -4,8 +4,13 @@ process, in turns.
 python benchmarks/training_step.py --threads 1 --shapes 4,128,4,256,8192,8 12,768,12,512,50257,2
 """
 
-import statistics
+import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +19,6 @@ import torch
 import transformers
 from rich.table import Table
 
-from megatron.base.command import run_command
 from megatron.base.terminal import show
 from megatron.config.arguments import flag, parse
 from megatron.config.config import configure

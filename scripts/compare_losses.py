@@ -5,12 +5,16 @@ Exit status: 0 all equal, 1 something differs, 2 a mistake or a training that fa
 --base, or the working tree, with --flags-a; side B is the commit --head, or the working tree, with
 --flags-b. A commit is checked out into a temporary worktree; nothing in yours is touched."""
 
-import json
 import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
+import json
 import shlex
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from rich.table import Table
 
-from megatron.base.command import run_command
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.terminal import progress, show
 from megatron.config.arguments import flag, parse
@@ -173,11 +174,8 @@ def _tree(side: Side) -> Iterator[Path]:
 def _train_both(options: Options, sides: tuple[Side, Side]) -> tuple[dict[str, Numbers], dict[str, Numbers]]:
     """What every training recorded, by its name, on both sides."""
     found: list[dict[str, Numbers]] = [{}, {}]
-    with (
-        _tree(sides[0]) as first,
-        _tree(sides[1]) as second,
-        progress("training", 2 * len(options.run), "runs") as advance,
-    ):
+    told = progress("training", 2 * len(options.run), "runs")
+    with _tree(sides[0]) as first, _tree(sides[1]) as second, told as advance:
         for run in dict.fromkeys(options.run):
             for side, tree, numbers in zip(sides, (first, second), found):
                 numbers[run] = _train(run, side, tree)

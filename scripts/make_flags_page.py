@@ -1,6 +1,12 @@
 """Write docs/flags.md: every flag of training, from the dataclasses that define them. `python
 scripts/make_flags_page.py`"""
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
 from pathlib import Path
 
 from megatron.config.arguments import Flag, flags_of
@@ -93,5 +99,9 @@ def _row(one: Flag) -> str:
     return f"| {names} | {shown} | {metadata['resume']} | {text} |\n"
 
 
-if __name__ == "__main__":
+def main() -> None:
     PAGE.write_text(flags_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,127 +1,181 @@
 #!/usr/bin/env bash
 # From raw text to a report on data-efficient pretraining, in one command:
 #
-#     bash scripts/quickstart.sh [--clean] [CORPUS.jsonl|.txt|FOLDER ...]
+#     bash scripts/quickstart.sh [--clean] [--dry-run] [CORPUS.jsonl|.txt|FOLDER ...]
 #
 # Installs into .venv, then runs the steps below, each a plain command that is printed first. Without a corpus it gathers one
-# from this machine: the documentation and sources of Python and of the installed packages. Everything goes to runs/quickstart.
-# Finished steps are not done again; an interrupted one goes on; --clean starts over. QUICKSTART_TOKENS=N trains each run on N
-# tokens instead of 800000.
+# from this machine: the documentation and sources of Python and of the installed packages. Every corpus has a folder of its
+# own in runs/quickstart. Finished steps are not done again; an interrupted one goes on; --clean does all steps of this corpus
+# anew. --dry-run prints the commands alone. QUICKSTART_TOKENS=N trains each run on N tokens instead of 800000; all schedules
+# and intervals follow.
 set -euo pipefail
 
 clean=no
+dry_run=no
 corpus=()
 for argument in "$@"; do
     case "$argument" in
     --clean) clean=yes ;;
-    -h | --help) sed -n '2,9p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
-    -*) echo "error: unknown flag $argument; known are --clean and --help" >&2; exit 2 ;;
+    --dry-run) dry_run=yes ;;
+    -h | --help) sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+    -*) echo "error: unknown flag $argument; known are --clean, --dry-run and --help" >&2; exit 2 ;;
     *)
         [ -e "$argument" ] || { echo "error: $argument does not exist; give a .jsonl or .txt file, or a folder of them" >&2; exit 2; }
-        corpus+=("$(realpath "$argument")")
+        # a link keeps its name, which tells the kind of file
+        if [ -d "$argument" ]; then argument=$(cd -- "$argument" && pwd); fi
+        case "$argument" in /*) ;; *) argument="$PWD/$argument" ;; esac
+        corpus+=("$argument")
         ;;
     esac
 done
 
+tokens="${QUICKSTART_TOKENS:-800000}"
+tokens="${tokens//_/}"
+case "$tokens" in "" | *[!0-9]* | 0* | ????????????????*)
+    echo "error: QUICKSTART_TOKENS=$QUICKSTART_TOKENS must be a whole number of tokens, such as 80000" >&2
+    exit 2
+    ;;
+esac
+
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
-install_environment ""
-
-run=runs/quickstart
-mkdir -p runs
-exec 9> runs/.quickstart.lock
-python -c "import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)" 2> /dev/null || {
-    echo "error: another quickstart is writing to $run; wait for it, or stop it" >&2
-    exit 2
-}
-[ "$clean" = no ] || rm -rf "$run"
-mkdir -p "$run/steps"
-began=$(date +%s)
-stamp=$(cat scripts/quickstart.sh | cksum)
+[ "$dry_run" = yes ] || install_environment ""
+doing="the look at the corpus"
 
 # Print words as they can be pasted into a shell.
 quoted() {
     local word
     for word in "$@"; do
         case "$word" in
-        "" | *[!A-Za-z0-9_./:=,+-]*) printf " '%s'" "${word//\'/\'\\\'\'}" ;;
+        "" | *[!A-Za-z0-9_./:=,+-]*) printf " '%s'" "$(printf %s "$word" | sed "s/'/'\\\\''/g")" ;;
         *) printf ' %s' "$word" ;;
         esac
     done
 }
 
-# stopped NAME STATUS: what to do after a step that did not finish.
-stopped() {
-    echo >&2
-    case "$2" in
-    130 | 143) echo "The step $1 was interrupted; the same command goes on." >&2 ;;
-    *) echo "The step $1 failed, for the reason told above; once that is mended, the same command goes on with it." >&2 ;;
-    esac
-    exit "$2"
+# A corpus is told by its paths and what the files hold, so that results of two never come into one folder.
+run=runs/quickstart/this_machine
+stamp=$(cksum < scripts/quickstart.sh)
+if [ ${#corpus[@]} -gt 0 ]; then
+    for argument in "${corpus[@]}"; do
+        if [ -d "$argument" ] && [[ "$(pwd -P)/runs/quickstart/" == "$(cd -P -- "$argument" && pwd)"/* ]]; then
+            echo "error: $argument holds runs/quickstart, so results would become part of the corpus; give a folder of texts" >&2
+            exit 2
+        fi
+    done
+    told=$({ printf '%s\n' "${corpus[@]}"; find -L "${corpus[@]}" -type f -exec cksum {} + 2> /dev/null | sort; } | cksum || true)
+    stamp="$stamp $told"
+    name=$(basename "${corpus[0]}")
+    name=$(printf %s "${name%%.*}" | LC_ALL=C tr -c 'A-Za-z0-9_-' _ | cut -c 1-40)
+    run="runs/quickstart/${name:-corpus}-${told%% *}"
+    if [ ! -e "$run" ]; then
+        for other in "${run%-*}"-*; do
+            case "${other#"${run%-*}"-}" in *[!0-9]*) ;; *) echo "note: this is another corpus than that of $other, or it has changed" ;; esac
+        done
+    fi
+fi
+# The lock is held by all that the steps start, too.
+if [ "$dry_run" = no ]; then
+    mkdir -p "$run/steps"
+    exec 9> "$run/.lock"
+    python -c "import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)" 2> /dev/null || {
+        echo "error: another quickstart is writing to $run; wait for it, or stop it" >&2
+        exit 2
+    }
+    [ "$clean" = no ] || rm -f "$run"/steps/*
+    echo "Everything goes to $run"
+fi
+began=$(date +%s)
+
+# has_finished NAME: whether the step has finished with these words, and all that it wrote is still there.
+has_finished() {
+    local line
+    [ "$(head -n 1 "$run/steps/$1.done" 2> /dev/null)" = "$stamp" ] || return 1
+    while read -r line; do
+        [ -e "$line" ] || { echo "= $1: $line is missing, so this is done again"; rm -f "$run/steps/$1".*; return 1; }
+    done < <(tail -n +2 "$run/steps/$1.done")
 }
 
-# step NAME "OUTPUTS" COMMAND...: run a command unless it has finished before, on the same inputs, with the same words.
+# step NAME "OUTPUTS" COMMAND...: run a command unless it has finished before, on the same inputs, with the same words. What an
+# earlier attempt left is removed; only training goes on from it.
 step() {
-    local name="$1" outputs="$2" output
+    local name="$1" outputs="$2" status=0
     shift 2
     stamp=$(echo "$stamp $*" | cksum)
-    for output in $outputs; do
-        [ -e "$output" ] || rm -f "$run/steps/$name.done"
-    done
-    if [ "$(cat "$run/steps/$name.done" 2>/dev/null)" = "$stamp" ]; then
+    if [ "$dry_run" = yes ]; then
+        quoted "$@" | cut -c 2-
+        echo
+        return
+    fi
+    if has_finished "$name"; then
         echo "= $name: done before"
         return
     fi
-    if [ "$(cat "$run/steps/$name.begun" 2>/dev/null)" != "$stamp" ]; then
+    if [[ "$name" != train-* ]] || [ "$(cat "$run/steps/$name.begun" 2> /dev/null)" != "$stamp" ]; then
         # shellcheck disable=SC2086
         rm -rf $outputs "$run/steps/$name.done"
-        echo "$stamp" > "$run/steps/$name.begun"
     fi
-    printf '\n+'
-    quoted "$@"
-    printf '\n'
-    "$@" || stopped "$name" $?
-    echo "$stamp" > "$run/steps/$name.done"
+    echo "$stamp" > "$run/steps/$name.begun"
+    doing="the step $name" trains_with="$outputs/run.json" trains_since="$run/steps/$name.begun"
+    printf '\n+%s\n' "$(quoted "$@")"
+    watched "$@" || status=$?
+    case "$status" in
+    0) ;;
+    130 | 143) stopped="$status"; end_stopped ;;
+    *)
+        printf '\nThe step %s failed, for the reason told above; once that is mended, the same command goes on with it.\n' "$name" >&2
+        exit "$status"
+        ;;
+    esac
+    # shellcheck disable=SC2086
+    { echo "$stamp"; [ -z "$outputs" ] || find $outputs -type f; } > "$run/steps/$name.done.new"
+    mv "$run/steps/$name.done.new" "$run/steps/$name.done"
+}
+
+# steps_of N: what is N steps of the usual 800,000 tokens, for this many; at least 1.
+steps_of() {
+    local steps=$((($1 * tokens + 400000) / 800000))
+    echo $((steps > 0 ? steps : 1))
 }
 
 # 1. Text: gathered here, unless some is given.
 if [ ${#corpus[@]} -eq 0 ]; then
     step collect "$run/corpus.jsonl" python tools/collect_corpus.py --output "$run/corpus.jsonl"
     corpus=("$run/corpus.jsonl")
-else
-    stamp=$(echo "$stamp $(find "${corpus[@]}" -type f -printf '%p %s %T@\n' | sort)" | cksum)
 fi
 
 # 2. Tokens: a byte-level BPE of 8,192 tokens, and the corpus in Megatron's .bin/.idx format, documents shuffled. Long documents
-#    are several sequences, so that the split finds its shares in one large text, too.
+#    are several sequences, so that the split finds its shares in one large text, too. Lines that hold no document are left out
+#    and named.
 step tokenizer "$run/tokenizer.json" \
-    python tools/train_tokenizer.py --input "${corpus[@]}" --vocab-size 8192 --output "$run/tokenizer.json"
+    python tools/train_tokenizer.py --input "${corpus[@]}" --on-bad-line skip --vocab-size 8192 --output "$run/tokenizer.json"
 tokenizer=(--tokenizer-type HuggingFaceTokenizer --tokenizer-model "$run/tokenizer.json")
-step preprocess "$run/corpus_text_document.*" \
-    python tools/preprocess_data.py --input "${corpus[@]}" --output-prefix "$run/corpus" "${tokenizer[@]}" \
+dataset="$run/corpus_text_document"
+step preprocess "$dataset.bin $dataset.idx $dataset.json" \
+    python tools/preprocess_data.py --input "${corpus[@]}" --on-bad-line skip --output-prefix "$run/corpus" "${tokenizer[@]}" \
     --append-eod --shuffle-documents 1 --max-sequence-length 512 --workers 2 --overwrite
 
 # 3. Difficulty: how rare the words of every sample of 256 tokens are. A small corpus gives more of itself for validation and test.
 split=98,1,1
-[ "$(wc -c < "$run/corpus_text_document.bin")" -gt 2000000 ] || split=90,5,5
-data=(--data-path "$run/corpus_text_document" --split "$split" --seq-length 256)
+[ "$(cat "$dataset.bin" 2> /dev/null | wc -c)" -gt 2000000 ] || split=90,5,5
+data=(--data-path "$dataset" --split "$split" --seq-length 256)
 step analyze "$run/difficulty" \
     python tools/analyze_data.py "${data[@]}" --metrics vocab_rarity --output-dir "$run/difficulty" --workers 2
 
-# 4. The plan of the data-efficient run: sequences grow from 64 to 256 tokens while rarer words are admitted, and the middle
-#    layers compute 64 tokens of each sequence at first, all of them from step 280 on.
+# 4. The plan of the data-efficient run. Over the first third sequences grow from 64 to 256 tokens while rarer words are admitted;
+#    the middle layers compute 64 tokens of each sequence at first, and all of them after three fifths.
 model=(--num-layers 4 --hidden-size 128 --num-attention-heads 4 --position-embedding-type rope --hidden-dropout 0 --attention-dropout 0)
-training=(--micro-batch-size 4 --global-batch-size 8 --train-tokens "${QUICKSTART_TOKENS:-800000}" --lr 2e-3 --min-lr 1e-4 --lr-decay-style cosine
+training=(--micro-batch-size 4 --global-batch-size 8 --train-tokens "$tokens" --lr 2e-3 --min-lr 1e-4 --lr-decay-style cosine
     --lr-warmup-fraction 0.05 --weight-decay 0.1 --adam-beta2 0.95)
 efficient=(--difficulty-path "$run/difficulty"
-    --curriculum vocab_rarity:difficulty=percentile,min=1,max=100,pacing=fixed_root,root=2,duration=160
-    --curriculum seqlen_truncate:min=64,max=256,pacing=fixed_linear,duration=160,quantum=8
-    --random-ltd --random-ltd-min 64 --random-ltd-duration 280)
+    --curriculum "vocab_rarity:difficulty=percentile,min=1,max=100,pacing=fixed_root,root=2,duration=$(steps_of 160)"
+    --curriculum "seqlen_truncate:min=64,max=256,pacing=fixed_linear,duration=$(steps_of 160),quantum=8"
+    --random-ltd --random-ltd-min 64 --random-ltd-duration "$(steps_of 280)")
 step plan "$run/plan" \
     python tools/plan_run.py "${model[@]}" "${data[@]}" "${training[@]}" "${efficient[@]}" --vocab-size 8192 --data-parallel-size 2 --output "$run/plan"
 
 # 5. Training, on two data-parallel ranks: with curriculum and random-LTD, then the same budget without. A killed run goes on.
-often=(--eval-interval 50 --eval-iters 25 --save-interval 100 --log-interval 25)
+often=(--eval-interval "$(steps_of 50)" --eval-iters 25 --save-interval "$(steps_of 100)" --log-interval "$(steps_of 25)")
 run_flags=("${model[@]}" "${data[@]}" "${training[@]}" "${often[@]}")
 train=(torchrun --standalone --nproc-per-node 2 pretrain_gpt.py "${run_flags[@]}")
 step check "" \
@@ -148,6 +202,7 @@ step report "$run/report.html $run/report_files" \
     --evaluation "baseline=$run/baseline.json" "efficient=$run/efficient.json" --sample "$run/sample.txt" \
     --title "Quickstart: curriculum and random-LTD against the same budget without" --output "$run/report.html"
 
+[ "$dry_run" = no ] || exit 0
 echo
 echo "Finished in $(($(date +%s) - began)) s. Look at:"
 echo "  $run/report.html             both runs side by side"

@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
 install_environment test,dev
+doing="the tests"
 export TOKENIZERS_PARALLELISM=true HF_HUB_OFFLINE=1
 if [ $# -gt 0 ]; then
     exec python -m pytest "$@"

@@ -1,8 +1,11 @@
 """Compute the difficulty of every sample of a corpus, for a curriculum to draw by."""
 
+import os
 import sys
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from megatron.base.command import run_command
+
 from megatron.base.errors import UserError
 from megatron.config.arguments import parse
 from megatron.curriculum.analyze_dataset import AnalysisOptions, analysis_problems, analyze_dataset

@@ -1,11 +1,15 @@
 """Gather a corpus of sources and documentation from this machine: the Python that runs, and the packages
 installed for it."""
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
 import ast
 import hashlib
 import itertools
-import os
-import sys
 import sysconfig
 from collections import Counter
 from dataclasses import dataclass
@@ -15,7 +19,6 @@ from typing import NamedTuple
 import orjson
 from rich.table import Table
 
-from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.base.folders import list_folder

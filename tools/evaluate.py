@@ -1,10 +1,15 @@
 """Loss, perplexity and bits per byte of a checkpoint, by corpus and split, at full length with nothing
 dropped."""
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
 import dataclasses
 import json
 import math
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +17,6 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
 from megatron.base.terminal import progress, show

@@ -1,11 +1,15 @@
 """Let a trained GPT continue texts."""
 
+import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
 from dataclasses import dataclass
 
 import torch
 
-from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
 from megatron.config.arguments import flag, parse

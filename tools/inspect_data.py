@@ -2,6 +2,10 @@
 
 import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +13,6 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.base.terminal import show
 from megatron.config.arguments import flag, parse

@@ -2,12 +2,15 @@
 
 import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from megatron.base.command import run_command
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.folders import list_folder
 from megatron.base.terminal import progress

@@ -1,9 +1,14 @@
 """The plan of a training run before it is started: steps, lengths, tokens, FLOPs and learning rate, from
 the run's own flags."""
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
 import csv
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from megatron.base.command import run_command
 from megatron.base.files import whole_file
 from megatron.base.terminal import show
 from megatron.config import checkpoint, data, logging

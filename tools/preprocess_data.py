@@ -1,14 +1,18 @@
 """Tokenize text into the .bin/.idx files that training reads, and where --metrics asks for it compute the
 difficulty of every training sample."""
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
 import shlex
 import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.config.arguments import flag, parse, unused_flags
 from megatron.config.foreign import Foreign

@@ -1,23 +1,31 @@
 """A report of training runs as one HTML page with its figures: tables, losses, schedules, cost, and what
 differed."""
 
-import re
+import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
+import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
 from megatron.config.arguments import flag, parse
 from megatron.curriculum.analysis_folder import load_column, read_manifest
-from megatron.report.charts import X_AXES, Chart, cost_charts, difficulty_chart, loss_charts, schedule_charts
-from megatron.report.figures import png
+from megatron.report.charts import X_AXES, Chart, cost_charts, loss_charts, schedule_charts
+from megatron.report.comparison import at_equal_tokens, reading, validated
+from megatron.report.conditions import MISSING, command, conditions, differences
+from megatron.report.figures import level, png
+from megatron.report.histogram import difficulty_chart
 from megatron.report.page import Section, box, charts, page, paragraphs, sample, table
 from megatron.report.records import RecordedRun, read_evaluation, read_run
-from megatron.report.summary import MISSING, differences, facts, reading, statement
+from megatron.report.summary import facts, statement
 
 EXAMPLES = """\
   compare two runs
@@ -54,6 +62,7 @@ ABSENT = {
     "Cost and stability": "no record has layer tokens, step times or gradient norms",
     "Difficulty of the samples": "no analysis was given with --difficulty-path",
     "Generated text": "no file was given with --sample",
+    "How they were made": "no run.json tells it",
     "What differed": "no two run.json differ",
 }
 QUANTILES = {
@@ -120,14 +129,17 @@ def _named(flag_name: str, pairs: Iterable[str]) -> dict[str, str]:
 def _page(options: Options, runs: list[RecordedRun], pictures: dict[str, bytes]) -> str:
     """The page; its figures are added to `pictures`, PNG by file name."""
     losses, schedules, cost = loss_charts(runs), schedule_charts(runs), cost_charts(runs)
+    difficulty, quantiles = _difficulty(options.difficulty_path)
+    level(chart.figure for chart in (*losses, *schedules, *cost, *difficulty))
     opening = paragraphs([statement(runs)]) + "\n" + box(reading(runs))
     sections = [
         Section("Runs", _runs(runs)),
+        Section("How they were made", _conditions(runs)),
         Section("Evaluation", _evaluation(options, runs)),
         Section("Loss", _drawn(losses, pictures) + paragraphs([LOSSES], "note") if losses else ""),
         Section("Schedules", _drawn(schedules, pictures)),
         Section("Cost and stability", _drawn(cost, pictures)),
-        Section("Difficulty of the samples", _difficulty(options.difficulty_path, pictures)),
+        Section("Difficulty of the samples", _drawn(difficulty, pictures) + quantiles),
         Section(
             "Generated text", "\n".join(sample(Path(name).name, _text(Path(name))) for name in options.sample)
         ),
@@ -144,18 +156,26 @@ def _page(options: Options, runs: list[RecordedRun], pictures: dict[str, bytes])
 
 def _runs(runs: list[RecordedRun]) -> str:
     columns = [facts(one) for one in runs]
-    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    rows = [[name, *(column[name] for column in columns)] for name in columns[0]] + at_equal_tokens(runs)
     rows = [row for row in rows if set(row[1:]) != {MISSING}]
     sources = [
         f"{one.name}: {one.folder}, {len(one.train['iteration']):,} training and "
-        f"{len(one.valid['iteration']):,} validation records"
-        + (f", started {one.description['started']}." if "started" in one.description else ".")
+        f"{len(one.valid['iteration']):,} validation records."
         for one in runs
     ]
     notes = [note for one in runs for note in one.notes]
     return "\n".join(
         (table("", [one.name for one in runs], rows), paragraphs([TOKENS, *sources, *notes], "note"))
     )
+
+
+def _conditions(runs: list[RecordedRun]) -> str:
+    """Model, machine, versions and commands, as far as the runs tell them."""
+    columns = [conditions(one) for one in runs]
+    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    rows = [row for row in rows if set(row[1:]) != {MISSING}]
+    commands = [sample(f"command of {one.name}", words) for one in runs if (words := command(one))]
+    return "\n".join([table("", [one.name for one in runs], rows), *commands]) if rows else ""
 
 
 def _evaluation(options: Options, runs: list[RecordedRun]) -> str:
@@ -183,28 +203,28 @@ def _evaluation(options: Options, runs: list[RecordedRun]) -> str:
 
 def _number(record: dict[str, Any], name: str, form: str) -> str:
     value = record.get(name)
-    return format(value, form) if isinstance(value, int | float) else MISSING
+    return format(value, form) if isinstance(value, int | float) and math.isfinite(value) else MISSING
 
 
-def _difficulty(folders: Iterable[str], pictures: dict[str, bytes]) -> str:
-    """A histogram of every metric of every analysis, and their quantiles."""
+def _difficulty(folders: Iterable[str]) -> tuple[list[Chart], str]:
+    """A histogram of every metric of every analysis, and a table of their quantiles."""
     drawn, rows = [], []
     for number, folder in enumerate(map(Path, folders), 1):
         manifest = read_manifest(folder)
+        corpus = _corpus(manifest) or folder.name
         for metric, entry in manifest["metrics"].items():
             values = load_column(folder, metric, manifest["samples"])
-            drawn.append(
-                difficulty_chart(f"difficulty_{number}_{metric}", metric, str(entry.get("about", "")), values)
-            )
-            rows.append(
-                [
-                    f"{folder.name}: {metric}",
-                    *(_number(entry.get("percentiles", {}), share, ",.0f") for share in QUANTILES),
-                ]
-            )
-    return (
-        _drawn(drawn, pictures) + table("metric", QUANTILES.values(), rows, coloured=False) if drawn else ""
-    )
+            name, meaning = f"difficulty_{number}_{metric}", str(entry.get("about", ""))
+            drawn.append(difficulty_chart(name, metric, meaning, corpus, values))
+            quantiles = entry.get("percentiles", {})
+            rows.append([f"{corpus}: {metric}", *(_number(quantiles, share, ",.0f") for share in QUANTILES)])
+    return drawn, table("metric", QUANTILES.values(), rows, coloured=False) if drawn else ""
+
+
+def _corpus(manifest: dict[str, Any]) -> str:
+    """What an analysis is of, in words; "" where it does not say."""
+    data, split = manifest.get("data"), manifest.get("split")
+    return f"{Path(str(data)).name} ({split})" if data and split else Path(str(data or "")).name
 
 
 def _drawn(figures: list[Chart], pictures: dict[str, bytes]) -> str:
@@ -228,7 +248,7 @@ def _differences(runs: list[RecordedRun]) -> str:
 
 def _gaps(runs: list[RecordedRun], losses: list[Chart]) -> list[str]:
     """What could not be shown because no record holds it."""
-    gaps = [f"{one.name} holds no validation loss." for one in runs if not len(one.valid["lm_loss"])]
+    gaps = [f"{one.name} holds no validation loss." for one in runs if not validated(one)]
     gaps += [
         f"{one.name} left no run.json, so its configuration is not known."
         for one in runs

@@ -1,8 +1,13 @@
 """What a step of a training run would draw: its lengths, its samples with their difficulties, and their
 text."""
 
-import itertools
+import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +16,6 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.base.terminal import show
 from megatron.batches.loader import BatchShare

@@ -1,8 +1,12 @@
 """Train a byte-level BPE tokenizer on text and write it as a tokenizer.json."""
 
-import itertools
 import os
 import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from megatron.base.command import run_command
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.base.terminal import progress

@@ -1,4 +1,7 @@
-"""The frame of every command: a mistake of the user ends it with one line and exit status 2."""
+"""The frame of every command, imported before all else: a mistake of the user ends it with one line and exit
+status 2."""
+
+from megatron.base.start import imports_are_done, missing_module
 
 import errno
 import gc
@@ -28,6 +31,7 @@ WAYS_OUT = {
 
 def run_command(main: Callable[[], None]) -> None:
     """Run a command. A user's mistake or a failed file operation ends it with its message and status 2."""
+    imports_are_done()
     gc.freeze()  # imported modules stay: a collection that looks through them takes a tenth of a second
     try:
         main()
@@ -39,7 +43,7 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         _stop(130, ["interrupted"])
     except Exception as error:
-        if problem := _system_error(error):
+        if problem := _system_error(error) or missing_module(error):
             _stop(2, [f"error: {problem}"])
         if "RANK" not in os.environ:
             raise
@@ -50,13 +54,18 @@ def run_command(main: Callable[[], None]) -> None:
 
 def _system_error(error: Exception) -> str | None:
     """What the system refused, in one line; None where the error is no such thing."""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _is_out_of_memory(error):
         error = OSError(errno.ENOMEM, str(error) or os.strerror(errno.ENOMEM))
     if not isinstance(error, OSError) or error.errno is None:
         return None
     what = error.filename or NAMELESS.get(error.errno, "the system refused something")
     way_out = f"; {WAYS_OUT[error.errno]}" if error.errno in WAYS_OUT else ""
     return f"{what}: {error.strerror}{way_out}"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether PyTorch found no memory; which of its errors says so depends on the device."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _stop(status: int, lines: list[str]) -> None:

@@ -1,5 +1,4 @@
-"""The charts of a report, one figure each: losses, schedules, cost and stability of the runs, and
-difficulty of the samples."""
+"""The charts of the runs, one figure each: losses, schedules, cost and stability."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,10 +8,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.typing import DrawStyleType
 
-from megatron.base.units import axis_label, axis_scale, exact, power_of_ten
-from megatron.report.figures import FAINT, Entry, colour_of, frame, marker_for, single, thin
+from megatron.base.units import axis_label, axis_scale, power_of_ten
+from megatron.report.comparison import gap
+from megatron.report.figures import (
+    FAINT,
+    HANDLE,
+    ROOM,
+    Entry,
+    colour_of,
+    fitting,
+    frame,
+    marker_for,
+    single,
+    thin,
+)
 from megatron.report.records import RecordedRun
-from megatron.report.summary import gap, saved_share, smoothed, window
+from megatron.report.summary import saved_share, smoothed, window
 
 X_AXES = {
     "iteration": "step",
@@ -23,8 +34,6 @@ X_AXES = {
 TIME_UNITS = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 EARLY = 0.15
 PAUSE = 3.0
-QUANTILES = (1, 10, 50, 90, 99)
-MOST_SAMPLES, MOST_BINS = 4_000_000, 80
 
 Columns = Sequence[np.ndarray | None]
 
@@ -113,35 +122,6 @@ def cost_charts(runs: list[RecordedRun]) -> list[Chart]:
     return charts
 
 
-def difficulty_chart(name: str, metric: str, meaning: str, values: np.ndarray) -> Chart:
-    """Histogram of a metric over the samples, with quantiles; the outermost thousandths lie outside the
-    frame."""
-    stride = -(-len(values) // MOST_SAMPLES)
-    shown = np.sort(np.asarray(values[::stride]))
-    low, high = int(shown[len(shown) // 1000]), int(shown[-1 - len(shown) // 1000])
-    counts, edges = np.histogram(
-        shown, np.arange(low, high + 2 + (width := (high - low) // MOST_BINS + 1), width)
-    )
-    figure, axes = single()
-    axes.stairs(100 * counts / len(shown), edges, fill=True, color=colour_of(0), alpha=0.75)
-    axes.set_ylim(0, 100 * counts.max() / len(shown) * 1.12)
-    for share in QUANTILES:
-        place = shown[share * len(shown) // 100]
-        axes.axvline(place, ymax=0.93, color=FAINT, linewidth=0.9, linestyle=":")
-        axes.annotate(
-            f"{share}%",
-            (place, 1),
-            xycoords=("data", "axes fraction"),
-            ha="center",
-            va="top",
-            fontsize=7.5,
-            color=FAINT,
-        )
-    entries = [Entry(f"{exact(len(shown))} samples", colour_of(0)), Entry("quantiles", FAINT, ":")]
-    frame(axes, f"Difficulty: {metric}", meaning or metric, "samples (%)", entries)
-    return Chart(name, figure, f"Histogram of {metric} over {exact(len(shown))} samples, with quantiles")
-
-
 def _recorded(runs: list[RecordedRun], column: str) -> bool:
     return any(np.isfinite(run.train[column]).any() for run in runs)
 
@@ -154,7 +134,10 @@ def _layer_tokens(run: RecordedRun) -> np.ndarray:
 
 
 def _keys(runs: list[RecordedRun]) -> list[Entry]:
-    return [Entry(run.name, colour_of(i)) for i, run in enumerate(runs)]
+    """An entry a run. Long names that come out the same are told apart by their number."""
+    names = [fitting(run.name, ROOM - HANDLE) for run in runs]
+    names = [f"{i}: {name}" if names.count(name) > 1 else name for i, name in enumerate(names, 1)]
+    return [Entry(name, colour_of(i)) for i, name in enumerate(names)]
 
 
 def _width(index: int) -> float:
@@ -162,15 +145,17 @@ def _width(index: int) -> float:
     return max(2.6 - 0.7 * index, 0.9)
 
 
-def _x_scale(runs: list[RecordedRun], x: str) -> tuple[float, str]:
-    """What to divide the horizontal axis by, and its label."""
+def _over(runs: list[RecordedRun], x: str) -> tuple[Figure, Axes, float, str]:
+    """A figure whose horizontal axis is the same in every chart over `x`: its scale and label."""
     columns = [run.train[x] for run in runs]
+    longest = max(float(np.nanmax(column, initial=0.0)) for column in columns)
     if x == "seconds":
-        longest = max(float(np.nanmax(column, initial=0.0)) for column in columns)
         size, name = next((size, unit) for least, size, unit in TIME_UNITS if longest >= least)
     else:
         size, name = axis_scale(*columns)
-    return size, axis_label(X_AXES[x], name)
+    figure, axes = single()
+    axes.set_xlim(0, 1.01 * max(longest, 1e-9) / size)
+    return figure, axes, size, axis_label(X_AXES[x], name)
 
 
 def _lines(
@@ -184,8 +169,7 @@ def _lines(
     steps: bool = False,
 ) -> Chart:
     """One line a run, from 0 up; a run whose column is None is left out."""
-    figure, axes = single()
-    size, x_label = _x_scale(runs, x)
+    figure, axes, size, x_label = _over(runs, x)
     for i, (run, values) in enumerate(zip(runs, columns)):
         if values is not None:
             shown = thin(len(values))
@@ -239,8 +223,7 @@ def _fit(axes: Axes, heights: list[np.ndarray], bottom: float | None = None) -> 
 
 
 def _loss(runs: list[RecordedRun], x: str) -> Chart:
-    figure, axes = single()
-    size, x_label = _x_scale(runs, x)
+    figure, axes, size, x_label = _over(runs, x)
     heights = []
     for i, run in enumerate(runs):
         shown = thin(len(run.train[x]))
@@ -262,8 +245,7 @@ def _loss(runs: list[RecordedRun], x: str) -> Chart:
 
 
 def _gaps(runs: list[RecordedRun]) -> Chart:
-    figure, axes = single()
-    size, x_label = _x_scale(runs, "consumed_tokens")
+    figure, axes, size, x_label = _over(runs, "consumed_tokens")
     axes.axhline(0, color=colour_of(0), linewidth=1.8)
     keys = _keys(runs)[:1]
     for i, run in enumerate(runs[1:], 1):
@@ -287,8 +269,7 @@ def _gaps(runs: list[RecordedRun]) -> Chart:
 
 
 def _lengths(runs: list[RecordedRun]) -> Chart:
-    figure, axes = single()
-    size, x_label = _x_scale(runs, "iteration")
+    figure, axes, size, x_label = _over(runs, "iteration")
     styles = []
     for i, run in enumerate(runs):
         shown = thin(len(run.train["iteration"]))

@@ -60,7 +60,9 @@ th, td {
   padding: 0.38rem 1.4rem 0.38rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line);
 }
-thead th { border-bottom: 2px solid var(--line); white-space: nowrap; }
+thead th {
+  border-bottom: 2px solid var(--line); min-width: 6.5rem; max-width: 14rem; overflow-wrap: anywhere;
+}
 tbody th { font-weight: 500; color: var(--faint); }
 td small { display: block; color: var(--faint); }
 .run::before {

@@ -1,6 +1,7 @@
 """What a run left behind, as columns: metrics.jsonl, run.json, and the results of evaluations."""
 
 import json
+import math
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,11 +79,11 @@ def read_run(name: str, folder: Path) -> RecordedRun:
     )
     train["seconds"] = np.cumsum(train["ms_per_iteration"]) / 1000
     valid["seconds"] = np.interp(valid["iteration"], train["iteration"], train["seconds"], left=0.0)
-    if lost := int(np.count_nonzero(~np.isfinite(train["lm_loss"]))):
-        notes.append(
-            f"{lost:,} of {len(train['lm_loss']):,} training losses of {name} are not finite; means skip "
-            "them."
-        )
+    notes += [
+        f"{lost:,} of {len(records['lm_loss']):,} {kind} losses of {name} are no number; they are left out."
+        for kind, records in (("training", train), ("validation", valid))
+        if (lost := int(np.count_nonzero(np.isnan(records["lm_loss"]))))
+    ]
     return RecordedRun(
         name,
         folder,
@@ -133,14 +134,16 @@ def _add_record(record: Any, where: str, columns: Columns, caps: dict[str, array
 
 
 def _append(record: dict[str, Any], columns: dict[str, array], where: str) -> None:
-    """Add the record's fields to their columns: NaN where one is missing or null, which only fields that
-    are not needed may be."""
+    """Add the record's fields to their columns: NaN where one is missing, null or not finite, which only
+    fields that are not needed may be."""
     for field, column in columns.items():
         value = record.get(field)
+        if isinstance(value, float) and not math.isfinite(value):
+            value = None
         if value is None and field not in NEEDED:
             value = NAN
         elif type(value) is not float and type(value) is not int:
-            raise UserError(f"{where}: {field} must be a number, not {value!r}")
+            raise UserError(f"{where}: {field} must be a number, not {record.get(field)!r}")
         column.append(value)
 
 

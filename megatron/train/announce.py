@@ -1,6 +1,13 @@
 """What a run says before its first step: arguments, plan, sizes, and `run.json` for reports."""
 
+from megatron.base.start import ROOT
+
 import dataclasses
+import os
+import platform
+import re
+import shutil
+import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +24,7 @@ from megatron.schedule.plan import Plan
 from megatron.schedule.plan_summary import summarise, tables
 from megatron.train.log import process_environment
 from megatron.train.setup import Prepared, Run
+from megatron.train.throughput import device_name
 
 
 def print_start(config: Config, plan: Plan, notes: list[str]) -> None:
@@ -75,10 +83,36 @@ def describe_for_reports(run: Run, manifest: Manifest, start: int) -> dict[str, 
             for weight, corpus in run.data.splits["train"]
         ],
         "steps": run.plan.steps,
+        "flops": float(run.plan.flops.sum()),
         "started": datetime.now().isoformat(timespec="seconds"),
         "resumed_after": start,
         "world_size": run.mesh.world.size,
         "device": str(run.mesh.device),
+        "machine": _machine(run.mesh.device),
+        "commit": _commit(),
         "versions": manifest.versions,
         "environment": process_environment(),
     }
+
+
+def _machine(device: torch.device) -> str:
+    """Processors, cores and system of this rank's machine in words."""
+    gpu = [device_name(device)] if device.type == "cuda" else []
+    return ", ".join([*gpu, _processor(), f"{os.cpu_count()} cores", platform.platform(terse=True)])
+
+
+def _processor() -> str:
+    """What the processor is called, as far as the system tells."""
+    path = Path("/proc/cpuinfo")
+    told = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    names = re.findall(r"^model name\s*: (.+)$", told, re.MULTILINE)
+    return next(iter(names), platform.processor() or platform.machine())
+
+
+def _commit() -> str | None:
+    """The commit of this tree, with -dirty behind it where files have changed since; None where git does not
+    know."""
+    words = ["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"]
+    if not os.path.exists(os.path.join(ROOT, ".git")) or not shutil.which("git"):
+        return None
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip() or None

@@ -1,14 +1,17 @@
 """A run on two ranks with everything that can be logged switched on: lines, records, scalars, profile."""
 
 import json
+import os
+import platform
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from megatron.train.timers import LEVELS
-from tests.end_to_end.conftest import run_command
+from tests.end_to_end.conftest import ROOT, run_command
 
 STEPS = 6
 FLAGS = (
@@ -47,6 +50,16 @@ def test_lines_that_scripts_look_for(run: tuple[Path, str]) -> None:
     assert len(shares) == 4 and all(0 < float(model) < float(hardware) for model, hardware in shares)
     memory = re.findall(r"\[Rank 0\] \(after 2 iterations\) memory \(MB\) \| ", output)
     assert len(memory) == 1
+
+
+def test_a_run_says_what_it_is_and_where_it_ran(run: tuple[Path, str]) -> None:
+    about = json.loads((run[0] / "run.json").read_text())
+    assert f", {about['flops']:.3E} FLOPs" in run[1]
+    assert f", {os.cpu_count()} cores, {platform.platform(terse=True)}" in about["machine"]
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    assert about["commit"] == (told if told and (ROOT / ".git").exists() else None)
+    assert about["versions"].keys() == {"torch", "numpy", "python"} and about["world_size"] == 2
 
 
 def test_times_follow_every_line_of_the_log(run: tuple[Path, str]) -> None:

@@ -1,6 +1,7 @@
+from megatron.base.command import run_command
+
 import pytest
 
-from megatron.base.command import run_command
 from megatron.base.errors import UserError
 
 

@@ -1,13 +1,19 @@
 """The page of a report: whole, escaped, self-contained, and the same numbers as the records."""
 
+import itertools
 import json
+import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 from megatron.base.errors import UserError
+from megatron.report.charts import cost_charts, loss_charts, schedule_charts
+from megatron.report.figures import fitting, level, width_of
+from megatron.report.histogram import difficulty_chart
 from megatron.report.page import Section, charts, page, paragraphs, table
+from megatron.report.records import read_run
 from tests.support.made_up_runs import write_run
 from tools import report
 
@@ -62,7 +68,15 @@ def analysis(tmp_path):
         "percentiles": {share: min(share * 10, 999) for share in range(0, 101, 5)},
     }
     (folder / "manifest.json").write_text(
-        json.dumps({"format": 1, "samples": 1000, "metrics": {"vocab_rarity": about}})
+        json.dumps(
+            {
+                "format": 1,
+                "data": "data/corpus_text_document",
+                "split": "train",
+                "samples": 1000,
+                "metrics": {"vocab_rarity": about},
+            }
+        )
     )
     return folder
 
@@ -106,7 +120,15 @@ def test_a_whole_report(tmp_path, two_runs, analysis, capsys):
     assert read.row("books test: loss, nats a token") == ["–", "4.2500"]
     assert read.row("step of the checkpoint") == ["–", "40"]
     assert read.row("--random-ltd") == ["false", "true"]
-    assert read.row("analysis: vocab_rarity") == ["0", "50", "250", "500", "750", "950", "999"]
+    assert read.row("corpus_text_document (train): vocab_rarity") == [
+        "0",
+        "50",
+        "250",
+        "500",
+        "750",
+        "950",
+        "999",
+    ]
     assert "was 0.1400 nats below that of plain" in html
     files = {path.name: path.read_bytes() for path in (tmp_path / "out" / "report_files").iterdir()}
     expected = {
@@ -165,6 +187,53 @@ def test_what_is_missing_is_said(tmp_path):
         "loss_iteration.png",
         "loss_consumed_tokens.png",
     }
+
+
+def test_nothing_is_cut_off_or_drawn_over_with_many_runs_and_long_names(tmp_path):
+    """All figures have one size and one place of the plot, and everything lies within them, parted."""
+    names = [
+        "a",
+        "the same long name, up to its very end, which alone " * 2 + "is A",
+        "W" * 80,
+        "µ$_x^2$",
+        "e",
+    ]
+    runs = [
+        read_run(name, write_run(tmp_path / str(i), drop=10 * i, loss=5 + i)) for i, name in enumerate(names)
+    ]
+    values = np.repeat([3, 4, 500], [900, 50, 50])
+    drawn = [*loss_charts(runs), *schedule_charts(runs), *cost_charts(runs)]
+    drawn.append(difficulty_chart("d", "m" * 90, "meaning $ " * 30, "corpus " * 30, values))
+    level(chart.figure for chart in drawn)
+    assert len(drawn) == 13
+    assert len({(*chart.figure.get_size_inches(), chart.figure.axes[0].bbox.bounds) for chart in drawn}) == 1
+    for figure in (chart.figure for chart in drawn):
+        figure.draw_without_rendering()
+        axes = figure.axes[0]
+        tight = axes.get_tightbbox()
+        assert tight.x0 >= 0 and tight.y0 >= 0 and tight.x1 <= figure.bbox.x1 and tight.y1 <= figure.bbox.y1
+        legend = axes.get_legend()
+        texts = [axes._left_title, *legend.get_texts(), *axes.texts, axes.xaxis.label, axes.yaxis.label]
+        boxes = [text.get_window_extent() for text in texts]
+        assert not [pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+        assert legend.get_window_extent().y0 >= axes.bbox.y1 - 1
+        assert len({text.get_text() for text in legend.get_texts()}) == len(legend.get_texts())
+
+
+def test_charts_over_the_same_have_the_same_axis(tmp_path):
+    runs = [read_run(str(steps), write_run(tmp_path / str(steps), steps=steps)) for steps in (40, 20)]
+    limits = {}
+    for chart in (*loss_charts(runs), *schedule_charts(runs), *cost_charts(runs)):
+        axes = chart.figure.axes[0]
+        limits.setdefault(axes.get_xlabel(), set()).add(axes.get_xlim())
+    assert limits["step"] == {(0, 40.4)} and limits["effective tokens"] == {(0, 8080.0)}
+    assert len({chart.figure.axes[0].get_ylim() for chart in loss_charts(runs)[:4]}) == 1
+
+
+def test_long_texts_lose_their_middle():
+    assert fitting("short", 100) == "short"
+    short = fitting("the first words and the last", 60)
+    assert re.fullmatch("the f[^…]*…[^…]*ast", short) and width_of(short) <= 60
 
 
 def test_the_same_input_gives_the_same_page(tmp_path, two_runs):

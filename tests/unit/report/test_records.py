@@ -6,18 +6,10 @@ import numpy as np
 import pytest
 
 from megatron.base.errors import UserError
+from megatron.report.comparison import at_equal_tokens, gap, reading, validation_at
+from megatron.report.conditions import command, conditions, differences
 from megatron.report.records import flags, read_evaluation, read_run
-from megatron.report.summary import (
-    differences,
-    facts,
-    gap,
-    reading,
-    saved_share,
-    smoothed,
-    statement,
-    validation_at,
-    window,
-)
+from megatron.report.summary import facts, saved_share, smoothed, statement, window
 from tests.support.made_up_runs import write_run
 
 
@@ -119,8 +111,8 @@ def test_facts_against_plain_arithmetic(two_runs):
     assert found["raw tokens a second"] == "400"
     assert found["training time"] == "20.0 s"
     assert found["training loss"] == "4.5000"  # 4.9 - 0.01 · 40
-    assert found["last validation loss"] == f"5.0000\nperplexity {np.exp(5):,.2f}"
-    assert found["best validation loss"] == "5.0000\nat step 40"
+    assert found["last validation loss"] == f"5.0000\nperplexity {np.exp(5):,.2f}, 40 steps"
+    assert found["best validation loss"] == found["last validation loss"]
     np.testing.assert_allclose(saved_share(run)[[0, 19, 39]], [0.2, 0.2, 0.1])
 
 
@@ -129,16 +121,110 @@ def test_runs_are_compared_at_the_most_tokens_that_both_reached(two_runs):
     # At 7,200 effective tokens the baseline is at step 36, between its validations at 30 and 40: 5.14 on the
     # line.
     assert validation_at(plain, np.array(7200.0)) == pytest.approx(5.14)
-    first, *_, last = reading([plain, dropped])
-    assert (
-        first == "At 7,200 effective tokens, the validation loss of dropped was 0.1400 nats below that of "
-        "plain (5.0000 against 5.1400)."
+    ends, equal, steps, last = reading([plain, dropped])
+    assert ends == (
+        "At its last validation (40 steps, 7,200 effective and 8,000 raw tokens) the loss of dropped was "
+        "0.1000 nats below that of plain at its last (40 steps, 8,000 effective and 8,000 raw tokens): "
+        "5.0000 against 5.1000."
     )
-    assert "plain went on to 8,000" in reading([plain, dropped])[1]
+    assert equal == (
+        "At 7,200 effective tokens, which all have reached, the validation loss of dropped (40 steps) was "
+        "0.1400 nats below that of plain (36 steps): 5.0000 against 5.1400."
+    )
+    assert steps == (
+        "For the first 7,200 effective tokens dropped took 40 steps and plain 36: more steps, too, are a "
+        "possible cause of a difference."
+    )
     assert "single seed" in last
+    assert at_equal_tokens([plain, dropped]) == [
+        ["validation loss at 7,200 effective tokens", "5.1400\n36 steps", "5.0000\n40 steps"]
+    ]
     tokens, apart = gap(dropped, plain)
     assert tokens.tolist() == [2000, 4000, 6000, 7200]
     assert apart[-1] == pytest.approx(-0.14)
+
+
+def test_equal_runs_are_told_once_and_no_steps_are_blamed(tmp_path):
+    runs = [
+        read_run(name, write_run(tmp_path / name, loss=loss)) for name, loss in (("a", 5.0), ("b", 5.00004))
+    ]
+    ends, last = reading(runs)
+    assert "(40 steps, 8,000 effective and 8,000 raw tokens) the loss of b was to 4 digits that of a" in ends
+    assert "5.1000 against 5.1000" in ends and "single seed" in last
+    assert at_equal_tokens(runs) == []
+
+
+def test_the_difference_is_that_of_the_digits_shown(tmp_path):
+    """5.10006 and 5.10014 are shown as 5.1001 and 5.1001; 5.10004 and 5.10006 as 5.1000 and 5.1001."""
+    for first, second, words in ((5.00006, 5.00014, "to 4 digits"), (5.00004, 5.00006, "0.0001 nats above")):
+        runs = [
+            read_run(name, write_run(tmp_path / name, loss=loss))
+            for name, loss in (("a", first), ("b", second))
+        ]
+        assert f"the loss of b was {words} that of a" in reading(runs)[0]
+
+
+def test_numbers_that_are_none_are_left_out(tmp_path):
+    """Older runs wrote NaN and Infinity, newer ones no loss where a validation scored nothing."""
+    path = write_run(tmp_path / "run") / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    valid = [line for line in lines if line["kind"] == "valid"]
+    valid[0]["lm_loss"], valid[1]["lm_loss"] = float("nan"), float("inf")
+    del valid[3]["lm_loss"], valid[3]["perplexity"]
+    lines[20] |= {"lm_loss": float("-inf"), "grad_norm": float("inf"), "learning_rate": float("nan")}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "NaN" in path.read_text() and "-Infinity" in path.read_text()
+    run = read_run("old", tmp_path / "run")
+    assert run.notes == (
+        "1 of 40 training losses of old are no number; they are left out.",
+        "3 of 4 validation losses of old are no number; they are left out.",
+    )
+    assert facts(run)["last validation loss"] == f"5.2000\nperplexity {np.exp(5.2):,.2f}, 30 steps"
+    assert not any(np.isinf(column).any() for kind in (run.train, run.valid) for column in kind.values())
+    whole = read_run("whole", write_run(tmp_path / "whole"))
+    assert "At its last validation (30 steps, 6,000 effective" in reading([whole, run])[0]
+    path.write_text('{"kind": "train", "iteration": 1, "consumed_tokens": NaN}\n')
+    with pytest.raises(UserError, match="consumed_tokens must be a number, not nan"):
+        read_run("none", tmp_path / "run")
+
+
+def test_how_a_run_was_made(tmp_path):
+    about = {
+        "command": ["pretrain_gpt.py", "--title", "two words"],
+        "config": {
+            "model": {"num_layers": 4, "hidden_size": 64, "num_attention_heads": 8, "seq_length": 128}
+        },
+        "parameters": 1234,
+        "vocab_size": 512,
+        "flops": 2.5e12,
+        "steps": 80,
+        "machine": "a chip, 2 cores",
+        "world_size": 2,
+        "device": "cpu",
+        "commit": "abc",
+        "resumed_after": 3,
+        "started": "today",
+        "versions": {"torch": "2", "python": "3"},
+        "environment": {"OMP_NUM_THREADS": "1"},
+    }
+    run = read_run("run", write_run(tmp_path, about=about))
+    assert conditions(run) == {
+        "model": "4 layers, 64 wide, 8 heads\nsequences of 128",
+        "parameters": "1,234",
+        "vocabulary": "512",
+        "FLOPs": "2.500E+12\nof all 80 planned steps",
+        "machine": "a chip, 2 cores",
+        "ranks": "2",
+        "device": "cpu",
+        "versions": "torch 2, python 3",
+        "commit": "abc",
+        "environment": "OMP_NUM_THREADS=1",
+        "started": "today\nresumed after step 3",
+    }
+    assert command(run) == "pretrain_gpt.py --title 'two words'"
+    (tmp_path / "run.json").unlink()
+    bare = read_run("bare", tmp_path)
+    assert set(conditions(bare).values()) == {"–"} and command(bare) == ""
 
 
 def test_a_comparison_that_is_not_possible_is_not_made(tmp_path, two_runs):
