@@ -4,9 +4,13 @@ python benchmarks/memory.py
 """
 
 import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 from rich.table import Table
@@ -55,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

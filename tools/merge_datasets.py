@@ -51,10 +51,8 @@ def main() -> None:
         raise UserError(*problems)
     sidecar = merged_sidecar({prefix: part.sidecar for prefix, part in parts.items()})
     dtype = one_type(parts)
-    with (
-        IndexedDatasetBuilder(options.output_prefix, dtype) as builder,
-        progress("merging", sum(parts[prefix].size for prefix in prefixes), "MB", 1e6) as advance,
-    ):
+    told = progress("merging", sum(parts[prefix].size for prefix in prefixes), "MB", 1e6)
+    with IndexedDatasetBuilder(options.output_prefix, dtype) as builder, told as advance:
         for prefix in prefixes:
             builder.add_index(prefix)
             advance(parts[prefix].size)

@@ -255,7 +255,7 @@ def test_a_damaged_checkpoint(prepared: Prepared, tmp_path: Path, name: str) -> 
     )
     content = bytearray(path.read_bytes())
     generator = np.random.default_rng(0)
-    for damage in ("flip", "empty", "noise") if name == "latest" else ("flip", "cut", "empty", "noise"):
+    for damage in ("flip", "noise") if name == "latest" else ("flip", "cut", "empty", "noise"):
         changed = bytearray(content)
         changed[len(content) // 2] ^= 0xFF
         changed = {

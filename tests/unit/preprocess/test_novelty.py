@@ -104,10 +104,10 @@ def test_what_was_not_verified_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(encoding, "NEW_BYTES", 200)
     path = write_lines(tmp_path / "a.jsonl", ["é", "x" * 200 + "".join(map(chr, range(0x4E00, 0x4F00)))])
     totals = preprocess(make_options(tmp_path, path, tokenizer_engine="gigatoken"))
-    assert {0xE9} <= totals.verified and set(range(0x4E00, 0x4F00)) <= totals.left_out
+    assert {0xE9} <= totals.verified and set(range(0x4E00, 0x4F00)) <= totals.unverified
     printed = capsys.readouterr().out
     assert "not verified: 256 code points (U+4E00 U+4E01 U+4E02 ...) and " in printed
     monkeypatch.setattr(encoding, "NEW_BYTES", 1 << 22)
     totals = preprocess(make_options(tmp_path, path, tokenizer_engine="gigatoken"))
-    assert not totals.left_out and len([one for one in totals.verified if one < CODE_POINTS]) == 257
+    assert not totals.unverified and len([one for one in totals.verified if one < CODE_POINTS]) == 257
     assert "not verified" not in capsys.readouterr().out
