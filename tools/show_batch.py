@@ -25,7 +25,7 @@ from megatron.config.launch import unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.curriculum.analysis_folder import find_analysis, load_column, open_analyses
 from megatron.curriculum.sampler import Sampler, draw_batch
-from megatron.data.tokenizer import build_tokenizer
+from megatron.data.tokenizer_files import tokenizer_of_data
 from megatron.model.inputs import GPTInputs
 from megatron.schedule import data_efficiency_flags
 from megatron.schedule.data_efficiency import RESHAPE, DataEfficiency
@@ -33,10 +33,10 @@ from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, Step
 from megatron.schedule.plan_notes import plan_notes
 from megatron.tasks.gpt import GPT_TASK
-from megatron.train.setup import join
+from megatron.train.setup import Prepared, join
 
 EXAMPLES = """\
-  the flags of the run, the step, and the tokenizer that makes text of ids
+  the flags of the run, the step, and the tokenizer that makes text of ids; without, that of the data
     python tools/show_batch.py --step 1000 \\
       --tokenizer-type HuggingFaceTokenizer --tokenizer-model tokenizer.json \\
       --data-path my_text_document --num-layers 4 --hidden-size 128 --num-attention-heads 4 ...
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     share = BatchShare(0, 1, config.training.micro_batch_size)
     made = prepared.rows.batch(sampler, step, share)
     rows = itertools.islice(_rows(sampler, step, made, config, efficiency), config.rows)
-    show(_step_table(plan, step, efficiency), _row_table(list(rows), sampler, efficiency, config))
+    show(_step_table(plan, step, efficiency), _row_table(list(rows), prepared, config))
 
 
 def _rows(
@@ -111,12 +111,18 @@ def _origins(efficiency: DataEfficiency, full: int, length: int, micro: int) -> 
     return np.repeat(np.arange(micro), full // length).tolist()
 
 
-def _decoder(config: Options) -> Decode:
-    """From ids to text; without a tokenizer the ids themselves."""
-    if config.tokenizer.tokenizer_type is None:
-        print("note: without --tokenizer-type and its files ids are shown, not text", file=sys.stderr)
+def _decoder(prepared: Prepared) -> Decode:
+    """From ids to text, by the tokenizer of the flags or of the data; without one the ids themselves."""
+    sidecars = [corpus.sidecar for corpus in prepared.sampler.corpora if corpus.sidecar]
+    why = "no --tokenizer-type is given, and the data names no tokenizer"
+    try:
+        found = tokenizer_of_data(prepared.config.tokenizer, sidecars, prepared.data.vocabulary)
+    except UserError as error:
+        found, why = None, error.problems[0]
+    if found is None:
+        print(f"note: ids are shown, not text: {why}", file=sys.stderr)
         return lambda ids: " ".join(map(str, ids.tolist()))
-    return build_tokenizer(config.tokenizer).decode
+    return found[0].decode
 
 
 def _step_table(plan: Plan, step: Step, efficiency: DataEfficiency) -> Table:
@@ -137,9 +143,10 @@ def _step_table(plan: Plan, step: Step, efficiency: DataEfficiency) -> Table:
     return table
 
 
-def _row_table(rows: list[Row], sampler: Sampler, efficiency: DataEfficiency, config: Options) -> Table:
+def _row_table(rows: list[Row], prepared: Prepared, config: Options) -> Table:
     """One line a row: where it comes from, how difficult its sample is, and its text."""
-    decode, metrics = _decoder(config), [metric.name for metric in efficiency.metrics]
+    sampler, efficiency = prepared.sampler, prepared.efficiency
+    decode, metrics = _decoder(prepared), [metric.name for metric in efficiency.metrics]
     analyses = open_analyses(efficiency.difficulty_paths if metrics else ())
     dropping = bool(rows and rows[0].kept is not None)
     table = Table(title="rows", title_justify="left", show_lines=True)

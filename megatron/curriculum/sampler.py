@@ -27,6 +27,9 @@ from megatron.data.corpora import Corpus
 from megatron.schedule.data_efficiency import CurriculumMetric, DataEfficiency
 from megatron.schedule.plan import Plan, Step
 
+MOST_TOLD = 20
+"""Corpora that have a line of their own in the log."""
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -94,10 +97,11 @@ def draw_batch(sampler: Sampler, step: Step) -> tuple[np.ndarray, np.ndarray]:
 
 
 def describe_passes(sampler: Sampler, plan: Plan) -> list[str]:
-    """One line a corpus: samples, tokens, and how often the run passes over it."""
+    """One line a corpus, and one for all that are too many to tell: samples, tokens, and how often the run
+    passes over it."""
     drawn = counts(sampler.blend, int(plan.consumed_samples[-1]))
     lines = []
-    for corpus, pool, number in zip(sampler.corpora, sampler.pools, drawn):
+    for corpus, pool, number in zip(sampler.corpora[:MOST_TOLD], sampler.pools, drawn):
         line = (
             f"{corpus.name}: {corpus.windows:,} samples of {corpus.seq_length} tokens "
             f"({corpus.windows * corpus.seq_length:,}, "
@@ -107,6 +111,12 @@ def describe_passes(sampler: Sampler, plan: Plan) -> list[str]:
         if pool.never:
             line += f"; {pool.never:,} samples are never admitted"
         lines.append(line)
+    if others := sampler.corpora[MOST_TOLD:]:
+        passes = [number / corpus.windows for corpus, number in zip(others, drawn[MOST_TOLD:])]
+        lines.append(
+            f"{len(others):,} more corpora: {sum(corpus.windows for corpus in others):,} samples, "
+            f"{int(drawn[MOST_TOLD:].sum()):,} drawn, {min(passes):.2f} to {max(passes):.2f} passes"
+        )
     return lines
 
 

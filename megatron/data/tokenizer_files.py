@@ -46,29 +46,39 @@ def options_of(flags: dict[str, Any], folder: Path = Path()) -> TokenizerOptions
     return TokenizerOptions(**{name: value for name, value in values.items() if name in known})
 
 
-def keep_tokenizer(
-    root: str, options: TokenizerOptions, sidecars: Iterable[dict[str, Any]], vocabulary: Vocabulary
-) -> list[str]:
-    """Keep the tokenizer of the flags, or else the one that made the data where it is still there. Notes of
-    what keeps it from that."""
-    target = _place(root, vocabulary)
-    if vocabulary.tokenizer is None or target.is_dir():
-        return []
+def tokenizer_of_data(
+    options: TokenizerOptions, sidecars: Iterable[dict[str, Any]], vocabulary: Vocabulary
+) -> tuple[Tokenizer, TokenizerOptions] | None:
+    """The tokenizer of the flags, or else the one that made the data; None where nothing names one. UserError
+    where its files are gone, or are no longer those."""
     if options.tokenizer_type is None:
         flags = next((one["tokenizer_flags"] for one in sidecars if one.get("tokenizer_flags")), None)
         if flags is None:
-            return []
+            return None
         options = options_of(flags)
-    try:
-        tokenizer = build_tokenizer(options)
-    except UserError as error:
-        return [f"the tokenizer is not kept with the run: {error.problems[0]}"]
+    tokenizer = build_tokenizer(options)
     if tokenizer.identity() != vocabulary.tokenizer or tokenizer.eod != vocabulary.eod:
         named = ", ".join(map(str, tokenizer.files.values())) or options.tokenizer_type
-        return [f"the tokenizer is not kept with the run: {named} is no longer the one that made the data"]
+        raise UserError(f"{named} is no longer the one that made the data")
+    return tokenizer, options
+
+
+def keep_tokenizer(
+    root: str, options: TokenizerOptions, sidecars: Iterable[dict[str, Any]], vocabulary: Vocabulary
+) -> list[str]:
+    """Keep the tokenizer with a run. Notes of what keeps it from that."""
+    target = _place(root, vocabulary)
+    if vocabulary.tokenizer is None or target.is_dir():
+        return []
+    try:
+        found = tokenizer_of_data(options, sidecars, vocabulary)
+    except UserError as error:
+        return [f"the tokenizer is not kept with the run: {error.problems[0]}"]
+    if found is None:
+        return []
     for rest in target.parent.glob(f".{target.name}.*"):  # of a run that was killed while it wrote
         shutil.rmtree(rest, ignore_errors=True)
-    _write(target, tokenizer, options)
+    _write(target, *found)
     return []
 
 

@@ -8,6 +8,9 @@ from megatron.schedule.plan import Plan
 from megatron.train.records import Losses, Outcome, perplexity
 from megatron.train.throughput import Rates, rates
 
+MOST_CORPORA = 20
+"""Corpora that have a line of their own in a validation."""
+
 
 def log_line(
     config: Config,
@@ -75,7 +78,7 @@ def mean_losses(outcomes: list[Outcome]) -> dict[str, float]:
 def validation_block(iteration: int, losses: Losses, what: str) -> str:
     """Megatron's validation lines, framed by dashes."""
     lines = []
-    for corpus, values in losses.items():
+    for corpus, values in list(losses.items())[: MOST_CORPORA + 1]:
         parts = [f" {what} loss at iteration {iteration}" + (f" on {corpus}" if corpus else "")]
         for name, loss in values.items():
             if loss is None:
@@ -85,5 +88,7 @@ def validation_block(iteration: int, losses: Losses, what: str) -> str:
             if name == "lm loss":
                 parts.append(f"{name} PPL: {perplexity(loss):.6E}")
         lines.append(" | ".join(parts) + " | ")
+    if (more := len(losses) - 1 - MOST_CORPORA) > 0:
+        lines.append(f" {what} losses on {more:,} more corpora are in the records")
     frame = "-" * max(map(len, lines))
     return "\n".join([frame, *lines, frame])

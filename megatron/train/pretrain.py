@@ -31,7 +31,7 @@ from megatron.train.configure import read_config
 from megatron.train.log import Log, metrics_path, write_description
 from megatron.train.loop import train, validate
 from megatron.train.memory_estimate import check_memory, estimate_memory
-from megatron.train.resume import describe_run, keep_earlier, resume, save_run
+from megatron.train.resume import describe_run, keep_earlier, require_same_run, resume, save_run
 from megatron.train.setup import Prepared, Run, build, prepare
 
 
@@ -39,6 +39,8 @@ def pretrain(argv: list[str], task: Task, description: str, examples: str) -> No
     """The command: parse, check, build, train, evaluate."""
     config, notes = read_config(argv, description, examples)
     prepared, more = prepare(config, task)
+    manifest = describe_run(prepared)
+    require_same_run(prepared, manifest)
     if launched_rank() == world_size() - 1:
         print_start(config, prepared.plan, [*notes, *more])
     if config.training.dry_run:
@@ -56,7 +58,7 @@ def pretrain(argv: list[str], task: Task, description: str, examples: str) -> No
     with ExitStack() as held:
         for lock in _locks(config) if mesh.first else ():
             held.enter_context(hold(lock))
-        _train(prepared, mesh)
+        _train(prepared, manifest, mesh)
     stop_mesh()
 
 
@@ -71,14 +73,13 @@ def _locks(config: Config) -> list[Path]:
     return list(dict.fromkeys(places))
 
 
-def _train(prepared: Prepared, mesh: Mesh) -> None:
+def _train(prepared: Prepared, manifest: Manifest, mesh: Mesh) -> None:
     config, plan = prepared.config, prepared.plan
     run = build(prepared, mesh)
-    manifest = describe_run(run)
     if config.checkpoint.save and mesh.first and not config.training.skip_train:
         clear_unfinished(config.checkpoint.save)
     agree("the run", _digest(run, manifest), mesh)  # and no rank looks for a checkpoint in an unclear folder
-    start = resume(run, manifest)
+    start = resume(run)
     agree("the checkpoint to go on from", start.iteration, mesh)  # from here on all have read it
     if config.checkpoint.save and mesh.first and not config.training.skip_train:
         keep_earlier(run, start)

@@ -22,30 +22,44 @@ from megatron.optim.optimizer import optimizer_state, restore_optimizer
 from megatron.parallel.placement import placements
 from megatron.schedule.data_efficiency import saved_form
 from megatron.train.records import Start
-from megatron.train.setup import Run
+from megatron.train.setup import Prepared, Run
 
 
-def describe_run(run: Run) -> Manifest:
+def describe_run(prepared: Prepared) -> Manifest:
     """What a checkpoint says of its run, at step 0."""
-    decay = decay_horizon(run.config.optimizer, run.config.training)
-    warmup = warmup_horizon(run.config.optimizer, decay)
+    decay = decay_horizon(prepared.config.optimizer, prepared.config.training)
+    warmup = warmup_horizon(prepared.config.optimizer, decay)
     versions = {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}
     return as_read(
         Manifest(
-            task=run.task.name,
-            config=dataclasses.asdict(run.config),
-            vocabulary=run.data.vocabulary,
-            data=[identity(corpus) | {"weight": weight} for weight, corpus in run.data.splits["train"]],
-            analyses=[pool.analyses for pool in run.sampler.pools],
-            data_efficiency=saved_form(run.efficiency),
+            task=prepared.task.name,
+            config=dataclasses.asdict(prepared.config),
+            vocabulary=prepared.data.vocabulary,
+            data=[identity(corpus) | {"weight": weight} for weight, corpus in prepared.data.splits["train"]],
+            analyses=[pool.analyses for pool in prepared.sampler.pools],
+            data_efficiency=saved_form(prepared.efficiency),
             schedule={"decay horizon": list(decay), "warm-up": list(warmup)},
             versions=versions,
         )
     )
 
 
-def resume(run: Run, mine: Manifest) -> Start:
-    """Weights and optimizer from --load. UserError where the checkpoint is of another run."""
+def require_same_run(prepared: Prepared, mine: Manifest) -> None:
+    """UserError where --load resumes, and holds a checkpoint of another run."""
+    flags = prepared.config.checkpoint
+    if not flags.load or flags.finetune or prepared.config.training.skip_train:
+        return
+    folder = find_checkpoint(flags.load, flags.ckpt_step, tell=lambda _: None)
+    if folder is None:
+        return
+    saved = read_manifest(folder)
+    saved = dataclasses.replace(saved, config=with_new_flags(saved.config, folder))
+    if problems := resume_problems(saved, mine, prepared.plan, flags.override_opt_param_scheduler):
+        raise UserError(*problems)
+
+
+def resume(run: Run) -> Start:
+    """Weights and optimizer from --load, which is of this run unless only its weights are asked for."""
     flags, skip_train = run.config.checkpoint, run.config.training.skip_train
     start = Start(0, run.plan.totals(0))
     if not flags.load:
@@ -59,9 +73,6 @@ def resume(run: Run, mine: Manifest) -> Start:
     if flags.finetune or skip_train:
         load_model(run.model, folder, saved, verify=run.mesh.first)
         return Start(saved.iteration, saved.totals) if skip_train else start
-    saved = dataclasses.replace(saved, config=with_new_flags(saved.config, folder))
-    if problems := resume_problems(saved, mine, run.plan, flags.override_opt_param_scheduler):
-        raise UserError(*problems)
     load_model(run.model, folder, saved, verify=run.mesh.first)
     if saved.iteration:
         moments = load_tensors(folder, saved, "optimizer.safetensors", verify=run.mesh.first)

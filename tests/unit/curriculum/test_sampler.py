@@ -133,3 +133,9 @@ def test_batches_are_a_function_of_the_step_alone(tmp_path):
         assert np.array_equal(draw_batch(sampler, plan.at(int(step)))[1], forwards[step - 1])
     other, plan = make([(None, corpus)], flags + " --data-efficiency-seed 5", folder)
     assert not np.array_equal(draw_batch(other, plan.at(50))[1], forwards[49])
+
+
+def test_passes_over_thousands_of_corpora_are_told_in_one_screen() -> None:
+    corpus = make_corpus(8, 16)
+    *lines, rest = describe_passes(*make([(None, corpus)] * 1000, ""))
+    assert len(lines) == 20 and rest.startswith(f"980 more corpora: {980 * 8:,} samples, ")

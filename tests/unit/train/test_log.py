@@ -125,6 +125,27 @@ def test_validation_block_is_framed_and_caps_perplexity() -> None:
     assert lines[0] == lines[-1] == "-" * len(max(lines, key=len))
 
 
+def test_a_validation_of_thousands_of_corpora_is_one_screen() -> None:
+    losses = {"": {"lm loss": 2.0}} | {f"corpus{number}": {"lm loss": 2.0} for number in range(1000)}
+    lines = validation_block(7, losses, "validation").splitlines()
+    assert len(lines) == 1 + 1 + 20 + 1 + 1
+    assert lines[-2] == " validation losses on 980 more corpora are in the records"
+
+
+def test_a_loss_that_nothing_counts_in_is_none(tmp_path: Path) -> None:
+    block = validation_block(7, {"": {"lm loss": None}}, "validation")
+    assert "lm loss value: none, as no item of the data counts in it" in block and "PPL" not in block
+    log = make_log(tmp_path)
+    log.train(1, Outcome({"lm loss": None}, 0.0, 0.1, 0.0))
+    log.validation(1, {"": {"lm loss": None}})
+    log.close()
+    train, valid = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert train["lm_loss"] is None and valid["lm_loss"] is None and valid["perplexity"] is None
+    assert not [tag for tag in read_board(tmp_path / "board").Tags()["scalars"] if "lm loss" in tag]
+    line = line_of(log, 2, [outcome(4.0), Outcome({"lm loss": None}, 0.0, 0.1, 0.0)])
+    assert "| lm loss: 4.000000E+00 |" in line and "nan iterations:   0" in line
+
+
 def test_records_have_every_field_in_full_precision(tmp_path: Path) -> None:
     log = make_log(tmp_path)
     log.train(1, outcome(1 / 3, 2 / 3))

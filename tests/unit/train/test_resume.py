@@ -15,13 +15,12 @@ from megatron.checkpoint.manifest import Manifest, read_manifest, write_manifest
 from megatron.checkpoint.meaning import custom_rises
 from megatron.checkpoint.save import clear_unfinished
 from megatron.data.vocabulary import Vocabulary
-from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan
 from megatron.tasks.gpt import GPT_TASK
 from megatron.tasks.task import Data
 from megatron.train.resume import describe_run
-from megatron.train.setup import build, join
+from megatron.train.setup import join
 from tests.support.configurations import make_config
 from tests.support.corpora import make_analysis, make_corpus
 
@@ -49,8 +48,8 @@ def described(flags: str, analysis: Path, vocabulary: Vocabulary = VOCABULARY) -
     )
     efficiency, _ = describe(config)
     data = Data({"train": [(None, corpus)], "valid": [], "test": []}, vocabulary)
-    run = build(join(GPT_TASK, config, efficiency, data), Mesh())
-    return describe_run(run), run.plan
+    prepared = join(GPT_TASK, config, efficiency, data)
+    return describe_run(prepared), prepared.plan
 
 
 def checkpoint_of(mine: Manifest, plan: Plan, step: int = 5) -> Manifest:
