@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from megatron.base.errors import UserError
-from megatron.data import huggingface
 from megatron.preprocess import encoding
 from megatron.preprocess.novelty import AROUND, CODE_POINTS, describe, find_new, new_memory
 from megatron.preprocess.preprocess import preprocess
@@ -70,24 +69,6 @@ def test_words():
         == "2 code points (U+00E9 U+4E00) and 1 pairs of kinds of them"
     )
     assert describe({233, 234, 235, 236}).startswith("4 code points (U+00E9 U+00EA U+00EB ...)")
-
-
-@pytest.fixture
-def wrong_gigatoken(monkeypatch):
-    """A gigatoken that drops the last id of every text with the letter ḧ."""
-    real = huggingface.gigatoken_engine
-
-    def wrong(**about):
-        encode = real(**about)
-
-        def encode_wrongly(texts):
-            parts = [encode([text])[0] for text in texts]
-            parts = [part[:-1] if "ḧ" in text else part for part, text in zip(parts, texts)]
-            return np.concatenate(parts), np.array(list(map(len, parts)))
-
-        return encode_wrongly
-
-    monkeypatch.setattr(huggingface, "gigatoken_engine", wrong)
 
 
 def test_a_difference_behind_many_unusual_texts_is_found(tmp_path, monkeypatch, wrong_gigatoken):

@@ -21,7 +21,6 @@ from pyarrow import parquet
 from megatron.base.errors import UserError
 from megatron.base.keys import key
 from megatron.base.random import draw
-from megatron.data import huggingface
 from megatron.data.index_builder import IndexedDatasetBuilder
 from megatron.data.indexed_dataset import IndexedDataset, read_sidecar
 from megatron.preprocess.document_shuffle import DocumentShuffle, bucket_bits
@@ -310,24 +309,6 @@ def test_mistakes_are_told_before_the_work(tmp_path, corpus, monkeypatch, change
     with pytest.raises(UserError, match=message):
         preprocess(make_options(tmp_path, corpus[0], **changes))
     assert names(tmp_path) == []
-
-
-@pytest.fixture
-def wrong_gigatoken(monkeypatch):
-    """A gigatoken that drops the last id of every text with a zebra."""
-    real = huggingface.gigatoken_engine
-
-    def wrong(**about):
-        encode = real(**about)
-
-        def encode_wrongly(texts):
-            parts = [encode([text])[0] for text in texts]
-            parts = [part[:-1] if "zebra" in text else part for part, text in zip(parts, texts)]
-            return np.concatenate(parts), np.array(list(map(len, parts)))
-
-        return encode_wrongly
-
-    monkeypatch.setattr(huggingface, "gigatoken_engine", wrong)
 
 
 def test_engines_that_differ(tmp_path, wrong_gigatoken, capsys):
