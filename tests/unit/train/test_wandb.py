@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,20 @@ def wandb_records(path: Path) -> Iterator[Any]:
 
 
 def history(folder: Path) -> list[dict[str, Any]]:
-    """Everything that was logged, by step."""
+    """Everything that was logged, by step. A process of wandb writes the file, and its record of the run's
+    exit is the last that matters."""
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    kinds: list[str] = []
+    end = time.monotonic() + 30
+    while "exit" not in kinds and time.monotonic() < end:
+        found = list(wandb_records(path))
+        kinds = [record.WhichOneof("record_type") for record in found]
+        time.sleep(0.0 if "exit" in kinds else 0.1)
+    assert "exit" in kinds, kinds
     return [
         {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
-        for record in wandb_records(path)
-        if record.WhichOneof("record_type") == "history"
+        for kind, record in zip(kinds, found)
+        if kind == "history"
     ]
 
 
