@@ -1,6 +1,7 @@
 """metrics.jsonl: one JSON record an iteration in full precision, cut where a run goes on."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ class JsonRecords:
 
     def __init__(self, path: Path, start: int | None):
         self.path, self.start = path, start
+        _cut_begun(path)
         self.file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115, close() closes it
 
     def write(self, record: Record) -> None:
@@ -50,6 +52,14 @@ def cut_records(path: Path, kept: int, afresh: bool) -> None:
         print(f"note: the records of an earlier run in this place are kept as {place}", flush=True)
     with whole_file(path, "w") as file:
         file.writelines(line + "\n" for line in own)
+
+
+def _cut_begun(path: Path) -> None:
+    """Cut off a last line that a killed run has only begun, as the next one would be glued to it."""
+    content = path.read_bytes() if path.is_file() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
 
 
 def _key(line: str) -> tuple[int, str] | None:

@@ -42,11 +42,10 @@ def pretrain(argv: list[str], task: Task, description: str, examples: str) -> No
         print_start(config, prepared.plan, [*notes, *more])
     if config.training.dry_run:
         print_sizes(prepared, world_size())
-    device = device_of_rank(config.training.distributed_backend)
-    memory = estimate_memory(prepared, world_size(), device)
-    line = check_memory(memory, device, ranks_here(), config.training.ignore_memory_estimate)
-    if launched_rank() == world_size() - 1:
-        print(line, flush=True)
+    if not config.training.skip_train:  # which takes less: no moments, and nothing for a backward pass
+        line = _memory_line(prepared)
+        if launched_rank() == world_size() - 1:
+            print(line, flush=True)
     if config.training.dry_run:
         return
     if config.training.deterministic_mode:
@@ -57,6 +56,14 @@ def pretrain(argv: list[str], task: Task, description: str, examples: str) -> No
             held.enter_context(hold(lock))
         _train(prepared, mesh)
     stop_mesh()
+
+
+def _memory_line(prepared: Prepared) -> str:
+    """What a rank will take of what is free; UserError where it does not fit."""
+    training = prepared.config.training
+    device = device_of_rank(training.distributed_backend)
+    memory = estimate_memory(prepared, world_size(), device)
+    return check_memory(memory, device, ranks_here(), training.ignore_memory_estimate)
 
 
 def _train(prepared: Prepared, mesh: Mesh) -> None:
