@@ -9,8 +9,8 @@ from megatron.checkpoint.manifest import NAME
 from megatron.checkpoint.save import LATEST, checkpoints_in
 from megatron.config.checkpoint import CheckpointConfig
 
-RUN_ID = ".run-id"
-BESIDE = ("metrics.jsonl", "metrics.wandb-id", "run.json", "tokenizer", RUN_ID)
+RUN_ID, WANDB_ID = ".run-id", "metrics.wandb-id"
+BESIDE = ("metrics.jsonl", WANDB_ID, "run.json", "tokenizer", RUN_ID)
 """What else a run writes into its --save folder."""
 
 

@@ -9,7 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_folder
-from megatron.checkpoint.earlier import run_id
+from megatron.checkpoint.earlier import WANDB_ID, run_id
 from megatron.config.config import Config
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.plan import Plan
@@ -46,7 +46,7 @@ def open_sinks(config: Config, path: Path | None, plan: Plan, mesh: Mesh, start:
         cut_events(folder, limits, here.afresh)
         sinks.append(TensorBoard(folder, flags.tensorboard_queue_size))
     if mesh.prints_log and flags.wandb_project and training and _wandb_is_there(flags.wandb_project):
-        sinks.append(WeightsAndBiases(config, path and path.with_suffix(".wandb-id"), start.afresh))
+        sinks.append(WeightsAndBiases(config, start.afresh))
     if mesh.prints_log:
         sinks.append(Lines())
     return sinks
@@ -93,11 +93,13 @@ class TensorBoard:
 
 class WeightsAndBiases:
     """The scalars over iterations, in one run of wandb however often training is taken up: its id lies in
-    `memory`. What an earlier attempt logged past the checkpoint stays, as wandb's steps only grow."""
+    the --save folder. What an earlier attempt logged past the checkpoint stays, as wandb's steps only
+    grow."""
 
-    def __init__(self, config: Config, memory: Path | None, afresh: bool):
+    def __init__(self, config: Config, afresh: bool):
         import wandb
 
+        memory = Path(config.checkpoint.save, WANDB_ID) if config.checkpoint.save else None
         flags, known = config.logging, memory and memory.is_file() and not afresh
         try:
             self.run = wandb.init(
