@@ -96,8 +96,21 @@ has_finished() {
     done < <(tail -n +2 "$run/steps/$1.done")
 }
 
-# step NAME "OUTPUTS" COMMAND...: run a command unless it has finished before, on the same inputs, with the same words. What an
-# earlier attempt left is removed; only training goes on from it.
+# make_room OUTPUTS: what an earlier attempt left is removed; but hours of training are kept beside, unless --clean asks for all anew.
+make_room() {
+    local kept
+    if [ "$clean" = no ] && compgen -G "$1/iter_*" > /dev/null; then
+        kept="$1.until-$(date +%Y%m%d-%H%M%S)"
+        mv "$1" "$kept"
+        echo "note: the run that was here is kept in $kept"
+    else
+        # shellcheck disable=SC2086
+        rm -rf $1
+    fi
+}
+
+# step NAME "OUTPUTS" COMMAND...: run a command unless it has finished before, on the same inputs, with the same words. Only
+# training goes on from what an earlier attempt left.
 step() {
     local name="$1" outputs="$2" status=0
     shift 2
@@ -112,8 +125,8 @@ step() {
         return
     fi
     if [[ "$name" != train-* ]] || [ "$(cat "$run/steps/$name.begun" 2> /dev/null)" != "$stamp" ]; then
-        # shellcheck disable=SC2086
-        rm -rf $outputs "$run/steps/$name.done"
+        make_room "$outputs"
+        rm -f "$run/steps/$name.done"
     fi
     echo "$stamp" > "$run/steps/$name.begun"
     doing="the step $name" trains_with="$outputs/run.json" trains_since="$run/steps/$name.begun"

@@ -40,7 +40,7 @@ class Options:
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES, foreign=FOREIGN)
     prefixes = [prefix for given in options.input for prefix in find_prefixes(given)]
-    if os.path.abspath(options.output_prefix) in map(os.path.abspath, prefixes):
+    if os.path.realpath(options.output_prefix) in map(os.path.realpath, prefixes):
         raise UserError(f"--output-prefix {options.output_prefix} is one of the inputs; choose another")
     problems = [] if options.overwrite else existing_dataset(options.output_prefix)
     parts: dict[str, Part] = {}

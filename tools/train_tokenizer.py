@@ -49,6 +49,7 @@ class Options:
     max_bytes: int = flag(
         500_000_000, "read about so many bytes of text, from the start of the input", at_least=1
     )
+    overwrite: bool = flag(False, "replace a file that is there already")
     bad_lines: BadLineOptions = field(default_factory=BadLineOptions)
 
 
@@ -82,6 +83,11 @@ def _problems(options: Options, files: list[str]) -> list[str]:
         found.append("--json-keys needs a value: the key or column that holds the text")
     if any(os.path.exists(options.output) and os.path.samefile(options.output, path) for path in files):
         found.append(f"--output {options.output} is a file of --input, which would be lost; write elsewhere")
+    elif os.path.isfile(options.output) and not options.overwrite:
+        found.append(
+            f"--output {options.output}: is there already, and datasets may be of it; choose another, or "
+            "replace it with --overwrite"
+        )
     return found
 
 

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import secrets
 import shutil
@@ -10,6 +11,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -64,6 +66,14 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 def _beside(target: Path, kind: str) -> Path:
     """A hidden name in the target's folder that no other process, on this machine or another, uses."""
     return target.with_name(f".{target.name}.{secrets.token_hex(6)}.{kind}")
+
+
+def aside(path: Path) -> Path:
+    """`path` with the time in its name, where nothing lies yet: a place for what would be replaced."""
+    name = f"{path.stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    places = (path.with_name(f"{one}{path.suffix}") for one in names)
+    return next(place for place in places if not os.path.lexists(place))
 
 
 def checksum(path: Path) -> str:
@@ -150,7 +160,7 @@ def hold(lock: Path) -> Iterator[None]:
     """Keep the lock file for this process; UserError where another one holds it. The lock goes with the
     process, however it ends. Where the file system knows no locks, nothing is held."""
     writable_folder(lock.parent)
-    with open(lock, "w") as handle:
+    with open(lock, "a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,15 +1,16 @@
 """What an earlier run has left in a --save folder: a run goes on from it, or leaves it alone."""
 
-from datetime import datetime
+import secrets
 from pathlib import Path
 
-from megatron.base.files import sync_folder, whole_file
+from megatron.base.files import aside, sync_folder, whole_file
 from megatron.checkpoint.load import find_checkpoint
 from megatron.checkpoint.manifest import NAME
 from megatron.checkpoint.save import LATEST, checkpoints_in
 from megatron.config.checkpoint import CheckpointConfig
 
-BESIDE = ("metrics.jsonl", "metrics.wandb-id", "run.json", "tokenizer")
+RUN_ID, WANDB_ID = ".run-id", "metrics.wandb-id"
+BESIDE = ("metrics.jsonl", WANDB_ID, "run.json", "tokenizer", RUN_ID)
 """What else a run writes into its --save folder."""
 
 
@@ -74,14 +75,25 @@ def set_aside(flags: CheckpointConfig, start: int) -> Path | None:
     moving = [path for step, path in checkpoints_in(root).items() if not on or step > start]
     if not moving:
         return None
-    aside = root / f"until-{datetime.now():%Y%m%d-%H%M%S}"
-    aside.mkdir()
+    place = aside(root / "until")
+    place.mkdir()
     if on:
         with whole_file(root / LATEST, "w") as file:
             file.write(f"{start}\n")
     others = () if on else (LATEST, *BESIDE)
     for path in (*(root / name for name in others), *moving):
         if path.exists():
-            path.rename(aside / path.name)
+            path.rename(place / path.name)
     sync_folder(root)
-    return aside
+    return place
+
+
+def run_id(save: str | None) -> str:
+    """What a run is known by wherever it writes: a word in its --save folder, drawn where there is none."""
+    path, drawn = Path(save or "") / RUN_ID, secrets.token_hex(8)
+    if not save:
+        return drawn
+    if not path.is_file():
+        with whole_file(path, "w") as file:
+            file.write(drawn)
+    return path.read_text(encoding="utf-8")

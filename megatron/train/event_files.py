@@ -11,12 +11,11 @@ import mmap
 import shutil
 import struct
 from array import array
-from datetime import datetime
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event
 
-from megatron.base.files import whole_file
+from megatron.base.files import aside, whole_file
 
 Limits = dict[str, int]
 """The last step that stays, by axis: "" (iterations), "samples" and "tokens"; `<tag> vs <axis>` lies on
@@ -32,11 +31,11 @@ def cut_events(folder: Path, limits: Limits, afresh: bool) -> None:
     files = [path for path in sorted(folder.glob("events.out.tfevents.*")) if path.stat().st_size]
     ends = {path: end for path in files if (end := _end(path, limits)) < path.stat().st_size}
     if ends and afresh:
-        aside = folder / f"until-{datetime.now():%Y%m%d-%H%M%S}"
-        aside.mkdir()
+        place = aside(folder / "until")
+        place.mkdir()
         for path in ends:
-            shutil.copy2(path, aside)
-        print(f"note: the events of an earlier run in this place are kept in {aside}", flush=True)
+            shutil.copy2(path, place)
+        print(f"note: the events of an earlier run in this place are kept in {place}", flush=True)
     for path, end in ends.items():
         with open(path, "rb") as old, whole_file(path) as new:
             for first in range(0, end, PIECE):

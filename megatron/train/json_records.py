@@ -1,10 +1,11 @@
 """metrics.jsonl: one JSON record an iteration in full precision, cut where a run goes on."""
 
 import json
-from datetime import datetime
+import os
+import shutil
 from pathlib import Path
 
-from megatron.base.files import whole_file, writable_folder
+from megatron.base.files import aside, whole_file, writable_folder
 from megatron.train.records import Record
 
 
@@ -14,6 +15,7 @@ class JsonRecords:
 
     def __init__(self, path: Path, start: int | None):
         self.path, self.start = path, start
+        _cut_begun(path)
         self.file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115, close() closes it
 
     def write(self, record: Record) -> None:
@@ -45,11 +47,19 @@ def cut_records(path: Path, kept: int, afresh: bool) -> None:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     own = [line for line in lines if (key := _key(line)) and key[0] <= kept]
     if afresh and len(own) < len(lines):
-        aside = path.with_name(f"{path.stem}.until-{datetime.now():%Y%m%d-%H%M%S}{path.suffix}")
-        path.rename(aside)
-        print(f"note: the records of an earlier run in this place are kept as {aside}", flush=True)
+        place = aside(path.with_name(f"{path.stem}.until{path.suffix}"))
+        shutil.copy2(path, place)
+        print(f"note: the records of an earlier run in this place are kept as {place}", flush=True)
     with whole_file(path, "w") as file:
         file.writelines(line + "\n" for line in own)
+
+
+def _cut_begun(path: Path) -> None:
+    """Cut off a last line that a killed run has only begun, as the next one would be glued to it."""
+    content = path.read_bytes() if path.is_file() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
 
 
 def _key(line: str) -> tuple[int, str] | None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from megatron.base.files import whole_file
@@ -12,6 +11,7 @@ from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Plan
 from megatron.train.log_line import log_line, validation_block
 from megatron.train.memory import memory_line, memory_scalars
+from megatron.train.places import metrics_path
 from megatron.train.profile import Profile
 from megatron.train.records import (
     Losses,
@@ -118,13 +118,6 @@ class Log:
 
     def _timing_lines(self, times: Times) -> list[str]:
         return [timing_block(times, self.config.logging.timing_log_option)] if times else []
-
-
-def metrics_path(config: Config) -> Path | None:
-    """Where the records go: --metrics-file, else metrics.jsonl in the --save folder."""
-    if config.logging.metrics_file:
-        return Path(config.logging.metrics_file)
-    return Path(config.checkpoint.save) / "metrics.jsonl" if config.checkpoint.save else None
 
 
 def write_description(config: Config, description: dict[str, Any]) -> None:

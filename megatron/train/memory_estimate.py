@@ -112,7 +112,7 @@ def _control_groups() -> list[Path]:
 
 
 def _group_free(folder: Path) -> int | None:
-    """What a control group's limit leaves; files that it has cached can go."""
+    """What a control group's limit leaves; files that it has cached can go, those in use, too."""
     for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
         try:
             most, now = (folder / limit).read_text().strip(), int((folder / used).read_text())
@@ -120,7 +120,8 @@ def _group_free(folder: Path) -> int | None:
         except (OSError, ValueError):
             continue
         if most != "max":
-            return max(int(most) - now + int(stat.get("inactive_file", 0)), 0)
+            cached = int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
+            return max(int(most) - now + cached, 0)
     return None
 
 

@@ -3,14 +3,12 @@
 import dataclasses
 import json
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from megatron.base.files import hold
 from megatron.base.keys import key
 from megatron.checkpoint.manifest import Manifest
 from megatron.checkpoint.save import clear_unfinished
-from megatron.config.config import Config
 from megatron.curriculum.sampler import describe_passes
 from megatron.data.tokenizer_files import keep_tokenizer
 from megatron.parallel.mesh import (
@@ -28,9 +26,10 @@ from megatron.parallel.mesh import (
 from megatron.tasks.task import Task
 from megatron.train.announce import count_line, describe_for_reports, print_sizes, print_start
 from megatron.train.configure import read_config
-from megatron.train.log import Log, metrics_path, write_description
+from megatron.train.log import Log, write_description
 from megatron.train.loop import train, validate
 from megatron.train.memory_estimate import check_memory, estimate_memory
+from megatron.train.places import locks
 from megatron.train.resume import describe_run, keep_earlier, require_same_run, resume, save_run
 from megatron.train.setup import Prepared, Run, build, prepare
 
@@ -45,32 +44,28 @@ def pretrain(argv: list[str], task: Task, description: str, examples: str) -> No
         print_start(config, prepared.plan, [*notes, *more])
     if config.training.dry_run:
         print_sizes(prepared, world_size())
-    device = device_of_rank(config.training.distributed_backend)
-    memory = estimate_memory(prepared, world_size(), device)
-    line = check_memory(memory, device, ranks_here(), config.training.ignore_memory_estimate)
-    if launched_rank() == world_size() - 1:
-        print(line, flush=True)
+    if not config.training.skip_train:  # which takes less: no moments, and nothing for a backward pass
+        line = _memory_line(prepared)
+        if launched_rank() == world_size() - 1:
+            print(line, flush=True)
     if config.training.dry_run:
         return
     if config.training.deterministic_mode:
         repeat_exactly()
     mesh = start_mesh(config.training.distributed_backend, config.training.distributed_timeout_minutes)
     with ExitStack() as held:
-        for lock in _locks(config) if mesh.first else ():
+        for lock in locks(config) if mesh.first else ():
             held.enter_context(hold(lock))
         _train(prepared, manifest, mesh)
     stop_mesh()
 
 
-def _locks(config: Config) -> list[Path]:
-    """Files whose locks keep other runs from this one's checkpoints, records and events. A file has one lock,
-    whichever flag and path name it."""
-    training, records = not config.training.skip_train, metrics_path(config)
-    folders = [config.checkpoint.save, config.logging.tensorboard_dir] if training else []
-    places = [Path(folder).resolve() / ".lock" for folder in folders if folder]
-    if records and (training or config.logging.metrics_file):
-        places.append(records.resolve().with_name(f".{records.name}.lock"))
-    return list(dict.fromkeys(places))
+def _memory_line(prepared: Prepared) -> str:
+    """What a rank will take of what is free; UserError where it does not fit."""
+    training = prepared.config.training
+    device = device_of_rank(training.distributed_backend)
+    memory = estimate_memory(prepared, world_size(), device)
+    return check_memory(memory, device, ranks_here(), training.ignore_memory_estimate)
 
 
 def _train(prepared: Prepared, manifest: Manifest, mesh: Mesh) -> None:

@@ -22,7 +22,7 @@ from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, build_plan
 from megatron.schedule.plan_notes import plan_notes
 from megatron.tasks.task import Data, Task
-from megatron.train.log import metrics_path
+from megatron.train.places import metrics_path
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_folder
+from megatron.checkpoint.earlier import WANDB_ID, run_id
 from megatron.config.config import Config
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.plan import Plan
 from megatron.train.event_files import cut_events
 from megatron.train.json_records import JsonRecords, cut_records
+from megatron.train.places import start_in
 from megatron.train.records import Record, Start
 
 AXES = ("", "samples", "tokens")
@@ -30,17 +32,21 @@ def open_sinks(config: Config, path: Path | None, plan: Plan, mesh: Mesh, start:
     that prints. `path`: of the JSON records. With --skip-train only a --metrics-file is added to."""
     sinks: list[Sink] = []
     flags, training = config.logging, not config.training.skip_train
+    run = run_id(config.checkpoint.save) if mesh.first and training else ""
     if mesh.first and path and (training or flags.metrics_file):
         if training:
-            cut_records(path, start.kept, start.afresh)
+            here = start_in(path, start, run)
+            cut_records(path, here.kept, here.afresh)
         sinks.append(JsonRecords(path, start.iteration if training else None))
     if mesh.first and flags.tensorboard_dir and training:
-        folder, totals = writable_folder(flags.tensorboard_dir), plan.totals(start.kept)
-        limits = {axis: totals[f"consumed_{axis}"] if axis else start.kept for axis in AXES}
-        cut_events(folder, limits, start.afresh)
+        folder = writable_folder(flags.tensorboard_dir)
+        here = start_in(folder, start, run)
+        totals = plan.totals(here.kept)
+        limits = {axis: totals[f"consumed_{axis}"] if axis else here.kept for axis in AXES}
+        cut_events(folder, limits, here.afresh)
         sinks.append(TensorBoard(folder, flags.tensorboard_queue_size))
     if mesh.prints_log and flags.wandb_project and training and _wandb_is_there(flags.wandb_project):
-        sinks.append(WeightsAndBiases(config, path and path.with_suffix(".wandb-id"), start.afresh))
+        sinks.append(WeightsAndBiases(config, start.afresh))
     if mesh.prints_log:
         sinks.append(Lines())
     return sinks
@@ -87,11 +93,13 @@ class TensorBoard:
 
 class WeightsAndBiases:
     """The scalars over iterations, in one run of wandb however often training is taken up: its id lies in
-    `memory`. What an earlier attempt logged past the checkpoint stays, as wandb's steps only grow."""
+    the --save folder. What an earlier attempt logged past the checkpoint stays, as wandb's steps only
+    grow."""
 
-    def __init__(self, config: Config, memory: Path | None, afresh: bool):
+    def __init__(self, config: Config, afresh: bool):
         import wandb
 
+        memory = Path(config.checkpoint.save, WANDB_ID) if config.checkpoint.save else None
         flags, known = config.logging, memory and memory.is_file() and not afresh
         try:
             self.run = wandb.init(

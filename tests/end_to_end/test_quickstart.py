@@ -211,6 +211,9 @@ def test_quickstart_stops_goes_on_reuses_and_mends(prepared: Prepared, tmp_path:
     mended = again()
     assert mended.returncode == 0 and mended.stdout.count("is missing, so this is done again") == 2
     assert checkpoint.is_dir() and (folder / "corpus_text_document.bin").is_file()
+    (kept,) = folder.glob("efficient.until-*")
+    assert f"note: the run that was here is kept in {kept.relative_to(tree)}\n" in mended.stdout
+    assert (kept / "metrics.jsonl").is_file() and not (kept / checkpoint.name).exists()
 
     kept = shutil.copy(corpus, tree / "runs" / "quickstart" / "mine.jsonl")
     words = ["bash", "scripts/quickstart.sh", "--clean", str(corpus)]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from megatron.base.errors import UserError
-from megatron.base.files import hold, whole_file, whole_folder, writable_folder
+from megatron.base.files import aside, hold, whole_file, whole_folder, writable_folder
 
 
 def names(folder: Path) -> list[str]:
@@ -104,6 +104,16 @@ def test_the_old_folder_comes_back_where_the_new_one_cannot_take_its_place(
     with pytest.raises(OSError, match="the disk is gone"), whole_folder(path) as folder:
         (folder / "new").touch()
     assert names(path) == ["old"] and names(tmp_path) == ["folder"]
+
+
+def test_what_is_set_aside_takes_the_place_of_nothing(tmp_path: Path) -> None:
+    """However many within a second."""
+    places = []
+    for _ in range(3):
+        places.append(aside(tmp_path / "metrics.until.jsonl"))
+        places[-1].touch()
+    assert len(set(places)) == len(names(tmp_path)) == 3
+    assert all(place.match("metrics.until-????????-??????*.jsonl") for place in places)
 
 
 def test_a_held_lock_is_refused_to_others_until_it_is_let_go(tmp_path: Path) -> None:

@@ -89,6 +89,16 @@ def test_training_small_texts_as_hf_does(texts, vocab_size):
     assert ours.to_str() == theirs.to_str()
 
 
+def test_a_tokenizer_is_replaced_only_where_asked(tmp_path, call):
+    words = ["--input", write_lines(tmp_path / "a.jsonl", TEXTS), "--output", tmp_path / "t.json"]
+    (tmp_path / "t.json").write_text("{}")
+    with pytest.raises(UserError, match=r"t\.json: is there already"):
+        call(train_tokenizer, *words, "--vocab-size", 300)
+    assert (tmp_path / "t.json").read_text() == "{}"
+    call(train_tokenizer, *words, "--vocab-size", 300, "--overwrite")
+    assert len(json.loads((tmp_path / "t.json").read_text())["model"]["vocab"]) == 300
+
+
 def test_special_tokens_come_first(tmp_path, call):
     path = write_lines(tmp_path / "a.jsonl", TEXTS)
     call(

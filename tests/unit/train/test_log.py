@@ -24,10 +24,9 @@ FLAGS = (
 )
 
 
-def make_log(folder: Path, done: int = 0, more: str = "") -> Log:
-    config = make_config(
-        f"{FLAGS} --metrics-file {folder}/metrics.jsonl --tensorboard-dir {folder}/board {more}"
-    )
+def make_log(folder: Path, done: int = 0, more: str = "", save: str = "run") -> Log:
+    places = f"--save {folder}/{save} --metrics-file {folder}/metrics.jsonl --tensorboard-dir {folder}/board"
+    config = make_config(f"{FLAGS} {places} {more}")
     efficiency, _ = describe(config)
     plan = make_plan(config, efficiency, 100)
     totals = plan.totals(done) if done <= plan.steps else {"consumed_tokens": done}
@@ -220,6 +219,8 @@ def test_evaluation_alone_adds_to_the_metrics_file_and_changes_no_other(tmp_path
     log.train(1, outcome(1.0))
     log.close()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "train", "iter')  # as a killed run leaves it
     log = make_log(tmp_path, done=900, more="--skip-train --load there")
     log.validation(900, {"": {"lm loss": 2.0}})
     log.close()
@@ -280,6 +281,30 @@ def test_a_new_run_in_an_old_place_keeps_the_old_events(
     (aside,) = (tmp_path / "board").glob("until-*")
     assert [point.value for point in read_board(aside).Scalars("lm loss")] == [8.0] * 8
     assert f"events of an earlier run in this place are kept in {aside}" in capsys.readouterr().out
+
+
+def test_a_run_that_goes_on_keeps_what_another_wrote_in_its_place(tmp_path: Path) -> None:
+    for save, done, end in (("one", 0, 2), ("other", 0, 8), ("one", 2, 4), ("one", 4, 6)):
+        log = make_log(tmp_path, done, save=save)
+        for iteration in range(done + 1, end + 1):
+            log.train(iteration, outcome(float(end)))
+        log.close()
+
+    def recorded(path: Path) -> list[tuple[int, float]]:
+        lines = map(json.loads, path.read_text().splitlines())
+        return [(line["iteration"], line["lm_loss"]) for line in lines]
+
+    def shown(folder: Path) -> list[tuple[int, float]]:
+        return [(point.step, point.value) for point in read_board(folder).Scalars("lm loss")]
+
+    mine, others = [(3, 4.0), (4, 4.0), (5, 6.0), (6, 6.0)], [(step, 8.0) for step in range(1, 9)]
+    assert recorded(tmp_path / "metrics.jsonl") == shown(tmp_path / "board") == mine
+    kept = sorted(tmp_path.glob("metrics.until-*.jsonl"), key=lambda path: path.stat().st_size)
+    assert [recorded(path) for path in kept] == [[(1, 2.0), (2, 2.0)], others]
+    assert sorted(map(shown, (tmp_path / "board").glob("until-*")), key=len) == [
+        [(1, 2.0), (2, 2.0)],
+        others,
+    ]
 
 
 def test_tensorboard_has_megatrons_and_deepspeeds_names(tmp_path: Path) -> None:

@@ -96,9 +96,9 @@ def test_the_limit_of_a_control_group_counts(tmp_path: Path) -> None:
     for name, text in {
         "memory.max": "1000",
         "memory.current": "700",
-        "memory.stat": "anon 5\ninactive_file 50",
+        "memory.stat": "anon 5\ninactive_file 50\nactive_file 20",
     }.items():
         (tmp_path / name).write_text(text + "\n")
-    assert _group_free(tmp_path) == 350
+    assert _group_free(tmp_path) == 370
     (tmp_path / "memory.max").write_text("max\n")
     assert _group_free(tmp_path) is None

@@ -100,3 +100,10 @@ def test_scalars_by_iteration_in_one_run_however_often_it_is_taken_up(tmp_path: 
 def test_a_run_that_wandb_refuses_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--wandb-project a/b: wandb does not start"):
         make_log(tmp_path, tmp_path, 0, "--wandb-project a/b")
+
+
+def test_runs_with_one_metrics_file_are_runs_of_their_own(tmp_path: Path) -> None:
+    shared = f"--metrics-file {tmp_path}/metrics.jsonl"
+    tries = (("one", 0), ("other", 0), ("one", 3))
+    ids = [attempt(make_log(tmp_path / name, tmp_path / name, start, shared)) for name, start in tries]
+    assert ids[0] == ids[2] != ids[1]
