@@ -8,6 +8,7 @@ document_indices int64[D]. Document d is the sequences [document_indices[d], doc
 Opening costs the same at any size; `validate` reads the whole index.
 """
 
+import glob
 import hashlib
 import json
 import operator
@@ -233,15 +234,30 @@ def write_sidecar(prefix: str | os.PathLike[str], content: dict[str, Any]) -> No
 def _require_files(prefix: str) -> None:
     missing = [prefix + ending for ending in (".bin", ".idx") if not os.path.isfile(prefix + ending)]
     if len(missing) == 2:
-        stem, ending = os.path.splitext(prefix)
-        hint = (
-            f"leave out the ending: {stem}"
-            if ending in (".bin", ".idx")
-            else "give the common path of both files without .bin and .idx"
+        what = (
+            "is a folder, no dataset"
+            if os.path.isdir(prefix)
+            else f"no dataset here, {missing[0]} and {missing[1]} do not exist"
         )
-        raise UserError(f"{prefix}: no dataset here, {missing[0]} and {missing[1]} do not exist; {hint}")
+        raise UserError(f"{prefix}: {what}; {_what_to_give(prefix)}")
     if missing:
         raise UserError(f"{missing[0]}: does not exist, though the other file of the dataset does; {AGAIN}")
+
+
+def _what_to_give(prefix: str) -> str:
+    """How to name the dataset that is meant, or how to make it."""
+    stem, ending = os.path.splitext(prefix)
+    if ending in (".bin", ".idx"):
+        return f"leave out the ending: {stem}"
+    starts = [os.path.join(prefix, "")] if os.path.isdir(prefix) else [f"{prefix}_", f"{stem}_"]
+    paths = {path for start in starts for path in glob.glob(glob.escape(start) + "*.idx")}
+    found = sorted(path.removesuffix(".idx") for path in paths)
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        return f"there {'are' if len(found) > 1 else 'is'} {', '.join(found[:3])}{more}"
+    if os.path.isfile(prefix):
+        return "make one of this text with tools/preprocess_data.py"
+    return "give the common path of both files without .bin and .idx"
 
 
 def _read_header(path: str) -> tuple[np.dtype, int, int]:
