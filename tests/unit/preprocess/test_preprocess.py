@@ -470,11 +470,13 @@ def _alive(session: int) -> list[int]:
 def test_the_command_line(tmp_path, corpus):
     make_options(tmp_path)
     process = tool(
-        tmp_path, "--input", corpus[0], "--append-eod", "--log-interval", "1000", "--partitions", "2"
+        *(tmp_path, "--input", corpus[0], "--append-eod", "--log-interval", "1000", "--partitions", "2"),
+        *("--json-key", "text", "--chunk-size", "25", "--dataset-impl", "mmap"),
     )
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert "--partitions (one pass" in out and "--log-interval (progress" in out
+    assert "read --json-key text as --json-keys text" in out and "--chunk-size (workers" in out
     *_, tokens, verified, last = out.splitlines()
     assert tokens.startswith(f"{tmp_path}/out_text_document: ") and re.match(
         r"encoded by gigatoken; \d+ documents \(", verified
