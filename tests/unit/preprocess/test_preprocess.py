@@ -417,6 +417,21 @@ def test_a_signal_leaves_nothing(tmp_path, number):
     assert not _alive(process.pid), "workers outlive the tool"
 
 
+BLOCKED = """
+import signal
+from multiprocessing import forkserver
+from megatron.preprocess import workers
+workers._start_server()
+status = open(f"/proc/{forkserver._forkserver._forkserver_pid}/status").read()
+print(int(status.split("SigBlk:")[1].split()[0], 16) >> signal.SIGINT - 1 & 1)
+"""
+
+
+def test_the_server_of_the_workers_starts_with_ctrl_c_blocked():
+    done = subprocess.run([sys.executable, "-c", BLOCKED], env=ENVIRONMENT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
 def test_workers_do_not_outlive_a_tool_that_is_killed(tmp_path):
     make_options(tmp_path)
     path = write_lines(tmp_path / "a.jsonl", ["word " * 2000] * 6000)
