@@ -8,7 +8,6 @@ document_indices int64[D]. Document d is the sequences [document_indices[d], doc
 Opening costs the same at any size; `validate` reads the whole index.
 """
 
-import glob
 import hashlib
 import json
 import operator
@@ -22,6 +21,7 @@ import numpy as np
 from megatron.base.errors import UserError
 from megatron.base.files import spread_blocks, whole_file
 from megatron.base.mapping import map_file
+from megatron.data.dataset_paths import AGAIN, require_files
 
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
@@ -31,7 +31,6 @@ FLOAT_CODES = (6, 7)
 SIDECAR_KEYS = {"tokenizer", "vocab_size", "eod"}
 SAMPLED_POINTERS = 64
 CHUNK = 1 << 20
-AGAIN = "make the dataset again, or copy it again if it came from elsewhere"
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
@@ -45,7 +44,7 @@ class IndexedDataset:
 
     def __init__(self, prefix: str | os.PathLike[str], *, allow_trailing_bytes: bool = False):
         self.prefix = os.fspath(prefix)
-        _require_files(self.prefix)
+        require_files(self.prefix)
         self.dtype, sequences, boundaries = _read_header(self.prefix + ".idx")
         index = map_file(self.prefix + ".idx")
         pointers_at = HEADER.size + 4 * sequences
@@ -229,35 +228,6 @@ def write_sidecar(prefix: str | os.PathLike[str], content: dict[str, Any]) -> No
     with whole_file(os.fspath(prefix) + ".json", "w") as file:
         json.dump(content, file, indent=2)
         file.write("\n")
-
-
-def _require_files(prefix: str) -> None:
-    missing = [prefix + ending for ending in (".bin", ".idx") if not os.path.isfile(prefix + ending)]
-    if len(missing) == 2:
-        what = (
-            "is a folder, no dataset"
-            if os.path.isdir(prefix)
-            else f"no dataset here, {missing[0]} and {missing[1]} do not exist"
-        )
-        raise UserError(f"{prefix}: {what}; {_what_to_give(prefix)}")
-    if missing:
-        raise UserError(f"{missing[0]}: does not exist, though the other file of the dataset does; {AGAIN}")
-
-
-def _what_to_give(prefix: str) -> str:
-    """How to name the dataset that is meant, or how to make it."""
-    stem, ending = os.path.splitext(prefix)
-    if ending in (".bin", ".idx"):
-        return f"leave out the ending: {stem}"
-    starts = [os.path.join(prefix, "")] if os.path.isdir(prefix) else [f"{prefix}_", f"{stem}_"]
-    paths = {path for start in starts for path in glob.glob(glob.escape(start) + "*.idx")}
-    found = sorted(path.removesuffix(".idx") for path in paths)
-    if found:
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        return f"there {'are' if len(found) > 1 else 'is'} {', '.join(found[:3])}{more}"
-    if os.path.isfile(prefix):
-        return "make one of this text with tools/preprocess_data.py"
-    return "give the common path of both files without .bin and .idx"
 
 
 def _read_header(path: str) -> tuple[np.dtype, int, int]:

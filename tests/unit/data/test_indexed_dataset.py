@@ -399,6 +399,10 @@ def test_a_path_that_is_no_dataset_names_those_beside_it(tmp_path, monkeypatch):
         "empty": "empty: is a folder, no dataset; give the common path of both files",
         "c.jsonl": "do not exist; make one of this text with tools/preprocess_data.py",
         "a_text_document.bin": "leave out the ending: a_text_document",
+        "0.5 a_text_document 0.5 folder/b": "as a word of its own: 0.5 a_text_document 0.5 folder/b",
+        "[0.5,a_text_document, 0.5,'folder/b']": "as a word of its own: 0.5 a_text_document 0.5 folder/b",
+        "a_text_document,folder/b": "as a word of its own: a_text_document folder/b",
+        "no, nowhere": "give the common path of both files",
     }
     for prefix, words in told.items():
         with pytest.raises(UserError) as error:

@@ -287,6 +287,16 @@ def test_an_empty_corpus(tmp_path):
     assert names(tmp_path) == []
 
 
+def test_empty_documents_are_kept_and_counted(tmp_path, capsys):
+    records = [{"text": text, "title": "t"} for text in ("", "word", "", " ")]
+    path = write_lines(tmp_path / "a.jsonl", records)
+    preprocess(make_options(tmp_path, path, json_keys=("text", "title"), append_eod=True))
+    said = capsys.readouterr().out
+    assert re.search(r"out_text_document: .* a token; 2 of 4 documents are empty\n", said)
+    assert re.search(r"out_title_document: .* a token\n", said)
+    assert IndexedDataset(str(tmp_path / "out_text_document")).sequence_lengths.tolist()[::2] == [0, 0]
+
+
 def test_null_tokenizer_names_the_place_of_a_word(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", ["1 2", "three"])
     with pytest.raises(
