@@ -77,7 +77,8 @@ def main() -> None:
             results += _evaluate(restored, _with_data(config, options), split, corpora, options, tokenizer)
     if not results:
         raise UserError(
-            f"--splits {' '.join(options.splits)}: no data is there; change --split or --data-path"
+            f"--splits {' '.join(options.splits)}: no sample of {config.data.seq_length} tokens is there; "
+            "change --split or --data-path"
         )
     if not any(result["tokens"] for result in results):
         names = ", ".join(dict.fromkeys(result["corpus"] for result in results))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from megatron.base.errors import UserError
 from megatron.config.arguments import flag, parse, unused_flags
-from megatron.config.foreign import Foreign
+from megatron.config.foreign import Foreign, is_our
 from megatron.preprocess.preprocess import PreprocessOptions, output_prefix, preprocess
 
 if TYPE_CHECKING:
@@ -34,6 +34,13 @@ EXAMPLES = """\
       --shuffle-documents 1234"""
 
 FOREIGN = {
+    **{
+        name: Foreign(None, "it is another word for a flag of ours", ours=is_our(ours))
+        for name, ours in {"json-key": "json_keys", "jsonl-keys": "json_keys", "vocab": "vocab_file"}.items()
+    },
+    "chunk-size": Foreign(None, "workers are given pieces of a fixed size"),
+    "num-docs": Foreign(None, "progress is shown by bytes"),
+    "ftfy": Foreign((), "texts are taken as they are; mend them before"),
     "log-interval": Foreign(None, "progress is shown by time"),
     "partitions": Foreign(None, "one pass writes one file, whatever the size"),
     "keep-sequential-samples": Foreign(

@@ -71,8 +71,8 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _stop(status: int, lines: list[str]) -> None:
     """Print and exit. Every rank meets most mistakes at once, so ranks above 0 wait to be stopped before
     they speak."""
-    rank = int(os.environ.get("RANK", "0"))
-    if rank > 0:
+    rank = os.environ.get("RANK", "0")
+    if rank != "0":
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(5)
         lines = [f"[rank {rank}] {line}" for line in lines]

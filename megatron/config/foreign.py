@@ -52,6 +52,11 @@ class Given(NamedTuple):
         return any(_same(" ".join(self.values), value) for value in (*values, "false"))
 
 
+def is_our(name: str, *values: str) -> Translation:
+    """Another word for a flag of ours: with the same value, or with these."""
+    return lambda given, _: {name: list(values) or given}
+
+
 def dashed(name: str) -> str:
     """The name of a flag as tables have it."""
     return name.removeprefix("--").replace("_", "-")

@@ -8,7 +8,7 @@ A name stands with the values that change nothing: `name=1|none`, and `name=` wh
 from collections.abc import Mapping
 from typing import Any
 
-from megatron.config.foreign import ANY, Foreign, Translation
+from megatron.config.foreign import ANY, Foreign, Translation, is_our
 from megatron.config.values import flatten
 
 
@@ -32,11 +32,6 @@ def _always(why: str, text: str) -> dict[str, Foreign]:
     return {name: Foreign(None, why, quiet=(ANY,)) for name in text.split()}
 
 
-def _is_our(name: str, *values: str) -> Translation:
-    """Another word for a flag of ours: with the same value, or with these."""
-    return lambda given, _: {name: list(values) or given}
-
-
 def _grouped_queries(given: list[str], _: Mapping[str, Any]) -> dict[str, list[str]]:
     return {"group_query_attention": ["true"], "num_query_groups": given}
 
@@ -57,19 +52,19 @@ def _profiled_steps(given: list[str], _: Mapping[str, Any]) -> dict[str, list[st
 
 
 TRANSLATED: dict[str, Translation] = {
-    "checkpoint-activations": _is_our("recompute_granularity", "full"),
-    "recompute-activations": _is_our("recompute_granularity", "selective"),
+    "checkpoint-activations": is_our("recompute_granularity", "full"),
+    "recompute-activations": is_our("recompute_granularity", "selective"),
     "num-key-value-heads": _grouped_queries,
-    "layernorm-epsilon": _is_our("norm_epsilon"),
-    "rotary-position-embeddings-theta": _is_our("rotary_base"),
+    "layernorm-epsilon": is_our("norm_epsilon"),
+    "rotary-position-embeddings-theta": is_our("rotary_base"),
     "no-position-embedding": _no_learned_positions,
-    "encoder-num-layers": _is_our("num_layers"),
-    "encoder-seq-length": _is_our("seq_length"),
-    "no-pad-vocab-size": _is_our("make_vocab_size_divisible_by", "1"),
-    "disable-pad-vocab-size": _is_our("make_vocab_size_divisible_by", "1"),
-    "override-lr-scheduler": _is_our("override_opt_param_scheduler", "true"),
-    "persistent-save-interval": _is_our("save_interval"),
-    "deepscale-config": _is_our("data_efficiency_config"),
+    "encoder-num-layers": is_our("num_layers"),
+    "encoder-seq-length": is_our("seq_length"),
+    "no-pad-vocab-size": is_our("make_vocab_size_divisible_by", "1"),
+    "disable-pad-vocab-size": is_our("make_vocab_size_divisible_by", "1"),
+    "override-lr-scheduler": is_our("override_opt_param_scheduler", "true"),
+    "persistent-save-interval": is_our("save_interval"),
+    "deepscale-config": is_our("data_efficiency_config"),
     "profile-steps": _profiled_steps,
 }
 

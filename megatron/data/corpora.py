@@ -16,7 +16,7 @@ import numpy as np
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.keys import key
 from megatron.config.config import Config
-from megatron.config.data import split_numbers, split_problems
+from megatron.config.data import DataConfig, split_numbers, split_problems
 from megatron.data.indexed_dataset import IndexedDataset, fingerprint, read_sidecar, require_own_sidecar
 
 SPLITS = ("train", "valid", "test")
@@ -145,14 +145,7 @@ def open_splits(config: Config) -> Splits:
     if data.mock_data:
         return {split: [(None, mock_corpus(config, split))] for split in SPLITS}
     splits: Splits = {split: [] for split in SPLITS}
-    if data.data_path:
-        shares = dict(zip(SPLITS, parse_split(data.split)))
-        sources = {split: ("--data-path", data.data_path, shares[split]) for split in SPLITS}
-    else:
-        whole = (0.0, 1.0)
-        sources = {
-            split: (f"--{split}-data-path", getattr(data, f"{split}_data_path"), whole) for split in SPLITS
-        }
+    sources = _sources(data)
     blends = {split: parse_blend(paths, flag) for split, (flag, paths, _) in sources.items()}
     prefixes = list(dict.fromkeys(prefix for blend in blends.values() for _, prefix in blend))
     opened = open_sources(prefixes, data.allow_trailing_bytes)
@@ -162,6 +155,32 @@ def open_splits(config: Config) -> Splits:
             if corpus:
                 splits[split].append((weight, corpus))
     return splits
+
+
+def _sources(data: DataConfig) -> dict[str, tuple[str, tuple[str, ...], tuple[float, float]]]:
+    """For every split the flag that names its datasets, what it says, and the share of each of them."""
+    if data.data_path:
+        shares = dict(zip(SPLITS, parse_split(data.split)))
+        return {split: ("--data-path", data.data_path, shares[split]) for split in SPLITS}
+    whole = (0.0, 1.0)
+    return {split: (f"--{split}-data-path", getattr(data, f"{split}_data_path"), whole) for split in SPLITS}
+
+
+def unevaluated(config: Config, splits: Splits) -> list[str]:
+    """A note for every split that shall be evaluated and for which a dataset holds no sample."""
+    if config.data.mock_data or not config.logging.eval_iters:
+        return []
+    notes = []
+    for split, (flag, paths, (low, high)) in _sources(config.data).items():
+        names = {corpus.name for _, corpus in splits[split]}
+        empty = [prefix for _, prefix in parse_blend(paths, flag) if prefix not in names]
+        if empty and split != "train" and low < high:
+            what = {"valid": "validation", "test": "the test"}[split]
+            notes.append(
+                f"no sample of {config.data.seq_length} tokens is left for {what} in {', '.join(empty)}: "
+                f"{'they are' if len(empty) > 1 else 'it is'} left out there"
+            )
+    return notes
 
 
 def require_samples(config: Config, splits: Splits) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from megatron.base.errors import UserError
 from megatron.base.files import spread_blocks, whole_file
 from megatron.base.mapping import map_file
+from megatron.data.dataset_paths import AGAIN, require_files
 
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
@@ -30,7 +31,6 @@ FLOAT_CODES = (6, 7)
 SIDECAR_KEYS = {"tokenizer", "vocab_size", "eod"}
 SAMPLED_POINTERS = 64
 CHUNK = 1 << 20
-AGAIN = "make the dataset again, or copy it again if it came from elsewhere"
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
@@ -44,7 +44,7 @@ class IndexedDataset:
 
     def __init__(self, prefix: str | os.PathLike[str], *, allow_trailing_bytes: bool = False):
         self.prefix = os.fspath(prefix)
-        _require_files(self.prefix)
+        require_files(self.prefix)
         self.dtype, sequences, boundaries = _read_header(self.prefix + ".idx")
         index = map_file(self.prefix + ".idx")
         pointers_at = HEADER.size + 4 * sequences
@@ -228,20 +228,6 @@ def write_sidecar(prefix: str | os.PathLike[str], content: dict[str, Any]) -> No
     with whole_file(os.fspath(prefix) + ".json", "w") as file:
         json.dump(content, file, indent=2)
         file.write("\n")
-
-
-def _require_files(prefix: str) -> None:
-    missing = [prefix + ending for ending in (".bin", ".idx") if not os.path.isfile(prefix + ending)]
-    if len(missing) == 2:
-        stem, ending = os.path.splitext(prefix)
-        hint = (
-            f"leave out the ending: {stem}"
-            if ending in (".bin", ".idx")
-            else "give the common path of both files without .bin and .idx"
-        )
-        raise UserError(f"{prefix}: no dataset here, {missing[0]} and {missing[1]} do not exist; {hint}")
-    if missing:
-        raise UserError(f"{missing[0]}: does not exist, though the other file of the dataset does; {AGAIN}")
 
 
 def _read_header(path: str) -> tuple[np.dtype, int, int]:

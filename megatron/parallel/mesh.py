@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from megatron.base.errors import UserError
+from megatron.parallel.ranks import launched_rank, local_rank, world_size
 
 CPU = torch.device("cpu")
 
@@ -50,16 +51,6 @@ class Mesh:
         return self.world.rank == self.world.size - 1
 
 
-def world_size() -> int:
-    """Ranks that torchrun started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def launched_rank() -> int:
-    """This process's rank as torchrun says it; 0 without torchrun."""
-    return int(os.environ.get("RANK", "0"))
-
-
 def start_mesh(backend: str | None, timeout_minutes: float) -> Mesh:
     """Join the other ranks that torchrun started (one rank needs no torchrun). GPUs are used where there are
     any."""
@@ -73,22 +64,17 @@ def start_mesh(backend: str | None, timeout_minutes: float) -> Mesh:
     return Mesh(device, world=everyone, data=everyone)
 
 
-def ranks_here() -> int:
-    """Ranks that torchrun started on this machine; 1 without it."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
 def device_of_rank(backend: str | None) -> torch.device:
     """The GPU of this rank on its machine, or the CPU."""
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    place = local_rank()
     if torch.cuda.is_available() and backend != "gloo":
-        if local_rank >= torch.cuda.device_count():
+        if place >= torch.cuda.device_count():
             raise UserError(
-                f"local rank {local_rank} has no GPU: {torch.cuda.device_count()} are here; "
+                f"local rank {place} has no GPU: {torch.cuda.device_count()} are here; "
                 "start fewer ranks a machine"
             )
-        torch.cuda.set_device(local_rank)
-        return torch.device("cuda", local_rank)
+        torch.cuda.set_device(place)
+        return torch.device("cuda", place)
     if backend == "nccl":
         raise UserError("--distributed-backend nccl needs a GPU, and none is here; leave it out")
     return CPU

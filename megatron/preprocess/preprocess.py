@@ -70,10 +70,11 @@ class PreprocessOptions:
 
 @dataclass
 class Totals:
-    """Sums over the pieces of a run; `tokens` and `text_bytes` for every key."""
+    """Sums over the pieces of a run; `tokens`, `text_bytes` and documents that are `empty` for every key."""
 
     tokens: list[int]
     text_bytes: list[int]
+    empty: list[int]
     engine: str = ""
     documents: int = 0
     verified_documents: int = 0
@@ -88,6 +89,7 @@ class Totals:
         for number, part in enumerate(encoded.parts):
             self.tokens[number] += len(part.tokens)
             self.text_bytes[number] += part.text_bytes
+            self.empty[number] += int((part.lengths == 0).sum())
             self.verified_documents += part.check.documents
             self.verified_bytes += part.check.text_bytes
             self.verified.update(part.check.verified)
@@ -169,7 +171,7 @@ def _run(
 ) -> Totals:
     """Encode all files by an engine. EnginesDiffer where it turns out not to be right."""
     keys, size = options.json_keys, sum(map(os.path.getsize, files))
-    totals = Totals([0] * len(keys), [0] * len(keys))
+    totals = Totals([0] * len(keys), [0] * len(keys), [0] * len(keys))
     with ExitStack() as opened:
         dtype = token_dtype(tokenizer.vocab_size)
         builders = [
@@ -270,10 +272,13 @@ def _version() -> str:
 
 def _report(options: PreprocessOptions, totals: Totals, seconds: float) -> None:
     report(totals.left_out)
-    for key, tokens, text_bytes in zip(options.json_keys, totals.tokens, totals.text_bytes):
+    for key, tokens, text_bytes, empty in zip(
+        options.json_keys, totals.tokens, totals.text_bytes, totals.empty
+    ):
+        more = f"; {empty:,} of {totals.documents:,} documents are empty" if empty else ""
         print(
             f"{output_prefix(options, key)}: {tokens:,} tokens, {text_bytes / max(tokens, 1):.2f} bytes "
-            "of text a token"
+            f"of text a token{more}"
         )
     if totals.engine == "gigatoken":
         verified = f"{totals.verified_documents:,} documents ({totals.verified_bytes / 1e6:,.1f} MB)"

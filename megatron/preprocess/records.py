@@ -10,6 +10,9 @@ import orjson
 BOM = b"\xef\xbb\xbf"
 """What some editors write before UTF-8 text; it is not part of the text."""
 
+UTF16 = "is UTF-16, not UTF-8; convert the file with iconv -f UTF-16 -t UTF-8"
+ONE_LINE = "jq -c . writes objects so, and jq -c '.[]' those of a list"
+
 
 class BadRecord(NamedTuple):
     """A record that holds no document: its number in the piece, and why."""
@@ -55,13 +58,16 @@ def _json_line(line: bytes) -> Any:
     except UnicodeDecodeError as error:
         return no_utf8(error, " of the line")
     except json.JSONDecodeError as error:
-        return ValueError(f"column {error.colno}: {error.msg}; every line must be one JSON object")
+        if _is_utf16(line):
+            return ValueError(UTF16)
+        hint = f"; {ONE_LINE}" if line.strip() in (b"[", b"{") else ""
+        return ValueError(f"column {error.colno}: {error.msg}; every line must be one JSON object{hint}")
 
 
 def read_text_file(path: str) -> Any:
     content = Path(path).read_bytes().removeprefix(BOM)
     try:
-        return {"text": content.decode("utf-8")}
+        return ValueError(UTF16) if _is_utf16(content) else {"text": content.decode("utf-8")}
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         byte = error.start - content.rfind(b"\n", 0, error.start)
@@ -70,7 +76,15 @@ def read_text_file(path: str) -> Any:
 
 def no_utf8(error: UnicodeDecodeError, where: str = "") -> ValueError:
     """Which byte of a text is no UTF-8."""
+    if _is_utf16(error.object):
+        return ValueError(UTF16)
     return ValueError(f"byte {error.start + 1}{where} is no UTF-8 (0x{error.object[error.start]:02x})")
+
+
+def _is_utf16(content: bytes) -> bool:
+    """Whether a text begins as UTF-16 does: with its mark, or with a NUL in every other byte."""
+    start = content[:100]
+    return start.startswith((b"\xff\xfe", b"\xfe\xff")) or start.count(0) * 3 > max(len(start), 3)
 
 
 def sift(records: list[Any], keys: Sequence[str]) -> Records:
@@ -94,7 +108,7 @@ def _complaint(record: Any, keys: Sequence[str]) -> str:
     if isinstance(record, ValueError):
         return str(record)
     if not isinstance(record, dict):
-        return f"holds {_kind(record)}, not an object with keys"
+        return f"holds {_kind(record)}, not an object with keys{_of_a_list(record)}"
     for key in keys:
         if key not in record:
             return (
@@ -106,6 +120,13 @@ def _complaint(record: Any, keys: Sequence[str]) -> str:
         if not record[key].isascii() and _surrogate(record[key]):
             return f"key {key!r} holds half of a surrogate pair, which is no character"
     return ""
+
+
+def _of_a_list(record: Any) -> str:
+    """The way out of a file that is one list of objects, as other tools write it."""
+    if not isinstance(record, list) or not any(isinstance(item, dict) for item in record):
+        return ""
+    return "; write each of its objects in a line of its own, as jq -c '.[]' does"
 
 
 def _kind(value: Any) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import Any, TypeVar
 
 from megatron.base.errors import UserError
@@ -60,6 +60,7 @@ def _start_server() -> None:
     safe_path = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
+        resource_tracker.ensure_running()  # first, for its start unblocks Ctrl-C
         with _blocked(signal.SIGINT):
             forkserver.ensure_running()
     finally:

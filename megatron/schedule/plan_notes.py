@@ -1,5 +1,5 @@
-"""What a plan shows that its flags leave open: which limit ends the run, what it does not reach, and a
-warm-up that the decay cuts off."""
+"""What a plan shows that its flags leave open: which limit ends the run, what it does not reach, a
+warm-up that the decay cuts off, and a decay that is shorter or longer than the run."""
 
 import numpy as np
 
@@ -16,7 +16,9 @@ def plan_notes(config: Config, efficiency: DataEfficiency, plan: Plan) -> list[s
     """Lines about a plan for the user. UserError where the rate never reaches its peak."""
     if problems := _cut_off(config, plan):
         raise UserError(*problems)
-    return [*_limits(config, plan), *_short_of_the_end(efficiency, plan), *_still_warming_up(config, plan)]
+    still_warming_up = _still_warming_up(config, plan)
+    rate = still_warming_up or _decay_of_its_own(config, plan)
+    return [*_limits(config, plan), *_short_of_the_end(efficiency, plan), *rate]
 
 
 def _limits(config: Config, plan: Plan) -> list[str]:
@@ -76,3 +78,20 @@ def _still_warming_up(config: Config, plan: Plan) -> list[str]:
         return []
     rate = f"the rate rises to {plan.learning_rate.max():.4g} of {config.optimizer.lr}"
     return [f"the run ends inside its warm-up of {amount:.15g} {unit}: {rate}"]
+
+
+def _decay_of_its_own(config: Config, plan: Plan) -> list[str]:
+    """That the rate has fallen before the run ends, or has not when it does."""
+    flags = config.optimizer
+    if flags.lr_decay_style == "constant":
+        return []
+    decay = decay_horizon(flags, config.training)
+    ended = np.flatnonzero(plan.consumed[decay.unit] >= decay.amount)
+    words = f"decay of {decay.amount:.15g} {decay.unit}"
+    if not len(ended):
+        rate = plan.learning_rate[-1]
+        return [f"the run ends before its {words}: the rate ends at {rate:.4g}, --min-lr is {flags.min_lr:g}"]
+    step = int(ended[0]) + 1
+    if step == plan.steps:
+        return []
+    return [f"the {words} ends at step {step} of {plan.steps}: the rate is {flags.min_lr:g} from there on"]

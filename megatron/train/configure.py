@@ -9,7 +9,7 @@ from megatron.checkpoint.saved_config import saved_config
 from megatron.config.arguments import understand, unused_flags
 from megatron.config.config import RULES, Config, complete
 from megatron.config.other_megatrons import FOREIGN_FLAGS
-from megatron.parallel.mesh import world_size
+from megatron.parallel.ranks import world_size
 from megatron.schedule import data_efficiency_flags
 
 

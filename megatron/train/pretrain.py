@@ -15,12 +15,17 @@ from megatron.parallel.mesh import (
     Mesh,
     agree,
     device_of_rank,
-    launched_rank,
-    ranks_here,
     repeat_exactly,
     start_mesh,
     stop_mesh,
     wait_for_all,
+)
+from megatron.parallel.ranks import (
+    joined_ranks,
+    launch_notes,
+    launched_rank,
+    ranks_here,
+    require_launch,
     world_size,
 )
 from megatron.tasks.task import Task
@@ -36,12 +41,13 @@ from megatron.train.setup import Prepared, Run, build, prepare
 
 def pretrain(argv: list[str], task: Task, description: str, examples: str) -> None:
     """The command: parse, check, build, train, evaluate."""
+    require_launch()
     config, notes = read_config(argv, description, examples)
     prepared, more = prepare(config, task)
     manifest = describe_run(prepared)
     require_same_run(prepared, manifest)
     if launched_rank() == world_size() - 1:
-        print_start(config, prepared.plan, [*notes, *more])
+        print_start(config, prepared.plan, [*notes, *more, *launch_notes()])
     if config.training.dry_run:
         print_sizes(prepared, world_size())
     if not config.training.skip_train:  # which takes less: no moments, and nothing for a backward pass
@@ -52,8 +58,8 @@ def pretrain(argv: list[str], task: Task, description: str, examples: str) -> No
         return
     if config.training.deterministic_mode:
         repeat_exactly()
-    mesh = start_mesh(config.training.distributed_backend, config.training.distributed_timeout_minutes)
-    with ExitStack() as held:
+    with joined_ranks(), ExitStack() as held:
+        mesh = start_mesh(config.training.distributed_backend, config.training.distributed_timeout_minutes)
         for lock in locks(config) if mesh.first else ():
             held.enter_context(hold(lock))
         _train(prepared, manifest, mesh)

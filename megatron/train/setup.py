@@ -12,6 +12,7 @@ from megatron.batches.loader import Rows
 from megatron.checkpoint.earlier import start_problems
 from megatron.config.config import Config
 from megatron.curriculum.sampler import Sampler, make_sampler
+from megatron.data.corpora import unevaluated
 from megatron.optim.optimizer import make_optimizer
 from megatron.parallel.data_parallel import GradientBuckets
 from megatron.parallel.initialization import initialize
@@ -57,7 +58,7 @@ def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
         _check_places(config)
     data = task.open_data(config)
     prepared = join(task, config, efficiency, data)
-    notes += plan_notes(config, efficiency, prepared.plan)
+    notes += [*plan_notes(config, efficiency, prepared.plan), *unevaluated(config, data.splits)]
     return prepared, [*notes, *filter(None, [data.end])]
 
 

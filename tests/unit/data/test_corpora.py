@@ -1,5 +1,6 @@
 """Datasets as training opens them: their three files belong together, and any number of them may be open."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 
 from megatron.base.errors import UserError
-from megatron.data.corpora import open_source, open_sources
+from megatron.config.config import Config
+from megatron.data.corpora import open_source, open_sources, open_splits, unevaluated
 from megatron.data.index_builder import IndexedDatasetBuilder, existing_dataset
 from megatron.data.indexed_dataset import read_sidecar, write_sidecar
+from tests.support.configurations import make_config
 
 ROOT = Path(__file__).parents[3]
 SIDECAR = {"tokenizer": {"type": "made up"}, "vocab_size": 1000, "eod": 0}
@@ -92,6 +95,37 @@ def test_all_datasets_that_cannot_be_opened_are_told(tmp_path: Path) -> None:
     first, second = error.value.problems
     assert first.startswith(f"{tmp_path}/a.bin: has 20 bytes where {tmp_path}/a.idx says 26")
     assert second.startswith(f"{tmp_path}/c.idx: does not exist")
+
+
+def notes(config: Config, folder: Path, flags: str) -> list[str]:
+    """What is told of the parts of a large dataset `a` and a small one `b`."""
+    named = dict(pair.split("=", 1) for pair in flags.split())
+    paths = {
+        name: tuple(str(folder / letter) for letter in letters)
+        for name, letters in named.items()
+        if name != "split"
+    }
+    data = dataclasses.replace(config.data, mock_data=False, split=named.get("split", "1"), **paths)
+    config = dataclasses.replace(config, data=data)
+    return unevaluated(config, open_splits(config))
+
+
+def test_parts_without_a_sample_are_told(tmp_path: Path) -> None:
+    build(tmp_path / "a", [20] * 40)
+    build(tmp_path / "b", [20] * 2)
+    config = make_config("--seq-length 8 --train-iters 1")
+    left = "no sample of 8 tokens is left for"
+    small = f"{tmp_path}/b: it is left out there"
+    assert notes(config, tmp_path, "data_path=a split=90,5,5") == []
+    assert notes(config, tmp_path, "data_path=b split=90,10") == [f"{left} validation in {small}"]
+    assert notes(config, tmp_path, "data_path=ab split=90,5,5") == [
+        f"{left} {what} in {small}" for what in ("validation", "the test")
+    ]
+    assert notes(config, tmp_path, "data_path=b split=100,0,0") == []  # none is asked for
+    assert notes(config, tmp_path, "train_data_path=a") == []
+    assert notes(config, tmp_path, "train_data_path=a valid_data_path=ab") == []
+    quiet = make_config("--seq-length 8 --train-iters 1 --eval-iters 0")
+    assert notes(quiet, tmp_path, "data_path=b split=90,10") == []
 
 
 def test_what_would_be_lost(tmp_path: Path) -> None:

@@ -381,3 +381,37 @@ def test_long_documents_become_several_sequences(tmp_path_factory, lengths, long
     wanted = [[min(longest, length - first) for first in range(0, length, longest)] for length in lengths]
     assert dataset.sequence_lengths.tolist() == list(itertools.chain(*wanted))
     assert dataset.document_indices.tolist() == np.cumsum([0, *map(len, wanted)]).tolist()
+
+
+def test_a_path_that_is_no_dataset_names_those_beside_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a_text_document", "a_title_document", "v1.5_text_document", "folder/b"):
+        build(name, [[[1]]])
+    os.mkdir("empty")
+    for name in ("a.jsonl", "c.jsonl"):
+        open(name, "w").close()
+    told = {
+        "a": "no dataset here, a.bin and a.idx do not exist; there are a_text_document, a_title_document",
+        "a.jsonl": "a.jsonl.idx do not exist; there are a_text_document, a_title_document",
+        "v1.5": "no dataset here, v1.5.bin and v1.5.idx do not exist; there is v1.5_text_document",
+        "folder": "folder: is a folder, no dataset; there is folder/b",
+        "folder/": "folder/: is a folder, no dataset; there is folder/b",
+        "empty": "empty: is a folder, no dataset; give the common path of both files",
+        "c.jsonl": "do not exist; make one of this text with tools/preprocess_data.py",
+        "a_text_document.bin": "leave out the ending: a_text_document",
+        "0.5 a_text_document 0.5 folder/b": "as a word of its own: 0.5 a_text_document 0.5 folder/b",
+        "[0.5,a_text_document, 0.5,'folder/b']": "as a word of its own: 0.5 a_text_document 0.5 folder/b",
+        "a_text_document,folder/b": "as a word of its own: a_text_document folder/b",
+        "no, nowhere": "give the common path of both files",
+    }
+    for prefix, words in told.items():
+        with pytest.raises(UserError) as error:
+            IndexedDataset(prefix)
+        assert words in str(error.value)
+
+
+def test_more_datasets_than_are_named(tmp_path):
+    for number in range(5):
+        build(tmp_path / f"{number}_text_document", [[[1]]])
+    with pytest.raises(UserError, match=r"is a folder.* there are .*/0_.*/1_.*/2_text_document and 2 more"):
+        IndexedDataset(str(tmp_path))

@@ -123,7 +123,9 @@ def test_numbers_that_only_pythons_reader_takes(tmp_path):
 BAD_LINES = {
     b'{"text": "a}': r"line 3: column 10: Unterminated string .*; every line must be one JSON object",
     b"{": "line 3: column 2: Expecting property name",
-    b"[1, 2]": "line 3: holds a list, not an object with keys",
+    b"[1, 2]": "line 3: holds a list, not an object with keys$",
+    b'[{"text": "a"}]': r"holds a list, .*; write each of its objects in a line of its own, as jq -c '.\[\]'",
+    b"[": r"column 2: Expecting value; every line must be one JSON object; jq -c \. writes objects so",
     b'"text"': "line 3: holds a text, not an object",
     b"17": "line 3: holds a number, not an object",
     b'{"content": "a", "id": 1}': "line 3: has no key 'text'; its keys are content, id; choose with "
@@ -149,6 +151,22 @@ def test_bad_lines_are_found_where_they_stand(tmp_path, line, piece_bytes):
         assert found.startswith(f"{file}, line 3: ") and re.search(BAD_LINES[line], found)
         texts = [text for piece in cut_into_pieces([file], piece_bytes) for text in piece.read(KEYS).texts[0]]
         assert texts == ["fine", "fine too"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf16_is_called_by_its_name(tmp_path, encoding):
+    lines = tmp_path / "a.jsonl"
+    lines.write_bytes('{"text": "eins zwei"}\n{"text": "drei"}\n'.encode(encoding))
+    text = tmp_path / "b.txt"
+    text.write_bytes("eins zwei\n".encode(encoding))
+    way_out = "is UTF-16, not UTF-8; convert the file with iconv -f UTF-16 -t UTF-8"
+    assert complaints([str(lines)])[0] == f"{lines}, line 1: {way_out}"
+    assert complaints([str(text)]) == [f"{text}: {way_out}"]
+
+
+def test_a_nul_makes_no_utf16(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"a\0b")
+    assert read([str(tmp_path / "a.txt")]) == [["a\0b"]]
 
 
 def test_bad_rows_and_text_files(tmp_path):

@@ -286,6 +286,16 @@ def test_an_empty_corpus(tmp_path):
     assert names(tmp_path) == []
 
 
+def test_empty_documents_are_kept_and_counted(tmp_path, capsys):
+    records = [{"text": text, "title": "t"} for text in ("", "word", "", " ")]
+    path = write_lines(tmp_path / "a.jsonl", records)
+    preprocess(make_options(tmp_path, path, json_keys=("text", "title"), append_eod=True))
+    said = capsys.readouterr().out
+    assert re.search(r"out_text_document: .* a token; 2 of 4 documents are empty\n", said)
+    assert re.search(r"out_title_document: .* a token\n", said)
+    assert IndexedDataset(str(tmp_path / "out_text_document")).sequence_lengths.tolist()[::2] == [0, 0]
+
+
 def test_null_tokenizer_names_the_place_of_a_word(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", ["1 2", "three"])
     with pytest.raises(
@@ -398,6 +408,21 @@ def test_a_signal_leaves_nothing(tmp_path, number):
     assert not _alive(process.pid), "workers outlive the tool"
 
 
+BLOCKED = """
+import signal
+from multiprocessing import forkserver
+from megatron.preprocess import workers
+workers._start_server()
+status = open(f"/proc/{forkserver._forkserver._forkserver_pid}/status").read()
+print(int(status.split("SigBlk:")[1].split()[0], 16) >> signal.SIGINT - 1 & 1)
+"""
+
+
+def test_the_server_of_the_workers_starts_with_ctrl_c_blocked():
+    done = subprocess.run([sys.executable, "-c", BLOCKED], env=ENVIRONMENT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
 def test_workers_do_not_outlive_a_tool_that_is_killed(tmp_path):
     make_options(tmp_path)
     path = write_lines(tmp_path / "a.jsonl", ["word " * 2000] * 6000)
@@ -451,11 +476,13 @@ def _alive(session: int) -> list[int]:
 def test_the_command_line(tmp_path, corpus):
     make_options(tmp_path)
     process = tool(
-        tmp_path, "--input", corpus[0], "--append-eod", "--log-interval", "1000", "--partitions", "2"
+        *(tmp_path, "--input", corpus[0], "--append-eod", "--log-interval", "1000", "--partitions", "2"),
+        *("--json-key", "text", "--chunk-size", "25", "--dataset-impl", "mmap"),
     )
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert "--partitions (one pass" in out and "--log-interval (progress" in out
+    assert "read --json-key text as --json-keys text" in out and "--chunk-size (workers" in out
     *_, tokens, verified, last = out.splitlines()
     assert tokens.startswith(f"{tmp_path}/out_text_document: ") and re.match(
         r"encoded by gigatoken; \d+ documents \(", verified

@@ -61,11 +61,13 @@ def test_a_warm_up_ends_before_the_last_part_of_wsd() -> None:
         "--train-samples 20 --lr-warmup-iters 10",
         "--train-tokens 2560 --lr-warmup-iters 10",
         "--train-tokens 2500 --lr-warmup-fraction 0.99",
-        "--train-iters 10 --lr-decay-iters 1000 --lr-warmup-samples 20",
     ],
 )
 def test_a_warm_up_as_long_as_the_decay_is_none_too_long(flags: str) -> None:
     assert notes_of(flags) == []
+    assert notes_of("--train-iters 10 --lr-decay-iters 1000 --lr-warmup-samples 20") == [
+        "the run ends before its decay of 1000 iters: the rate ends at 0.001, --min-lr is 0"
+    ]
 
 
 def test_a_short_run_of_a_long_recipe_says_that_it_is_still_warming_up() -> None:
@@ -98,7 +100,7 @@ def test_a_short_run_of_a_long_recipe_says_that_it_is_still_warming_up() -> None
     ],
 )
 def test_which_of_several_limits_ends_the_run(flags: str, note: str) -> None:
-    assert notes_of(flags) == [note]
+    assert notes_of(f"{flags} --lr-decay-style constant") == [note]
 
 
 def test_what_grows_for_longer_than_the_run_is_said() -> None:
@@ -116,3 +118,25 @@ def test_what_grows_for_longer_than_the_run_is_said() -> None:
     assert notes_of(discrete + "10") == [
         "curriculum vocab_rarity ends at 1 of 5: the run is over after 10 steps"
     ]
+
+
+EARLY = "ends at step 80 of 100: the rate is 0.0001 from there on"
+LATE = "the run ends before its decay of 200"
+
+
+@pytest.mark.parametrize(
+    ("decay", "note"),
+    [
+        ("samples 160", f"the decay of 160 samples {EARLY}"),
+        ("tokens 20480", f"the decay of 20480 tokens {EARLY}"),
+        ("iters 80", f"the decay of 80 iters {EARLY}"),
+        ("iters 100", None),
+        ("samples 200", None),
+        ("iters 200", f"{LATE} iters: the rate ends at 0.00055, --min-lr is 0.0001"),  # half-way down
+    ],
+)
+def test_a_decay_that_is_shorter_or_longer_than_the_run(decay: str, note: str | None) -> None:
+    flags = f"--train-iters 100 --min-lr 1e-4 --lr-decay-{decay} --lr-decay-style "
+    assert notes_of(flags + "linear") == ([note] if note else [])
+    assert len(notes_of(flags + "cosine")) == len(notes_of(flags + "linear"))
+    assert notes_of(flags + "constant") == []

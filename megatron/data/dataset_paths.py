@@ -1,0 +1,42 @@
+"""Whether a path is that of a dataset, and what may be meant where it is not."""
+
+import glob
+import os
+import re
+
+from megatron.base.errors import UserError
+
+AGAIN = "make the dataset again, or copy it again if it came from elsewhere"
+
+
+def require_files(prefix: str) -> None:
+    """UserError unless `<prefix>.bin` and `<prefix>.idx` are files."""
+    missing = [prefix + ending for ending in (".bin", ".idx") if not os.path.isfile(prefix + ending)]
+    if len(missing) == 2:
+        what = (
+            "is a folder, no dataset"
+            if os.path.isdir(prefix)
+            else f"no dataset here, {missing[0]} and {missing[1]} do not exist"
+        )
+        raise UserError(f"{prefix}: {what}; {_what_to_give(prefix)}")
+    if missing:
+        raise UserError(f"{missing[0]}: does not exist, though the other file of the dataset does; {AGAIN}")
+
+
+def _what_to_give(prefix: str) -> str:
+    """How to name the dataset that is meant, or how to make it."""
+    stem, ending = os.path.splitext(prefix)
+    if ending in (".bin", ".idx"):
+        return f"leave out the ending: {stem}"
+    words = re.split(r"[\s,\[\]'\"]+", prefix.strip(" ,[]"))
+    if len(words) > 1 and any(os.path.isfile(word + ".idx") for word in words):
+        return f"give every weight and every path as a word of its own: {' '.join(words)}"
+    starts = [os.path.join(prefix, "")] if os.path.isdir(prefix) else [f"{prefix}_", f"{stem}_"]
+    paths = {path for start in starts for path in glob.glob(glob.escape(start) + "*.idx")}
+    found = sorted(path.removesuffix(".idx") for path in paths)
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        return f"there {'are' if len(found) > 1 else 'is'} {', '.join(found[:3])}{more}"
+    if os.path.isfile(prefix):
+        return "make one of this text with tools/preprocess_data.py"
+    return "give the common path of both files without .bin and .idx"

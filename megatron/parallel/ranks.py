@@ -1,0 +1,116 @@
+"""What torchrun says of this rank, and in one line each what keeps ranks from working together."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch.distributed as dist
+
+from megatron.base.errors import UserError
+
+START = "start the ranks with torchrun --nproc-per-node N pretrain_gpt.py ..."
+OTHER_LAUNCHERS = {
+    "srun": ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+    "mpirun": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    "mpiexec": ("PMI_SIZE", "PMI_RANK"),
+}
+"""Variables in which launchers that know nothing of PyTorch say how many processes there are, and which one
+this is."""
+COMMUNICATION = ("/gloo/", "[c10d]", "NCCL")
+"""What stands in the message of a RuntimeError of a library that ranks speak through."""
+
+
+def world_size() -> int:
+    """Ranks that torchrun started; 1 without it."""
+    return _number("WORLD_SIZE", 1)
+
+
+def launched_rank() -> int:
+    """This process's rank as torchrun says it; 0 without torchrun."""
+    return _number("RANK", 0)
+
+
+def local_rank() -> int:
+    """This process's place among the ranks of its machine; 0 without torchrun."""
+    return _number("LOCAL_RANK", 0)
+
+
+def ranks_here() -> int:
+    """Ranks that torchrun started on this machine; 1 without it."""
+    return _number("LOCAL_WORLD_SIZE", 1)
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal() or int(text) < default:
+        raise UserError(f"the environment has {name}={text}, which is no such number; unset it, or {START}")
+    return int(text)
+
+
+def require_launch() -> None:
+    """UserError where the environment names a part of what ranks need to meet, or what cannot be."""
+    size, rank = world_size(), launched_rank()
+    if rank >= size:
+        raise UserError(
+            f"the environment has RANK={rank}, and WORLD_SIZE is {size}; unset both for one rank, or {START}"
+        )
+    needed = ("RANK", "MASTER_ADDR", "MASTER_PORT")
+    missing = [name for name in needed if size > 1 and not os.environ.get(name)]
+    if missing:
+        raise UserError(
+            f"the environment has WORLD_SIZE={size} without {', '.join(missing)}; "
+            f"unset WORLD_SIZE for one rank, or {START}"
+        )
+
+
+def launch_notes(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """A note where another launcher has started several processes, each of which is a run of its own."""
+    if "WORLD_SIZE" in environment:
+        return []
+    notes = [
+        f"{launcher} has started {environment[size]} processes, and each is a run of its own; to join them, "
+        f"{launcher} should start torchrun once on every machine, and torchrun the ranks"
+        for launcher, (size, rank) in OTHER_LAUNCHERS.items()
+        if rank in environment and environment.get(size, "1") not in ("", "0", "1")
+    ]
+    return notes[:1]  # srun sets the variables of mpiexec, too
+
+
+@contextmanager
+def joined_ranks() -> Iterator[None]:
+    """UserError where ranks do not meet, or where another one is gone."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if not _is_of_communication(error):
+            raise
+        raise UserError(_what_broke(str(error))) from error
+
+
+def _is_of_communication(error: Exception) -> bool:
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in COMMUNICATION)
+
+
+def _first_sentence(text: str) -> str:
+    """Without the place in the library's sources before it."""
+    return re.sub(r"^\[[^]]*\.cc:\d+\] ", "", text.strip()).split("\n")[0].split(". ")[0].rstrip(".")
+
+
+def _what_broke(text: str) -> str:
+    line, interface = _first_sentence(text), os.environ.get("GLOO_SOCKET_IFNAME")
+    if interface and "Unable to find address" in text:
+        return (
+            f"GLOO_SOCKET_IFNAME={interface} names no network interface of this machine; unset it, or name "
+            "one that ip addr lists"
+        )
+    if not dist.is_initialized():
+        place = ":".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
+        return (
+            f"the ranks do not meet at {place}: {line}. See that all {world_size()} ranks are started, that "
+            "every machine reaches this address, and that no other run uses its port"
+        )
+    return (
+        f"another rank is gone, or does not answer within --distributed-timeout-minutes: {line}. "
+        "What it printed last, or the system's log where it was killed, says why"
+    )
