@@ -1,0 +1,146 @@
+"""Say which small faults the tests would not notice: plant one fault at a time in a copy of the tree, run the
+tests beside the file until one fails, and list what none has noticed.
+
+The same --seed plants the same faults. Exit status: 0 all noticed, 1 some not, 2 a mistake, or tests that
+fail without a fault."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Column, Table
+
+from megatron.base.errors import UserError
+from megatron.base.keys import key
+from megatron.base.terminal import show
+from megatron.config.arguments import flag, parse
+from tests.support.faults import ROOT, Fault, beside, faults_of
+
+EXAMPLES = """\
+  # three faults in every file of a room and in one more file; with --list the faults alone
+  python scripts/plant_faults.py --files megatron/batches megatron/data/corpora.py
+  python scripts/plant_faults.py --files megatron/batches megatron/data/corpora.py --list
+
+  # two of them once more, and with other tests than those beside the file
+  python scripts/plant_faults.py --files megatron/batches/gpt.py:17 megatron/batches/loader.py:4
+  python scripts/plant_faults.py --files megatron/batches/gpt.py:17 --tests tests/golden/test_golden.py
+"""
+LEFT = (".*", "__pycache__", "runs", "*.egg-info")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    files: tuple[str, ...] = flag(("megatron",), "files, folders, or faults as FILE:NUMBER", metavar="PATH")
+    faults: int = flag(3, "faults to plant in every file", at_least=1)
+    seed: int = flag(1, "which faults are drawn")
+    tests: tuple[str, ...] = flag((), "tests to run; those beside the file", metavar="PATH")
+    timeout: float = flag(600.0, "seconds after which a fault counts as noticed", above=0)
+    list: bool = flag(False, "show the faults and run nothing")
+
+
+def main() -> None:
+    options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
+    faults = [fault for name in options.files for fault in drawn(name, options.faults, options.seed)]
+    if options.list:
+        print("\n".join(map(_line, faults)))
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the copy is removed then, too
+    noticed: list[Fault] = []
+    for fault, how in _judged(faults, options.tests, options.timeout):
+        noticed += [fault] if how else []
+        print(f"{how or 'NOT noticed':12} {_line(fault)}", flush=True)
+    show(_table(faults, noticed))
+    sys.exit(0 if len(noticed) == len(faults) else 1)
+
+
+def _line(fault: Fault) -> str:
+    return f"{fault.file}:{fault.number} line {fault.line}: {fault.old} → {fault.new}"
+
+
+def drawn(name: str, count: int, seed: int) -> Iterator[Fault]:
+    """The faults that a name of --files asks for, as they stand in the files."""
+    path, _, number = name.partition(":")
+    place = (ROOT / path).resolve()
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+    if not place.exists() or not place.is_relative_to(ROOT):
+        raise UserError(f"--files {name}: no such file or folder in {ROOT}")
+    for file in files:
+        relative = file.relative_to(ROOT).as_posix()
+        known = faults_of(relative, file.read_bytes())
+        if number and not (number.isdecimal() and int(number) < len(known)):
+            raise UserError(f"--files {name}: the faults of {relative} are 0 to {len(known) - 1}")
+        order = sorted(range(len(known)), key=lambda n, relative=relative: key(seed, relative, n))
+        yield from (known[n] for n in ([int(number)] if number else sorted(order[:count])))
+
+
+def _judged(faults: list[Fault], tests: tuple[str, ...], timeout: float) -> Iterator[tuple[Fault, str]]:
+    """Every fault with how it was noticed, or with ""."""
+    whole: set[tuple[str, ...]] = set()
+    with tempfile.TemporaryDirectory(prefix="plant_faults_") as folder:
+        tree, cache = Path(folder) / "tree", Path(folder) / "numba"
+        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*LEFT))
+        for fault in faults:
+            asked = tests or beside(fault.file)
+            if asked not in whole and (failed := _run(tree, cache, asked, timeout)):
+                raise UserError(f"{' '.join(asked)}: {failed} without a fault; mend that first")
+            whole.add(asked)
+            path, own = tree / fault.file, cache.with_name(f"{fault.number} of {Path(fault.file).name}")
+            source, times = path.read_bytes(), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+            path.write_bytes(fault.planted(source))
+            yield fault, _run(tree, own if b"@compiled" in source else cache, asked, timeout)
+            path.write_bytes(source)
+            os.utime(path, ns=times)  # numba looks at it
+
+
+def _run(tree: Path, compiled: Path, tests: tuple[str, ...], timeout: float) -> str:
+    """Run tests of a tree until one fails; "" where none does. `compiled`: where numba keeps its own, which
+    does not see a fault in a function that another file calls."""
+    began = time.perf_counter()
+    paths = {"PYTHONPATH": str(tree), "NUMBA_CACHE_DIR": str(compiled), "PYTHONDONTWRITEBYTECODE": "1"}
+    words = ["-x", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests]
+    with (
+        tempfile.TemporaryDirectory(dir=tree.parent) as scratch,
+        subprocess.Popen(
+            [sys.executable, "-m", "pytest", *words],
+            cwd=tree,
+            env=os.environ | paths | {"TMPDIR": scratch, "HYPOTHESIS_STORAGE_DIRECTORY": scratch},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as running,
+    ):
+        try:
+            status = running.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return f"late {timeout:.0f} s"
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)  # what the tests have started, too
+    return f"failed {time.perf_counter() - began:.0f} s" if status else ""
+
+
+def _table(faults: list[Fault], noticed: list[Fault]) -> Table:
+    """One row a file."""
+    table = Table("file", *(Column(name, justify="right") for name in ("planted", "noticed", "share")))
+    planted, seen = (Counter(fault.file for fault in some) for some in (faults, noticed))
+    for name in planted:
+        table.add_row(name, str(planted[name]), str(seen[name]), f"{seen[name] / planted[name]:.0%}")
+    table.add_row("all", str(len(faults)), str(len(noticed)), f"{len(noticed) / max(1, len(faults)):.0%}")
+    return table
+
+
+if __name__ == "__main__":
+    run_command(main)
