@@ -61,7 +61,7 @@ def main() -> None:
     noticed: list[Fault] = []
     for fault, how in _judged(faults, options.tests, options.timeout):
         noticed += [fault] if how else []
-        print(f"{how or 'NOT noticed':12} {_line(fault)}", flush=True)
+        print(f"{_line(fault)}  [{how or 'NOT noticed'}]", flush=True)
     show(_table(faults, noticed))
     sys.exit(0 if len(noticed) == len(faults) else 1)
 
@@ -90,46 +90,57 @@ def _judged(faults: list[Fault], tests: tuple[str, ...], timeout: float) -> Iter
     """Every fault with how it was noticed, or with ""."""
     whole: set[tuple[str, ...]] = set()
     with tempfile.TemporaryDirectory(prefix="plant_faults_") as folder:
-        tree, cache = Path(folder) / "tree", Path(folder) / "numba"
+        tree = Path(folder) / "tree"
         shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*LEFT))
         for fault in faults:
             asked = tests or beside(fault.file)
-            if asked not in whole and (failed := _run(tree, cache, asked, timeout)):
+            if asked not in whole and (failed := _run(tree, asked, timeout)):
                 raise UserError(f"{' '.join(asked)}: {failed} without a fault; mend that first")
             whole.add(asked)
-            path, own = tree / fault.file, cache.with_name(f"{fault.number} of {Path(fault.file).name}")
+            path = tree / fault.file
             source, times = path.read_bytes(), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
             path.write_bytes(fault.planted(source))
-            yield fault, _run(tree, own if b"@compiled" in source else cache, asked, timeout)
+            _forget_compiled(tree, source)
+            yield fault, _run(tree, asked, timeout)
             path.write_bytes(source)
             os.utime(path, ns=times)  # numba looks at it
+            _forget_compiled(tree, source)
 
 
-def _run(tree: Path, compiled: Path, tests: tuple[str, ...], timeout: float) -> str:
-    """Run tests of a tree until one fails; "" where none does. `compiled`: where numba keeps its own, which
-    does not see a fault in a function that another file calls."""
+def _forget_compiled(tree: Path, source: bytes) -> None:
+    """Remove what numba keeps, which would not see a change in a function that another file calls."""
+    for folder in [*tree.rglob("__pycache__")] if b"@compiled" in source else ():
+        shutil.rmtree(folder)
+
+
+def _run(tree: Path, tests: tuple[str, ...], timeout: float) -> str:
+    """Run tests of a tree until one fails, and say which; "" where none does."""
     began = time.perf_counter()
-    paths = {"PYTHONPATH": str(tree), "NUMBA_CACHE_DIR": str(compiled), "PYTHONDONTWRITEBYTECODE": "1"}
+    paths = {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     words = ["-x", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests]
     with (
         tempfile.TemporaryDirectory(dir=tree.parent) as scratch,
+        open(tree.parent / "said", "w+", encoding="utf-8", errors="replace") as said,
         subprocess.Popen(
             [sys.executable, "-m", "pytest", *words],
             cwd=tree,
             env=os.environ | paths | {"TMPDIR": scratch, "HYPOTHESIS_STORAGE_DIRECTORY": scratch},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
             start_new_session=True,
         ) as running,
     ):
         try:
             status = running.wait(timeout)
         except subprocess.TimeoutExpired:
-            return f"late {timeout:.0f} s"
+            return f"late after {timeout:.0f} s"
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(running.pid, signal.SIGKILL)  # what the tests have started, too
-    return f"failed {time.perf_counter() - began:.0f} s" if status else ""
+        said.seek(0)
+        lines = [line.split() for line in said if line.startswith(("FAILED ", "ERROR "))]
+    which = lines[-1][1].split("::")[-1] if lines else "pytest itself"
+    return f"{which} failed after {time.perf_counter() - began:.0f} s" if status else ""
 
 
 def _table(faults: list[Fault], noticed: list[Fault]) -> Table:
