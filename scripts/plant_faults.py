@@ -30,9 +30,8 @@ from megatron.config.arguments import flag, parse
 from tests.support.faults import ROOT, Fault, beside, faults_of
 
 EXAMPLES = """\
-  # three faults in every file of a room and in one more file; with --list the faults alone
+  # three faults in every file of a room and in one more file; --list shows the faults alone
   python scripts/plant_faults.py --files megatron/batches megatron/data/corpora.py
-  python scripts/plant_faults.py --files megatron/batches megatron/data/corpora.py --list
 
   # two of them once more, and with other tests than those beside the file
   python scripts/plant_faults.py --files megatron/batches/gpt.py:17 megatron/batches/loader.py:4
@@ -60,7 +59,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the copy is removed then, too
     noticed: list[Fault] = []
     for fault, how in _judged(faults, options.tests, options.timeout):
-        noticed += [fault] if how else []
+        noticed += [fault] * bool(how)
         print(f"{_line(fault)}  [{how or 'NOT noticed'}]", flush=True)
     show(_table(faults, noticed))
     sys.exit(0 if len(noticed) == len(faults) else 1)
@@ -99,18 +98,13 @@ def _judged(faults: list[Fault], tests: tuple[str, ...], timeout: float) -> Iter
             whole.add(asked)
             path = tree / fault.file
             source, times = path.read_bytes(), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
-            path.write_bytes(fault.planted(source))
-            _forget_compiled(tree, source)
-            yield fault, _run(tree, asked, timeout)
-            path.write_bytes(source)
-            os.utime(path, ns=times)  # numba looks at it
-            _forget_compiled(tree, source)
-
-
-def _forget_compiled(tree: Path, source: bytes) -> None:
-    """Remove what numba keeps, which would not see a change in a function that another file calls."""
-    for folder in [*tree.rglob("__pycache__")] if b"@compiled" in source else ():
-        shutil.rmtree(folder)
+            for content in (fault.planted(source), source):
+                path.write_bytes(content)
+                for kept in [*tree.rglob("__pycache__")] if b"@compiled" in source else []:
+                    shutil.rmtree(kept)  # numba does not see a change in a function that another file calls
+                if content != source:
+                    yield fault, _run(tree, asked, timeout)
+            os.utime(path, ns=times)
 
 
 def _run(tree: Path, tests: tuple[str, ...], timeout: float) -> str:
@@ -138,9 +132,8 @@ def _run(tree: Path, tests: tuple[str, ...], timeout: float) -> str:
             with suppress(ProcessLookupError):
                 os.killpg(running.pid, signal.SIGKILL)  # what the tests have started, too
         said.seek(0)
-        lines = [line.split() for line in said if line.startswith(("FAILED ", "ERROR "))]
-    which = lines[-1][1].split("::")[-1] if lines else "pytest itself"
-    return f"{which} failed after {time.perf_counter() - began:.0f} s" if status else ""
+        which = [line.split()[1].split("::")[-1] for line in said if line.startswith(("FAILED ", "ERROR "))]
+    return f"{' '.join(which) or 'pytest'} failed after {time.perf_counter() - began:.0f} s" if status else ""
 
 
 def _table(faults: list[Fault], noticed: list[Fault]) -> Table:

@@ -256,7 +256,7 @@ def test_the_background_thread_gives_what_is_asked_for():
 
 def test_the_vocabulary_ends_behind_its_largest_id():
     """Ids are below its size: the largest id of a batch itself is too small a size."""
-    sampler, plan, row_format, corpus = setup("")
+    sampler, plan, row_format, _ = setup("")
     share = BatchShare(0, 1, 12)
     (batch,) = make_batch(sampler, plan.at(1), share, row_format)
     largest = max(int(batch.tokens.max()), int(batch.labels.max()))
