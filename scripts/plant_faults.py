@@ -110,20 +110,15 @@ def _judged(faults: list[Fault], tests: tuple[str, ...], timeout: float) -> Iter
 def _run(tree: Path, tests: tuple[str, ...], timeout: float) -> str:
     """Run tests of a tree until one fails, and say which; "" where none does."""
     began = time.perf_counter()
-    paths = {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    words = ["-x", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests]
-    with (
-        tempfile.TemporaryDirectory(dir=tree.parent) as scratch,
-        open(tree.parent / "said", "w+", encoding="utf-8", errors="replace") as said,
-        subprocess.Popen(
-            [sys.executable, "-m", "pytest", *words],
-            cwd=tree,
-            env=os.environ | paths | {"TMPDIR": scratch, "HYPOTHESIS_STORAGE_DIRECTORY": scratch},
-            stdout=said,
-            stderr=said,
-            start_new_session=True,
-        ) as running,
-    ):
+    words = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests]
+    more = {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    with tempfile.TemporaryDirectory(dir=tree.parent) as scratch:
+        more |= {"TMPDIR": scratch, "HYPOTHESIS_STORAGE_DIRECTORY": scratch}
+        log = Path(scratch) / "log"
+        with open(log, "wb") as out:
+            running = subprocess.Popen(
+                words, cwd=tree, env=os.environ | more, stdout=out, stderr=out, start_new_session=True
+            )
         try:
             status = running.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -131,9 +126,11 @@ def _run(tree: Path, tests: tuple[str, ...], timeout: float) -> str:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(running.pid, signal.SIGKILL)  # what the tests have started, too
-        said.seek(0)
-        which = [line.split()[1].split("::")[-1] for line in said if line.startswith(("FAILED ", "ERROR "))]
-    return f"{' '.join(which) or 'pytest'} failed after {time.perf_counter() - began:.0f} s" if status else ""
+        said = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    which = " ".join(
+        line.split()[1].split("::")[-1] for line in said if line.startswith(("FAILED ", "ERROR "))
+    )
+    return f"{which or 'pytest'} failed after {time.perf_counter() - began:.0f} s" if status else ""
 
 
 def _table(faults: list[Fault], noticed: list[Fault]) -> Table:
