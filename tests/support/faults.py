@@ -132,7 +132,7 @@ def _other_calls(call: ast.Call) -> Iterator[ast.AST]:
         yield _with(call, func=ast.Name(NAMES[name]))
     elif name in NAMES and isinstance(call.func, ast.Attribute):
         yield _with(call, func=_with(call.func, attr=NAMES[name]))
-    if rest and ast.dump(first) != ast.dump(rest[0]):
+    if rest and name not in NAMES and ast.dump(first) != ast.dump(rest[0]):
         yield _with(call, args=[rest[0], first, *rest[1:]])
     for place in range(len(call.keywords)):
         yield _with(call, keywords=call.keywords[:place] + call.keywords[place + 1 :])

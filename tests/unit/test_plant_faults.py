@@ -39,6 +39,7 @@ def faults(source: str) -> set[str]:
         ("x = f(a, b)", ["x = (f(b, a))"]),
         ("x = f(a, k=b)", ["x = (f(a))"]),
         ("x = f(a, a)", []),
+        ("x = min(a, b)", ["x = (max(a, b))"]),
         ("x = a[b:c]", ["x = a[:c]", "x = a[b:]"]),
         ("def f():\n    return a", ["def f():\n    return None"]),
         ("if a:\n    b()", ["pass", "if a:\n    pass"]),
