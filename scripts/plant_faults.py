@@ -87,15 +87,16 @@ def drawn(name: str, count: int, seed: int) -> Iterator[Fault]:
 
 def _judged(faults: list[Fault], tests: tuple[str, ...], timeout: float) -> Iterator[tuple[Fault, str]]:
     """Every fault with how it was noticed, or with ""."""
-    whole: set[tuple[str, ...]] = set()
+    whole: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="plant_faults_") as folder:
         tree = Path(folder) / "tree"
         shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*LEFT))
         for fault in faults:
             asked = tests or beside(fault.file)
-            if asked not in whole and (failed := _run(tree, asked, timeout)):
-                raise UserError(f"{' '.join(asked)}: {failed} without a fault; mend that first")
-            whole.add(asked)
+            new = tuple(test for test in asked if not whole & {test, os.path.dirname(test)})
+            if new and (failed := _run(tree, new, timeout)):
+                raise UserError(f"{' '.join(new)}: {failed} without a fault; mend that first")
+            whole |= {*new}
             path = tree / fault.file
             source, times = path.read_bytes(), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
             for content in (fault.planted(source), source):
@@ -103,7 +104,7 @@ def _judged(faults: list[Fault], tests: tuple[str, ...], timeout: float) -> Iter
                 for kept in [*tree.rglob("__pycache__")] if b"@compiled" in source else []:
                     shutil.rmtree(kept)  # numba does not see a change in a function that another file calls
                 if content != source:
-                    yield fault, _run(tree, asked, timeout)
+                    yield fault, _run(tree, asked[:1], timeout) or _run(tree, asked, timeout)
             os.utime(path, ns=times)
 
 

@@ -13,7 +13,16 @@ ROOT = Path(__file__).resolve().parents[2]
 ELSEWHERE = {
     "megatron/base/keys.py": ("tests/unit/base/test_random.py", "tests/unit/curriculum/test_draws.py"),
     "megatron/base/random.py": ("tests/unit/curriculum/test_draws.py",),
+    "megatron/data/index_builder.py": ("tests/unit/data/test_indexed_dataset.py",),
     "megatron/data/vocabulary.py": ("tests/unit/train/test_configure.py",),
+    "megatron/preprocess/document_shuffle.py": ("tests/unit/preprocess/test_preprocess.py",),
+    "megatron/preprocess/records.py": ("tests/unit/preprocess/test_documents.py",),
+    "megatron/curriculum/analysis.py": ("tests/unit/curriculum/test_difficulty.py",),
+    "megatron/curriculum/analyze_dataset.py": ("tests/unit/preprocess/test_with_difficulty.py",),
+    "megatron/schedule/data_efficiency_flags.py": ("tests/unit/schedule/test_data_efficiency.py",),
+    "megatron/schedule/data_efficiency_rules.py": ("tests/unit/config",),
+    "megatron/schedule/deepspeed_json.py": ("tests/unit/schedule/test_data_efficiency.py",),
+    "megatron/schedule/plan_summary.py": ("tests/unit/report/test_plan_run.py",),
     "megatron/evaluation": ("tests/unit/train/test_step.py",),
     "megatron/model": ("tests/unit/train/test_step.py", "tests/golden/test_golden.py"),
     "megatron/optim": ("tests/unit/train", "tests/golden/test_golden.py"),
@@ -22,8 +31,7 @@ ELSEWHERE = {
     "megatron/tasks": ("tests/unit/train", "tests/golden/test_golden.py"),
     "megatron/train": ("tests/golden/test_golden.py", "tests/end_to_end/test_resume.py"),
 }
-"""By what a path begins with: tests that lie elsewhere than in the folder of the file's room."""
-
+"""By what a path begins with: tests under other names than the file's, and outside the folder of its room."""
 OPPOSITE = (
     (ast.Lt, ast.LtE),
     (ast.Gt, ast.GtE),
@@ -78,11 +86,11 @@ def faults_of(file: str, source: bytes) -> list[Fault]:
 
 
 def beside(file: str) -> tuple[str, ...]:
-    """The tests beside a file: its own, those of its room, those that lie elsewhere."""
+    """The tests of a file, the nearest first: its own, those under other names, those of its room."""
     room = f"tests/unit/{Path(file).parent.name}"
-    near = [f"{room}/test_{Path(file).name}", room]
-    elsewhere = [test for start, tests in ELSEWHERE.items() if file.startswith(start) for test in tests]
-    return tuple(dict.fromkeys(test for test in [*near, *elsewhere] if (ROOT / test).exists()))
+    others = [test for start, tests in ELSEWHERE.items() if file.startswith(start) for test in tests]
+    near = [f"{room}/test_{Path(file).name}", *others, room]
+    return tuple(dict.fromkeys(test for test in near if (ROOT / test).exists()))
 
 
 def _computed(node: ast.AST) -> Iterator[ast.AST]:

@@ -64,6 +64,7 @@ def test_faults_are_drawn_by_the_seed_and_found_by_their_number() -> None:
 
 def test_the_tests_of_a_file_begin_with_its_own() -> None:
     assert beside("megatron/data/corpora.py") == ("tests/unit/data/test_corpora.py", "tests/unit/data")
+    assert beside("megatron/preprocess/records.py")[0] == "tests/unit/preprocess/test_documents.py"
     assert "tests/golden/test_golden.py" in beside("megatron/optim/optimizer.py")
 
 
