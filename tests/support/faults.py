@@ -14,7 +14,6 @@ ELSEWHERE = {
     "megatron/base/keys.py": ("tests/unit/base/test_random.py", "tests/unit/curriculum/test_draws.py"),
     "megatron/base/random.py": ("tests/unit/curriculum/test_draws.py",),
     "megatron/data/index_builder.py": ("tests/unit/data/test_indexed_dataset.py",),
-    "megatron/data/vocabulary.py": ("tests/unit/train/test_configure.py",),
     "megatron/preprocess/document_shuffle.py": ("tests/unit/preprocess/test_preprocess.py",),
     "megatron/preprocess/records.py": ("tests/unit/preprocess/test_documents.py",),
     "megatron/curriculum/analysis.py": ("tests/unit/curriculum/test_difficulty.py",),
