@@ -1,11 +1,14 @@
 """Rows of every shape, the same on any number of ranks."""
 
+import dataclasses
+import threading
+
 import numpy as np
 import pytest
 import torch
 
 from megatron.base.errors import UserError
-from megatron.batches.gpt import RowFormat, make_batch
+from megatron.batches.gpt import RowFormat, make_batch, plain_batch
 from megatron.batches.loader import BatchShare, batches
 from megatron.curriculum.sampler import draw_batch, make_sampler
 from megatron.model.inputs import GPTInputs
@@ -162,6 +165,82 @@ def test_documents_positions_and_loss_mask():
     assert batch.loss_tokens() == int((batch.tokens != 0).sum())
 
 
+@pytest.mark.parametrize("flag", ["eod_mask_loss", "reset_position_ids", "reset_attention_mask"])
+def test_every_flag_of_documents_asks_for_its_own_part_alone(flag):
+    sampler, plan, row_format, _ = setup("--" + flag.replace("_", "-"))
+    (batch,) = make_batch(sampler, plan.at(1), BatchShare(0, 1, 12), row_format)
+    starts = np.zeros((12, 32), int)
+    for row, tokens in enumerate(batch.tokens.tolist()):
+        for place in range(1, 32):
+            starts[row, place] = place if tokens[place - 1] == 0 else starts[row, place - 1]
+    assert len(np.unique(starts)) > 5
+    expected = {
+        "eod_mask_loss": ("loss_mask", (batch.tokens != 0).float(), torch.float32),
+        "reset_position_ids": ("positions", torch.from_numpy(np.arange(32) - starts), torch.int64),
+        "reset_attention_mask": ("document_starts", torch.from_numpy(starts), torch.int64),
+    }
+    name, values, kind = expected.pop(flag)
+    part = getattr(batch, name)
+    assert part.dtype == kind and torch.equal(part, values)
+    assert [getattr(batch, other) for other, _, _ in expected.values()] == [None, None]
+
+
+def test_without_a_flag_of_documents_all_that_they_ask_for_is_trivial():
+    sampler, plan, row_format, _ = setup("")
+    (batch,) = make_batch(sampler, plan.at(1), BatchShare(0, 1, 12), row_format)
+    assert (batch.loss_mask, batch.positions, batch.document_starts, batch.kept) == (None,) * 4
+    assert batch.loss_tokens() == 12 * 32
+
+
+def test_an_unknown_end_of_document_ends_none():
+    sampler, plan, row_format, _ = setup("--reset-position-ids --reset-attention-mask")
+    row_format = dataclasses.replace(row_format, eod=None)
+    (batch,) = make_batch(sampler, plan.at(1), BatchShare(0, 1, 12), row_format)
+    assert batch.positions is not None and batch.document_starts is not None
+    assert torch.equal(batch.positions, torch.arange(32).expand(12, 32))
+    assert not batch.document_starts.any()
+
+
+def test_evaluation_sees_whole_windows_of_their_own_corpora():
+    """Nothing is cut or dropped, whatever training does at its first step."""
+    _, _, row_format, first = setup(TRUNCATE + DROP)
+    second = make_corpus(16, 32, seed=1, name="second")
+    batch = plain_batch([first, second], np.array([1, 0, 1]), np.array([15, 63, 0]), row_format)
+    windows = [second.tokens[15 * 32 : 16 * 32 + 1], first.tokens[63 * 32 : 64 * 32 + 1], second.tokens[:33]]
+    assert batch.tokens.tolist() == [window[:-1].tolist() for window in windows]
+    assert batch.labels.tolist() == [window[1:].tolist() for window in windows]
+    assert batch.kept is None and batch.rows.tolist() == [0, 1, 2] and batch.first_row == 0
+
+
+def test_ranks_take_micro_batches_in_turn():
+    """Micro-batch m of rank r holds the rows from (m * ranks + r) * size on."""
+    sampler, plan, row_format, _ = setup("")
+    made = make_batch(sampler, plan.at(2), BatchShare(1, 3, 2), row_format)
+    assert [batch.rows.tolist() for batch in made] == [[2, 3], [8, 9]]
+    assert [batch.first_row for batch in made] == [2, 8]
+
+
+def test_batches_are_made_two_ahead_and_no_more():
+    """While step n is computed, n + 1 and n + 2 are made."""
+    taken: list[int] = []
+    _, plan, _, _ = setup("")
+
+    def steps():
+        for number in range(1, 7):
+            taken.append(number)
+            yield plan.at(number)
+
+    threads: set[int] = set()
+
+    def make(step):
+        threads.add(threading.get_ident())
+        return [step.number]
+
+    seen = [(step.number, made, len(taken)) for step, made in batches(make, steps())]
+    assert seen == [(n, [n], min(n + 2, 6)) for n in range(1, 7)]
+    assert len(threads) == 1 and threading.get_ident() not in threads
+
+
 def test_the_background_thread_gives_what_is_asked_for():
     sampler, plan, row_format, _ = setup(TRUNCATE)
     steps = (plan.at(number) for number in range(4, 12))
@@ -175,7 +254,29 @@ def test_the_background_thread_gives_what_is_asked_for():
         assert all(torch.equal(a.tokens, b.tokens) for a, b in zip(made, wanted))
 
 
-def test_ids_outside_the_vocabulary_are_refused():
-    sampler, plan, row_format, _ = setup("", vocab_size=20)
-    with pytest.raises(UserError, match="outside the vocabulary of 20"):
-        make_batch(sampler, plan.at(1), BatchShare(0, 1, 12), row_format)
+def test_the_vocabulary_ends_behind_its_largest_id():
+    """Ids are below its size: the largest id of a batch itself is too small a size."""
+    sampler, plan, row_format, _ = setup("")
+    share = BatchShare(0, 1, 12)
+    (batch,) = make_batch(sampler, plan.at(1), share, row_format)
+    largest = max(int(batch.tokens.max()), int(batch.labels.max()))
+    make_batch(sampler, plan.at(1), share, dataclasses.replace(row_format, vocab_size=largest + 1))
+    with pytest.raises(
+        UserError, match=f"^corpus: the token id {largest} is outside the vocabulary of {largest};"
+    ):
+        make_batch(sampler, plan.at(1), share, dataclasses.replace(row_format, vocab_size=largest))
+
+
+@pytest.mark.parametrize(("place", "row"), [(0, 0), (32, 0), (64, 1)])
+@pytest.mark.parametrize("wrong", [-1, 50])
+def test_an_id_outside_the_vocabulary_is_found_wherever_it_stands(place, row, wrong):
+    """The first token and the last label of a row count, too, and only corpora of the micro-batch are
+    named."""
+    _, _, row_format, good = setup("")
+    bad = make_corpus(4, 32, name="bad")
+    tokens = np.array(bad.tokens, np.int32)
+    tokens[place] = wrong
+    corpora = [good, dataclasses.replace(bad, tokens=tokens)]
+    plain_batch(corpora, np.array([1]), np.array([3]), row_format)
+    with pytest.raises(UserError, match=f"^bad: the token id {wrong} is outside the vocabulary of 50;"):
+        plain_batch(corpora, np.array([1]), np.array([row]), row_format)

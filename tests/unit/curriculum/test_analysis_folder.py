@@ -82,3 +82,36 @@ def test_another_format_is_told_by_its_number(folder: Path, number: int, words: 
     with pytest.raises(UserError, match=words) as caught:
         read_manifest(folder)
     assert "run tools/analyze_data.py again" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", '"text"', "{}", '{"format": 1}', '{"format": 1, "metrics": []}', '{"format": 1, "metrics": null}'],
+)
+def test_a_manifest_of_another_shape_is_none(folder: Path, content: str) -> None:
+    (folder / "manifest.json").write_text(content)
+    with pytest.raises(UserError, match=f"path {folder}: its manifest.json is not of format 1;"):
+        read_manifest(folder)
+
+
+def test_an_order_is_looked_at_to_its_end(folder: Path) -> None:
+    """Up to WHOLE samples every place; of more, stretches all over it."""
+    forget_fingerprints(folder)
+    values = np.arange(4 * WHOLE)
+
+    def is_refused(samples: int, first: int) -> bool:
+        """Whether an order is, that is reversed from a place on."""
+        order = np.arange(samples)
+        order[first:] = order[first:][::-1]
+        np.save(folder / "vocab_rarity.npy", values[:samples])
+        np.save(folder / "vocab_rarity.order.npy", order)
+        try:
+            load_difficulty(folder, "vocab_rarity", samples)
+        except UserError:
+            return True
+        return False
+
+    assert all(is_refused(samples, samples - 2) for samples in (2, 300, WHOLE))
+    for eighths in range(8):
+        assert is_refused(4 * WHOLE, 4 * WHOLE * eighths // 8)
+    assert not is_refused(4 * WHOLE, 4 * WHOLE)

@@ -176,3 +176,15 @@ def test_analyze_replaces_an_older_analysis(tmp_path):
     manifest = analyze(corpus, "train", choose_metrics(("vocab_rarity",)), 50, tmp_path / "a", 1)
     assert list(manifest["metrics"]) == ["vocab_rarity"]
     assert not (tmp_path / "a" / "distinct_tokens.npy").exists()
+
+
+def test_the_manifest_tells_how_difficulty_is_spread(tmp_path):
+    """The value at a share of the samples is that of the sample at this rank; 100 % is the hardest."""
+    corpus = make_corpus(37, 16)
+    entry = analyze(corpus, "train", choose_metrics(("vocab_rarity",)), 50, tmp_path / "a", 1)["metrics"]
+    values = sorted(np.load(tmp_path / "a" / "vocab_rarity.npy").tolist())
+    told = entry["vocab_rarity"]["percentiles"]
+    assert list(told) == [*range(0, 101, 5)]
+    assert (told[0], told[25], told[50], told[95], told[100]) == tuple(values[i] for i in (0, 9, 18, 35, 36))
+    assert entry["vocab_rarity"]["mean"] == pytest.approx(sum(values) / 37, rel=1e-12)
+    assert len(set(told.values())) > 10

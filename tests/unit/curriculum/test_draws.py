@@ -106,3 +106,33 @@ def test_a_billion_samples_in_a_hundred_groups():
 def test_too_many_samples_for_exact_splits_are_refused():
     with pytest.raises(UserError, match="too many"):
         make_chain(np.array([1, 4 * 10**9]), np.array([0, 1]), 1)
+
+
+@pytest.mark.parametrize("draw", [0, 1, 10])
+def test_any_single_draw_falls_to_every_corpus_by_its_weight(draw):
+    """Over seeds: were the rounding alike for all seeds, the first draw would always be of one corpus. Five
+    standard deviations of a binomial."""
+    seeds, weights = 2_000, np.array([3.0, 1.0, 4.0])
+    shares = weights / weights.sum()
+    hits = np.zeros(3)
+    for seed in range(seeds):
+        chain = weighted_chain(weights, seed)
+        hits += counts(chain, draw + 1) - counts(chain, draw)
+    assert np.all(np.abs(hits - seeds * shares) < 5 * np.sqrt(seeds * shares * (1 - shares)))
+
+
+def test_a_group_begins_to_be_drawn_when_it_enters():
+    """Of two groups of 2 and 6 samples the second enters after 10 draws: then 3 of 4 draws are of it."""
+    for seed in range(20):
+        chain = make_chain(np.array([2, 6]), np.array([0, 10]), seed)
+        assert [counts(chain, draws).tolist() for draws in (0, 9, 10)] == [[0, 0], [9, 0], [10, 0]]
+        for draws in (14, 18, 30, 4010):
+            assert counts(chain, draws).tolist() == [10 + (draws - 10) // 4, (draws - 10) * 3 // 4]
+
+
+def test_draws_never_change():
+    """The data order of every run hangs on these numbers."""
+    chain = make_chain(np.array([3, 2, 5]), np.array([0, 4, 8]), 7)
+    out = np.empty(12, np.int64)
+    draw_places(chain, 8, 20, 11, 3, out)
+    assert out.tolist() == [0, 2, 1, 2, 3, 4, 6, 9, 8, 5, 7, 6]

@@ -1,4 +1,5 @@
-"""Datasets as training opens them: their three files belong together, and any number of them may be open."""
+"""Datasets as training opens them: their three files belong together, and any number of them may be open.
+Their splits, blends and samples."""
 
 import dataclasses
 import json
@@ -13,7 +14,19 @@ import pytest
 
 from megatron.base.errors import UserError
 from megatron.config.config import Config
-from megatron.data.corpora import open_source, open_sources, open_splits, unevaluated
+from megatron.data.corpora import (
+    SPLITS,
+    Corpus,
+    identity,
+    mock_corpus,
+    open_corpus,
+    open_source,
+    open_sources,
+    open_splits,
+    parse_blend,
+    require_samples,
+    unevaluated,
+)
 from megatron.data.index_builder import IndexedDatasetBuilder, existing_dataset
 from megatron.data.indexed_dataset import read_sidecar, write_sidecar
 from tests.support.configurations import make_config
@@ -179,3 +192,128 @@ def test_many_datasets_with_few_open_files(tmp_path: Path) -> None:
     assert weights == list(range(1, 101)) and values == 300
     merged = open_source(str(tmp_path / "merged"), False).dataset
     assert np.array_equal(merged.tokens, np.concatenate(parts)) and len(merged) == 200
+
+
+def config_of(flags: str, **data) -> Config:
+    """A configuration with samples of 8 tokens from files."""
+    config = make_config("--seq-length 8 " + flags)
+    return dataclasses.replace(
+        config, data=dataclasses.replace(config.data, **{"mock_data": False, "data_path": None, **data})
+    )
+
+
+@pytest.mark.parametrize(("tokens", "windows"), [(9, 1), (16, 1), (17, 2), (24, 2), (25, 3), (100, 12)])
+def test_a_sample_needs_one_token_more_than_its_length(tmp_path: Path, tokens: int, windows: int) -> None:
+    """Sample i is the tokens i*S to i*S + S, both of them included."""
+    corpus = open_corpus(open_source(build(tmp_path / "a", [tokens]), False), (0.0, 1.0), 8, "train")
+    assert corpus is not None and corpus.windows == windows
+    all_tokens = np.random.default_rng(0).integers(0, 1000, tokens).tolist()
+    for i in range(windows):
+        assert corpus.window(i).tolist() == all_tokens[i * 8 : i * 8 + 9]
+        assert corpus.window(i, 3, 4).tolist() == all_tokens[i * 8 + 3 : i * 8 + 8]
+        assert corpus.window(i, 8, 0).tolist() == [all_tokens[i * 8 + 8]]
+
+
+def test_splits_are_ranges_of_whole_sequences(tmp_path: Path) -> None:
+    """Ten sequences by 8,1,1; the bounds of 7,2,1 of five are 3.5 and 4.5, rounded to the even 4."""
+    lengths = [12, 9, 30, 11, 10, 9, 20, 13, 40, 9]
+    tokens = np.random.default_rng(0).integers(0, 1000, sum(lengths))
+    prefix = build(tmp_path / "a", lengths)
+    source = open_source(prefix, False)
+    for split, sequences in (("8,1,1", [(0, 8), (8, 9), (9, 10)]), ("1,1", [(0, 5), (5, 10), (10, 10)])):
+        opened = open_splits(config_of("", data_path=(prefix,), split=split))
+        assert list(opened) == list(SPLITS)
+        for name, (first, last) in zip(SPLITS, sequences):
+            part = tokens[sum(lengths[:first]) : sum(lengths[:last])]
+            if first == last:
+                assert opened[name] == []
+                continue
+            ((weight, corpus),) = opened[name]
+            assert weight is None and corpus.tokens.tolist() == part.tolist()
+            assert identity(corpus) == {
+                "fingerprint": source.fingerprint,
+                "sequences": [first, last],
+                "seq_length": 8,
+                "samples": (len(part) - 1) // 8,
+            }
+            assert (corpus.name, corpus.sidecar) == (prefix, source.sidecar)
+    five = open_source(build(tmp_path / "b", [20] * 5), False)
+    found = [open_corpus(five, share, 8, "valid") for share in ((0.0, 0.7), (0.7, 0.9), (0.9, 1.0))]
+    assert [one and one.sequences for one in found] == [(0, 4), None, (4, 5)]
+
+
+def test_a_split_too_small_for_a_sample_is_refused_in_training_alone(tmp_path: Path) -> None:
+    source = open_source(build(tmp_path / "a", [8, 20]), False)
+    said = "its train split has 1 of 2 sequences with 8 tokens, and a sample needs 9;"
+    with pytest.raises(UserError, match=said):
+        open_corpus(source, (0.0, 0.5), 8, "train")
+    assert open_corpus(source, (0.0, 0.5), 8, "valid") is None
+    assert open_corpus(source, (0.5, 0.5), 8, "train") is None
+
+
+def test_a_blend_has_weights_where_every_other_word_is_a_number() -> None:
+    assert parse_blend(("a",)) == [(None, "a")]
+    assert parse_blend(("a", "b")) == [(None, "a"), (None, "b")]
+    assert parse_blend(("0.3", "a", "7e-1", "b")) == [(0.3, "a"), (0.7, "b")]
+    assert parse_blend(("1", "2")) == [(1.0, "2")]
+    assert parse_blend(("1",)) == [(None, "1")]
+    assert parse_blend(("0.3", "a", "b")) == [(None, "0.3"), (None, "a"), (None, "b")]
+    assert parse_blend(("0.3", "a", "b", "c")) == [(None, name) for name in ("0.3", "a", "b", "c")]
+    for weight in ("0", "-1", "inf", "nan"):
+        with pytest.raises(UserError, match=f"^--x 1 a {weight} b: weights must be above 0 and finite"):
+            parse_blend(("1", "a", weight, "b"), "--x")
+
+
+WHOLE = {"first": [30, 12], "second": [25], "small": [8]}
+
+
+def test_a_blend_of_files_of_their_own_for_every_split(tmp_path: Path) -> None:
+    first, second, small = (
+        build(tmp_path / name, lengths, seed) for seed, (name, lengths) in enumerate(WHOLE.items())
+    )
+    flags = {
+        "train_data_path": ("3", first, "1", second),
+        "valid_data_path": (second, small),
+        "test_data_path": (),
+    }
+    splits = open_splits(config_of("", **flags))
+    found = {
+        name: [(weight, corpus.name, corpus.windows) for weight, corpus in some]
+        for name, some in splits.items()
+    }
+    assert found == {"train": [(3.0, first, 5), (1.0, second, 3)], "valid": [(None, second, 3)], "test": []}
+
+
+def test_a_run_needs_samples_to_train_on_and_to_validate_on(tmp_path: Path) -> None:
+    prefix = build(tmp_path / "a", [30, 12])
+
+    def problems(flags: str, split: str) -> list[str]:
+        config = config_of(flags, data_path=(prefix,), split=split)
+        try:
+            require_samples(config, open_splits(config))
+        except UserError as error:
+            return list(error.problems)
+        return []
+
+    (of_training,) = problems("", "0,1")
+    assert of_training.startswith("no data is left for training")
+    (of_validation,) = problems("--eval-interval 10 --eval-iters 1", "1")
+    assert of_validation.startswith("no sample of 8 tokens is left for validation")
+    assert problems("--eval-interval 10 --eval-iters 0", "1") == []
+    assert problems("--eval-interval 10 --eval-iters 1", "1,1") == []
+
+
+def test_made_up_tokens_walk_through_the_vocabulary() -> None:
+    """256 windows; from token to token 0 to 15 further, and behind the last id from 0 again."""
+
+    def made(flags: str, split: str) -> Corpus:
+        return mock_corpus(make_config("--seq-length 8 --vocab-size 40 " + flags), split)
+
+    corpus = made("--seed 3", "train")
+    assert (corpus.windows, len(corpus.tokens), corpus.sequences) == (256, 256 * 8 + 1, (0, 256))
+    assert set(corpus.tokens.tolist()) == set(range(40))
+    assert set((np.diff(corpus.tokens) % 40).tolist()) == set(range(16))
+    assert np.array_equal(corpus.tokens, made("--seed 3", "train").tokens)
+    assert not np.array_equal(corpus.tokens, made("--seed 3", "valid").tokens)
+    assert not np.array_equal(corpus.tokens, made("--seed 4", "train").tokens)
+    assert (corpus.name, corpus.source) == ("mock train", "mock-40")

@@ -6,9 +6,11 @@ import itertools
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -179,6 +181,32 @@ def test_a_shuffle_does_not_depend_on_its_files(tmp_path):
     assert sorted(np.frombuffer(first[0], np.uint16)) == tokens.tolist() and first[0] != tokens.tobytes()
     assert [bucket_bits(size) for size in (0, 100 << 20, 130 << 20, 1 << 30, 1 << 40)] == [0, 0, 1, 4, 8]
     assert [bucket_bits(1 << 40, keys) for keys in (2, 3, 200, 1000)] == [7, 6, 0, 0]
+
+
+def test_the_files_of_a_shuffle_lie_beside_its_output_and_take_their_share(tmp_path, monkeypatch):
+    """The folder for temporary files may be small, or memory."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with IndexedDatasetBuilder(tmp_path / "a", np.uint16) as builder:
+        before = len(os.listdir("/proc/self/fd"))
+        with DocumentShuffle(builder, 3, 3) as shuffle:
+            assert len(os.listdir("/proc/self/fd")) == before + 8
+            shuffle.add_documents(np.arange(4000, dtype=np.uint16), np.full(1000, 4))
+            sizes = [file.tell() for file in shuffle._buckets]
+            shuffle.finish()
+        assert len(os.listdir("/proc/self/fd")) == before
+    documents = (np.array(sizes) - 8) / (8 + 4 + 4 * 2)  # hash, length and four ids; 8 bytes a call
+    assert documents.sum() == 1000
+    assert np.abs(documents - 125).max() < 5 * (1000 * 1 / 8 * 7 / 8) ** 0.5  # five standard deviations
+    assert names(tmp_path) == ["a.bin", "a.idx"]
+
+
+def test_all_shuffles_together_open_a_quarter_of_what_is_allowed():
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (400, allowed[1]))
+        assert [bucket_bits(1 << 40, keys) for keys in (1, 2, 3, 4, 200)] == [6, 5, 5, 4, 0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
 
 
 def test_keys_are_shuffled_alike(tmp_path):

@@ -2,6 +2,7 @@
 rendered."""
 
 import copy
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.base.errors import UserError
-from megatron.schedule.data_efficiency import ALIASES, CurriculumMetric, DataEfficiency, RandomLTD
+from megatron.schedule.data_efficiency import (
+    ALIASES,
+    CurriculumMetric,
+    DataEfficiency,
+    RandomLTD,
+    same_dropping,
+    saved_form,
+    saved_meaning,
+)
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.pacing import Pacing, levels
 from tests.support.configurations import GPT_1B, make_config
@@ -706,3 +715,52 @@ def test_a_json_with_any_value_anywhere_is_described_or_told(
         assert isinstance(described(f"--data-efficiency-config {path}"), DataEfficiency)
     except UserError as error:
         assert error.problems and all(error.problems)
+
+
+def test_layers_in_any_order_drop_alike() -> None:
+    root_of_one = Pacing("fixed_root", 8, 64, 10, 8, root=1.0, values=(1,))
+    same = same_dropping(RandomLTD((3, 1, 2), root_of_one))
+    assert same is not None
+    assert (same.layers, same.pacing) == ((1, 2, 3), Pacing("fixed_linear", 8, 64, 10, 8))
+    assert same_dropping(None) is None
+
+
+LISTED = Pacing("fixed_discrete", values=(1, 5), until=(9,))
+SAVED = DataEfficiency(
+    metrics=(
+        CurriculumMetric("b", "value", Pacing("fixed_root", 1, 9, 5)),
+        CurriculumMetric("a", "value", LISTED),
+    ),
+    length_metric="seqlen_truncate",
+    length=Pacing("fixed_linear", 8, 64, 10, 8, function="unused"),
+    random_ltd=RandomLTD((2, 1), Pacing("fixed_linear", 8, 64, 10, 8)),
+    difficulty_paths=("here",),
+    seed=5,
+)
+
+
+def test_what_a_checkpoint_says_is_compared_by_what_it_means() -> None:
+    """Through JSON, where tuples become lists."""
+    saved = json.loads(json.dumps(saved_form(SAVED)))
+    assert saved["seed"] == 5 and saved["difficulty_paths"] == []
+    written_otherwise = dataclasses.replace(
+        SAVED,
+        metrics=SAVED.metrics[::-1],
+        length=Pacing("fixed_root", 8, 64, 10, 8, root=1.0),
+        random_ltd=RandomLTD((1, 2), Pacing("fixed_linear", 8, 64, 10, 8, root=3.0)),
+        difficulty_paths=("there", "too"),
+    )
+    assert saved_meaning(saved) == saved_meaning(json.loads(json.dumps(saved_form(written_otherwise))))
+    changes = {
+        "metrics": SAVED.metrics[:1],
+        "length_metric": "seqlen_reshape",
+        "length": Pacing("fixed_linear", 8, 64, 11, 8),
+        "random_ltd": RandomLTD((1, 3), Pacing("fixed_linear", 8, 64, 10, 8)),
+        "seed": 6,
+        "reference_schedules": True,
+    }
+    for name, value in changes.items():
+        other = saved_form(dataclasses.replace(SAVED, **{name: value}))
+        assert saved_meaning(json.loads(json.dumps(other))) != saved_meaning(saved), name
+    for damaged in ({}, {"metrics": 3}, saved | {"random_ltd": {"layers": [1]}}):
+        assert saved_meaning(damaged) == damaged

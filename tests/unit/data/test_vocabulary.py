@@ -1,0 +1,94 @@
+"""How many tokens there are and which one ends a document, from files, from flags, or from both where they
+agree."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from megatron.base.errors import UserError
+from megatron.config.tokenizer import TokenizerOptions
+from megatron.data.corpora import Corpus
+from megatron.data.tokenizer import build_tokenizer
+from megatron.data.vocabulary import find_vocabulary, tell_vocabulary
+from tests.support.configurations import make_config
+from tests.support.corpora import make_corpus
+
+MADE_UP = {"type": "made up", "vocab_size": 100}
+SIDECAR = {"tokenizer": MADE_UP, "vocab_size": 100, "eod": 7}
+NONE = TokenizerOptions()
+NULL = TokenizerOptions(tokenizer_type="NullTokenizer", vocab_size=40)
+
+
+def corpus(name: str = "a", sidecar: dict[str, Any] | None = None, **changes: Any) -> Corpus:
+    """A corpus whose .json says `sidecar` with changes; without either it has none."""
+    told = {**(sidecar or SIDECAR), **changes} if sidecar or changes else None
+    return dataclasses.replace(make_corpus(4, 8, name=name), sidecar=told)
+
+
+def problem(flags: TokenizerOptions, corpora: list[Corpus], data_flags: str = "") -> str:
+    """The one thing that is wrong."""
+    with pytest.raises(UserError) as caught:
+        find_vocabulary(flags, corpora, make_config(data_flags).data)
+    (only,) = caught.value.problems
+    return only
+
+
+def test_the_files_say_what_made_them() -> None:
+    told = tell_vocabulary(NONE, [corpus(sidecar=SIDECAR), corpus("b")])
+    assert told.vocabulary == (100, 7, MADE_UP)
+    assert told.end == "documents end with a token (token 7), says a.json"
+    named = tell_vocabulary(NONE, [corpus(eod_token="<end>")])
+    assert named.end == "documents end with <end> (token 7), says a.json"
+    unknown = tell_vocabulary(NONE, [corpus(eod=None)])
+    assert unknown.vocabulary == (100, None, MADE_UP)
+    assert unknown.end == "which token ends documents is unknown"
+
+
+def test_the_tokenizer_of_the_flags_says_it_alone() -> None:
+    """The end of a document of a NullTokenizer is one more id behind its 40."""
+    told = tell_vocabulary(NULL, [corpus()])
+    assert told.vocabulary == (41, 40, build_tokenizer(NULL).identity())
+    assert "(token 40)" in told.end
+    same = corpus(tokenizer=build_tokenizer(NULL).identity(), vocab_size=41, eod=40)
+    assert find_vocabulary(NULL, [same]) == told.vocabulary
+
+
+def test_a_number_of_tokens_suffices_where_nothing_else_is_known() -> None:
+    assert find_vocabulary(TokenizerOptions(vocab_size=50), [corpus()]) == (50, None, None)
+    assert problem(NONE, [corpus("b"), corpus("a")]).startswith("the vocabulary of a, b is unknown:")
+
+
+def test_a_number_of_tokens_must_be_that_of_the_files() -> None:
+    assert find_vocabulary(TokenizerOptions(vocab_size=100), [corpus(sidecar=SIDECAR)]).size == 100
+    for size in (99, 101):
+        assert problem(TokenizerOptions(vocab_size=size), [corpus(sidecar=SIDECAR)]).startswith(
+            f"--vocab-size {size} contradicts a, whose vocabulary has 100 tokens"
+        )
+
+
+def test_sources_that_disagree_are_told_by_name() -> None:
+    first, other = corpus(sidecar=SIDECAR), corpus("b", tokenizer={"type": "other", "vocab_size": 100})
+    assert problem(NONE, [first, corpus("c"), other]).startswith(
+        "b was made by a other of 100 tokens, and a by a made up of 100 tokens;"
+    )
+    assert problem(NULL, [first]).startswith(
+        "a was made by a made up of 100 tokens, and the tokenizer of the flags is a NullTokenizer of 41"
+    )
+    assert problem(NONE, [first, corpus("b", eod=8)]).startswith(
+        "documents of b end with token 8, and those of a with 7;"
+    )
+    assert find_vocabulary(NONE, [first, corpus("b", sidecar=SIDECAR)]) == (100, 7, MADE_UP)
+
+
+def test_flags_of_documents_need_to_know_what_ends_one() -> None:
+    unknown = [corpus(eod=None)]
+    flags = ("--eod-mask-loss", "--reset-position-ids", "--reset-attention-mask")
+    for some in (*((flag,) for flag in flags), flags[1:], flags):
+        assert problem(NONE, unknown, " ".join(some)).startswith(
+            f"{' and '.join(some)}: which token ends a document is unknown;"
+        )
+        known = make_config(" ".join(some)).data
+        assert find_vocabulary(NONE, [corpus(sidecar=SIDECAR)], known).eod == 7
+        assert find_vocabulary(NONE, [corpus(sidecar={**SIDECAR, "eod": 0})], known).eod == 0
+    assert find_vocabulary(NONE, unknown, make_config("").data).eod is None
