@@ -105,6 +105,53 @@ def test_logits_equal_transformers_llama(groups):
     torch.testing.assert_close(model.logits(batch.tokens), other(batch.tokens).logits, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("percent", [0.5, 1.0])
+def test_logits_equal_transformers_gpt_neox(percent):
+    """Its rotary positions turn the first channels of a head alone, and its layers have biases."""
+    model = make_model(
+        "--position-embedding-type rope --untie-embeddings-and-output-weights --rotary-base 50 "
+        f"--rotary-percent {percent}"
+    )
+    config = transformers.GPTNeoXConfig(
+        vocab_size=VOCAB,
+        hidden_size=HIDDEN,
+        intermediate_size=4 * HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        max_position_embeddings=LENGTH,
+        use_parallel_residual=False,
+        rotary_pct=percent,
+        rotary_emb_base=50,
+    )
+    other = transformers.GPTNeoXForCausalLM(config).double().eval()
+    mine, theirs = dict(model.named_parameters()), other.state_dict()
+    names = {
+        "word_embeddings": "gpt_neox.embed_in",
+        "final_norm": "gpt_neox.final_layer_norm",
+        "output_layer": "lm_head",
+    }
+    for layer in range(LAYERS):
+        here, there = f"layers.{layer}.", f"gpt_neox.layers.{layer}."
+        names |= {
+            f"{here}attention_norm": f"{there}input_layernorm",
+            f"{here}mlp_norm": f"{there}post_attention_layernorm",
+            f"{here}attention.projection": f"{there}attention.dense",
+            f"{here}mlp.up": f"{there}mlp.dense_h_to_4h",
+            f"{here}mlp.down": f"{there}mlp.dense_4h_to_h",
+        }
+        for kind in ("weight", "bias"):
+            parts = [mine[f"{here}attention.{part}.{kind}"] for part in ("query", "key", "value")]
+            heads = torch.stack([part.unflatten(0, (HEADS, -1)) for part in parts], 1)
+            theirs[f"{there}attention.query_key_value.{kind}"].copy_(heads.flatten(0, 2))
+    for ours, hers in names.items():
+        for kind in ("weight", "bias"):
+            if f"{ours}.{kind}" in mine:
+                theirs[f"{hers}.{kind}"].copy_(mine[f"{ours}.{kind}"][: len(theirs[f"{hers}.{kind}"])])
+    batch = random_batch()
+    # angles in fp32, as with Llama
+    torch.testing.assert_close(model.logits(batch.tokens), other(batch.tokens).logits, rtol=0, atol=2e-5)
+
+
 def test_loss_is_the_cross_entropy_of_the_logits_without_padding():
     model = make_model("--make-vocab-size-divisible-by 64")
     batch = random_batch()

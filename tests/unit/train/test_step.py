@@ -19,6 +19,9 @@ FLAGS = (
 )
 
 
+FUSED = "--attention-backend fused --hidden-dropout 0 --attention-dropout 0.3 --lr 1e-9 "
+
+
 def make_run(flags: str) -> Run:
     config = make_config(FLAGS + flags)
     efficiency, _ = describe(config)
@@ -50,15 +53,45 @@ def test_a_step_repeats_and_leaves_the_generator_alone(flags: str) -> None:
 
 
 def test_dropout_in_kernels_differs_by_step_and_survives_recomputation() -> None:
-    fused = "--attention-backend fused --hidden-dropout 0 --attention-dropout 0.3 --lr 1e-9 "
-    plain = step(make_run(fused.replace("0.3", "0")))
-    dropped, recomputed = step(make_run(fused)), step(make_run(fused + "--recompute-granularity full "))
+    plain = step(make_run(FUSED.replace("0.3", "0")))
+    dropped, recomputed = step(make_run(FUSED)), step(make_run(FUSED + "--recompute-granularity full "))
     assert dropped == recomputed
     assert dropped.losses != plain.losses
-    run = make_run(fused)
+    run = make_run(FUSED)
     batch = run.rows.batch(run.sampler, run.plan.at(1), BatchShare(0, 1, 2))
     losses = [train_step(run, run.plan.at(1)._replace(number=number), batch).losses for number in (1, 2)]
     assert losses[0] != losses[1]
+
+
+def seeds_of(run: Run, number: int, share: BatchShare = BatchShare(0, 1, 2)) -> list[int]:
+    """The seed of the device's generator in the forward pass of every micro-batch of a step."""
+    seen: list[int] = []
+    hook = run.model.register_forward_pre_hook(lambda *_: seen.append(torch.initial_seed()))
+    planned = run.plan.at(number)
+    train_step(run, planned, run.rows.batch(run.sampler, planned, share))
+    hook.remove()
+    return seen
+
+
+def test_kernels_drop_by_seed_step_and_first_row_whichever_rank_computes_it() -> None:
+    run = make_run(FUSED)
+    seeds = {number: seeds_of(run, number) for number in (1, 2, 3)}
+    assert [len(part) for part in seeds.values()] == [2, 2, 2]
+    assert len({seed for part in seeds.values() for seed in part}) == 6
+    assert seeds_of(run, 1) == seeds[1]
+    shared = [seeds_of(run, 1, BatchShare(rank, 2, 2)) for rank in (0, 1)]
+    assert shared == [[seed] for seed in seeds[1]]
+    assert not set(seeds_of(make_run(FUSED + "--seed 7 "), 1)) & set(seeds[1])
+
+
+def test_equal_rows_at_other_places_drop_otherwise() -> None:
+    """A step of four equal rows: its two micro-batches differ by what their kernels drop alone."""
+    run = make_run(FUSED)
+    planned = run.plan.at(1)
+    first, second = run.rows.batch(run.sampler, planned, BatchShare(0, 1, 2))
+    alike = second._replace(tokens=first.tokens, labels=first.labels)
+    losses = [train_step(make_run(FUSED), planned, [first, one]).losses["lm loss"] for one in (first, alike)]
+    assert None not in losses and losses[0] != losses[1]
 
 
 def test_a_mean_is_over_the_tokens_that_count() -> None:
