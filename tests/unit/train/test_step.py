@@ -63,12 +63,12 @@ def test_dropout_in_kernels_differs_by_step_and_survives_recomputation() -> None
     assert losses[0] != losses[1]
 
 
-def seeds_of(run: Run, number: int, share: BatchShare = BatchShare(0, 1, 2)) -> list[int]:
+def seeds_of(run: Run, number: int, rank: int = 0, ranks: int = 1) -> list[int]:
     """The seed of the device's generator in the forward pass of every micro-batch of a step."""
     seen: list[int] = []
     hook = run.model.register_forward_pre_hook(lambda *_: seen.append(torch.initial_seed()))
     planned = run.plan.at(number)
-    train_step(run, planned, run.rows.batch(run.sampler, planned, share))
+    train_step(run, planned, run.rows.batch(run.sampler, planned, BatchShare(rank, ranks, 2)))
     hook.remove()
     return seen
 
@@ -79,7 +79,7 @@ def test_kernels_drop_by_seed_step_and_first_row_whichever_rank_computes_it() ->
     assert [len(part) for part in seeds.values()] == [2, 2, 2]
     assert len({seed for part in seeds.values() for seed in part}) == 6
     assert seeds_of(run, 1) == seeds[1]
-    shared = [seeds_of(run, 1, BatchShare(rank, 2, 2)) for rank in (0, 1)]
+    shared = [seeds_of(run, 1, rank, 2) for rank in (0, 1)]
     assert shared == [[seed] for seed in seeds[1]]
     assert not set(seeds_of(make_run(FUSED + "--seed 7 "), 1)) & set(seeds[1])
 
