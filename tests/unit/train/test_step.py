@@ -3,33 +3,13 @@
 import pytest
 import torch
 
+from megatron.base.errors import UserError
 from megatron.batches.loader import BatchShare
-from megatron.data.corpora import open_splits
-from megatron.data.vocabulary import Vocabulary
-from megatron.parallel.mesh import Mesh
-from megatron.schedule.data_efficiency_flags import describe
-from megatron.tasks.gpt import GPT_TASK
-from megatron.tasks.task import Data
-from megatron.train.setup import Run, build, join
-from megatron.train.step import StepResult, train_step
-from tests.support.configurations import make_config
-
-FLAGS = (
-    "--num-layers 2 --hidden-size 16 --seq-length 16 --global-batch-size 4 --train-iters 5 --eval-iters 0 "
-)
-
+from megatron.train.setup import Run
+from megatron.train.step import StepResult, params_norm, train_step
+from tests.support.runs import make_run
 
 FUSED = "--attention-backend fused --hidden-dropout 0 --attention-dropout 0.3 --lr 1e-9 "
-
-
-def make_run(flags: str) -> Run:
-    config = make_config(FLAGS + flags)
-    efficiency, _ = describe(config)
-    data = Data(open_splits(config), Vocabulary(100, 0, None))
-    run = build(join(GPT_TASK, config, efficiency, data), Mesh())
-    torch.set_flush_denormal(False)
-    run.model.train()
-    return run
 
 
 def step(run: Run, number: int = 1) -> StepResult:
@@ -105,3 +85,51 @@ def test_a_mean_is_over_the_tokens_that_count() -> None:
         wanted = sum((run.model.token_losses(one) * mask).sum() for one, mask in zip(batch, masks))
     found = train_step(run, planned, batch).losses["lm loss"]
     assert found == pytest.approx(float(wanted / torch.stack(masks).sum()), rel=1e-6)
+
+
+def test_without_a_token_that_counts_a_loss_is_none_and_only_decay_moves_weights() -> None:
+    run = make_run("--eod-mask-loss --weight-decay 0 ")
+    planned = run.plan.at(1)
+    batch = run.rows.batch(run.sampler, planned, BatchShare(0, 1, 2))
+    before = [one.clone() for one in run.model.parameters()]
+    nothing = [one._replace(loss_mask=torch.zeros(2, 16)) for one in batch]
+    assert train_step(run, planned, nothing) == StepResult({"lm loss": None}, 0.0, False)
+    assert all(torch.equal(one, other) for one, other in zip(run.model.parameters(), before))
+
+
+def test_a_norm_or_loss_that_is_not_finite_updates_nothing() -> None:
+    run = make_run("")
+    run.model.final_norm.bias.data[3] = torch.inf
+    before = [one.clone() for one in run.model.parameters()]
+    with pytest.raises(UserError, match=r"iteration 2: the loss is nan and the gradient's norm nan; nothing"):
+        step(run, 2)
+    assert all(torch.equal(one, other) for one, other in zip(run.model.parameters(), before))
+    assert not run.optimizer.state
+
+
+def test_any_wish_to_stop_is_told() -> None:
+    run = make_run("")
+    planned = run.plan.at(1)
+    batch = run.rows.batch(run.sampler, planned, BatchShare(0, 1, 2))
+    assert [train_step(run, planned, batch, lambda wish=wish: wish).stop for wish in (True, False)] == [
+        True,
+        False,
+    ]
+    assert not train_step(run, planned, batch).stop
+
+
+def test_norms_are_those_of_all_gradients_and_all_weights() -> None:
+    """Before clipping; of the step's own gradients, whatever an earlier step has left."""
+    run = make_run("--log-params-norm --clip-grad 0.001 --hidden-dropout 0 --attention-dropout 0 --lr 1e-12 ")
+    weights = torch.cat([one.detach().double().flatten() for one in run.model.parameters()])
+    assert params_norm(run) == pytest.approx(float(weights.norm()), rel=1e-6)
+    assert params_norm(make_run("")) is None
+    batch = run.rows.batch(run.sampler, run.plan.at(1), BatchShare(0, 1, 2))
+    losses = [run.model.token_losses(one).double() for one in batch]
+    results = [train_step(run, run.plan.at(1), batch) for _ in range(2)]
+    assert results[0].losses["lm loss"] == pytest.approx(float(torch.stack(losses).mean()), rel=1e-6)
+    assert results[0].grad_norm == pytest.approx(results[1].grad_norm, rel=1e-4) != 0
+    other = make_run("--hidden-dropout 0 --attention-dropout 0 ").model
+    sum(other(one)["lm loss"] / 64 for one in batch).backward()
+    gradient = torch.cat([one.grad.double().flatten() for one in other.parameters()])
+    assert results[0].grad_norm == pytest.approx(float(gradient.norm()), rel=1e-5)
