@@ -12,7 +12,7 @@ from megatron.model.dropout import drop_attention, salt, token_keys
 from megatron.model.stack import draws_in_kernels
 from megatron.tasks.architecture import gpt_architecture
 from tests.support.configurations import make_config
-from tests.support.models import HEADS, HIDDEN, PLAIN, SHAPE, VOCAB, make_model
+from tests.support.models import HEADS, HIDDEN, PLAIN, SHAPE, VOCAB, make_moved_model
 
 ROWS, LENGTH, HEAD = 2, 9, HIDDEN // HEADS
 GROUPED = "--group-query-attention --num-query-groups 2 "
@@ -20,7 +20,7 @@ STARTS = torch.tensor([[0, 0, 0, 3, 3, 5, 5, 5, 5], [0, 0, 0, 0, 0, 0, 6, 6, 8]]
 
 
 def attention_of(flags: str) -> Attention:
-    attention = make_model(flags).layers["1"].attention
+    attention = make_moved_model(flags).layers["1"].attention
     assert isinstance(attention, Attention)
     return attention
 

@@ -6,8 +6,9 @@ from itertools import product
 import torch
 
 from megatron.base.keys import key
+from megatron.model.context import Context
 from megatron.model.dropout import drop, drop_attention, salt, token_keys
-from tests.support.models import loss_of, make_model, random_batch
+from tests.support.models import LENGTH, VOCAB, loss_of, make_model, make_moved_model, random_batch
 
 
 def fmix64(x: int) -> int:
@@ -105,6 +106,21 @@ def test_attention_dropout_has_the_right_share_and_follows_its_tokens():
     part = drop_attention(torch.ones(4, 3, 3, 3), 0.1, keys[:, some], *salts)
     assert torch.equal(part, y[:, :, some][..., some])
     assert not torch.equal(y[:, 0], y[:, 1])
+
+
+def test_a_model_drops_embeddings_and_both_updates_of_every_layer():
+    """By hand from its parts; the sites have salts of their own, by layer."""
+    model, batch = make_moved_model("--hidden-dropout 0.3"), random_batch()
+    keys = token_keys(torch.tensor(5), batch.rows, LENGTH)
+    x = model.word_embeddings.weight[batch.tokens] + model.position_embeddings.weight[:LENGTH]
+    x = drop(x, 0.3, keys, salt("embedding", 0))
+    for number, layer in enumerate(model.layers.values()):
+        update = layer.attention(layer.attention_norm(x), Context())
+        x = x + drop(update, 0.3, keys, salt("attention output", number))
+        x = x + drop(layer.mlp(layer.mlp_norm(x)), 0.3, keys, salt("mlp output", number))
+    logits = model.final_norm(x) @ model.word_embeddings.weight[:VOCAB].T
+    wanted = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), reduction="sum")
+    torch.testing.assert_close(loss_of(model, batch, 5), wanted, rtol=1e-12, atol=0)
 
 
 def test_nothing_is_dropped_in_evaluation():

@@ -293,6 +293,21 @@ def test_tensorboard_has_megatrons_and_deepspeeds_names(tmp_path: Path) -> None:
     assert board.Scalars("lm loss")[0].value == 3.0
 
 
+def test_the_caps_of_a_curriculum_are_told_everywhere(tmp_path: Path) -> None:
+    """From 20 to 100 per cent in 8 steps: half of the way behind the fourth, the whole behind the eighth."""
+    caps = "difficulty=percentile,min=20,max=100,pacing=fixed_linear,duration=8"
+    log = make_log(tmp_path, more=f"--curriculum vocab_rarity:{caps} --difficulty-path none")
+    assert "| curriculum vocab_rarity: 60 | random ltd" in line_of(log, 4, [outcome(1.0)])
+    for iteration in range(1, 10):
+        log.train(iteration, outcome(1.0))
+    log.close()
+    points = read_board(tmp_path / "board").Scalars("curriculum/vocab_rarity")
+    lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    wanted = [30, 40, 50, 60, 70, 80, 90, 100, 100]
+    assert [point.value for point in points] == wanted
+    assert [line["caps"] for line in lines] == [{"vocab_rarity": cap} for cap in wanted]
+
+
 def test_tensorboard_has_memory_where_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = make_log(tmp_path, more="--log-memory-to-tensorboard")
     for iteration in (1, 2, 3):

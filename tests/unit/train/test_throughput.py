@@ -49,7 +49,7 @@ def test_dropping_layers_count_their_kept_length() -> None:
     ],
 )
 def test_gated_grouped_and_selectively_recomputed_layers(more: str, again: bool) -> None:
-    """Two groups of 4 heads of 8 channels, three matrices of 96; only explicit attention is computed again."""
+    """Two groups of 4 heads of 8 channels, three matrices of 96; explicit attention runs again."""
     config = make_config(
         "--train-iters 5 --swiglu --ffn-hidden-size 96 --kv-channels 8 --group-query-attention "
         f"--num-query-groups 2 --recompute-granularity selective {more}"
