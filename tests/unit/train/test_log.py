@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
-from megatron.train.log import Log
+from megatron.train.log import Log, process_environment
 from megatron.train.log_line import log_line, validation_block
 from megatron.train.records import Outcome, Start
 from tests.support.configurations import make_config, make_plan
@@ -221,8 +221,11 @@ def test_the_last_validation_of_a_finished_run_is_recorded_once(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("torn", [False, True])
-def test_tensorboard_lacks_on_every_axis_what_is_computed_again(tmp_path: Path, torn: bool) -> None:
-    """Also where a killed run had only begun its last record."""
+def test_tensorboard_lacks_on_every_axis_what_is_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bool
+) -> None:
+    """Also where a killed run had only begun its last record; what stays is copied in many pieces."""
+    monkeypatch.setattr("megatron.train.event_files.PIECE", 100)
     log = make_log(tmp_path)
     for iteration in range(1, 9):
         log.train(iteration, outcome(8.0))
@@ -353,3 +356,14 @@ def test_without_wandb_a_run_goes_on_and_says_so(
     )
     make_log(tmp_path, more="--wandb-project=").close()
     assert "wandb" not in capsys.readouterr().out
+
+
+def test_settings_of_the_process_are_told_where_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "CUDA_DEVICE_MAX_CONNECTIONS", "NCCL_ALGO"):
+        monkeypatch.delenv(name, raising=False)
+    assert process_environment() == {}
+    monkeypatch.setenv("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert process_environment() == {"OMP_NUM_THREADS": "3", "CUDA_DEVICE_MAX_CONNECTIONS": "1"}
+    monkeypatch.setenv("NCCL_ALGO", "Ring")
+    assert process_environment()["NCCL_ALGO"] == "Ring"
