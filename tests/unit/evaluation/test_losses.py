@@ -53,8 +53,11 @@ def measured(mesh: Mesh, flags: str, windows: np.ndarray, *sizes: int) -> dict[s
     model = GPT_TASK.build_model(config, VOCAB, ()).double().train()
     initialize(model, 3)
     rows = GPT_TASK.make_rows(config, describe(config)[0], Vocabulary(VOCAB, 0, None))
+    hooked = model.layers.register_forward_pre_hook(lambda *_: modes.append(model.training))
+    modes: list[bool] = []
     found = mean_losses(GPT_TASK, model, rows, corpora(*sizes), windows, 4, mesh)
-    assert model.training, "the model is as it was"
+    hooked.remove()
+    assert not any(modes) and model.training, "it evaluates, and is then as it was"
     return found
 
 

@@ -4,6 +4,7 @@ and MLPs."""
 import pytest
 import torch
 import transformers
+from torch.autograd.graph import saved_tensors_hooks
 
 from megatron.model.gpt import GPT
 from megatron.model.inputs import GPTInputs
@@ -205,11 +206,16 @@ def test_loss_mask_leaves_tokens_out():
 def test_recomputed_layers_give_the_same_gradients():
     flags, batch = "--hidden-dropout 0.1 --attention-dropout 0.1 ", random_batch()
     kept = torch.arange(0, LENGTH, 2).expand(1, 3, -1)
-    gradients = []
-    for more in ("", "--recompute-granularity full", "--recompute-granularity selective"):
+    gradients, sizes = [], []
+    for more in ("", "--recompute-granularity selective", "--recompute-granularity full"):
         model = make_model(flags + more, dropping=(1,))
-        loss_of(model, batch._replace(kept=kept), 7).backward()
+        saved: list[int] = []
+        with saved_tensors_hooks(lambda one: saved.append(one.nbytes) or one, lambda one: one):
+            loss = loss_of(model, batch._replace(kept=kept), 7)
+        loss.backward()
         gradients.append({name: one.grad for name, one in model.named_parameters()})
+        sizes.append(sum(saved))
+    assert sizes[0] > 1.2 * sizes[1] > 1.2**2 * sizes[2], "what the backward pass keeps"
     for name, value in gradients[0].items():
         assert all(torch.equal(value, others[name]) for others in gradients[1:]), name
 

@@ -1,12 +1,14 @@
 """What a training step does to what it does not own, and how it repeats."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from megatron.base.errors import UserError
 from megatron.batches.loader import BatchShare
 from megatron.train.setup import Run
-from megatron.train.step import StepResult, params_norm, train_step
+from megatron.train.step import StepResult, loss_counts, params_norm, train_step
 from tests.support.runs import make_run
 
 FUSED = "--attention-backend fused --hidden-dropout 0 --attention-dropout 0.3 --lr 1e-9 "
@@ -133,3 +135,11 @@ def test_norms_are_those_of_all_gradients_and_all_weights() -> None:
     sum(other(one)["lm loss"] / 64 for one in batch).backward()
     gradient = torch.cat([one.grad.double().flatten() for one in other.parameters()])
     assert results[0].grad_norm == pytest.approx(float(gradient.norm()), rel=1e-5)
+
+
+def test_a_task_counts_the_losses_that_it_names() -> None:
+    run = make_run("")
+    task = dataclasses.replace(run.task, known_counts=lambda config, step: {"sop loss": 4})
+    with pytest.raises(ValueError, match="the task gpt names the losses lm loss; known_counts must, too"):
+        loss_counts(dataclasses.replace(run, task=task), run.plan.at(1), [])
+    assert loss_counts(run, run.plan.at(1), []) == {"lm loss": 4 * 16}
