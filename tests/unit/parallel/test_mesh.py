@@ -1,5 +1,7 @@
 """Ranks, their axes, and what they tell one another."""
 
+import os
+
 import pytest
 import torch
 
@@ -54,6 +56,16 @@ def test_torchruns_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"WORLD_SIZE": "8", "RANK": "5", "LOCAL_WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(name, value)
     assert (world_size(), launched_rank(), ranks_here()) == (8, 5, 4)
+
+
+def test_a_joined_rank_knows_its_place() -> None:
+    def join(mesh: Mesh) -> tuple[Axis, Axis]:
+        os.environ.update(WORLD_SIZE="2", RANK=str(mesh.world.rank))
+        joined = start_mesh("gloo", 1.0)
+        assert joined.world.group is mesh.world.group
+        return joined.world._replace(group=None), joined.data._replace(group=None)
+
+    assert run_ranks(2, join) == [(Axis(rank, 2), Axis(rank, 2)) for rank in range(2)]
 
 
 def test_gloo_computes_on_the_cpu_and_nccl_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
