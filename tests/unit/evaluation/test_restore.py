@@ -121,6 +121,10 @@ def test_a_tokenizer_that_is_gone_or_another_is_left_out(
     mine = tokenizer_in(tmp_path / "mine")
     trained(tmp_path, mine)
     found = restored(tmp_path)
+    other_end = found.manifest.vocabulary._replace(eod=5)
+    other = dataclasses.replace(found.manifest, vocabulary=other_end)
+    assert tokenizer_of(found._replace(manifest=other), NONE) is None
+    assert "is no longer the tokenizer" in capsys.readouterr().err
     write_tokenizer(tmp_path / "mine", 350)
     assert tokenizer_of(found, NONE) is None
     note = f"note: {mine.tokenizer_model} is no longer the tokenizer of the training and is left out\n"

@@ -4,6 +4,7 @@ checkpoint."""
 import json
 import math
 import re
+import time
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -323,6 +324,20 @@ def test_tensorboard_has_memory_where_asked(tmp_path: Path, capsys: pytest.Captu
     assert re.fullmatch(
         r"\[Rank 0\] \(after 2 iterations\) memory \(MB\) \| peak resident: \d+\.\d\d", lines[0]
     )
+
+
+def test_a_validation_takes_no_times_of_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = make_log(tmp_path, more="--timing-log-level 1 --log-timers-to-tensorboard")
+    for name in ("optimizer", "eval-time"):
+        with log.timers.span(name):
+            time.sleep(0.001)
+    log.validation(1, {"": {"lm loss": 2.0}})
+    assert re.findall(r"^    (\S+) \.+:", capsys.readouterr().out, re.MULTILINE) == ["eval-time"]
+    log.train(1, outcome(1.0))
+    assert re.findall(r"^    (\S+) \.+:", capsys.readouterr().out, re.MULTILINE) == ["optimizer"]
+    log.close()
+    tags = set(read_board(tmp_path / "board").Tags()["scalars"])
+    assert {"eval-time-time", "optimizer-time"} <= tags
 
 
 def test_tensorboard_keeps_its_interval(tmp_path: Path) -> None:

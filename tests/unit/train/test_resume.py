@@ -336,9 +336,11 @@ def test_another_vocabulary_is_refused(tmp_path: Path) -> None:
     ]
 
 
-def test_a_changed_pacing_function_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", [5, 20])
+def test_a_changed_pacing_function_is_refused(tmp_path: Path, step: int) -> None:
+    """Also behind the last step of the plan, from which a run is evaluated."""
     mine, plan = described(EFFICIENT, tmp_path / "analysis")
-    saved = dataclasses.replace(checkpoint_of(mine, plan), plan=1)
+    saved = dataclasses.replace(checkpoint_of(mine, plan, step), plan=1)
     assert "it came of steps that differ" in resume_problems(saved, mine, plan, False)[0]
 
 
