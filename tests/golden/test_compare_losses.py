@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[2]
 SHORT = ("--run", "baseline", "--steps", "2", "--flags", "--num-layers 2")
 
 
-def compare(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run from another folder and without PYTHONPATH, as in a fresh clone."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+def compare(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run from another folder and without PYTHONPATH, as in a fresh clone, with settings of the process."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | settings
     script = [sys.executable, str(ROOT / "scripts" / "compare_losses.py")]
     return subprocess.run(
         [*script, *words], cwd="/", env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -50,11 +50,13 @@ def test_flags_that_change_the_second_step():
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
-def test_a_commit_against_itself_leaves_no_worktree():
-    done = compare(*SHORT, "--base", "HEAD", "--head", "HEAD")
+def test_a_commit_against_itself_leaves_no_worktree(tmp_path):
+    """In the folder of this test, so that no other comparison of this repository is taken for it."""
+    done = compare(*SHORT, "--base", "HEAD", "--head", "HEAD", TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
     words = ["git", "-C", str(ROOT), "worktree", "list"]
-    assert "compare_losses_" not in subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert str(tmp_path) not in subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert not list(tmp_path.glob("compare_losses_*"))
 
 
 def test_a_training_that_fails_is_no_difference():

@@ -20,6 +20,14 @@ def make_model(flags: str, dropping: tuple[int, ...] = ()) -> GPT:
     return model
 
 
+def make_moved_model(flags: str) -> GPT:
+    """As after some training: no bias is 0 any more, and no norm's weight 1."""
+    model, generator = make_model(flags), torch.Generator().manual_seed(8)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, dtype=torch.float64, generator=generator)
+    return model
+
+
 def loss_of(model: GPT, inputs: GPTInputs, step: int | None = None) -> torch.Tensor:
     """The model's loss, summed over the tokens that count; `step` keys dropout."""
     return model(inputs, None if step is None else torch.tensor(step))[LM_LOSS]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.data.tokenizer import build_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
-from megatron.evaluation.generate import continuation, generate
+from megatron.evaluation.generate import _choose, continuation, generate
 from tests.support.made_up_text import TEXTS, write_metaspace, write_sentencepiece, write_tokenizer
 from tests.support.models import make_model
 
@@ -76,6 +76,48 @@ def test_generation_stops_where_the_document_ends():
     for stop in set(ids):
         assert list(generate(model, *rest, stop)) == ids[: ids.index(stop)]
     assert list(generate(model, *rest, 100 if 100 not in ids else 99)) == ids
+
+
+LOGITS = torch.tensor([1.0, 3.0, 0.0, 2.0, -1.0])
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p", "allowed"),
+    [
+        (1.0, 0, 1.0, [1, 3, 0, 2, 4]),
+        (2.0, 0, 1.0, [1, 3, 0, 2, 4]),
+        (1.0, 2, 1.0, [1, 3]),
+        (1.0, 0, 0.6, [1]),  # probabilities .636, .234, .086, .032, .012
+        (1.0, 0, 0.65, [1, 3]),
+        (1.0, 0, 0.9, [1, 3, 0]),
+        (2.0, 3, 0.65, [1, 3]),  # .429, .260, .158, .096, .058
+        (0.0, 0, 1.0, [1]),
+    ],
+)
+def test_tokens_are_drawn_by_their_probabilities(
+    temperature: float, top_k: int, top_p: float, allowed: list[int]
+) -> None:
+    """Softmax at a temperature, over the likeliest tokens alone where asked, by frequency of 1000 draws."""
+    generator = torch.Generator().manual_seed(0)
+    draws = [int(_choose(LOGITS, temperature, top_k, top_p, generator)) for _ in range(1000)]
+    shares = torch.bincount(torch.tensor(draws), minlength=5) / 1000
+    powers = torch.zeros(5)
+    powers[allowed] = (LOGITS[allowed] / (temperature or 1)).exp()
+    assert set(draws) == set(allowed)
+    # the standard error of a share is at most sqrt(0.25 / 1000)
+    torch.testing.assert_close(shares, powers / powers.sum(), rtol=0, atol=4 * (0.25 / 1000) ** 0.5)
+
+
+def test_the_model_sees_the_last_tokens_of_its_context():
+    model = make_model("").float()
+    prompt = torch.tensor([3, 5, 7, 11, 13])
+    (first,) = generate(model, prompt, 1, 3, 0.0, 0, 1.0, torch.Generator())
+    assert first == int(model.logits(prompt[None, 2:])[0, -1].argmax())
+    three = list(generate(model, prompt, 3, 6, 0.0, 0, 1.0, torch.Generator()))
+    for _ in range(3):
+        likeliest = model.logits(prompt[None, -6:])[0, -1].argmax()
+        assert three.pop(0) == int(likeliest)
+        prompt = torch.cat([prompt, likeliest[None]])
 
 
 def test_texts_of_all_kinds_decode_to_themselves(made):

@@ -147,6 +147,21 @@ def test_data_that_nothing_is_said_of(tmp_path):
     assert (count.size, count.source) == (len("The dog") + len("fox"), "decoding")
 
 
+def test_special_tokens_inside_a_document_are_no_text_either(tmp_path):
+    """Data that was packed elsewhere, whose documents say nothing of the texts in them."""
+    tokenizer = prepare(tmp_path, ["~", "The dog", "fox"], files_of("byte-level", tmp_path))
+    os.unlink(tmp_path / "out_text_document.json")
+    path, tokens = tmp_path / "out_text_document.bin", opened(tmp_path, 1).tokens.copy()
+    place = tokens.tolist().index(tokenizer.encode_batch(["The dog"])[0].tolist()[1])
+    tokens[place] = tokenizer.eod
+    path.write_bytes(tokens.tobytes())
+    left = [one for one in tokens[1:].tolist() if one != tokenizer.eod]
+    corpus = opened(tmp_path, 1)
+    count = count_text(corpus, tokenizer, corpus.windows, everything, False)
+    assert (count.size, count.source) == (len(tokenizer.decode(left)), "decoding")
+    assert 0 < count.size < len("The dog") + len("fox")
+
+
 def test_an_older_file_without_a_number_of_bytes(tmp_path):
     tokenizer = prepare(tmp_path, ["~", "The dog", "fox"], files_of("bpe", tmp_path))
     corpus = opened(tmp_path, 1)

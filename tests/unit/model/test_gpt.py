@@ -4,6 +4,7 @@ and MLPs."""
 import pytest
 import torch
 import transformers
+from torch.autograd.graph import saved_tensors_hooks
 
 from megatron.model.gpt import GPT
 from megatron.model.inputs import GPTInputs
@@ -20,6 +21,7 @@ from tests.support.models import (
     VOCAB,
     loss_of,
     make_model,
+    make_moved_model,
     random_batch,
 )
 
@@ -28,7 +30,7 @@ from tests.support.models import (
     ("flags", "activation"), [("--openai-gelu", "gelu_new"), ("", "gelu"), ("--squared-relu", "relu2")]
 )
 def test_logits_equal_transformers_gpt2(flags, activation):
-    model = make_model(flags)
+    model = make_moved_model(flags)
     config = transformers.GPT2Config(
         vocab_size=VOCAB,
         n_positions=LENGTH,
@@ -43,6 +45,8 @@ def test_logits_equal_transformers_gpt2(flags, activation):
     mine, theirs = dict(model.named_parameters()), other.state_dict()
     theirs["transformer.wte.weight"].copy_(mine["word_embeddings.weight"][:VOCAB])
     theirs["transformer.wpe.weight"].copy_(mine["position_embeddings.weight"])
+    for kind in ("weight", "bias"):
+        theirs[f"transformer.ln_f.{kind}"].copy_(mine[f"final_norm.{kind}"])
     for layer in range(LAYERS):
         here, there = f"layers.{layer}.", f"transformer.h.{layer}."
         for kind in ("weight", "bias"):
@@ -61,16 +65,18 @@ def test_logits_equal_transformers_gpt2(flags, activation):
     torch.testing.assert_close(model.logits(batch.tokens), other(batch.tokens).logits, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("groups", [1, 2, 4])
-def test_logits_equal_transformers_llama(groups):
+@pytest.mark.parametrize(("kind", "groups"), [("Llama", 1), ("Llama", 2), ("Llama", 4), ("Qwen2", 2)])
+def test_logits_equal_transformers_llama_and_qwen(kind, groups):
+    """Llama has no biases; Qwen has those of query, key and value."""
     flags = (
         "--position-embedding-type rope --normalization RMSNorm --swiglu --disable-bias-linear "
         "--norm-epsilon 1e-6 "
     )
     flags += "--untie-embeddings-and-output-weights --ffn-hidden-size 80 "
     flags += f"--group-query-attention --num-query-groups {groups}"
-    model = make_model(flags)
-    config = transformers.LlamaConfig(
+    flags += " --add-qkv-bias" if kind == "Qwen2" else ""
+    model = make_moved_model(flags)
+    config = getattr(transformers, f"{kind}Config")(
         vocab_size=VOCAB,
         hidden_size=HIDDEN,
         intermediate_size=80,
@@ -81,10 +87,11 @@ def test_logits_equal_transformers_llama(groups):
         rms_norm_eps=1e-6,
         tie_word_embeddings=False,
     )
-    other = transformers.LlamaForCausalLM(config).double().eval()
+    other = getattr(transformers, f"{kind}ForCausalLM")(config).double().eval()
     mine, theirs = dict(model.named_parameters()), other.state_dict()
     theirs["model.embed_tokens.weight"].copy_(mine["word_embeddings.weight"][:VOCAB])
     theirs["lm_head.weight"].copy_(mine["output_layer.weight"][:VOCAB])
+    theirs["model.norm.weight"].copy_(mine["final_norm.weight"])
     names = {
         "attention_norm": "input_layernorm",
         "mlp_norm": "post_attention_layernorm",
@@ -98,10 +105,59 @@ def test_logits_equal_transformers_llama(groups):
     }
     for layer in range(LAYERS):
         for ours, hers in names.items():
-            theirs[f"model.layers.{layer}.{hers}.weight"].copy_(mine[f"layers.{layer}.{ours}.weight"])
+            for one in ("weight", "bias"):
+                if f"layers.{layer}.{ours}.{one}" in mine:
+                    theirs[f"model.layers.{layer}.{hers}.{one}"].copy_(mine[f"layers.{layer}.{ours}.{one}"])
     batch = random_batch()
     # transformers computes its rotary angles in fp32: angles up to LENGTH carry relative errors of 6e-8, so
     # 40 · 6e-8 in a logit of order 1
+    torch.testing.assert_close(model.logits(batch.tokens), other(batch.tokens).logits, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("percent", [0.5, 1.0])
+def test_logits_equal_transformers_gpt_neox(percent):
+    """Its rotary positions turn the first channels of a head alone, and its layers have biases."""
+    model = make_moved_model(
+        "--position-embedding-type rope --untie-embeddings-and-output-weights --rotary-base 50 "
+        f"--rotary-percent {percent}"
+    )
+    config = transformers.GPTNeoXConfig(
+        vocab_size=VOCAB,
+        hidden_size=HIDDEN,
+        intermediate_size=4 * HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        max_position_embeddings=LENGTH,
+        use_parallel_residual=False,
+        rotary_pct=percent,
+        rotary_emb_base=50,
+    )
+    other = transformers.GPTNeoXForCausalLM(config).double().eval()
+    mine, theirs = dict(model.named_parameters()), other.state_dict()
+    names = {
+        "word_embeddings": "gpt_neox.embed_in",
+        "final_norm": "gpt_neox.final_layer_norm",
+        "output_layer": "lm_head",
+    }
+    for layer in range(LAYERS):
+        here, there = f"layers.{layer}.", f"gpt_neox.layers.{layer}."
+        names |= {
+            f"{here}attention_norm": f"{there}input_layernorm",
+            f"{here}mlp_norm": f"{there}post_attention_layernorm",
+            f"{here}attention.projection": f"{there}attention.dense",
+            f"{here}mlp.up": f"{there}mlp.dense_h_to_4h",
+            f"{here}mlp.down": f"{there}mlp.dense_4h_to_h",
+        }
+        for kind in ("weight", "bias"):
+            parts = [mine[f"{here}attention.{part}.{kind}"] for part in ("query", "key", "value")]
+            heads = torch.stack([part.unflatten(0, (HEADS, -1)) for part in parts], 1)
+            theirs[f"{there}attention.query_key_value.{kind}"].copy_(heads.flatten(0, 2))
+    for ours, hers in names.items():
+        for kind in ("weight", "bias"):
+            if f"{ours}.{kind}" in mine:
+                theirs[f"{hers}.{kind}"].copy_(mine[f"{ours}.{kind}"][: len(theirs[f"{hers}.{kind}"])])
+    batch = random_batch()
+    # angles in fp32, as with Llama
     torch.testing.assert_close(model.logits(batch.tokens), other(batch.tokens).logits, rtol=0, atol=2e-5)
 
 
@@ -118,10 +174,11 @@ def test_loss_is_the_cross_entropy_of_the_logits_without_padding():
     assert not model.word_embeddings.weight.grad[VOCAB:].any()
 
 
-def test_documents_are_computed_as_if_alone():
+@pytest.mark.parametrize("kind", ["rope", "learned_absolute"])
+def test_documents_are_computed_as_if_alone(kind):
     """With document-masked attention and positions that start over, a row of two documents equals two rows
     of one."""
-    model = make_model("--position-embedding-type rope")
+    model = make_moved_model(f"--position-embedding-type {kind}")
     batch = random_batch(1)
     starts = torch.where(torch.arange(LENGTH) >= 15, 15, 0)[None]
     positions = torch.cat([torch.arange(15), torch.arange(LENGTH - 15)])[None]
@@ -146,14 +203,23 @@ def test_loss_mask_leaves_tokens_out():
     )
 
 
-def test_recomputed_layers_give_the_same_gradients():
+def test_recomputed_layers_give_the_same_gradients_and_keep_less():
     flags, batch = "--hidden-dropout 0.1 --attention-dropout 0.1 ", random_batch()
     kept = torch.arange(0, LENGTH, 2).expand(1, 3, -1)
-    gradients = []
-    for more in ("", "--recompute-granularity full", "--recompute-granularity selective"):
+    gradients, kept_bytes = [], []
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        kept_bytes[-1] += tensor.nbytes
+        return tensor
+
+    for more in ("", "--recompute-granularity selective", "--recompute-granularity full"):
         model = make_model(flags + more, dropping=(1,))
-        loss_of(model, batch._replace(kept=kept), 7).backward()
+        kept_bytes.append(0)
+        with saved_tensors_hooks(count, lambda one: one):
+            loss = loss_of(model, batch._replace(kept=kept), 7)
+        loss.backward()
         gradients.append({name: one.grad for name, one in model.named_parameters()})
+    assert kept_bytes[0] > 1.2 * kept_bytes[1] > 1.2**2 * kept_bytes[2]
     for name, value in gradients[0].items():
         assert all(torch.equal(value, others[name]) for others in gradients[1:]), name
 

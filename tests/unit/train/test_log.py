@@ -4,6 +4,7 @@ checkpoint."""
 import json
 import math
 import re
+import time
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
-from megatron.train.log import Log
+from megatron.train.log import Log, process_environment
 from megatron.train.log_line import log_line, validation_block
 from megatron.train.records import Outcome, Start
 from tests.support.configurations import make_config, make_plan
@@ -243,8 +244,11 @@ def test_the_last_validation_of_a_finished_run_is_recorded_once(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("torn", [False, True])
-def test_tensorboard_lacks_on_every_axis_what_is_computed_again(tmp_path: Path, torn: bool) -> None:
-    """Also where a killed run had only begun its last record."""
+def test_tensorboard_lacks_on_every_axis_what_is_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bool
+) -> None:
+    """Also where a killed run had only begun its last record; what stays is copied in many pieces."""
+    monkeypatch.setattr("megatron.train.event_files.PIECE", 100)
     log = make_log(tmp_path)
     for iteration in range(1, 9):
         log.train(iteration, outcome(8.0))
@@ -339,6 +343,21 @@ def test_tensorboard_has_megatrons_and_deepspeeds_names(tmp_path: Path) -> None:
     assert board.Scalars("lm loss")[0].value == 3.0
 
 
+def test_the_caps_of_a_curriculum_are_told_everywhere(tmp_path: Path) -> None:
+    """From 20 to 100 per cent in 8 steps: half of the way behind the fourth, the whole behind the eighth."""
+    caps = "difficulty=percentile,min=20,max=100,pacing=fixed_linear,duration=8"
+    log = make_log(tmp_path, more=f"--curriculum vocab_rarity:{caps} --difficulty-path none")
+    assert "| curriculum vocab_rarity: 60 | random ltd" in line_of(log, 4, [outcome(1.0)])
+    for iteration in range(1, 10):
+        log.train(iteration, outcome(1.0))
+    log.close()
+    points = read_board(tmp_path / "board").Scalars("curriculum/vocab_rarity")
+    lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    wanted = [30, 40, 50, 60, 70, 80, 90, 100, 100]
+    assert [point.value for point in points] == wanted
+    assert [line["caps"] for line in lines] == [{"vocab_rarity": cap} for cap in wanted]
+
+
 def test_tensorboard_has_memory_where_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = make_log(tmp_path, more="--log-memory-to-tensorboard")
     for iteration in (1, 2, 3):
@@ -351,6 +370,20 @@ def test_tensorboard_has_memory_where_asked(tmp_path: Path, capsys: pytest.Captu
     assert re.fullmatch(
         r"\[Rank 0\] \(after 2 iterations\) memory \(MB\) \| peak resident: \d+\.\d\d", lines[0]
     )
+
+
+def test_a_validation_takes_no_times_of_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = make_log(tmp_path, more="--timing-log-level 1 --log-timers-to-tensorboard")
+    for name in ("optimizer", "eval-time"):
+        with log.timers.span(name):
+            time.sleep(0.001)
+    log.validation(1, {"": {"lm loss": 2.0}})
+    assert re.findall(r"^    (\S+) \.+:", capsys.readouterr().out, re.MULTILINE) == ["eval-time"]
+    log.train(1, outcome(1.0))
+    assert re.findall(r"^    (\S+) \.+:", capsys.readouterr().out, re.MULTILINE) == ["optimizer"]
+    log.close()
+    tags = set(read_board(tmp_path / "board").Tags()["scalars"])
+    assert {"eval-time-time", "optimizer-time"} <= tags
 
 
 def test_tensorboard_keeps_its_interval(tmp_path: Path) -> None:
@@ -384,3 +417,14 @@ def test_without_wandb_a_run_goes_on_and_says_so(
     )
     make_log(tmp_path, more="--wandb-project=").close()
     assert "wandb" not in capsys.readouterr().out
+
+
+def test_settings_of_the_process_are_told_where_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "CUDA_DEVICE_MAX_CONNECTIONS", "NCCL_ALGO"):
+        monkeypatch.delenv(name, raising=False)
+    assert process_environment() == {}
+    monkeypatch.setenv("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert process_environment() == {"OMP_NUM_THREADS": "3", "CUDA_DEVICE_MAX_CONNECTIONS": "1"}
+    monkeypatch.setenv("NCCL_ALGO", "Ring")
+    assert process_environment()["NCCL_ALGO"] == "Ring"

@@ -14,12 +14,15 @@ from megatron.tasks.gpt import GPT_TASK
 from megatron.tasks.task import Data
 from megatron.train.memory_estimate import (
     Memory,
+    _control_groups,
     _group_free,
     _largest_micro_batch,
     _Live,
+    _machine_free,
     _simulate,
     check_memory,
     estimate_memory,
+    free_memory,
 )
 from megatron.train.setup import Prepared, join
 from tests.support.configurations import make_config
@@ -102,3 +105,37 @@ def test_the_limit_of_a_control_group_counts(tmp_path: Path) -> None:
     assert _group_free(tmp_path) == 370
     (tmp_path / "memory.max").write_text("max\n")
     assert _group_free(tmp_path) is None
+    (tmp_path / "memory.max").write_text("600\n")
+    assert _group_free(tmp_path) == 0
+
+
+def available() -> int:
+    """Bytes that the kernel says are free."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+
+
+def test_what_is_free_is_the_least_that_anything_leaves() -> None:
+    """Of the machine, or of a control group where that leaves less; other processes move it meanwhile."""
+    before, machine, free = available(), _machine_free(), free_memory(CPU)
+    groups = [size for folder in _control_groups() if (size := _group_free(folder)) is not None]
+    after, slack = available(), 2**26
+    assert machine is not None and free is not None
+    assert min(before, after) - slack < machine < max(before, after) + slack
+    assert min(before, after, *groups) - slack < free < min(max(before, after), *groups, 2**63) + slack
+
+
+@pytest.mark.parametrize(
+    ("share", "ranks", "fits"), [(0.5, 1, True), (0.3, 2, True), (0.3, 8, False), (2, 1, False)]
+)
+def test_ranks_share_the_memory_of_their_machine(share: float, ranks: int, fits: bool) -> None:
+    """So much of what is free for each of so many ranks."""
+    free = free_memory(CPU)
+    assert free is not None
+    memory = Memory(0, 0, 0, int(share * free), 1, 1)
+    assert "it does not fit" not in check_memory(memory, CPU, ranks, True)
+    if fits:
+        assert check_memory(memory, CPU, ranks, False)
+    else:
+        with pytest.raises(UserError, match="it does not fit; lower --micro-batch-size"):
+            check_memory(memory, CPU, ranks, False)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from megatron.base.errors import UserError
+from megatron.checkpoint import meaning
 from megatron.checkpoint.compare import resume_problems
 from megatron.checkpoint.manifest import Manifest, read_manifest, write_manifest
 from megatron.checkpoint.meaning import custom_rises
@@ -253,6 +254,23 @@ def test_a_changed_pacing_function_is_told_with_its_first_step(
     assert resume_problems(saved, *described(flags, tmp_path / "analysis"), False) == []
 
 
+def test_of_many_rises_the_first_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is said of the steps behind the last rise that was written down."""
+    monkeypatch.setattr(meaning, "MOST_RISES", 3)
+    module = types.ModuleType("my_pacing")
+    monkeypatch.setitem(sys.modules, "my_pacing", module)
+    flags = f"{FLAGS} --curriculum seqlen_truncate:max=32,pacing=custom,function=my_pacing:grow"
+    monkeypatch.setattr(module, "grow", lambda step: 2 * step + 2, raising=False)
+    _, plan = described(flags, tmp_path / "analysis")
+    rises = custom_rises(describe(make_config(flags))[0], plan, 9)
+    assert rises == {"seqlen_truncate": [[1, 4], [2, 6], [3, 8]]}
+    for changed, told in ((3, "gave 8 and gives 9 at step 3"), (4, None)):
+        monkeypatch.setattr(module, "grow", lambda step, changed=changed: 2 * step + 2 + (step >= changed))
+        found = meaning.first_change(rises, described(flags, tmp_path / "analysis")[1], 9)
+        assert found is None if told is None else told in str(found)
+    assert custom_rises(describe(make_config(FLAGS + LENGTH))[0], plan, 9) == {}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -317,9 +335,11 @@ def test_another_vocabulary_is_refused(tmp_path: Path) -> None:
     ]
 
 
-def test_a_changed_pacing_function_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", [5, 20])
+def test_a_changed_pacing_function_is_refused(tmp_path: Path, step: int) -> None:
+    """Also behind the last step of the plan, from which a run is evaluated."""
     mine, plan = described(EFFICIENT, tmp_path / "analysis")
-    saved = dataclasses.replace(checkpoint_of(mine, plan), plan=1)
+    saved = dataclasses.replace(checkpoint_of(mine, plan, step), plan=1)
     assert "it came of steps that differ" in resume_problems(saved, mine, plan, False)[0]
 
 

@@ -40,6 +40,29 @@ def test_dropping_layers_count_their_kept_length() -> None:
 
 
 @pytest.mark.parametrize(
+    ("more", "again"),
+    [
+        ("--attention-dropout 0.1", True),
+        ("--attention-dropout 0 --attention-backend unfused", True),
+        ("--attention-dropout 0", False),
+        ("--attention-dropout 0.1 --attention-backend fused", False),
+    ],
+)
+def test_gated_grouped_and_selectively_recomputed_layers(more: str, again: bool) -> None:
+    """Two groups of 4 heads of 8 channels, three matrices of 96; explicit attention runs again."""
+    config = make_config(
+        "--train-iters 5 --swiglu --ffn-hidden-size 96 --kv-channels 8 --group-query-attention "
+        f"--num-query-groups 2 --recompute-granularity selective {more}"
+    )
+    linear = 6 * 4 * (64 * (2 * 32 + 2 * 16) + 3 * 64 * 96) * 128
+    attention = 6 * 4 * 32 * 128**2
+    model = 2 * (linear + attention + 6 * 64 * 100 * 128)
+    speed = rates(make_plan(config, describe(config)[0], 100), 0, 1, seconds=1.0, ranks=1, peak=1.0)
+    assert speed.mfu == pytest.approx(model / 1e12, rel=1e-12)
+    assert speed.hfu == pytest.approx((model + 2 * attention / 3 * again) / 1e12, rel=1e-12)
+
+
+@pytest.mark.parametrize(
     ("name", "peak"),
     [
         ("NVIDIA H100 80GB HBM3", 989),

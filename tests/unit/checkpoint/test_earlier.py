@@ -1,0 +1,123 @@
+"""What a --save folder holds already: gone on from, refused, or set aside."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from megatron.checkpoint.earlier import BESIDE, goes_on, set_aside, start_problems
+from megatron.config.checkpoint import CheckpointConfig
+
+LATEST = "latest_checkpointed_iteration.txt"
+
+
+def run_with(folder: Path, *steps: int) -> Path:
+    """A folder with checkpoints, as far as their names and indices go."""
+    folder.mkdir(exist_ok=True)
+    for step in steps:
+        (folder / f"iter_{step:07d}").mkdir()
+        (folder / f"iter_{step:07d}" / "index.json").write_text(str(step))
+    if steps:
+        (folder / LATEST).write_text(f"{steps[-1]}\n")
+    return folder
+
+
+def flags(save: Path | None, load: Path | None, **more: Any) -> CheckpointConfig:
+    return CheckpointConfig(save=save and str(save), load=load and str(load), **more)
+
+
+def test_only_a_load_of_the_same_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, other = run_with(tmp_path / "run", 4, 8), run_with(tmp_path / "other", 4)
+    (run / "notes").mkdir()
+    assert goes_on(flags(run, run))
+    assert goes_on(flags(run, run / "iter_0000004"))
+    assert goes_on(flags(run, other / ".." / "run"))
+    assert not goes_on(flags(run, run, finetune=True))
+    for save, load in (
+        (run, None),
+        (None, run),
+        (run, other),
+        (run, other / "iter_0000004"),
+        (run, run / "notes"),
+    ):
+        assert not goes_on(flags(save, load))
+    monkeypatch.chdir(tmp_path)
+    assert goes_on(CheckpointConfig(save="run", load=str(run)))
+
+
+@pytest.mark.parametrize(
+    ("save", "more", "skip_train", "said"),
+    [
+        ("new", {}, False, []),
+        (None, {}, False, ["holds no checkpoint, and --save is not given; mend the path"]),
+        ("other", {}, False, ["other is another folder; mend the path"]),
+        ("new", {"finetune": True}, False, ["and --finetune is given"]),
+        ("new", {"exit_on_missing_checkpoint": True}, False, ["and --exit-on-missing-checkpoint is given"]),
+        ("new", {}, True, ["and --skip-train is given"]),
+    ],
+)
+def test_only_a_run_that_saves_where_it_loads_may_find_nothing(
+    tmp_path: Path, save: str | None, more: dict[str, Any], skip_train: bool, said: list[str]
+) -> None:
+    """The folder of --load is empty; one that holds a checkpoint is right for all of them."""
+    given = flags(save and tmp_path / save, tmp_path / "new", **more)
+    found = start_problems(given, skip_train)
+    assert len(found) == len(said) and all(words in line for words, line in zip(said, found)), found
+    assert all(line.startswith(f"--load {tmp_path / 'new'}: ") for line in found)
+    run_with(tmp_path / "new", 4)
+    assert start_problems(flags(None, tmp_path / "new", **more), skip_train) == []
+
+
+@pytest.mark.parametrize(
+    ("load", "more", "said"),
+    [
+        (None, {}, "holds checkpoints to step 12 of an earlier run, and --load is not given"),
+        ("other", {}, "other is not its run, so"),
+        ("run", {"finetune": True}, "run is not its run (--finetune starts at step 0)"),
+        ("run", {}, None),
+        (None, {"overwrite_run": True}, None),
+    ],
+)
+def test_results_of_an_earlier_run_are_not_replaced(
+    tmp_path: Path, load: str | None, more: dict[str, Any], said: str | None
+) -> None:
+    run = run_with(tmp_path / "run", 4, 12, 8)
+    run_with(tmp_path / "other", 4)
+    given = flags(run, load and tmp_path / load, **more)
+    found = start_problems(given, False)
+    assert len(found) == (said is not None) and all(str(said) in line for line in found), found
+    assert start_problems(given, True) == [], "evaluation replaces nothing"
+
+
+def test_one_checkpoint_and_a_folder_that_is_one(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "run", 4)
+    (line,) = start_problems(flags(run, None), False)
+    assert "holds the checkpoint of step 4 of an earlier run" in line
+    (line,) = start_problems(flags(run / "iter_0000004", None), False)
+    assert "is itself a checkpoint; name the folder above it" in line
+    assert start_problems(flags(tmp_path / "new", None), False) == []
+    assert start_problems(flags(None, None), False) == []
+
+
+def test_a_run_that_goes_back_sets_later_checkpoints_aside(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "run", 4, 8, 12)
+    (run / "metrics.jsonl").write_text("")
+    assert set_aside(flags(run, run), 12) is None
+    aside = set_aside(flags(run, run), 4)
+    assert aside is not None and aside.parent == run and aside.name.startswith("until-2")
+    assert sorted(path.name for path in aside.iterdir()) == ["iter_0000008", "iter_0000012"]
+    assert (aside / "iter_0000012" / "index.json").read_text() == "12"
+    assert {path.name for path in run.iterdir()} == {aside.name, "iter_0000004", LATEST, "metrics.jsonl"}
+    assert (run / LATEST).read_text() == "4\n"
+
+
+def test_a_run_that_starts_anew_sets_all_of_the_earlier_one_aside(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "run", 4, 8)
+    for name in BESIDE:
+        (run / name).write_text(name)
+    (run / "notes.txt").write_text("mine")
+    aside = set_aside(flags(run, None, overwrite_run=True), 0)
+    assert aside is not None
+    assert {path.name for path in aside.iterdir()} == {"iter_0000004", "iter_0000008", LATEST, *BESIDE}
+    assert {path.name for path in run.iterdir()} == {aside.name, "notes.txt"}
+    assert set_aside(flags(run, None, overwrite_run=True), 0) is None

@@ -1,0 +1,182 @@
+"""Checkpoints as files: what is written, which one is found, and what is said of a damaged one."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from megatron.base.errors import UserError
+from megatron.checkpoint.load import find_checkpoint, load_model, load_tensors
+from megatron.checkpoint.manifest import Manifest, read_manifest
+from megatron.checkpoint.save import checkpoints_in, retain, save_checkpoint
+from megatron.data.vocabulary import Vocabulary
+from megatron.parallel.placement import Placement
+
+MANIFEST = Manifest("gpt", {}, Vocabulary(100, None, None), [], [], {}, {}, {})
+MODEL, MOMENTS, LATEST = "model.safetensors", "optimizer.safetensors", "latest_checkpointed_iteration.txt"
+
+
+def tensors(step: int) -> dict[str, Tensor]:
+    return {"weight": torch.arange(6.0).view(2, 3).T + step, "bias": torch.full((2,), step).bfloat16()}
+
+
+def save(root: Path, step: int) -> Path:
+    """A checkpoint of two weights, which are a box of a larger tensor, and one moment."""
+    named, moment = tensors(step), torch.ones(4, dtype=torch.float64)
+    table = {
+        "weight": Placement((9, 2), (3, 0)),
+        "bias": Placement((2,), (0,)),
+        "moment": Placement((4,), (0,)),
+    }
+    files = {MODEL: named, MOMENTS: {"moment": moment}}
+    return save_checkpoint(root, files, table, dataclasses.replace(MANIFEST, iteration=step))
+
+
+def names_in(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
+
+
+def refusal(call: object, *arguments: object) -> str:
+    with pytest.raises(UserError) as caught:
+        call(*arguments)  # type: ignore[operator]
+    return str(caught.value)
+
+
+def test_a_checkpoint_holds_its_tensors_and_says_where_they_lie(tmp_path: Path) -> None:
+    folder = save(tmp_path, 12)
+    assert folder == tmp_path / "iter_0000012" and names_in(tmp_path) == ["iter_0000012", LATEST]
+    assert (tmp_path / LATEST).read_text() == "12\n"
+    found = load_file(folder / MODEL)
+    assert found.keys() == {"weight", "bias"}
+    assert all(torch.equal(found[name], one) for name, one in tensors(12).items())
+    content = json.loads((folder / "index.json").read_text())
+    assert (content["format"], content["iteration"], content["task"]) == (1, 12, "gpt")
+    assert content["tensors"]["weight"] == {
+        "file": MODEL,
+        "dtype": "torch.float32",
+        "global_shape": [9, 2],
+        "offset": [3, 0],
+    }
+    assert {name: entry["file"] for name, entry in content["tensors"].items()} == {
+        "weight": MODEL,
+        "bias": MODEL,
+        "moment": MOMENTS,
+    }
+    for name, entry in content["files"].items():
+        data = (folder / name).read_bytes()
+        assert entry == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        assert (folder / name).stat().st_mode & 0o777 == folder.stat().st_mode & 0o666
+
+
+def test_the_newest_or_the_chosen_checkpoint_is_found(tmp_path: Path) -> None:
+    assert find_checkpoint(tmp_path) is None
+    for step in (2, 10, 6):
+        save(tmp_path, step)
+    assert find_checkpoint(tmp_path) == tmp_path / "iter_0000006", "the last one written"
+    assert find_checkpoint(tmp_path, 10) == tmp_path / "iter_0000010"
+    assert find_checkpoint(str(tmp_path / "iter_0000002")) == tmp_path / "iter_0000002"
+    (tmp_path / LATEST).write_text("  10 \n")
+    assert find_checkpoint(tmp_path) == tmp_path / "iter_0000010"
+    missing = refusal(find_checkpoint, tmp_path, 4)
+    assert "iter_0000004: is no checkpoint; there are iter_0000002, iter_0000006, iter_0000010;" in missing
+    (tmp_path / LATEST).write_text("release\n")
+    assert "holds 'release', not a number of steps" in refusal(find_checkpoint, tmp_path)
+    assert "is a file" in refusal(find_checkpoint, tmp_path / LATEST)
+    assert "there are none" in refusal(find_checkpoint, tmp_path / "nowhere", 4)
+
+
+def test_without_a_pointer_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
+    for step in (2, 6, 10, 12):
+        save(tmp_path, step)
+    (tmp_path / "iter_0000006" / MOMENTS).write_bytes(b"torn")
+    (tmp_path / "iter_0000010" / MODEL).unlink()
+    (tmp_path / "iter_0000012" / "index.json").unlink()
+    for empty in (False, True):
+        (tmp_path / LATEST).write_text("") if empty else (tmp_path / LATEST).unlink()
+        told: list[str] = []
+        assert find_checkpoint(tmp_path, tell=told.append) == tmp_path / "iter_0000002"
+        (line,) = told
+        assert f"{LATEST} is missing or empty; taking the newest whole checkpoint" in line
+        assert line.endswith("(not whole: iter_0000012, iter_0000010, iter_0000006)")
+    shutil.rmtree(tmp_path / "iter_0000002")
+    assert "holds 3 checkpoints, of which none is whole" in refusal(find_checkpoint, tmp_path)
+    shutil.rmtree(tmp_path / "iter_0000006")
+    save(tmp_path, 14)
+    (tmp_path / LATEST).unlink()
+    found = find_checkpoint(tmp_path, tell=told.append)
+    assert found == tmp_path / "iter_0000014" and "not whole" not in told[-1]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("missing", "it is missing"),
+        ("unnamed", "it is missing"),
+        ("shorter", "bytes instead of"),
+        ("changed", "its checksum differs"),
+        ("no tensors", ""),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, how: str, said: str) -> None:
+    folder = save(tmp_path, 3)
+    manifest, path = read_manifest(folder), folder / MODEL
+    data = path.read_bytes()
+    if how == "missing":
+        path.unlink()
+    elif how == "unnamed":
+        manifest = dataclasses.replace(manifest, files={MOMENTS: manifest.files[MOMENTS]})
+    elif how == "shorter":
+        path.write_bytes(data[:-1])
+    elif how == "changed":
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        assert load_tensors(folder, manifest, MODEL, verify=False).keys() == {"weight", "bias"}
+    else:
+        path.write_bytes(b"\xff" * len(data))
+    found = refusal(load_tensors, folder, manifest, MODEL, how != "no tensors")
+    assert found.startswith(f"{path}: is damaged (") and said in found and "--ckpt-step" in found
+    assert load_tensors(folder, manifest, MOMENTS)["moment"].tolist() == [1, 1, 1, 1]
+
+
+def model_of(**shapes: tuple[int, ...]) -> nn.Module:
+    model = nn.Module()
+    for name, shape in shapes.items():
+        model.register_parameter(name, nn.Parameter(torch.zeros(shape)))
+    return model
+
+
+def test_weights_are_copied_in_the_precision_of_the_model(tmp_path: Path) -> None:
+    folder, model = save(tmp_path, 3), model_of(weight=(3, 2), bias=(2,))
+    load_model(model, folder, read_manifest(folder))
+    for name, one in tensors(3).items():
+        assert torch.equal(model.get_parameter(name), one.float())
+
+
+def test_the_weights_of_another_model_are_refused_with_what_differs(tmp_path: Path) -> None:
+    folder = save(tmp_path, 3)
+    model = model_of(weight=(2, 3), scale=(1,), **{f"more{number}": (1,) for number in range(9)})
+    found = refusal(load_model, model, folder, read_manifest(folder))
+    assert found == (
+        f"{folder}: is the checkpoint of another model: it has bias too; it has no more0; it has no more1; "
+        "it has no more2; it has no more3, and 7 more"
+    )
+    found = refusal(load_model, model_of(weight=(2, 3), bias=(2,)), folder, read_manifest(folder))
+    assert found.endswith("it has weight [3, 2], the model [2, 3]")
+
+
+def test_only_own_checkpoints_beside_the_interval_are_deleted(tmp_path: Path) -> None:
+    for step in (2, 4, 6, 8, 10):
+        save(tmp_path, step)
+    (tmp_path / "iter_0000003").mkdir()
+    (tmp_path / "iter_mine").mkdir()
+    (tmp_path / "iter_0000005").write_text("a file")
+    assert list(checkpoints_in(tmp_path)) == [2, 3, 4, 6, 8, 10]
+    retain(tmp_path, None, 10)
+    assert list(checkpoints_in(tmp_path)) == [2, 3, 4, 6, 8, 10]
+    retain(tmp_path, 4, 10)
+    assert list(checkpoints_in(tmp_path)) == [3, 4, 8, 10], "another program's 3 stays"

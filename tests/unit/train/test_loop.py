@@ -1,0 +1,75 @@
+"""When a run validates, saves and stops, and what it says of that."""
+
+from pathlib import Path
+
+import pytest
+
+from megatron.config.checkpoint import CheckpointConfig
+from megatron.parallel.mesh import Mesh
+from megatron.train.log import Log
+from megatron.train.loop import _how_to_go_on, _stopping, train
+from megatron.train.records import Start
+from tests.end_to_end.conftest import records
+from tests.support.runs import make_run
+
+STEPS = "--train-iters 10 --eval-iters 1 --log-interval 100 "
+
+
+def events(folder: Path, flags: str, start: int = 0) -> tuple[list[str], int]:
+    """What a run does in which order: t(rains), v(alidates) and s(aves) with the step; and its last step."""
+    run = make_run(f"{STEPS} --save {folder} {flags}")
+    log = Log(
+        run.config, run.efficiency, run.plan, Mesh(), Start(start, run.plan.totals(start), start, False)
+    )
+    seen: list[str] = []
+    last = train(run, start, log, lambda step: seen.append(f"s{step} after {len(records(folder))}"))
+    log.close()
+    done = [f"{one['kind'][0]}{one['iteration']}" for one in records(folder)]
+    for event in reversed(seen):
+        what, _, place = event.partition(" after ")
+        done.insert(int(place), what)
+    return done, last
+
+
+@pytest.mark.parametrize(
+    ("flags", "start", "wanted"),
+    [
+        ("", 0, "t1 t2 t3 t4 t5 t6 t7 t8 t9 t10 s10"),
+        ("--save-interval 4", 0, "t1 t2 t3 t4 s4 t5 t6 t7 t8 s8 t9 t10 s10"),
+        ("--save-interval 5 --eval-interval 5", 3, "t4 t5 v5 s5 t6 t7 t8 t9 t10 v10 s10"),
+        ("--eval-interval 3 --exit-interval 6", 0, "t1 t2 t3 v3 t4 t5 t6 s6 v6"),
+        ("--exit-interval 4 --eval-interval 3 --save-interval 3", 1, "t2 t3 v3 s3 t4 s4"),
+    ],
+)
+def test_events_come_in_their_order(tmp_path: Path, flags: str, start: int, wanted: str) -> None:
+    """A run that stops early saves before it validates: little time may be left."""
+    found, last = events(tmp_path, flags, start)
+    assert " ".join(found) == wanted
+    assert last == int(wanted.replace("v", "s").split()[-1][1:])
+
+
+def test_time_that_is_up_stops_after_one_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert events(tmp_path, "--exit-duration-in-mins 1e-9") == (["t1", "s1"], 1)
+    said = f"the same command goes on with --load {tmp_path}, without --ckpt-step and --finetune\n"
+    assert capsys.readouterr().out.endswith(f"stopped at iteration 1 of 10; {said}")
+    events(tmp_path, "")
+    assert "stopped at" not in capsys.readouterr().out
+
+
+def test_what_to_do_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    same = {"save": "run", "load": str(tmp_path / "run")}
+    assert _how_to_go_on(CheckpointConfig(), False) == "nothing was saved: give --save FOLDER next time"
+    assert _how_to_go_on(CheckpointConfig(**same), True) == "the same command goes on"
+    for more in ({"ckpt_step": 3}, {"finetune": True}, {"load": "other"}, {"load": None}):
+        told = _how_to_go_on(CheckpointConfig(**(same | more)), True)
+        assert told == "the same command goes on with --load run, without --ckpt-step and --finetune"
+
+
+def test_what_a_signal_would_lose() -> None:
+    saving = CheckpointConfig(save="run")
+    assert _stopping(CheckpointConfig(), 6, 0).startswith("stopping after step 7; nothing is saved")
+    assert _stopping(saving, 6, 0).endswith(
+        "checkpoint of it; a second Ctrl-C stops at once and loses all steps so far"
+    )
+    assert _stopping(saving, 1006, 4).endswith("loses the 1,002 steps since the last")
