@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from megatron.base.errors import UserError
 from megatron.batches.loader import BatchShare
 from megatron.train.records import Start
-from megatron.train.resume import describe_run, keep_earlier, resume, save_run
+from megatron.train.resume import describe_run, keep_earlier, require_same_run, resume, save_run
 from megatron.train.setup import Run
 from megatron.train.step import StepResult, train_step
 from tests.support.runs import make_run
@@ -28,7 +28,8 @@ def train(run: Run, first: int, last: int) -> list[StepResult]:
 
 def resumed(flags: str) -> tuple[Run, Start]:
     run = make_run(SHORT + flags)
-    return run, resume(run, describe_run(run))
+    require_same_run(run, describe_run(run))
+    return run, resume(run)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_another_run_is_refused_and_its_weights_not_taken(saved: tuple[Path, lis
     run = make_run(f"{SHORT} --load {folder} --seed 99")
     before = [one.clone() for one in run.model.parameters()]
     with pytest.raises(UserError, match="--seed was 1234 and is 99"):
-        resume(run, describe_run(run))
+        require_same_run(run, describe_run(run))
     assert all(torch.equal(one, other) for one, other in zip(run.model.parameters(), before))
 
 
