@@ -12,13 +12,11 @@ from megatron.parallel.mesh import (
     agree,
     device_of_rank,
     gather_over,
-    launched_rank,
-    ranks_here,
     start_mesh,
     sum_over,
     wait_for_all,
-    world_size,
 )
+from megatron.parallel.ranks import launched_rank, ranks_here, world_size
 from tests.support.ranks import run_ranks
 
 
