@@ -119,7 +119,7 @@ def foreign_notes(raw: Mapping[str, Any], foreign: Mapping[str, Foreign]) -> lis
     """What is done about the flags that are not refused: a line for those that are taken as our own, and
     one for those that do nothing."""
     given = _given(raw, foreign)
-    taken = [f"{one.words} as {words}" for one in given if (words := _inour_words(one, raw))]
+    taken = [f"{one.words} as {words}" for one in given if (words := _in_our_words(one, raw))]
     idle = [one for one in given if not _quiet(one) and not _refused(one, given, raw)]
     notes = [f"read {', '.join(taken)}"] if taken else []
     reasons = [f"{', '.join(flags)} ({why})" for why, flags in _by_reason(idle, "flag").items()]
@@ -157,7 +157,7 @@ def _our_values(one: Given, raw: Mapping[str, Any]) -> dict[str, list[str]]:
     return one.entry.ours(one.values, raw) if one.entry.ours and not one.is_one_of(()) else {}
 
 
-def _inour_words(one: Given, raw: Mapping[str, Any]) -> str:
+def _in_our_words(one: Given, raw: Mapping[str, Any]) -> str:
     return " ".join(our_words(name, values) for name, values in _our_values(one, raw).items())
 
 

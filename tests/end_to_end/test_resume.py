@@ -184,7 +184,7 @@ def test_a_new_run_in_an_old_folder_sets_the_old_one_aside(prepared: Prepared, t
     ]
     (aside,) = tmp_path.glob("until-*")
     kept = {path.relative_to(aside): content for path, content in files_of(aside).items()}
-    assert kept == {path: content for path, content in before.items() if not path.name.startswith(".")}
+    assert kept == {path: content for path, content in before.items() if not path.name.endswith(".lock")}
     evaluated = run_command("tools/evaluate.py", "--load", str(aside), "--splits", "valid").stdout
     assert "iter_0000005" in evaluated
 
