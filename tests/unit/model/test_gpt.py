@@ -106,7 +106,7 @@ def test_logits_equal_transformers_llama_and_qwen(kind, groups):
     for layer in range(LAYERS):
         for ours, hers in names.items():
             for one in ("weight", "bias"):
-                if f"layers.{layer}.{ours}.{one}" in mine:
+                if f"model.layers.{layer}.{hers}.{one}" in theirs:
                     theirs[f"model.layers.{layer}.{hers}.{one}"].copy_(mine[f"layers.{layer}.{ours}.{one}"])
     batch = random_batch()
     # transformers computes its rotary angles in fp32: angles up to LENGTH carry relative errors of 6e-8, so
@@ -154,7 +154,7 @@ def test_logits_equal_transformers_gpt_neox(percent):
             theirs[f"{there}attention.query_key_value.{kind}"].copy_(heads.flatten(0, 2))
     for ours, hers in names.items():
         for kind in ("weight", "bias"):
-            if f"{ours}.{kind}" in mine:
+            if f"{hers}.{kind}" in theirs:
                 theirs[f"{hers}.{kind}"].copy_(mine[f"{ours}.{kind}"][: len(theirs[f"{hers}.{kind}"])])
     batch = random_batch()
     # angles in fp32, as with Llama

@@ -386,6 +386,23 @@ def test_a_validation_takes_no_times_of_steps(tmp_path: Path, capsys: pytest.Cap
     assert {"eval-time-time", "optimizer-time"} <= tags
 
 
+def test_the_throughput_of_a_step_is_that_of_its_own_flops(tmp_path: Path) -> None:
+    """Of its second on one rank; the steps grow, so that no other step has as many. An event file that a
+    killed run has left empty is left alone."""
+    (tmp_path / "board").mkdir()
+    (tmp_path / "board" / "events.out.tfevents.1.killed").touch()
+    log = make_log(tmp_path, more="--log-throughput --device-peak-tflops 0.001")
+    for iteration in range(1, 5):
+        log.train(iteration, outcome(1.0, seconds=0.5 * iteration))
+    log.close()
+    board = read_board(tmp_path / "board")
+    speeds = [log.plan.flops[step] / (0.5 * (step + 1)) / 1e12 for step in range(4)]
+    assert [point.value for point in board.Scalars("throughput")] == pytest.approx(speeds, rel=1e-6)
+    assert [point.value for point in board.Scalars("mfu")] == pytest.approx(
+        [speed / 0.001 for speed in speeds], rel=1e-6
+    )
+
+
 def test_tensorboard_keeps_its_interval(tmp_path: Path) -> None:
     log = make_log(tmp_path, more="--tensorboard-log-interval 3")
     for iteration in range(1, 8):

@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from megatron.base.errors import UserError
@@ -252,6 +253,19 @@ def test_a_changed_pacing_function_is_told_with_its_first_step(
     assert f"the pacing of its curriculum {name} gave 24 and gives 25 at step 4" in line
     monkeypatch.setattr(module, "grow", lambda step: 20 + step + (step > 5))
     assert resume_problems(saved, *described(flags, tmp_path / "analysis"), False) == []
+
+
+def test_of_several_changed_pacings_the_first_change_is_told() -> None:
+    caps = {"late": np.array([5, 5, 5, 6]), "early": np.array([5, 7, 6, 6])}
+    plan: Any = types.SimpleNamespace(caps=caps, sequence_length=np.array([8, 8, 8, 8]))
+    rises = {"late": [[1, 5]], "early": [[1, 5], [3, 6]], "seqlen_truncate": [[1, 8]]}
+    found = meaning.first_change(rises, plan, 4)
+    line = "the pacing of its curriculum early gave 5 and gives 7 at step 2: its pacing function has changed"
+    assert found == line
+    assert str(meaning.first_change(rises | {"early": [[1, 5], [2, 7], [3, 6]]}, plan, 4)).startswith(
+        "the pacing of its curriculum late gave 5 and gives 6 at step 4"
+    )
+    assert meaning.first_change({"late": [[1, 5]]}, plan, 3) is None
 
 
 def test_of_many_rises_the_first_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
