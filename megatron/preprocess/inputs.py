@@ -43,6 +43,11 @@ def _behind(given: str) -> list[str]:
         return found
     is_file = os.path.isfile(given)
     found = [given] if is_file else sorted(filter(os.path.isfile, glob.glob(given, recursive=True)))
+    if not found and (given == "-" or os.path.exists(given)):
+        raise UserError(
+            f"--input {given}: is a pipe or a device, and pieces are read from any place of a file; write what "
+            "comes out of it to a file first (.jsonl.gz and .jsonl.zst are read as they are)"
+        )
     if not found:
         raise UserError(f"--input {given}: no such file")
     if unknown := [path for path in found if not known_ending(path)]:

@@ -1,6 +1,7 @@
 """Which files a path, a glob or a folder stands for, and what is said of those that it does not."""
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,12 @@ def test_compressed_files_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"{}"))
     (tmp_path / "B.NDJSON.ZST").write_bytes(zstandard.compress(b"{}"))
     assert find_files([str(tmp_path)]) == [str(tmp_path / name) for name in ("B.NDJSON.ZST", "a.jsonl.gz")]
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for given in (str(tmp_path / "pipe.jsonl"), "-", "/dev/null"):
+        with pytest.raises(UserError, match=f"--input {given}: is a pipe or a device.*to a file first"):
+            find_files([given])
+    with pytest.raises(UserError, match="--input nothing.jsonl: no such file"):
+        find_files(["nothing.jsonl"])
