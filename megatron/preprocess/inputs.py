@@ -45,8 +45,8 @@ def _behind(given: str) -> list[str]:
     found = [given] if is_file else sorted(filter(os.path.isfile, glob.glob(given, recursive=True)))
     if not found and (given == "-" or os.path.exists(given)):
         raise UserError(
-            f"--input {given}: is a pipe or a device, and pieces are read from any place of a file; write what "
-            "comes out of it to a file first (.jsonl.gz and .jsonl.zst are read as they are)"
+            f"--input {given}: is a pipe or a device, and pieces are read from any place of a file; write "
+            "what comes out of it to a file first (.jsonl.gz and .jsonl.zst are read as they are)"
         )
     if not found:
         raise UserError(f"--input {given}: no such file")

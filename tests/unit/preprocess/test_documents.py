@@ -115,6 +115,14 @@ def test_several_keys(tmp_path):
     assert read([str(tmp_path / "a.parquet")], keys=("title", "text"))[1] == TEXTS
 
 
+def test_lines_end_at_newlines_alone(tmp_path):
+    text = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\x1dh\x1ei"
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}, ensure_ascii=False) + "\r\n", newline="")
+    (tmp_path / "b.txt").write_text(text + "\r\nmore\rand more\n", newline="")
+    assert read([str(tmp_path / "a.jsonl")]) == [[text]]
+    assert read([str(tmp_path / "b.txt")]) == [[text + "\r\nmore\rand more\n"]]
+
+
 def test_numbers_that_only_pythons_reader_takes(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"score": NaN, "text": "a"}\n{"score": -Infinity, "text": "b"}\n')
     assert read([str(tmp_path / "a.jsonl")]) == [["a", "b"]]

@@ -92,5 +92,5 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     for given in (str(tmp_path / "pipe.jsonl"), "-", "/dev/null"):
         with pytest.raises(UserError, match=f"--input {given}: is a pipe or a device.*to a file first"):
             find_files([given])
-    with pytest.raises(UserError, match="--input nothing.jsonl: no such file"):
+    with pytest.raises(UserError, match=r"--input nothing\.jsonl: no such file"):
         find_files(["nothing.jsonl"])
