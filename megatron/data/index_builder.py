@@ -169,11 +169,11 @@ def existing_dataset(prefix: str) -> list[str]:
 
 @contextmanager
 def _full_disk(prefix: str) -> Iterator[None]:
-    """Say which files a full disk has no room for; the system's own error does not."""
+    """Say which files a full disk, a quota or a limit of size stops; the system's own error does not."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise UserError(
             f"{prefix}.bin and .idx: {error.strerror}; nothing was written, make room or choose another "

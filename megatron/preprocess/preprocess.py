@@ -33,6 +33,7 @@ from megatron.preprocess.documents import PIECE_BYTES, Piece, cut_into_pieces
 from megatron.preprocess.encoding import NEW_BYTES, Encoded, encode_piece, of_process
 from megatron.preprocess.inputs import find_files
 from megatron.preprocess.novelty import describe
+from megatron.preprocess.round_trip import RoundTrip, describe_round_trip
 from megatron.preprocess.workers import map_in_order
 
 PIECES_IN_FLIGHT = 4
@@ -81,6 +82,7 @@ class Totals:
     verified_bytes: int = 0
     verified: set[int] = field(default_factory=set)
     unverified: set[int] = field(default_factory=set)
+    round_trip: RoundTrip = field(default_factory=RoundTrip)
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def add(self, encoded: Encoded) -> None:
@@ -94,6 +96,7 @@ class Totals:
             self.verified_bytes += part.check.text_bytes
             self.verified.update(part.check.verified)
             self.unverified.update(part.check.left_out)
+            self.round_trip += part.round_trip
 
 
 class EnginesDiffer(Exception):
@@ -291,6 +294,8 @@ def _report(options: PreprocessOptions, totals: Totals, seconds: float) -> None:
             )
     else:
         print("encoded by the reference library, so there was nothing to verify")
+    if totals.round_trip.changed:
+        print(describe_round_trip(totals.round_trip))
     speed = sum(totals.text_bytes) / 1e6 / seconds
     print(
         f"Processed {totals.documents:,} documents ({totals.documents / seconds:,.0f} docs/s, "

@@ -5,8 +5,10 @@ import json
 from contextlib import ExitStack
 from typing import Any
 
+from megatron.base.errors import UserError
 from megatron.base.files import hold
 from megatron.base.keys import key
+from megatron.checkpoint.earlier import start_problems
 from megatron.checkpoint.manifest import Manifest
 from megatron.checkpoint.save import clear_unfinished
 from megatron.curriculum.sampler import describe_passes
@@ -62,6 +64,8 @@ def pretrain(argv: list[str], task: Task, description: str, examples: str) -> No
         mesh = start_mesh(config.training.distributed_backend, config.training.distributed_timeout_minutes)
         for lock in locks(config) if mesh.first else ():
             held.enter_context(hold(lock))
+        if mesh.first and (late := start_problems(config.checkpoint, config.training.skip_train)):
+            raise UserError(*late)  # another run has ended there while this one was getting ready
         _train(prepared, manifest, mesh)
     stop_mesh()
 

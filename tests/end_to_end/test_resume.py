@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -168,6 +169,30 @@ def test_checkpoints_of_an_earlier_run_are_not_replaced(
     assert f"--save {folder}: holds the checkpoint of step 28 of an earlier run" in refused[-1]
     assert all(way in refused[-1] for way in (f"go on from them with --load {folder}", "--overwrite-run"))
     assert files_of(folder) == before
+
+
+ENDS_MEANWHILE = """
+import runpy, shutil, sys
+from megatron.train import pretrain
+before, earlier = pretrain.locks, sys.argv.pop()
+def locks(config):
+    shutil.copytree(earlier, config.checkpoint.save + "/iter_0000028")
+    return before(config)
+pretrain.locks = locks
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_run_that_ends_while_another_gets_ready_is_kept(
+    prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path
+) -> None:
+    """The folder was free when it was first looked at, and is not any more when its lock is taken."""
+    words = without(training(prepared, tmp_path / "run", "--train-iters", "3"), "--load")
+    line = [sys.executable, "-c", ENDS_MEANWHILE, *words, str(unbroken[1] / "iter_0000028")]
+    refused = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode == 2 and "holds the checkpoint of step 28" in refused.stderr.splitlines()[-1]
+    assert sorted(path.name for path in tmp_path.glob("run/[!.]*")) == ["iter_0000028"]
 
 
 def test_a_new_run_in_an_old_folder_sets_the_old_one_aside(prepared: Prepared, tmp_path: Path) -> None:

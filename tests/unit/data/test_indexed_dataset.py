@@ -172,12 +172,13 @@ def test_an_error_leaves_nothing_and_keeps_what_was_there(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.bin", "a.idx"] and content(tmp_path / "a") == before
 
 
-def test_a_full_disk_is_told_with_the_files(tmp_path):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_told_with_the_files(tmp_path, number):
     with (
-        pytest.raises(UserError, match=r"a\.bin and \.idx: No space left"),
+        pytest.raises(UserError, match=rf"a\.bin and \.idx: {os.strerror(number)}"),
         IndexedDatasetBuilder(tmp_path / "a", np.uint16),
     ):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(number, os.strerror(number))
     assert os.listdir(tmp_path) == []
 
 
