@@ -19,7 +19,7 @@ ELSEWHERE = {
     "megatron/curriculum/analysis.py": ("tests/unit/curriculum/test_difficulty.py",),
     "megatron/curriculum/analyze_dataset.py": ("tests/unit/preprocess/test_with_difficulty.py",),
     "megatron/schedule/data_efficiency_flags.py": ("tests/unit/schedule/test_data_efficiency.py",),
-    "megatron/schedule/data_efficiency_rules.py": ("tests/unit/config",),
+    "megatron/schedule/data_efficiency_rules.py": ("tests/unit/schedule/test_data_efficiency.py",),
     "megatron/schedule/deepspeed_json.py": ("tests/unit/schedule/test_data_efficiency.py",),
     "megatron/schedule/plan_summary.py": ("tests/unit/report/test_plan_run.py",),
     "megatron/evaluation": ("tests/unit/train/test_step.py",),

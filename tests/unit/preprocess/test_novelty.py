@@ -44,6 +44,15 @@ def test_kinds_side_by_side_are_new_once():
     assert pairs(["\u3400\u9fff"], memory) == 0  # Han is one block
 
 
+def test_blocks_beyond_the_basic_plane_are_of_1024_code_points():
+    memory = new_memory(0)
+    assert pairs(["漢"], memory) == 2
+    assert pairs(["\U00010000"], memory) == 2  # the first of a block, a letter
+    assert pairs(["\U000103a0"], memory) == 0  # another letter of it
+    assert pairs(["\U00010450"], memory) == 2  # a letter of the next block
+    assert pairs(["\U00020000", "\U0003134a"], memory) == 0  # Han again
+
+
 def test_passages_lie_around_what_is_new():
     texts = ["x" * 1000 + "é" + "y" * 1000 + "ñ" + "z" * 1000, "plain", "q" * 500 + "ж"]
     passages = find_new(texts, new_memory(0))

@@ -353,7 +353,7 @@ def test_mistakes_are_told_before_the_work(tmp_path, corpus, monkeypatch, change
 def test_engines_that_differ(tmp_path, wrong_gigatoken, capsys):
     path = write_lines(
         tmp_path / "a.jsonl", [*many_texts(50), "a zebra\u200b", *many_texts(50)]
-    )  # so small a corpus is verified whole
+    )  # a third of it is drawn; what is new is verified anyway
     with pytest.raises(
         UserError, match=r"differently: 'a zebra\\u200b'; leave out --tokenizer-engine gigatoken"
     ):
@@ -367,6 +367,14 @@ def test_engines_that_differ(tmp_path, wrong_gigatoken, capsys):
     before = output(tmp_path)
     preprocess(make_options(tmp_path, path, tokenizer_engine="tokenizers"))
     assert output(tmp_path) == before
+
+
+def test_engines_that_differ_where_nothing_is_new(tmp_path, wrong_gigatoken):
+    """Plain text is found by drawing documents alone, and so small a corpus is drawn whole."""
+    path = write_lines(tmp_path / "a.jsonl", ["a horse", "a zebra", "a donkey"])
+    with pytest.raises(UserError, match=r"a\.jsonl, line 2 differently: 'a zebra'; leave out"):
+        preprocess(make_options(tmp_path, path, tokenizer_engine="gigatoken"))
+    assert names(tmp_path) == []
 
 
 def test_the_documents_that_are_verified():
