@@ -50,6 +50,12 @@ def fail(error: BaseException) -> None:
             "error: the memory does not suffice: Unable to allocate 8 EiB; use a smaller model or batch, "
             "or fewer workers\n",
         ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 EiB"),
+            2,
+            "error: the memory does not suffice: DefaultCPUAllocator: can't allocate memory: you tried to "
+            "allocate 8 EiB; use a smaller model or batch, or fewer workers\n",
+        ),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )
