@@ -22,9 +22,9 @@ from megatron.base.files import whole_file, writable_file
 from megatron.base.terminal import progress, show
 from megatron.config.arguments import flag, parse
 from megatron.config.config import Config, TokenizerOptions
-from megatron.data.corpora import SPLITS, open_splits
+from megatron.data.corpora import SPLITS, Corpus, open_splits
 from megatron.data.tokenizer_value import Tokenizer
-from megatron.data.vocabulary import find_vocabulary
+from megatron.data.vocabulary import Vocabulary, find_vocabulary
 from megatron.evaluation.losses import Weighted, window_sums
 from megatron.evaluation.restore import Restored, restore, tokenizer_of
 from megatron.evaluation.text_bytes import TextBytes, count_text
@@ -75,26 +75,27 @@ def main() -> None:
     for split, corpora in open_splits(_with_data(config, options)).items():
         if split in options.splits:
             results += _evaluate(restored, _with_data(config, options), split, corpora, options, tokenizer)
-    if not results:
-        raise UserError(
-            f"--splits {' '.join(options.splits)}: no sample of {config.data.seq_length} tokens is there; "
-            "change --split or --data-path"
-        )
-    if not any(result["tokens"] for result in results):
-        names = ", ".join(dict.fromkeys(result["corpus"] for result in results))
-        raise UserError(
-            f"--splits {' '.join(options.splits)}: nothing to score; --eod-mask-loss, with which the model "
-            f"was trained, masks every token of {names}"
-        )
+    _require_scored(results, options, config.data.seq_length)
     _print(results, str(restored.folder))
     _explain_bytes(results)
     if options.output:
+        content = {"checkpoint": str(restored.folder), "iteration": restored.manifest.iteration}
         with whole_file(options.output, "w") as file:
-            step = restored.manifest.iteration
-            json.dump(
-                {"checkpoint": str(restored.folder), "iteration": step, "results": results}, file, indent=1
-            )
+            json.dump(content | {"results": results}, file, indent=1)
             file.write("\n")
+
+
+def _require_scored(results: list[dict[str, Any]], options: Options, length: int) -> None:
+    """UserError where there is no sample, or no token of one that counts."""
+    where = f"--splits {' '.join(options.splits)}"
+    if not results:
+        raise UserError(f"{where}: no sample of {length} tokens is there; change --split or --data-path")
+    if not any(result["tokens"] for result in results):
+        names = ", ".join(dict.fromkeys(result["corpus"] for result in results))
+        raise UserError(
+            f"{where}: nothing to score; --eod-mask-loss, with which the model was trained, masks every "
+            f"token of {names}"
+        )
 
 
 def _with_data(config: Config, options: Options) -> Config:
@@ -140,14 +141,49 @@ def _evaluate(
     """One result a corpus of a split."""
     if not corpora:
         return []
-    vocabulary = find_vocabulary(config.tokenizer, [corpus for _, corpus in corpora], config.data)
+    members = [corpus for _, corpus in corpora]
+    vocabulary = _vocabulary(restored, config, members)
+    counts = [min(corpus.windows, options.max_windows or corpus.windows) for corpus in members]
+    sums = _sums(restored, config, vocabulary, members, counts, split, options.micro_batch_size)
+
+    def is_scored(ids: np.ndarray) -> np.ndarray:
+        return ids[:-1] != vocabulary.eod if config.data.eod_mask_loss else np.ones(len(ids) - 1, bool)
+
+    texts = [
+        count_text(corpus, tokenizer, windows, is_scored, config.data.allow_trailing_bytes)
+        if tokenizer and not config.data.mock_data
+        else None
+        for corpus, windows in zip(members, counts)
+    ]
+    names = list(restored.task.losses)
+    return [
+        _result(corpus.name, split, names, part.tolist(), text)
+        for corpus, part, text in zip(members, sums, texts)
+    ]
+
+
+def _vocabulary(restored: Restored, config: Config, members: list[Corpus]) -> Vocabulary:
+    """The data's vocabulary, which is that of the model."""
+    vocabulary = find_vocabulary(config.tokenizer, members, config.data)
     known = restored.manifest.vocabulary.size
     if vocabulary.size != known:
         raise UserError(
-            f"{corpora[0][1].name} has a vocabulary of {vocabulary.size} tokens, the model one of {known}"
+            f"{members[0].name} has a vocabulary of {vocabulary.size} tokens, the model one of {known}"
         )
+    return vocabulary
+
+
+def _sums(
+    restored: Restored,
+    config: Config,
+    vocabulary: Vocabulary,
+    members: list[Corpus],
+    counts: list[int],
+    title: str,
+    micro_batch_size: int,
+) -> torch.Tensor:
+    """Sums and counts of every loss over the first `counts` windows, a row a corpus."""
     rows = restored.task.make_rows(config, DataEfficiency(), vocabulary)
-    members = [corpus for _, corpus in corpora]
     device = next(restored.model.parameters()).device
 
     def measure(part: np.ndarray) -> torch.Tensor:
@@ -155,27 +191,12 @@ def _evaluate(
         found = restored.task.row_losses(restored.model, inputs)
         return torch.cat([found[name] for name in restored.task.losses], 1)
 
-    def is_scored(ids: np.ndarray) -> np.ndarray:
-        return ids[:-1] != vocabulary.eod if config.data.eod_mask_loss else np.ones(len(ids) - 1, bool)
-
-    counts = [min(corpus.windows, options.max_windows or corpus.windows) for corpus in members]
     windows = np.concatenate(
         [np.stack([np.full(count, number), np.arange(count)], 1) for number, count in enumerate(counts)]
     )
-    with progress(split, len(windows), "windows") as advance:
-        shape = (len(members), 2 * len(restored.task.losses))
-        sums = window_sums(measure, shape, windows, options.micro_batch_size, Mesh(device), advance)
-    names = list(restored.task.losses)
-    texts = [
-        count_text(corpus, tokenizer, windows, is_scored, config.data.allow_trailing_bytes)
-        if tokenizer and not config.data.mock_data
-        else None
-        for corpus, windows in zip(members, counts)
-    ]
-    return [
-        _result(corpus.name, split, names, part.tolist(), text)
-        for corpus, part, text in zip(members, sums, texts)
-    ]
+    shape = (len(members), 2 * len(restored.task.losses))
+    with progress(title, len(windows), "windows") as advance:
+        return window_sums(measure, shape, windows, micro_batch_size, Mesh(device), advance)
 
 
 def _result(

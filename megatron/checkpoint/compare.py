@@ -27,9 +27,6 @@ WAYS = (
     "its weights alone by --finetune"
 )
 
-
-OF_THE_RATE = ("--lr", "--min-lr", "the ")
-"""How lines about the learning rate begin."""
 FEW = 3
 OTHER_TASK = "give this run a --save and --load of its own"
 
@@ -81,16 +78,23 @@ def resume_problems(saved: Manifest, mine: Manifest, plan: Plan, override_schedu
 def _other_schedule(saved: Manifest, mine: Manifest, plan: Plan) -> list[str]:
     """How the learning rate and the optimizer differ. Rates that are the same at every step have the same
     schedule, whatever its flags and units."""
-    flags = flag_differences(Config, saved.config, mine.config, "schedule")
+    exactly = bool(mine.data_efficiency.get("published"))
+    if same_rates(saved.config, mine.config, plan, exactly):
+        return flag_differences(Config, _without_rates(saved), _without_rates(mine), "schedule")
     theirs, ours = (
         {name: None if not horizon[1] else horizon for name, horizon in one.schedule.items()}
         for one in (saved, mine)
     )
-    flags += _differences(theirs, ours, lambda name: f"the {name}")
-    exactly = bool(mine.data_efficiency.get("published"))
-    if flags and same_rates(saved.config, mine.config, plan, exactly):
-        return [line for line in flags if not line.startswith(OF_THE_RATE)]
-    return flags
+    flags = flag_differences(Config, saved.config, mine.config, "schedule")
+    return flags + _differences(theirs, ours, lambda name: f"the {name}")
+
+
+def _without_rates(manifest: Manifest) -> dict[str, Any]:
+    """A checkpoint's flags but for those of the learning rate."""
+    flags = manifest.config["optimizer"].items()
+    return manifest.config | {
+        "optimizer": {name: value for name, value in flags if "lr" not in name.split("_")}
+    }
 
 
 def _other_run(saved: Manifest, mine: Manifest, plan: Plan) -> list[str]:

@@ -39,7 +39,7 @@ def find_checkpoint(
     if not (folder / NAME).is_file():
         there = sorted(path.name for path in root.glob("iter_*")) or ["none"]
         raise UserError(
-            f"{folder}: is no checkpoint; there are {', '.join(there)}; choose one with --ckpt-step"
+            f"{folder}: is no checkpoint; those there: {', '.join(there)}; choose one with --ckpt-step"
         )
     return folder
 
@@ -70,10 +70,18 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
+def _another(folder: Path) -> str:
+    """The newest whole checkpoint beside a damaged one, and how it is taken."""
+    for iteration, other in sorted(checkpoints_in(folder.parent).items(), reverse=True):
+        if other != folder and _is_whole(other):
+            return f"load {other} with --ckpt-step {iteration}"
+    return "no other checkpoint there is whole"
+
+
 def load_tensors(folder: Path, manifest: Manifest, name: str, verify: bool = True) -> dict[str, torch.Tensor]:
     """The tensors of one file of a checkpoint. `verify`: compare its checksum, not only its size."""
     path, entry = folder / name, manifest.files.get(name)
-    damaged = f"{path}: is damaged ({{}}); load an older checkpoint with --ckpt-step"
+    damaged = f"{path}: is damaged ({{}}); {_another(folder)}"
     if entry is None or not path.is_file():
         raise UserError(damaged.format("it is missing"))
     if path.stat().st_size != entry.bytes:

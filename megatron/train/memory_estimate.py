@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from megatron.base.errors import UserError
 from megatron.batches.loader import BatchShare
 from megatron.model.inputs import to_device
+from megatron.schedule.plan import Step
 from megatron.train.setup import Prepared
 
 FEW_LAYERS = 4
@@ -38,10 +39,10 @@ class Memory(NamedTuple):
         return self.weights + self.gradients + self.moments + self.activations
 
 
-def estimate_memory(prepared: Prepared, ranks: int, device: torch.device) -> Memory:
-    """What a rank of `ranks` will hold at its fullest. A model of many layers is reckoned from few: what each
+def estimate_memory(prepared: Prepared, device: torch.device) -> Memory:
+    """What a rank will hold at its fullest. A model of many layers is reckoned from few: what each
     kind of layer adds is the same for all of it."""
-    inputs = _largest_micro_batch(prepared, ranks)
+    step, inputs = _largest_micro_batch(prepared)
     layers = prepared.config.model.num_layers
     dropping = len(prepared.efficiency.dropping_layers)
     if layers <= FEW_LAYERS:
@@ -53,8 +54,8 @@ def estimate_memory(prepared: Prepared, ranks: int, device: torch.device) -> Mem
         if dropping:
             total += dropping * (np.array(_simulate(prepared, inputs, 3, 1, device)) - least)
         weights, peak = total.tolist()
-    rows, length = inputs.tokens.shape
-    return Memory(weights, weights, 2 * weights, peak - 2 * weights, rows, length)
+    activations = peak - 2 * weights
+    return Memory(weights, weights, 2 * weights, activations, step.rows, step.sequence_length)
 
 
 def check_memory(memory: Memory, device: torch.device, local_ranks: int, ignore: bool) -> str:
@@ -125,13 +126,14 @@ def _group_free(folder: Path) -> int | None:
     return None
 
 
-def _largest_micro_batch(prepared: Prepared, ranks: int) -> Any:
-    """The first micro-batch of the step with the longest rows, by what its layers compute."""
+def _largest_micro_batch(prepared: Prepared) -> tuple[Step, Any]:
+    """The first micro-batch of the step with the longest rows, by what its layers compute, as a step of its
+    own."""
     plan, size = prepared.plan, prepared.config.training.micro_batch_size
     work = (plan.rows / plan.batch_size) * (plan.sequence_length + plan.kept_length)
     step = plan.at(int(np.argmax(work)) + 1)
     alone = step._replace(batch_size=size, rows=step.rows * size // step.batch_size, drawn_before=0)
-    return prepared.rows.batch(prepared.sampler, alone, BatchShare(0, 1, size))[0]
+    return alone, prepared.rows.batch(prepared.sampler, alone, BatchShare(0, 1, size))[0]
 
 
 def _simulate(

@@ -74,7 +74,7 @@ def _memory_line(prepared: Prepared) -> str:
     """What a rank will take of what is free; UserError where it does not fit."""
     training = prepared.config.training
     device = device_of_rank(training.distributed_backend)
-    memory = estimate_memory(prepared, world_size(), device)
+    memory = estimate_memory(prepared, device)
     return check_memory(memory, device, ranks_here(), training.ignore_memory_estimate)
 
 

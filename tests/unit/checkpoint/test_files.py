@@ -84,11 +84,11 @@ def test_the_newest_or_the_chosen_checkpoint_is_found(tmp_path: Path) -> None:
     (tmp_path / LATEST).write_text("  10 \n")
     assert find_checkpoint(tmp_path) == tmp_path / "iter_0000010"
     missing = refusal(find_checkpoint, tmp_path, 4)
-    assert "iter_0000004: is no checkpoint; there are iter_0000002, iter_0000006, iter_0000010;" in missing
+    assert "iter_0000004: is no checkpoint; those there: iter_0000002, iter_0000006, iter_0000010;" in missing
     (tmp_path / LATEST).write_text("release\n")
     assert "holds 'release', not a number of steps" in refusal(find_checkpoint, tmp_path)
     assert "is a file" in refusal(find_checkpoint, tmp_path / LATEST)
-    assert "there are none" in refusal(find_checkpoint, tmp_path / "nowhere", 4)
+    assert "those there: none;" in refusal(find_checkpoint, tmp_path / "nowhere", 4)
 
 
 def test_without_a_pointer_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
@@ -124,7 +124,8 @@ def test_without_a_pointer_the_newest_whole_checkpoint_is_taken(tmp_path: Path) 
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, how: str, said: str) -> None:
-    folder = save(tmp_path, 3)
+    older, folder, cut = (save(tmp_path, step) for step in (2, 3, 4))
+    (cut / MODEL).unlink()
     manifest, path = read_manifest(folder), folder / MODEL
     data = path.read_bytes()
     if how == "missing":
@@ -139,8 +140,17 @@ def test_a_damaged_file_is_named(tmp_path: Path, how: str, said: str) -> None:
     else:
         path.write_bytes(b"\xff" * len(data))
     found = refusal(load_tensors, folder, manifest, MODEL, how != "no tensors")
-    assert found.startswith(f"{path}: is damaged (") and said in found and "--ckpt-step" in found
+    assert found.startswith(f"{path}: is damaged (") and said in found
+    assert found.endswith(f"load {older} with --ckpt-step 2")
     assert load_tensors(folder, manifest, MOMENTS)["moment"].tolist() == [1, 1, 1, 1]
+
+
+def test_of_a_damaged_checkpoint_that_is_alone_no_other_is_named(tmp_path: Path) -> None:
+    alone, other = save(tmp_path, 3), save(tmp_path, 4)
+    for folder in (alone, other):
+        (folder / MODEL).unlink()
+    found = refusal(load_tensors, alone, read_manifest(alone), MODEL)
+    assert found.endswith("is damaged (it is missing); no other checkpoint there is whole")
 
 
 def model_of(**shapes: tuple[int, ...]) -> nn.Module:

@@ -58,8 +58,8 @@ def test_what_lives_at_once_is_counted_by_hand() -> None:
 def test_many_layers_are_reckoned_from_few(flags: str) -> None:
     prepared = prepare("--num-layers 9 " + flags)
     dropping = len(prepared.efficiency.dropping_layers)
-    weights, peak = _simulate(prepared, _largest_micro_batch(prepared, 1), 9, dropping, CPU)
-    memory = estimate_memory(prepared, 1, CPU)
+    weights, peak = _simulate(prepared, _largest_micro_batch(prepared)[1], 9, dropping, CPU)
+    memory = estimate_memory(prepared, CPU)
     model = GPT_TASK.build_model(prepared.config, 1000, ())
     assert memory.weights == weights == sum(4 * one.numel() for one in model.parameters())
     assert (memory.gradients, memory.moments) == (weights, 2 * weights)
@@ -69,18 +69,18 @@ def test_many_layers_are_reckoned_from_few(flags: str) -> None:
 
 def test_recomputation_batch_and_dropping_show_in_the_estimate() -> None:
     full = "--num-layers 8 " + UNDROPPED
-    plain = estimate_memory(prepare(full), 1, CPU)
+    plain = estimate_memory(prepare(full), CPU)
     assert (plain.rows, plain.length) == (2, 128)
-    double = estimate_memory(prepare(full + "--micro-batch-size 4"), 1, CPU)
+    double = estimate_memory(prepare(full + "--micro-batch-size 4"), CPU)
     assert double.activations == pytest.approx(2 * plain.activations, rel=0.1)
     for more in (DROPPING, "--recompute-granularity full "):
-        assert estimate_memory(prepare(full + more), 1, CPU).activations < 0.6 * plain.activations
+        assert estimate_memory(prepare(full + more), CPU).activations < 0.6 * plain.activations
     wide = full.replace(UNDROPPED, "--num-attention-heads 32 --micro-batch-size 1 ")
-    selective = estimate_memory(prepare(wide + "--recompute-granularity selective "), 1, CPU).activations
-    assert selective < 0.5 * estimate_memory(prepare(wide), 1, CPU).activations
-    longest = estimate_memory(prepare(full + LENGTHS), 1, CPU)
+    selective = estimate_memory(prepare(wide + "--recompute-granularity selective "), CPU).activations
+    assert selective < 0.5 * estimate_memory(prepare(wide), CPU).activations
+    longest = estimate_memory(prepare(full + LENGTHS), CPU)
     assert longest == plain  # the curriculum ends at full length
-    reshaped = estimate_memory(prepare(full + LENGTHS.replace("truncate", "reshape")), 1, CPU)
+    reshaped = estimate_memory(prepare(full + LENGTHS.replace("truncate", "reshape")), CPU)
     assert reshaped.rows * reshaped.length == 256
 
 
