@@ -42,11 +42,14 @@ EXAMPLES = """\
 """
 
 BYTES_FROM = {
-    "proportion": "the tokenizer does not give back the text that it was given, so the bytes of bits per "
-    "byte are the original text's in proportion to the scored part",
+    "proportion": "the tokenizer does not give back the text that it was given: the whole original has "
+    "{factor:.4f} bytes for each that is decoded",
     "decoding": "the bytes of bits per byte are those of the decoded text; nothing says how many the "
     "original had, or the dataset is too large to compare",
 }
+FAR_FROM_ONE = 0.05
+"""How far decoded bytes may be from the original's. The share that is lost differs from part to part of a
+dataset, and beyond this it would be most of the difference between two models."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,15 +209,18 @@ def _result(
     pairs = list(zip(sums[::2], sums[1::2]))
     means = {name: total / count if count else None for name, (total, count) in zip(names, pairs)}
     loss, (total, tokens) = means[names[0]], pairs[0]
+    known = text if text and text.size else None
+    near = known is not None and abs(known.factor - 1) <= FAR_FROM_ONE
     result = {
         "corpus": corpus,
         "split": split,
         "tokens": int(tokens),
         "loss": loss,
         "perplexity": None if loss is None else perplexity(loss),
-        "bytes": round(text.size) if text and text.size else None,
-        "bytes_from": text.source if text and text.size else None,
-        "bits_per_byte": total / math.log(2) / text.size if text and text.size else None,
+        "bytes": round(known.size) if known else None,
+        "bytes_from": known.source if known else None,
+        "bytes_factor": known.factor if known else None,
+        "bits_per_byte": total / math.log(2) / known.size if known and near else None,
     }
     return result | ({"losses": means} if len(means) > 1 else {})
 
@@ -235,8 +241,14 @@ def _print(results: list[dict[str, Any]], title: str) -> None:
 def _explain_bytes(results: list[dict[str, Any]]) -> None:
     """Say where bytes are not those of the text itself."""
     for result in results:
-        if result["bytes_from"] in BYTES_FROM:
-            print(f"note: {result['corpus']}: {BYTES_FROM[result['bytes_from']]}", file=sys.stderr)
+        if result["bytes_from"] not in BYTES_FROM:
+            continue
+        line = BYTES_FROM[result["bytes_from"]].format(factor=result["bytes_factor"])
+        if result["bits_per_byte"] is None:
+            line += "; that is too far from 1 for bits per byte"
+        elif result["bytes_from"] == "proportion":
+            line += "; the bytes of the scored part are taken in that proportion"
+        print(f"note: {result['corpus']}: {line}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import torch
 
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
+from megatron.batches.gpt import document_inputs
 from megatron.config.arguments import flag, parse
 from megatron.config.config import TokenizerOptions
 from megatron.evaluation.generate import continuation, generate
@@ -65,6 +66,16 @@ def main() -> None:
             f"--tokenizer-type is required, and the tokenizer's files: none is kept in {options.load}"
         )
     tokenizer, _ = found
+
+    def documents(ids: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Positions, and where documents begin, as in training."""
+        eod = restored.manifest.vocabulary.eod
+        _, positions, starts = document_inputs(ids.cpu().numpy(), config.data, eod)
+        return (
+            positions.to(device) if positions is not None else None,
+            starts.to(device) if starts is not None else None,
+        )
+
     generator = torch.Generator(device).manual_seed(options.seed)
     texts = []
     for prompt in options.prompt:
@@ -83,6 +94,7 @@ def main() -> None:
             options.top_p,
             generator,
             None if options.ignore_eod else tokenizer.eod,
+            documents,
         ]
         texts.append(prompt + continuation(tokenizer, ids, list(generate(model, start, *chosen))))
         print(texts[-1] + "\n")

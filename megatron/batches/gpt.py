@@ -79,7 +79,7 @@ def _micro_batch(
         torch.from_numpy(np.ascontiguousarray(tokens)),
         torch.from_numpy(np.ascontiguousarray(labels)),
         torch.from_numpy(rows),
-        *_documents(tokens, row_format),
+        *document_inputs(tokens, row_format.data, row_format.eod),
         _kept(step, rows, row_format),
         int(rows[0]),
     )
@@ -121,16 +121,15 @@ def _check_ids(ids: np.ndarray, vocab_size: int, corpora: list[Corpus], members:
         )
 
 
-def _documents(
-    tokens: np.ndarray, row_format: RowFormat
+def document_inputs(
+    tokens: np.ndarray, data: DataConfig, eod: int | None
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-    """Loss mask, positions and where documents begin, as the flags ask."""
-    data = row_format.data
+    """Loss mask, positions and where documents begin of [rows, length], as the flags ask."""
     if not (data.eod_mask_loss or data.reset_position_ids or data.reset_attention_mask):
         return None, None, None
-    starts = document_starts(tokens, row_format.eod if row_format.eod is not None else -1)
+    starts = document_starts(tokens, eod if eod is not None else -1)
     return (
-        torch.from_numpy((tokens != row_format.eod).astype(np.float32)) if data.eod_mask_loss else None,
+        torch.from_numpy((tokens != eod).astype(np.float32)) if data.eod_mask_loss else None,
         torch.from_numpy(np.arange(tokens.shape[1]) - starts) if data.reset_position_ids else None,
         torch.from_numpy(starts) if data.reset_attention_mask else None,
     )

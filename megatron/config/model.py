@@ -56,7 +56,9 @@ class ModelConfig:
     )
     norm_epsilon: float = flag(1e-5, "added to the variance in normalisation", at_least=0)
     swiglu: bool = flag(False, "gated MLP with SiLU instead of GELU")
-    openai_gelu: bool = flag(False, "GELU by its tanh approximation")
+    openai_gelu: bool = flag(
+        False, "GELU by its tanh approximation, as Megatron's fused kernel computes it by default"
+    )
     squared_relu: bool = flag(False, "the square of ReLU instead of GELU")
     disable_bias_linear: bool = flag(False, "no biases in the linear layers")
     add_qkv_bias: bool = flag(

@@ -1,13 +1,15 @@
 """Sampling text from a GPT."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.model.gpt import GPT
+
+Documents = Callable[[Tensor], tuple[Tensor | None, Tensor | None]]
 
 
 @torch.no_grad()
@@ -21,13 +23,16 @@ def generate(
     top_p: float,
     generator: torch.Generator,
     stop: int | None = None,
+    documents: Documents = lambda _: (None, None),
 ) -> Iterator[int]:
     """Token ids that continue a prompt [T], one at a time. `context`: how many tokens the model sees at
     most; temperature 0 takes the likeliest token; `top_k` 0 and `top_p` 1 leave the distribution whole.
-    `stop`: the token that ends the text; it is not given out."""
+    `stop`: the token that ends the text; it is not given out. `documents`: positions, and where documents
+    begin, of the tokens [1, T] that the model sees."""
     ids_T = prompt_T
     for _ in range(tokens):
-        logits_V = model.logits(ids_T[None, -context:])[0, -1].float()
+        seen = ids_T[None, -context:]
+        logits_V = model.logits(seen, *documents(seen))[0, -1].float()
         chosen = _choose(logits_V, temperature, top_k, top_p, generator)
         if int(chosen) == stop:
             return

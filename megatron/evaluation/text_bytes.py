@@ -24,10 +24,12 @@ IsScored = Callable[[np.ndarray], np.ndarray]
 
 
 class TextBytes(NamedTuple):
-    """How many bytes of text, and where the number is from: "text" is exact."""
+    """How many bytes of text, and where the number is from: "text" is exact. `factor`: bytes of the whole
+    original for each that is decoded."""
 
     size: float
     source: str
+    factor: float = 1.0
 
 
 class Documents(NamedTuple):
@@ -51,7 +53,7 @@ def count_text(
     factor = _proportion(documents, tokenizer, (corpus.sidecar or {}).get("text_bytes"))
     if factor is None:
         return TextBytes(count, "decoding")
-    return TextBytes(count * factor, "text" if factor == 1 else "proportion")
+    return TextBytes(count * factor, "text" if factor == 1 else "proportion", factor)
 
 
 def _documents(dataset: IndexedDataset, corpus: Corpus, tokenizer: Tokenizer) -> Documents:

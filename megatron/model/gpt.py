@@ -61,10 +61,14 @@ class GPT(nn.Module):
         return token_losses(hidden, self._head(), labels.flatten(), self.vocab_size).view_as(labels)
 
     @torch.no_grad()
-    def logits(self, tokens_BT: Tensor) -> Tensor:
-        """Logits [B, T, vocabulary] of plain token rows, nothing dropped."""
+    def logits(
+        self, tokens_BT: Tensor, positions_BT: Tensor | None = None, document_starts_BT: Tensor | None = None
+    ) -> Tensor:
+        """Logits [B, T, vocabulary] of token rows, nothing dropped; positions and documents as in the inputs
+        of training."""
         rows = torch.arange(len(tokens_BT), device=tokens_BT.device)
-        hidden = self._hidden(GPTInputs(tokens_BT, tokens_BT, rows), None)
+        inputs = GPTInputs(tokens_BT, tokens_BT, rows, None, positions_BT, document_starts_BT)
+        hidden = self._hidden(inputs, None)
         return hidden @ self._head()[: self.vocab_size].to(hidden.dtype).T
 
     def _head(self) -> Tensor:

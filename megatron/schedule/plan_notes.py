@@ -36,16 +36,22 @@ def _limits(config: Config, plan: Plan) -> list[str]:
 
 
 def _short_of_the_end(efficiency: DataEfficiency, plan: Plan) -> list[str]:
-    """What grows for longer than the run."""
-    grows = [(f"curriculum {one.name}", one.pacing, plan.caps[one.name]) for one in efficiency.metrics]
+    """What grows for longer than the run. No more tokens are kept than a sequence has at its longest."""
+    grows = [
+        (f"curriculum {one.name}", largest(one.pacing), plan.caps[one.name]) for one in efficiency.metrics
+    ]
     if efficiency.length:
-        grows.append((f"curriculum {efficiency.length_metric}", efficiency.length, plan.sequence_length))
+        name = f"curriculum {efficiency.length_metric}"
+        grows.append((name, largest(efficiency.length), plan.sequence_length))
     if efficiency.random_ltd:
-        grows.append(("random-LTD", efficiency.random_ltd.pacing, plan.kept_length))
+        most = largest(efficiency.random_ltd.pacing)
+        if efficiency.length:
+            most = min(most, largest(efficiency.length))
+        grows.append(("random-LTD", most, plan.kept_length))
     return [
-        f"{name} ends at {values[-1]} of {largest(pacing)}: the run is over after {plan.steps} steps"
-        for name, pacing, values in grows
-        if values[-1] < largest(pacing)
+        f"{name} ends at {values[-1]} of {most}: the run is over after {plan.steps} steps"
+        for name, most, values in grows
+        if values[-1] < most
     ]
 
 

@@ -14,9 +14,11 @@ import torch
 
 from megatron.data.indexed_dataset import IndexedDataset
 from megatron.evaluation.restore import restore
+from megatron.evaluation.text_bytes import TextBytes
 from megatron.tasks.gpt import GPT_TASK
 from megatron.train.pretrain import pretrain
 from tests.end_to_end.conftest import EFFICIENT, MODEL, SEQ_LENGTH, Prepared, records, run_command
+from tools.evaluate import _explain_bytes, _result
 
 SHORT = [
     *MODEL,
@@ -413,3 +415,39 @@ def test_nothing_to_score(tmp_path: Path) -> None:
     assert text["tokens"] > 0 and text["bits_per_byte"] > 0
     assert (ends["tokens"], ends["loss"], ends["perplexity"], ends["bits_per_byte"]) == (0, None, None, None)
     assert "nan" not in done.stdout.lower()
+
+
+def test_generation_keeps_documents_apart_as_training_did(prepared: Prepared, tmp_path: Path) -> None:
+    """The text of a second document is that of this document alone."""
+    data = ["--data-path", prepared.prefix, *tokenizer_flags(prepared)]
+    apart = ["--reset-attention-mask", "--reset-position-ids", "--train-iters", "1", "--eval-iters", "0"]
+    pretrain([*SHORT, *data, *apart, "--save", str(tmp_path / "run")], GPT_TASK, "", "")
+
+    def text(prompt: str) -> str:
+        words = [
+            "--load",
+            str(tmp_path / "run"),
+            "--prompt",
+            prompt,
+            "--num-tokens",
+            "8",
+            "--temperature",
+            "0",
+        ]
+        return run_command("tools/generate_text.py", *words, "--ignore-eod").stdout.removeprefix(prompt)
+
+    assert text("a first one<|endoftext|>import os") == text("import os")
+
+
+def test_bytes_that_are_far_from_the_decoded_ones_give_no_bits_per_byte(capsys) -> None:
+    """A share of the text that a tokenizer loses differs from part to part."""
+    results = [
+        _result("books", "test", ["lm loss"], [70.0, 100.0], TextBytes(400.0, "proportion", factor))
+        for factor in (1.01, 1.25)
+    ]
+    assert results[0]["bits_per_byte"] == pytest.approx(70 / math.log(2) / 400)
+    assert (results[1]["bits_per_byte"], results[1]["bytes_factor"]) == (None, 1.25)
+    _explain_bytes(results)
+    near, far = capsys.readouterr().err.splitlines()
+    assert "1.0100 bytes for each" in near and near.endswith("in that proportion")
+    assert "1.2500 bytes for each" in far and far.endswith("too far from 1 for bits per byte")

@@ -5,6 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from megatron.batches.gpt import document_inputs
+from megatron.config.data import DataConfig
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.data.tokenizer import build_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
@@ -118,6 +120,24 @@ def test_the_model_sees_the_last_tokens_of_its_context():
         likeliest = model.logits(prompt[None, -6:])[0, -1].argmax()
         assert three.pop(0) == int(likeliest)
         prompt = torch.cat([prompt, likeliest[None]])
+
+
+def test_a_document_of_the_prompt_does_not_see_the_one_before_it_where_training_kept_them_apart():
+    """With both resets the second document is computed as if it stood alone."""
+    model = make_model("").float()
+    data = DataConfig(seq_length=16, reset_attention_mask=True, reset_position_ids=True)
+    first, second = torch.tensor([3, 5, 9]), torch.tensor([7, 11, 13])
+
+    def documents(ids: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        return document_inputs(ids.numpy(), data, 9)[1:]
+
+    chosen = (1, 16, 0.0, 0, 1.0, torch.Generator(), None)
+    both, ids = torch.cat([first, second]), torch.arange(len(first), 6)
+    (apart,) = generate(model, both, *chosen, documents)
+    assert apart == int(model.logits(second[None])[0, -1].argmax())
+    seen = model.logits(both[None], *documents(both[None]))[0, ids]
+    torch.testing.assert_close(seen, model.logits(second[None])[0], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(seen, model.logits(both[None])[0, ids], atol=1e-3)
 
 
 def test_texts_of_all_kinds_decode_to_themselves(made):

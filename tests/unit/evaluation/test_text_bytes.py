@@ -134,6 +134,8 @@ def test_a_tokenizer_that_lowers_case_and_strips(tmp_path):
     count = count_text(corpus, mine, corpus.windows, everything, False)
     size = sum(len(text.encode()) for text in texts)
     assert count.source == "proportion" and size * 0.99 < count.size < size
+    decoded = sum(len(text.encode()) for text in ["[UNK] naive", "the quick brown", "fox"] * 50)
+    assert count.factor == pytest.approx(size / decoded)
     half = count_text(corpus, mine, corpus.windows // 2, everything, False)
     assert half.size == pytest.approx(size / 2, rel=0.02)
 

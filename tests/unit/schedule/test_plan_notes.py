@@ -113,6 +113,11 @@ def test_what_grows_for_longer_than_the_run_is_said() -> None:
         "curriculum seqlen_truncate ends at 78 of 128: the run is over after 10 steps",
         "random-LTD ends at 32 of 128: the run is over after 10 steps",
     ]
+    shorter = (
+        "--train-iters 30 --curriculum seqlen_truncate:min=8,max=64,duration=10 --random-ltd "
+        "--random-ltd-min 8 --random-ltd-duration 10"
+    )
+    assert notes_of(shorter) == []  # rows of 64 tokens keep no more than 64
     discrete = "--train-iters 10 --curriculum voc:pacing=fixed_discrete,values=1/5,until="
     assert notes_of(discrete + "9") == []
     assert notes_of(discrete + "10") == [
