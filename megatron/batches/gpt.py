@@ -19,6 +19,7 @@ from megatron.config.config import DataConfig
 from megatron.curriculum.sampler import Sampler, draw_batch
 from megatron.data.corpora import Corpus
 from megatron.model.inputs import GPTInputs
+from megatron.parallel.slices import WHOLE, Slices, plan_moves
 from megatron.schedule.data_efficiency import RESHAPE
 from megatron.schedule.plan import Step
 
@@ -43,7 +44,9 @@ def make_batch(sampler: Sampler, step: Step, share: BatchShare, row_format: RowF
     size = share.micro_batch_size
     starts = range(share.rank * size, step.batch_size, share.ranks * size)
     return [
-        _micro_batch(sampler.corpora, members, samples, np.arange(start, start + size), step, row_format)
+        _micro_batch(
+            sampler.corpora, members, samples, np.arange(start, start + size), step, row_format, share.slices
+        )
         for start in starts
     ]
 
@@ -64,6 +67,7 @@ def _micro_batch(
     places: np.ndarray,
     step: Step,
     row_format: RowFormat,
+    slices: Slices = WHOLE,
 ) -> GPTInputs:
     """The rows of the samples at `places` of the global batch."""
     length, full = step.sequence_length, row_format.data.seq_length
@@ -75,12 +79,16 @@ def _micro_batch(
     ids = ids.astype(np.int64)
     _check_ids(ids, row_format.vocab_size, corpora, members[places])
     tokens, labels = ids[:, :-1], ids[:, 1:]
+    kept, moves = _kept(step, rows, row_format), None
+    if kept is not None and slices.both.size > 1:
+        moves = tuple(plan_moves(layer, length, slices) for layer in kept)
     return GPTInputs(
         torch.from_numpy(np.ascontiguousarray(tokens)),
         torch.from_numpy(np.ascontiguousarray(labels)),
         torch.from_numpy(rows),
         *document_inputs(tokens, row_format.data, row_format.eod),
-        _kept(step, rows, row_format),
+        torch.from_numpy(kept) if kept is not None else None,
+        moves,
         int(rows[0]),
     )
 
@@ -135,7 +143,7 @@ def document_inputs(
     )
 
 
-def _kept(step: Step, rows: np.ndarray, row_format: RowFormat) -> torch.Tensor | None:
+def _kept(step: Step, rows: np.ndarray, row_format: RowFormat) -> np.ndarray | None:
     """Which positions every dropping layer keeps of every row: uniform draws keyed by (seed, step, layer,
     row)."""
     if not row_format.dropping or step.kept_length >= step.sequence_length:
@@ -143,7 +151,7 @@ def _kept(step: Step, rows: np.ndarray, row_format: RowFormat) -> torch.Tensor |
     out = np.empty((len(row_format.dropping), len(rows), step.kept_length), np.int64)
     seed = np.uint64(key(row_format.seed, "random_ltd", step.number))
     _choose_all(seed, np.array(row_format.dropping), rows, step.sequence_length, out)
-    return torch.from_numpy(out)
+    return out
 
 
 def document_starts(tokens: np.ndarray, eod: int) -> np.ndarray:

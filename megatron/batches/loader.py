@@ -11,6 +11,7 @@ import numpy as np
 from megatron.curriculum.sampler import Sampler
 from megatron.data.corpora import Corpus
 from megatron.model.inputs import Inputs, pinned
+from megatron.parallel.slices import WHOLE, Slices
 from megatron.schedule.plan import Step
 
 AHEAD = 2
@@ -18,11 +19,13 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class BatchShare:
-    """This rank's part of every batch: data-parallel rank, number of them, samples of a micro-batch."""
+    """This rank's part of every batch: data-parallel rank, number of them, samples of a micro-batch, and its
+    part of every sequence."""
 
     rank: int
     ranks: int
     micro_batch_size: int
+    slices: Slices = WHOLE
 
 
 class Rows(NamedTuple):

@@ -8,11 +8,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from megatron.model.architecture import Architecture
-from megatron.model.context import Context
+from megatron.model.context import Context, Part
 from megatron.model.dropout import drop_attention, salt
 from megatron.model.rotary import rotate
-from megatron.parallel.layers import Linear
+from megatron.parallel.collectives import gather_along
+from megatron.parallel.layers import ONE_RANK, Linear, enter
+from megatron.parallel.mesh import Axis, Mesh
 from megatron.parallel.placement import add_constants
+from megatron.parallel.slices import Slices, heads_for_places, in_order, places_for_heads, slices_of
 
 EXPLICIT = ("unfused", "local")
 
@@ -24,25 +27,31 @@ def explicit_in_training(architecture: Architecture) -> bool:
 
 
 class Attention(nn.Module):
-    """Query, key and value are matrices of their own, so that each is one box of a global tensor."""
+    """Query, key and value are matrices of their own, so that each is one box of a global tensor. Heads are
+    split over the tensor axis; of fewer groups than ranks each rank computes one, and all keep them whole."""
 
     head_salts: Tensor
     key_salt: Tensor
 
-    def __init__(self, architecture: Architecture, layer: int):
+    def __init__(self, architecture: Architecture, layer: int, mesh: Mesh = ONE_RANK):
         super().__init__()
         hidden, head, std = architecture.hidden_size, architecture.kv_channels, architecture.init_method_std
         bias, qkv_bias = architecture.linear_bias, architecture.linear_bias or architecture.qkv_bias
-        queries, groups = architecture.num_attention_heads * head, architecture.num_query_groups * head
-        self.query = Linear(hidden, queries, std=std, bias=qkv_bias)
-        self.key = Linear(hidden, groups, std=std, bias=qkv_bias)
-        self.value = Linear(hidden, groups, std=std, bias=qkv_bias)
-        self.projection = Linear(queries, hidden, std=std / math.sqrt(2 * architecture.num_layers), bias=bias)
+        queries, groups = architecture.num_attention_heads * head, architecture.num_query_groups
+        split = {"split": "outputs", "mesh": mesh}
+        few = {"rows": _rows_of_group(groups, head, mesh.tensor), "mesh": mesh}
+        of_group = few if groups % mesh.tensor.size else split
+        self.query = Linear(hidden, queries, std=std, bias=qkv_bias, **split)
+        self.key = Linear(hidden, groups * head, std=std, bias=qkv_bias, **of_group)
+        self.value = Linear(hidden, groups * head, std=std, bias=qkv_bias, **of_group)
+        out_std = std / math.sqrt(2 * architecture.num_layers)
+        self.projection = Linear(queries, hidden, std=out_std, bias=bias, split="inputs", mesh=mesh)
         self.head, self.dropout = head, architecture.attention_dropout
         self.recompute = architecture.recompute_attention
         self.explicit = architecture.attention_backend in EXPLICIT
         self.explicit_in_training = explicit_in_training(architecture)
-        heads = range(architecture.num_attention_heads)
+        self.mesh, self.slices = mesh, slices_of(mesh)
+        heads = _heads_here(architecture.num_attention_heads, self.slices, mesh.tensor)
         add_constants(
             self,
             lambda: {
@@ -52,43 +61,101 @@ class Attention(nn.Module):
         )
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
+        x_BTD = enter(x_BTD, self.mesh)
         query, keys, value = (self._heads(part(x_BTD)) for part in (self.query, self.key, self.value))
-        if context.rotary is not None:
-            query, keys = rotate(query, context.rotary), rotate(keys, context.rotary)
-        repeat = query.shape[1] // keys.shape[1]
-        if repeat > 1:
-            keys, value = keys.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
+        if context.seen_rotary is not None:
+            query, keys = rotate(query, context.seen_rotary), rotate(keys, context.seen_rotary)
+        out_BHTK = self._over_context(query, keys, value, context)
+        return self.projection(out_BHTK.transpose(1, 2).flatten(2))
+
+    def _over_context(self, query: Tensor, keys: Tensor, value: Tensor, context: Context) -> Tensor:
+        """Attention of this rank's queries to the keys of the whole sequence."""
+        axis, repeat = self.slices.context, query.shape[1] // keys.shape[1]
+        if axis.size > 1 and self.slices.way == "a2a":
+            if keys.shape[1] % axis.size:
+                keys, value, repeat = (*_repeated(keys, value, repeat), 1)
+            query, keys, value = (heads_for_places(one, axis) for one in (query, keys, value))
+            out_BHTK = self._attend(query, *_repeated(keys, value, repeat), context)
+            return places_for_heads(out_BHTK, axis)
+        if axis.size > 1:
+            keys, value = (in_order(gather_along(one, axis, 2), axis.size) for one in (keys, value))
+        return self._attend(query, *_repeated(keys, value, repeat), context)
+
+    def _attend(self, query: Tensor, keys: Tensor, value: Tensor, context: Context) -> Tensor:
+        """Attention of the context's parts of queries, one behind another."""
+        if len(context.parts) == 1:
+            return self._attend_part(query, keys, value, context, context.parts[0])
+        pieces = query.split([part.count for part in context.parts], 2)
+        return torch.cat(
+            [
+                self._attend_part(piece, keys[:, :, : part.end], value[:, :, : part.end], context, part)
+                for piece, part in zip(pieces, context.parts)
+            ],
+            2,
+        )
+
+    def _attend_part(
+        self, query: Tensor, keys: Tensor, value: Tensor, context: Context, part: Part
+    ) -> Tensor:
         explicit = self.explicit or (self.explicit_in_training and context.dropout_keys is not None)
         if not explicit:
-            out_BHTK = self._fused(query, keys, value, context)
-        elif self.recompute and self.training:  # kernels keep no weights, so only these are worth it
-            out_BHTK = checkpoint(
-                self._explicit, query, keys, value, context, use_reentrant=False, preserve_rng_state=False
+            return self._fused(query, keys, value, context, part)
+        if self.recompute and self.training:  # kernels keep no weights, so only these are worth it
+            return checkpoint(
+                self._explicit,
+                query,
+                keys,
+                value,
+                context,
+                part,
+                use_reentrant=False,
+                preserve_rng_state=False,
             )
-        else:
-            out_BHTK = self._explicit(query, keys, value, context)
-        return self.projection(out_BHTK.transpose(1, 2).flatten(2))
+        return self._explicit(query, keys, value, context, part)
 
     def _heads(self, x_BTD: Tensor) -> Tensor:
         """[B, T, H·K] to [B, H, T, K]."""
         return x_BTD.unflatten(-1, (-1, self.head)).transpose(1, 2)
 
-    def _fused(self, query: Tensor, keys: Tensor, value: Tensor, context: Context) -> Tensor:
+    def _fused(self, query: Tensor, keys: Tensor, value: Tensor, context: Context, part: Part) -> Tensor:
         """PyTorch's attention kernels. Their dropout is drawn from the device's generator, which the training
         step seeds for every micro-batch."""
         probability = self.dropout if context.dropout_keys is not None else 0.0
-        mask, causal = context.mask, context.mask is None
+        mask, causal = part.mask, part.mask is None
         return F.scaled_dot_product_attention(query, keys, value, mask, probability, is_causal=causal)
 
-    def _explicit(self, query: Tensor, keys: Tensor, value: Tensor, context: Context) -> Tensor:
+    def _explicit(self, query: Tensor, keys: Tensor, value: Tensor, context: Context, part: Part) -> Tensor:
         """Attention written out, for dropout that any layout of ranks repeats."""
-        scores_BHTT = query @ keys.transpose(-1, -2) / math.sqrt(self.head)
-        length = scores_BHTT.shape[-1]
-        allowed = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
-        if context.mask is not None:
-            allowed = context.mask
-        scores_BHTT = scores_BHTT.masked_fill(~allowed, -math.inf)
-        precision = torch.promote_types(scores_BHTT.dtype, torch.float32)
-        weights = scores_BHTT.softmax(-1, dtype=precision).to(query.dtype)
-        weights = drop_attention(weights, self.dropout, context.dropout_keys, self.head_salts, self.key_salt)
+        scores_BHQT = query @ keys.transpose(-1, -2) / math.sqrt(self.head)
+        allowed = part.mask
+        if allowed is None:
+            allowed = torch.ones(part.count, part.end, dtype=torch.bool, device=query.device).tril()
+        scores_BHQT = scores_BHQT.masked_fill(~allowed, -math.inf)
+        precision = torch.promote_types(scores_BHQT.dtype, torch.float32)
+        weights = scores_BHQT.softmax(-1, dtype=precision).to(query.dtype)
+        if (every := context.dropout_keys) is not None:
+            queries, seen = every[:, part.first : part.end], every[:, : part.end]
+            weights = drop_attention(weights, self.dropout, queries, seen, self.head_salts, self.key_salt)
         return weights @ value
+
+
+def _rows_of_group(groups: int, head: int, axis: Axis) -> slice:
+    """The rows of keys and values for the one group that this rank's heads read."""
+    group = axis.rank * groups // axis.size
+    return slice(group * head, (group + 1) * head)
+
+
+def _heads_here(heads: int, slices: Slices, tensor: Axis) -> range:
+    """The global numbers of the heads that attend on this rank."""
+    count, first = heads // tensor.size, tensor.rank * heads // tensor.size
+    if slices.way == "a2a":
+        count //= slices.context.size
+        first += slices.context.rank * count
+    return range(first, first + count)
+
+
+def _repeated(keys: Tensor, value: Tensor, times: int) -> tuple[Tensor, Tensor]:
+    """Keys and values of every head, from those of its group."""
+    if times == 1:
+        return keys, value
+    return keys.repeat_interleave(times, 1), value.repeat_interleave(times, 1)

@@ -8,6 +8,8 @@ from megatron.model.context import Context
 from megatron.model.dropout import drop, salt
 from megatron.model.mlp import MLP
 from megatron.model.norm import make_norm
+from megatron.parallel.layers import ONE_RANK
+from megatron.parallel.mesh import Mesh
 from megatron.parallel.placement import add_constants
 
 
@@ -17,12 +19,12 @@ class Block(nn.Module):
     attention_salt: Tensor
     mlp_salt: Tensor
 
-    def __init__(self, architecture: Architecture, layer: int):
+    def __init__(self, architecture: Architecture, layer: int, mesh: Mesh = ONE_RANK):
         super().__init__()
-        self.attention_norm = make_norm(architecture)
-        self.attention = Attention(architecture, layer)
-        self.mlp_norm = make_norm(architecture)
-        self.mlp = MLP(architecture)
+        self.attention_norm = make_norm(architecture, mesh)
+        self.attention = Attention(architecture, layer, mesh)
+        self.mlp_norm = make_norm(architecture, mesh)
+        self.mlp = MLP(architecture, mesh)
         self.dropout = architecture.hidden_dropout
         add_constants(
             self,
@@ -34,6 +36,6 @@ class Block(nn.Module):
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         update = self.attention(self.attention_norm(x_BTD), context)
-        x_BTD = x_BTD + drop(update, self.dropout, context.dropout_keys, self.attention_salt)
+        x_BTD = x_BTD + drop(update, self.dropout, context.held_keys, self.attention_salt)
         update = self.mlp(self.mlp_norm(x_BTD))
-        return x_BTD + drop(update, self.dropout, context.dropout_keys, self.mlp_salt)
+        return x_BTD + drop(update, self.dropout, context.held_keys, self.mlp_salt)

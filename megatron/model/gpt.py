@@ -6,88 +6,137 @@ import torch
 from torch import Tensor, nn
 
 from megatron.model.architecture import Architecture
-from megatron.model.context import make_context
+from megatron.model.context import Context, make_context
 from megatron.model.dropout import drop, salt, token_keys
 from megatron.model.inputs import GPTInputs
 from megatron.model.norm import make_norm
 from megatron.model.rotary import rotary_table
 from megatron.model.stack import Stack
 from megatron.parallel.cross_entropy import cross_entropy_sum, token_losses
-from megatron.parallel.layers import Embedding, Linear
+from megatron.parallel.layers import ONE_RANK, Embedding, Linear, VocabularyEmbedding, enter
+from megatron.parallel.mesh import Mesh
 from megatron.parallel.placement import add_constants
+from megatron.parallel.slices import slices_of
+from megatron.parallel.stages import Stage
 
 LM_LOSS = "lm loss"
 UNSCALED = {LM_LOSS: 1.0}
 
 
 class GPT(nn.Module):
-    """A causal language model; its tables are padded, and padded logits never count. `dropping`: the
-    layers under random-LTD."""
+    """A causal language model, or a stage of one; its tables are padded, and padded logits never count.
+    `dropping`: the layers under random-LTD."""
 
     rotary_table: Tensor
     embedding_salt: Tensor
 
-    def __init__(self, architecture: Architecture, dropping: tuple[int, ...] = ()):
+    def __init__(
+        self,
+        architecture: Architecture,
+        dropping: tuple[int, ...] = (),
+        mesh: Mesh = ONE_RANK,
+        stage: Stage | None = None,
+    ):
         super().__init__()
+        self.stage = stage or Stage(range(architecture.num_layers))
+        self.mesh, self.slices = mesh, slices_of(mesh)
         hidden, padded = architecture.hidden_size, architecture.padded_vocab_size
         positions, std = architecture.max_position_embeddings, architecture.init_method_std
-        learned = architecture.position_embedding_type == "learned_absolute"
-        self.word_embeddings = Embedding(padded, hidden, std=std)
-        self.position_embeddings = Embedding(positions, hidden, std=std) if learned else None
-        self.layers = Stack(architecture, dropping)
-        self.final_norm = make_norm(architecture)
-        self.output_layer = None if architecture.tied_head else Linear(hidden, padded, std=std, bias=False)
+        learned, tied = architecture.position_embedding_type == "learned_absolute", architecture.tied_head
+        first, last = self.stage.first, self.stage.last
+        table = {"std": std, "mesh": mesh, "shared_by": ("embedding",) if tied and not first & last else ()}
+        self.word_embeddings = self.position_embeddings = self.final_norm = self.output_layer = None
+        if first or (last and tied):
+            self.word_embeddings = VocabularyEmbedding(padded, hidden, **table)
+        if first and learned:
+            self.position_embeddings = Embedding(positions, hidden, std=std, mesh=mesh)
+        self.layers = Stack(architecture, dropping, mesh, self.stage.layers)
+        if last:
+            self.final_norm = make_norm(architecture, mesh)
+        if last and not tied:
+            self.output_layer = Linear(hidden, padded, std=std, bias=False, split="outputs", mesh=mesh)
         self.vocab_size, self.dropout = architecture.vocab_size, architecture.hidden_dropout
-        self.dtype = torch.bfloat16 if architecture.bf16 else None
+        self.hidden_size, self.dtype = architecture.hidden_size, torch.bfloat16 if architecture.bf16 else None
         self.kernels_draw = self.layers.kernels_draw
         self.rotary = architecture.position_embedding_type == "rope"
         add_constants(self, lambda: _constants(architecture))
 
     def forward(
-        self, inputs: GPTInputs, step_key: Tensor | None = None, scales: Mapping[str, float] = UNSCALED
-    ) -> dict[str, Tensor]:
-        """Losses by name, each its scale · the sum over the tokens that count. `step_key` (int64 scalar) from
-        (seed, step) keys dropout; None drops nothing."""
-        hidden = self._hidden(inputs, step_key)
-        weights = inputs.loss_mask.flatten() if inputs.loss_mask is not None else None
-        labels, scale = inputs.labels.flatten(), scales[LM_LOSS]
-        loss = cross_entropy_sum(hidden.flatten(0, 1), self._head(), labels, weights, self.vocab_size, scale)
+        self,
+        inputs: GPTInputs,
+        step_key: Tensor | None = None,
+        scales: Mapping[str, float] = UNSCALED,
+        received: Tensor | None = None,
+    ) -> dict[str, Tensor] | Tensor:
+        """Losses by name, each its scale · the sum over the tokens that count here; of a stage before the last,
+        its hidden states. `step_key` (int64 scalar) from (seed, step) keys dropout; None drops nothing.
+        `received`: the hidden states of the stage before."""
+        hidden = self._hidden(inputs, step_key, received)
+        if not self.stage.last:
+            return hidden
+        weights = self.seen(inputs.loss_mask).flatten() if inputs.loss_mask is not None else None
+        labels, scale = self.seen(inputs.labels).flatten(), scales[LM_LOSS]
+        flat, axis = enter(hidden, self.mesh).flatten(0, 1), self.mesh.tensor
+        loss = cross_entropy_sum(flat, self._head(), labels, weights, self.vocab_size, scale, axis)
         return {LM_LOSS: loss}
 
     @torch.no_grad()
-    def token_losses(self, inputs: GPTInputs) -> Tensor:
-        """Loss of every token [B, T], nothing dropped."""
-        hidden, labels = self._hidden(inputs, None).flatten(0, 1), inputs.labels
-        return token_losses(hidden, self._head(), labels.flatten(), self.vocab_size).view_as(labels)
+    def token_losses(self, inputs: GPTInputs, received: Tensor | None = None) -> Tensor:
+        """Loss of every token whose query is computed here [B, T seen], nothing dropped; of a stage before the
+        last, its hidden states."""
+        hidden = self._hidden(inputs, None, received)
+        if not self.stage.last:
+            return hidden
+        labels, flat = self.seen(inputs.labels), enter(hidden, self.mesh).flatten(0, 1)
+        losses = token_losses(flat, self._head(), labels.flatten(), self.vocab_size, self.mesh.tensor)
+        return losses.view_as(labels)
 
     @torch.no_grad()
     def logits(
         self, tokens_BT: Tensor, positions_BT: Tensor | None = None, document_starts_BT: Tensor | None = None
     ) -> Tensor:
-        """Logits [B, T, vocabulary] of token rows, nothing dropped; positions and documents as in the inputs
+        """Logits [B, T, vocabulary] of token rows, of a whole model on one rank, nothing dropped; positions and documents as in the inputs
         of training."""
         rows = torch.arange(len(tokens_BT), device=tokens_BT.device)
         inputs = GPTInputs(tokens_BT, tokens_BT, rows, None, positions_BT, document_starts_BT)
         hidden = self._hidden(inputs, None)
         return hidden @ self._head()[: self.vocab_size].to(hidden.dtype).T
 
+    def received_shape(self, rows: int, length: int) -> tuple[int, ...]:
+        """Shape of the hidden states that one stage sends to the next."""
+        return (rows, length // self.slices.both.size, self.hidden_size)
+
     def _head(self) -> Tensor:
         """The output matrix, padding included."""
         return self.word_embeddings.weight if self.output_layer is None else self.output_layer.weight
 
-    def _hidden(self, inputs: GPTInputs, step_key: Tensor | None) -> Tensor:
-        """Normalised hidden states [B, T, D] before the head."""
-        length, positions = inputs.tokens.shape[1], inputs.positions
+    def seen(self, part_BT: Tensor) -> Tensor:
+        """The places whose queries and losses are computed here."""
+        if self.slices.context.size == 1:
+            return part_BT
+        return part_BT[:, self.slices.seen(part_BT.shape[1], part_BT.device)]
+
+    def _hidden(self, inputs: GPTInputs, step_key: Tensor | None, received: Tensor | None = None) -> Tensor:
+        """Hidden states [B, T held, D] behind this stage; behind the last, normalised for the head."""
+        length, positions, device = inputs.tokens.shape[1], inputs.positions, inputs.tokens.device
         if positions is None:
-            positions = torch.arange(length, device=inputs.tokens.device)[None]
+            positions = torch.arange(length, device=device)[None]
         keys = token_keys(step_key, inputs.rows, length) if step_key is not None and self.training else None
-        x_BTD = self.word_embeddings(inputs.tokens, self.dtype)
+        precision = self.dtype or next(self.layers.parameters()).dtype
+        rotary = self.rotary_table[positions].to(precision) if self.rotary else None
+        context = make_context(length, rotary, inputs.document_starts, keys, device, self.slices)
+        x_BTD = self._embedded(inputs, positions, context) if received is None else received
+        kept, moves = (inputs.kept, inputs.moves) if self.training else (None, None)
+        x_BTD = self.layers(x_BTD, context, kept, moves)
+        return x_BTD if self.final_norm is None else self.final_norm(x_BTD)
+
+    def _embedded(self, inputs: GPTInputs, positions: Tensor, context: Context) -> Tensor:
+        x_BTD = self.word_embeddings(self.seen(inputs.tokens), self.dtype)
         if self.position_embeddings is not None:
+            if self.slices.both.size > 1:
+                positions = positions[:, self.slices.held(context.length, positions.device)]
             x_BTD = x_BTD + self.position_embeddings(positions, self.dtype)
-        x_BTD = drop(x_BTD, self.dropout, keys, self.embedding_salt)
-        rotary = self.rotary_table[positions].to(x_BTD.dtype) if self.rotary else None
-        kept = inputs.kept if self.training else None
-        return self.final_norm(self.layers(x_BTD, make_context(rotary, inputs.document_starts, keys), kept))
+        return drop(x_BTD, self.dropout, context.held_keys, self.embedding_salt)
 
 
 def _constants(architecture: Architecture) -> dict[str, Tensor]:

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megatron.model.architecture import Architecture
-from megatron.parallel.layers import Linear
+from megatron.parallel.layers import ONE_RANK, Linear, enter
+from megatron.parallel.mesh import Mesh
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -21,16 +22,19 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class MLP(nn.Module):
     """down(activation(up(x))), or gated: down(activation(gate(x)) · up(x)); with SiLU that is SwiGLU."""
 
-    def __init__(self, architecture: Architecture):
+    def __init__(self, architecture: Architecture, mesh: Mesh = ONE_RANK):
         super().__init__()
         hidden, inner = architecture.hidden_size, architecture.ffn_hidden_size
         std, bias = architecture.init_method_std, architecture.linear_bias
-        self.up = Linear(hidden, inner, std=std, bias=bias)
-        self.gate = Linear(hidden, inner, std=std, bias=bias) if architecture.gated else None
-        self.down = Linear(inner, hidden, std=std / math.sqrt(2 * architecture.num_layers), bias=bias)
+        split, self.mesh = {"bias": bias, "mesh": mesh}, mesh
+        self.up = Linear(hidden, inner, std=std, split="outputs", **split)
+        self.gate = Linear(hidden, inner, std=std, split="outputs", **split) if architecture.gated else None
+        out_std = std / math.sqrt(2 * architecture.num_layers)
+        self.down = Linear(inner, hidden, std=out_std, split="inputs", **split)
         self.activation = ACTIVATIONS[architecture.activation]
 
     def forward(self, x_BTD: Tensor) -> Tensor:
+        x_BTD = enter(x_BTD, self.mesh)
         if self.gate is not None:
             return self.down(self.activation(self.gate(x_BTD)) * self.up(x_BTD))
         return self.down(self.activation(self.up(x_BTD)))

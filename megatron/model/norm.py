@@ -4,6 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megatron.model.architecture import Architecture
+from megatron.parallel.layers import ONE_RANK
+from megatron.parallel.mesh import Mesh
 from megatron.parallel.placement import add_parameter
 
 
@@ -13,10 +15,10 @@ class LayerNorm(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, width: int, epsilon: float):
+    def __init__(self, width: int, epsilon: float, sum_over: tuple[str, ...]):
         super().__init__()
-        add_parameter(self, "weight", (width,), value=1.0)
-        add_parameter(self, "bias", (width,))
+        add_parameter(self, "weight", (width,), value=1.0, sum_over=sum_over)
+        add_parameter(self, "bias", (width,), sum_over=sum_over)
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
@@ -30,9 +32,9 @@ class RMSNorm(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, width: int, epsilon: float):
+    def __init__(self, width: int, epsilon: float, sum_over: tuple[str, ...]):
         super().__init__()
-        add_parameter(self, "weight", (width,), value=1.0)
+        add_parameter(self, "weight", (width,), value=1.0, sum_over=sum_over)
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,6 +44,7 @@ class RMSNorm(nn.Module):
 NORMS = {"LayerNorm": LayerNorm, "RMSNorm": RMSNorm}
 
 
-def make_norm(architecture: Architecture) -> nn.Module:
-    """The normalisation over the hidden size."""
-    return NORMS[architecture.normalization](architecture.hidden_size, architecture.norm_epsilon)
+def make_norm(architecture: Architecture, mesh: Mesh = ONE_RANK) -> nn.Module:
+    """The normalisation over the hidden size, of the tokens that a rank holds."""
+    width, epsilon = architecture.hidden_size, architecture.norm_epsilon
+    return NORMS[architecture.normalization](width, epsilon, mesh.sum_over)

@@ -8,35 +8,54 @@ from megatron.model.attention import EXPLICIT
 from megatron.model.block import Block
 from megatron.model.context import Context
 from megatron.model.random_ltd import through_kept
+from megatron.parallel.layers import ONE_RANK
+from megatron.parallel.mesh import Mesh
+from megatron.parallel.slices import Moves, Slices, slices_of
 
 
 class Stack(nn.ModuleDict):
-    """Layers by their number in the whole model. `dropping`: the numbers of those under random-LTD."""
+    """Layers by their number in the whole model, all or those of a stage. `dropping`: the numbers of those
+    under random-LTD."""
 
-    def __init__(self, architecture: Architecture, dropping: tuple[int, ...]):
-        super().__init__({str(layer): Block(architecture, layer) for layer in range(architecture.num_layers)})
+    def __init__(
+        self,
+        architecture: Architecture,
+        dropping: tuple[int, ...],
+        mesh: Mesh = ONE_RANK,
+        layers: range | None = None,
+    ):
+        layers = range(architecture.num_layers) if layers is None else layers
+        super().__init__({str(layer): Block(architecture, layer, mesh) for layer in layers})
+        self.slices = slices_of(mesh)
         self.row = {layer: row for row, layer in enumerate(dropping)}
         self.recompute = architecture.recompute
         self.kernels_draw = draws_in_kernels(architecture)
 
-    def forward(self, x_BTD: Tensor, context: Context, kept_LBR: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        context: Context,
+        kept_LBR: Tensor | None = None,
+        moves: tuple[Moves, ...] | None = None,
+    ) -> Tensor:
         """`kept_LBR`: the positions that each dropping layer keeps of each row, or None where nothing is
-        dropped."""
+        dropped; `moves`: how they come to the ranks that compute them, where a sequence is shared."""
         for number, layer in self.items():
             row = self.row.get(int(number))
-            kept_BR = kept_LBR[row] if kept_LBR is not None and row is not None else None
+            drops = kept_LBR is not None and row is not None
+            kept = (kept_LBR[row], moves[row] if moves else None, self.slices) if drops else None
             if self.recompute and self.training:
                 x_BTD = checkpoint(
                     _run,
                     layer,
                     x_BTD,
                     context,
-                    kept_BR,
+                    kept,
                     use_reentrant=False,
                     preserve_rng_state=self.kernels_draw,
                 )
             else:
-                x_BTD = _run(layer, x_BTD, context, kept_BR)
+                x_BTD = _run(layer, x_BTD, context, kept)
         return x_BTD
 
 
@@ -46,5 +65,10 @@ def draws_in_kernels(architecture: Architecture) -> bool:
     return architecture.attention_dropout > 0 and not explicit
 
 
-def _run(layer: nn.Module, x_BTD: Tensor, context: Context, kept_BR: Tensor | None) -> Tensor:
-    return layer(x_BTD, context) if kept_BR is None else through_kept(layer, x_BTD, context, kept_BR)
+def _run(
+    layer: nn.Module,
+    x_BTD: Tensor,
+    context: Context,
+    kept: tuple[Tensor, Moves | None, Slices] | None,
+) -> Tensor:
+    return layer(x_BTD, context) if kept is None else through_kept(layer, x_BTD, context, *kept)

@@ -1,10 +1,14 @@
 """Cross-entropy of a linear head, in chunks of tokens: the logits of all tokens never exist at once, and
-the gradients are formed while a chunk's logits are there."""
+the gradients are formed while a chunk's logits are there. Where the head is split over the tensor axis, one
+gather a chunk tells every rank the others' sums and the label's logit."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from megatron.parallel.collectives import all_gather
+from megatron.parallel.mesh import ALONE, Axis
 
 CHUNK_BYTES = {"cpu": 1 << 23, "cuda": 1 << 28}
 LEAST_ROWS = 256
@@ -17,26 +21,51 @@ def cross_entropy_sum(
     weights_N: Tensor | None = None,
     vocab_size: int | None = None,
     scale: float = 1.0,
+    axis: Axis = ALONE,
 ) -> Tensor:
     """scale · sum over the tokens of weight · -ln p(label), a scalar. Only the head's first `vocab_size`
-    rows are tokens."""
-    return _HeadCrossEntropy.apply(hidden_ND, head_VD, labels_N, weights_N, vocab_size or len(head_VD), scale)
+    rows are tokens. `axis`: over it the head is split by equal rows; every rank has all tokens, the whole
+    loss, and the part of the tokens' gradients that comes of its rows."""
+    rows = _Rows.of(head_VD, vocab_size, axis)
+    return _HeadCrossEntropy.apply(hidden_ND, head_VD, labels_N, weights_N, rows, scale)
 
 
 @torch.no_grad()
 def token_losses(
-    hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, vocab_size: int | None = None
+    hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, vocab_size: int | None = None, axis: Axis = ALONE
 ) -> Tensor:
     """-ln p(label) of every token, [N]."""
-    head = head_VD[:vocab_size].to(hidden_ND.dtype)
-    return torch.cat(
-        [_losses(_logits(hidden_ND[part], head), labels_N[part])[0] for part in _chunks(len(hidden_ND), head)]
-    )
+    rows = _Rows.of(head_VD, vocab_size, axis)
+    head = head_VD[: rows.count].to(hidden_ND.dtype)
+    parts = _chunks(len(hidden_ND), rows.largest, head.device)
+    return torch.cat([_losses(_logits(hidden_ND[part], head), labels_N[part], rows)[0] for part in parts])
 
 
-def _chunks(tokens: int, head_VD: Tensor) -> list[slice]:
+class _Rows(NamedTuple):
+    """The tokens that this rank's part of a head stands for: the first of them and how many, the most that a
+    rank has (so that all cut alike), and the axis over which the head is split."""
+
+    first: int
+    count: int
+    largest: int
+    axis: Axis
+
+    @staticmethod
+    def of(head_VD: Tensor, vocab_size: int | None, axis: Axis) -> "_Rows":
+        first = axis.rank * len(head_VD)
+        left = (vocab_size or axis.size * len(head_VD)) - first
+        count = min(max(left, 0), len(head_VD))
+        return _Rows(first, count, count if axis.size == 1 else len(head_VD), axis)
+
+    def place(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Where labels stand among these rows, kept inside, and whether they do."""
+        place = labels - self.first
+        return place.clamp(0, max(self.count - 1, 0)), (place >= 0) & (place < self.count)
+
+
+def _chunks(tokens: int, entries: int, device: torch.device) -> list[slice]:
     """Ranges of tokens whose logits fill CHUNK_BYTES, or of LEAST_ROWS, below which the products are slow."""
-    rows = max(CHUNK_BYTES.get(head_VD.device.type, 1 << 25) // (head_VD.shape[0] * 4), LEAST_ROWS)
+    rows = max(CHUNK_BYTES.get(device.type, 1 << 25) // (entries * 4), LEAST_ROWS)
     return [slice(first, min(first + rows, tokens)) for first in range(0, tokens, rows)]
 
 
@@ -46,10 +75,17 @@ def _logits(hidden_CD: Tensor, head_VD: Tensor) -> Tensor:
     return logits_CV.to(torch.promote_types(logits_CV.dtype, torch.float32))
 
 
-def _losses(logits_CV: Tensor, labels_C: Tensor) -> tuple[Tensor, Tensor]:
+def _losses(logits_CV: Tensor, labels_C: Tensor, rows: _Rows) -> tuple[Tensor, Tensor]:
     """-ln p(label) and the logarithm of the softmax's denominator, both [C]."""
     normaliser_C = logits_CV.logsumexp(-1)
-    return normaliser_C - logits_CV.gather(1, labels_C[:, None])[:, 0], normaliser_C
+    if rows.axis.size == 1:
+        return normaliser_C - logits_CV.gather(1, labels_C[:, None])[:, 0], normaliser_C
+    place_C, inside_C = rows.place(labels_C)
+    found_C = logits_CV.gather(1, place_C[:, None])[:, 0] if rows.count else torch.zeros_like(normaliser_C)
+    mine = torch.stack([normaliser_C, torch.where(inside_C, found_C, 0)])
+    normalisers, logits = all_gather(mine[None], rows.axis).unbind(1)
+    normaliser_C = normalisers.logsumexp(0)
+    return normaliser_C - logits.sum(0), normaliser_C
 
 
 class _HeadCrossEntropy(torch.autograd.Function):
@@ -60,23 +96,23 @@ class _HeadCrossEntropy(torch.autograd.Function):
         head_VD: Tensor,
         labels_N: Tensor,
         weights_N: Tensor | None,
-        vocab_size: int,
+        rows: _Rows,
         scale: float,
     ) -> Tensor:
-        head = head_VD[:vocab_size].to(hidden_ND.dtype)
+        head = head_VD[: rows.count].to(hidden_ND.dtype)
         needs_gradient = any(ctx.needs_input_grad[:2])
         hidden_grad = torch.empty_like(hidden_ND) if needs_gradient else None
         head_grad = torch.zeros_like(head_VD) if needs_gradient else None
         sums = []
-        for part in _chunks(len(hidden_ND), head):
+        for part in _chunks(len(hidden_ND), rows.largest, head.device):
             logits = _logits(hidden_ND[part], head)
-            losses, normaliser = _losses(logits, labels_N[part])
+            losses, normaliser = _losses(logits, labels_N[part], rows)
             weights = weights_N[part] if weights_N is not None else None
             sums.append((losses if weights is None else losses * weights).sum())
             if hidden_grad is not None and head_grad is not None:
-                slope = _slope(logits, normaliser, labels_N[part], weights, scale).to(hidden_ND.dtype)
+                slope = _slope(logits, normaliser, labels_N[part], weights, scale, rows).to(hidden_ND.dtype)
                 torch.mm(slope, head, out=hidden_grad[part])
-                _add_product(head_grad[:vocab_size], slope.T, hidden_ND[part])
+                _add_product(head_grad[: rows.count], slope.T, hidden_ND[part])
         ctx.save_for_backward(hidden_grad, head_grad)
         return torch.stack(sums).sum() * scale
 
@@ -92,11 +128,21 @@ class _HeadCrossEntropy(torch.autograd.Function):
 
 
 def _slope(
-    logits_CV: Tensor, normaliser_C: Tensor, labels_C: Tensor, weights_C: Tensor | None, scale: float
+    logits_CV: Tensor,
+    normaliser_C: Tensor,
+    labels_C: Tensor,
+    weights_C: Tensor | None,
+    scale: float,
+    rows: _Rows,
 ) -> Tensor:
     """Gradient of the scaled loss by the logits, in their place: scale · weight · (softmax - one-hot)."""
     slope_CV = logits_CV.sub_(normaliser_C[:, None]).exp_()
-    slope_CV[torch.arange(len(labels_C), device=labels_C.device), labels_C] -= 1
+    tokens = torch.arange(len(labels_C), device=labels_C.device)
+    if rows.axis.size == 1:
+        slope_CV[tokens, labels_C] -= 1
+    elif rows.count:
+        place_C, inside_C = rows.place(labels_C)
+        slope_CV[tokens, place_C] -= inside_C.to(slope_CV.dtype)
     if weights_C is not None:
         slope_CV *= weights_C[:, None]
     return slope_CV if scale == 1 else slope_CV.mul_(scale)

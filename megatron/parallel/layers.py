@@ -1,41 +1,119 @@
 """Linear and embedding layers over boxes of global tensors. Weights are kept in their own precision and
 computed in that of the activations, so gradients gather in the weights' precision whatever the forward
-pass uses."""
+pass uses.
+
+A layer is told by which of its sides it is split over the tensor axis. Tokens come in by `enter`, once for
+all layers that read them, and a layer that is split by its inputs adds the parts and lets them out.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from megatron.parallel.collectives import copy_to, gather_along, sum_and_part, sum_from
+from megatron.parallel.mesh import Mesh
 from megatron.parallel.placement import add_parameter
+
+ONE_RANK = Mesh()
+SIDES = {"outputs": 0, "inputs": 1}
+
+
+def enter(x_BTD: Tensor, mesh: Mesh) -> Tensor:
+    """Tokens on their way into layers that are split by their outputs: where the tensor axis shares them,
+    all of them are gathered."""
+    return gather_along(x_BTD, mesh.tokens, 1) if mesh.sequence_parallel else copy_to(x_BTD, mesh.tensor)
+
+
+def leave(x_BTD: Tensor, mesh: Mesh) -> Tensor:
+    """The sum of what the ranks of the tensor axis have computed; where they share the tokens, of this rank's
+    tokens."""
+    return sum_and_part(x_BTD, mesh.tokens, 1) if mesh.sequence_parallel else sum_from(x_BTD, mesh.tensor)
 
 
 class Linear(nn.Module):
-    """y = x·Wᵀ + b with W [out, in]."""
+    """y = x·Wᵀ + b with W [out, in], split over the tensor axis by its "outputs" or its "inputs". `rows`:
+    W is whole on every rank, and these of its rows are computed here."""
 
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, inputs: int, outputs: int, *, std: float, bias: bool):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        std: float,
+        bias: bool,
+        split: str | None = None,
+        rows: slice | None = None,
+        mesh: Mesh = ONE_RANK,
+    ):
         super().__init__()
-        add_parameter(self, "weight", (outputs, inputs), std=std)
-        if bias:
-            add_parameter(self, "bias", (outputs,))
+        self.mesh, self.rows, self.adds_parts = mesh, rows, split == "inputs"
+        own = ("data", "context") if rows is None else ("data", "context", "tensor")
+        side = SIDES.get(split) if split else None
+        add_parameter(self, "weight", (outputs, inputs), split=side, axis=mesh.tensor, sum_over=own, std=std)
+        if bias and self.adds_parts:
+            add_parameter(self, "bias", (outputs,), sum_over=mesh.sum_over)
+        elif bias:
+            add_parameter(self, "bias", (outputs,), split=side, axis=mesh.tensor, sum_over=own)
         else:
             self.bias = None
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = self.bias.to(x.dtype) if self.bias is not None else None
-        return F.linear(x, self.weight.to(x.dtype), bias)
+        weight, bias = self.weight, self.bias
+        if self.rows is not None:
+            weight, bias = weight[self.rows], bias[self.rows] if bias is not None else None
+        bias = bias.to(x.dtype) if bias is not None else None
+        if not self.adds_parts or self.mesh.tensor.size == 1:
+            return F.linear(x, weight.to(x.dtype), bias)
+        y = leave(F.linear(x, weight.to(x.dtype)), self.mesh)
+        return y if bias is None else y + bias  # once, behind the sum of the parts
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.weight.shape)} of {self.placements['weight'].global_shape}"  # type: ignore
 
 
 class Embedding(nn.Module):
-    """Rows of a table [entries, width]."""
+    """Rows of a table [entries, width] for tokens of this rank."""
 
     weight: Tensor
 
-    def __init__(self, entries: int, width: int, *, std: float):
+    def __init__(self, entries: int, width: int, *, std: float, mesh: Mesh = ONE_RANK):
         super().__init__()
-        add_parameter(self, "weight", (entries, width), std=std)
+        add_parameter(self, "weight", (entries, width), sum_over=mesh.sum_over, std=std)
 
     def forward(self, index: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         return F.embedding(index, self.weight).to(dtype or self.weight.dtype)
+
+
+class VocabularyEmbedding(nn.Module):
+    """Rows of a table [vocabulary, width] that is split over the tensor axis by its entries. `shared_by`:
+    axes along which another stage has the same table."""
+
+    weight: Tensor
+
+    def __init__(
+        self,
+        entries: int,
+        width: int,
+        *,
+        std: float,
+        mesh: Mesh = ONE_RANK,
+        shared_by: tuple[str, ...] = (),
+    ):
+        super().__init__()
+        own = ("data", "context", *shared_by)
+        add_parameter(self, "weight", (entries, width), split=0, axis=mesh.tensor, sum_over=own, std=std)
+        self.mesh = mesh
+
+    def forward(self, index_BT: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """[B, T] of all tokens that attention sees here, to [B, T held, D]."""
+        dtype = dtype or self.weight.dtype
+        if self.mesh.tensor.size == 1:
+            return F.embedding(index_BT, self.weight).to(dtype)
+        entries = len(self.weight)
+        place = index_BT - self.mesh.tensor.rank * entries
+        inside = (place >= 0) & (place < entries)
+        found = F.embedding(place.clamp(0, entries - 1), self.weight) * inside[..., None]
+        return leave(found.to(dtype), self.mesh)

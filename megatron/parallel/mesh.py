@@ -2,7 +2,8 @@
 works together with others."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -10,9 +11,12 @@ import torch
 import torch.distributed as dist
 
 from megatron.base.errors import UserError
+from megatron.parallel.layout import AXES, Layout
 from megatron.parallel.ranks import launched_rank, local_rank, world_size
 
 CPU = torch.device("cpu")
+JOINT = (("context", "data"), ("tensor", "context"), ("tensor", "context", "data"))
+"""Axes over which ranks work together at once: the sums of gradients, and the slices of a sequence."""
 
 
 class Axis(NamedTuple):
@@ -29,16 +33,40 @@ ALONE = Axis()
 
 @dataclass(frozen=True)
 class Mesh:
-    """`world`: all ranks. `data`: those that compute other rows of the same batch with the same weights."""
+    """`world`: all ranks. Along `data` ranks compute other rows of the same batch, along `context` other
+    tokens of the same rows, along `tensor` other parts of the same matrices, along `pipeline` other layers.
+    `embedding`: the first and the last stage, which share a tied head. `sequence_parallel`: between matrices
+    the tensor axis shares the tokens; `context_way`: how attention joins the parts of a sequence; `joint`:
+    several axes as one."""
 
     device: torch.device = CPU
     world: Axis = ALONE
     data: Axis = ALONE
+    context: Axis = ALONE
+    tensor: Axis = ALONE
+    pipeline: Axis = ALONE
+    embedding: Axis = ALONE
+    sequence_parallel: bool = False
+    context_way: str = "allgather"
+    joint: Mapping[tuple[str, ...], Axis] = field(default_factory=dict)
 
-    def axis(self, name: str) -> Axis:
-        """The axis of this name, as placements write it."""
-        axis: Axis = getattr(self, name)
-        return axis
+    def axis(self, *names: str) -> Axis:
+        """One axis, or the one that all of these span together."""
+        used = tuple(name for name in AXES if name in names and getattr(self, name).size > 1)
+        if len(names) == 1 or len(used) == 1:
+            single: Axis = getattr(self, used[0] if used else names[0])
+            return single
+        return self.joint[used] if used else ALONE
+
+    @property
+    def tokens(self) -> Axis:
+        """The tensor axis where its ranks share the tokens between matrices, else one rank."""
+        return self.tensor if self.sequence_parallel else ALONE
+
+    @property
+    def sum_over(self) -> tuple[str, ...]:
+        """Axes over which gradients are summed of what works on the tokens of this rank alone."""
+        return ("data", "context", "tensor") if self.sequence_parallel else ("data", "context")
 
     @property
     def first(self) -> bool:
@@ -51,7 +79,7 @@ class Mesh:
         return self.world.rank == self.world.size - 1
 
 
-def start_mesh(backend: str | None, timeout_minutes: float) -> Mesh:
+def start_mesh(backend: str | None, timeout_minutes: float, layout: Layout) -> Mesh:
     """Join the other ranks that torchrun started (one rank needs no torchrun). GPUs are used where there are
     any."""
     device = device_of_rank(backend)
@@ -60,8 +88,36 @@ def start_mesh(backend: str | None, timeout_minutes: float) -> Mesh:
     if not dist.is_initialized():
         library = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(library, timeout=timedelta(minutes=timeout_minutes))
-    everyone = Axis(launched_rank(), world_size(), dist.group.WORLD)
-    return Mesh(device, world=everyone, data=everyone)
+    return make_mesh(device, layout, launched_rank())
+
+
+def make_mesh(device: torch.device, layout: Layout, rank: int) -> Mesh:
+    """The mesh of a rank whose process group of all ranks exists. Every rank makes the groups that it is
+    in, in the same order."""
+    made: dict[tuple[int, ...], dist.ProcessGroup | None] = {
+        (rank,): None,
+        tuple(range(layout.ranks)): dist.group.WORLD if layout.ranks > 1 else None,
+    }
+
+    def axis(members: list[int]) -> Axis:
+        if rank not in members:
+            return ALONE
+        if tuple(members) not in made:
+            made[tuple(members)] = dist.new_group(members, use_local_synchronization=True)
+        return Axis(members.index(rank), len(members), made[tuple(members)])
+
+    single = {name: axis(layout.members(rank, (name,))) for name in AXES}
+    stages = layout.members(rank, ("pipeline",))
+    used = [tuple(name for name in names if single[name].size > 1) for names in JOINT]
+    return Mesh(
+        device,
+        world=Axis(rank, layout.ranks, made[tuple(range(layout.ranks))]),
+        **single,
+        embedding=axis(sorted({stages[0], stages[-1]})),
+        sequence_parallel=layout.sequence_parallel and layout.tensor > 1,
+        context_way=layout.context_way,
+        joint={names: axis(layout.members(rank, names)) for names in used if len(names) > 1},
+    )
 
 
 def device_of_rank(backend: str | None) -> torch.device:

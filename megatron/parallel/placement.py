@@ -11,24 +11,42 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from megatron.parallel.mesh import ALONE, Axis
+
 
 class Placement(NamedTuple):
     """A box of a global tensor: its global shape, where the box begins, over which axes of the mesh its
-    gradient is summed, and its first values: normal with `std`, or constant where that is 0."""
+    gradient is summed, along which of them other ranks hold the same box, and its first values: normal with
+    `std`, or constant where that is 0."""
 
     global_shape: tuple[int, ...]
     offset: tuple[int, ...]
-    sum_over: tuple[str, ...] = ("data",)
+    sum_over: tuple[str, ...] = ("data", "context")
+    copies_over: tuple[str, ...] = ("data", "context", "tensor")
     std: float = 0.0
     value: float = 0.0
 
 
 def add_parameter(
-    module: nn.Module, name: str, shape: tuple[int, ...], *, std: float = 0.0, value: float = 0.0
+    module: nn.Module,
+    name: str,
+    shape: tuple[int, ...],
+    *,
+    split: int | None = None,
+    axis: Axis = ALONE,
+    sum_over: tuple[str, ...] = ("data", "context"),
+    std: float = 0.0,
+    value: float = 0.0,
 ) -> None:
-    """Give a module a parameter that holds a whole global tensor, unfilled."""
-    module.register_parameter(name, nn.Parameter(torch.empty(shape)))
-    placement = Placement(shape, (0,) * len(shape), std=std, value=value)
+    """Give a module a parameter of this global shape, unfilled: whole, or along the dimension `split` this
+    rank's equal part of the tensor `axis`."""
+    local, offset, copies = list(shape), [0] * len(shape), ("data", "context", "tensor")
+    if split is not None and axis.size > 1:
+        local[split] //= axis.size
+        offset[split] = axis.rank * local[split]
+        copies = ("data", "context")
+    module.register_parameter(name, nn.Parameter(torch.empty(local)))
+    placement = Placement(shape, tuple(offset), sum_over, copies, std, value)
     module.placements = {**getattr(module, "placements", {}), name: placement}  # type: ignore[assignment]
 
 

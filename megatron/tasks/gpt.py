@@ -12,6 +12,9 @@ from megatron.data.corpora import open_splits, require_samples
 from megatron.data.vocabulary import Vocabulary, tell_vocabulary
 from megatron.model.gpt import GPT, LM_LOSS
 from megatron.model.inputs import GPTInputs
+from megatron.parallel.layers import ONE_RANK
+from megatron.parallel.mesh import Mesh
+from megatron.parallel.stages import Stage
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Step
 from megatron.tasks.architecture import gpt_architecture, gpt_flops
@@ -40,9 +43,15 @@ def make_rows(config: Config, efficiency: DataEfficiency, vocabulary: Vocabulary
     return Rows(partial(make_batch, row_format=row_format), partial(plain_batch, row_format=row_format))
 
 
-def build_model(config: Config, vocab_size: int, dropping: tuple[int, ...] = ()) -> GPT:
-    """The model, its weights not yet filled."""
-    return GPT(gpt_architecture(config, vocab_size), dropping)
+def build_model(
+    config: Config,
+    vocab_size: int,
+    dropping: tuple[int, ...] = (),
+    mesh: Mesh = ONE_RANK,
+    stage: Stage | None = None,
+) -> GPT:
+    """The model, or a stage of it, its weights not yet filled."""
+    return GPT(gpt_architecture(config, vocab_size), dropping, mesh, stage)
 
 
 def known_counts(config: Config, step: Step) -> dict[str, int] | None:
@@ -56,12 +65,17 @@ def token_weights(inputs: GPTInputs) -> Tensor:
     return torch.ones_like(labels, dtype=torch.float32) if inputs.loss_mask is None else inputs.loss_mask
 
 
-def row_losses(model: nn.Module, inputs: GPTInputs) -> dict[str, Tensor]:
-    """Loss and tokens [rows, 2] of every row."""
+def row_losses(
+    model: nn.Module, inputs: GPTInputs, received: Tensor | None = None
+) -> dict[str, Tensor] | Tensor:
+    """Loss and tokens [rows, 2] of every row, as far as they are computed here; of a stage before the last, its
+    hidden states."""
     assert isinstance(model, GPT)
-    weights = token_weights(inputs)
-    parts = (model.token_losses(inputs) * weights, weights)
-    return {LM_LOSS: torch.stack([part.double().sum(1) for part in parts], 1)}
+    losses = model.token_losses(inputs, received)
+    if not model.stage.last:
+        return losses
+    weights = model.seen(token_weights(inputs))
+    return {LM_LOSS: torch.stack([part.double().sum(1) for part in (losses * weights, weights)], 1)}
 
 
 GPT_TASK = Task(

@@ -1,0 +1,44 @@
+"""Which rank sits where: plain numbers, before any rank meets another."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+AXES = ("tensor", "context", "data", "pipeline")
+"""Megatron's order of ranks: neighbours along the first axis have neighbouring numbers."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many ranks work together along every axis. `sequence_parallel`: between matrices, ranks of the
+    tensor axis share the tokens; `context_way`: how attention joins the parts of a sequence (allgather, p2p,
+    a2a); `order`: the axes, of which the first has neighbouring ranks."""
+
+    tensor: int = 1
+    context: int = 1
+    data: int = 1
+    pipeline: int = 1
+    sequence_parallel: bool = False
+    context_way: str = "allgather"
+    order: tuple[str, ...] = AXES
+
+    @property
+    def ranks(self) -> int:
+        return math.prod(self.sizes)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Ranks along each axis, in the layout's order."""
+        return tuple(getattr(self, axis) for axis in self.order)
+
+    def place(self, rank: int) -> dict[str, int]:
+        """Where a rank sits on every axis."""
+        return dict(zip(self.order, map(int, np.unravel_index(rank, self.sizes, order="F"))))
+
+    def members(self, rank: int, axes: tuple[str, ...]) -> list[int]:
+        """The ranks that differ from this one along these axes alone, ascending."""
+        place = self.place(rank)
+        grid = np.arange(self.ranks).reshape(self.sizes, order="F")
+        index = tuple(slice(None) if axis in axes else place[axis] for axis in self.order)
+        return sorted(int(one) for one in np.ravel(grid[index]))
