@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from megatron.base.errors import UserError
-from megatron.config import checkpoint, data, data_efficiency, logging, model, optimizer, tokenizer, training
+from megatron.config import (
+    checkpoint,
+    data,
+    data_efficiency,
+    logging,
+    model,
+    optimizer,
+    parallel,
+    tokenizer,
+    training,
+)
 from megatron.config.arguments import build, flag, flags_of, known, missing, spelling, understand
 from megatron.config.checkpoint import CheckpointConfig
 from megatron.config.data import DataConfig
@@ -21,6 +31,7 @@ from megatron.config.logging import LoggingConfig
 from megatron.config.model import ModelConfig
 from megatron.config.optimizer import OptimizerConfig
 from megatron.config.other_megatrons import FOREIGN_FLAGS
+from megatron.config.parallel import ParallelConfig
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.config.training import TrainingConfig
 from megatron.config.values import Known, Unknown, flatten
@@ -32,6 +43,7 @@ RULES: tuple[Rule, ...] = (
     *data.RULES,
     *tokenizer.RULES,
     *training.RULES,
+    *parallel.RULES,
     *optimizer.RULES,
     *data_efficiency.RULES,
     *checkpoint.RULES,
@@ -47,6 +59,7 @@ class Config:
     data: DataConfig
     tokenizer: TokenizerOptions
     training: TrainingConfig
+    parallel: ParallelConfig
     optimizer: OptimizerConfig
     data_efficiency: DataEfficiencyConfig
     checkpoint: CheckpointConfig

@@ -82,16 +82,14 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     },
     # Parallelism
     **_refused(
-        "tensor, pipeline, context and expert parallelism are not built here yet; leave it at 1",
-        """tensor-model-parallel-size=1 pipeline-model-parallel-size=1 context-parallel-size=1
-        expert-model-parallel-size=1 expert-tensor-parallel-size=1 moe-expert-parallel-size=1
+        "expert parallelism, and these ways of sharing, are not built here; leave it at 1",
+        """expert-model-parallel-size=1 expert-tensor-parallel-size=1 moe-expert-parallel-size=1
         ds-sequence-parallel-size=1 tensor-parallel-num-weight-shards=1
-        expert-tensor-parallel-num-weight-shards=1 num-virtual-stages-per-pipeline-rank=1
-        hierarchical-context-parallel-sizes=1""",
+        expert-tensor-parallel-num-weight-shards=1 hierarchical-context-parallel-sizes=1""",
     ),
     **_refused(
         f"pipeline parallelism {NOT_YET}",
-        """num-layers-per-virtual-pipeline-stage decoder-first-pipeline-num-layers
+        """decoder-first-pipeline-num-layers
         decoder-last-pipeline-num-layers pipeline-model-parallel-layout pipeline-model-parallel-split-rank
         account-for-embedding-in-pipeline-split account-for-loss-in-pipeline-split
         standalone-embedding-stage enable-zbh1-pipeline enable-zbh1-exact-semantics""",
@@ -102,13 +100,13 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     ),
     **_always(
         "it tunes a parallelism that is not built here",
-        """sequence-parallel tp-comm-* no-tp-comm-* disable-tp-comm-* cp-comm-type
+        """tp-comm-* no-tp-comm-* disable-tp-comm-*
         ds-sequence-parallel-fpdt-* max-seqlen-per-dp-cp-rank no-async-tensor-model-parallel-allreduce
         pipeline-model-parallel-comm-backend no-overlap-p2p-communication overlap-p2p-communication
         overlap-p2p-communication-warmup-flush microbatch-group-size-per-virtual-pipeline-stage
         no-align-grad-reduce disable-align-grad-reduce no-align-param-gather defer-embedding-wgrad-compute
         wgrad-deferral-limit use-ring-exchange-p2p no-scatter-gather-tensors-in-pipeline
-        no-pipeline-parallel use-tp-pp-dp-mapping use-mp-args-from-checkpoint-args partition-activations
+        no-pipeline-parallel use-mp-args-from-checkpoint-args partition-activations
         distribute-saved-activations distribute-checkpointed-activations scattered-embeddings
         enable-expert-tensor-parallelism high-priority-a2a-comm-stream delay-wgrad-compute
         ep-overlap-early-attn-memory-release symmetric-ar-type""",

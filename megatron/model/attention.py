@@ -15,6 +15,7 @@ from megatron.parallel.collectives import gather_along
 from megatron.parallel.layers import ONE_RANK, Linear, enter
 from megatron.parallel.mesh import Axis, Mesh
 from megatron.parallel.placement import add_constants
+from megatron.parallel.ring import Block, ring_attention
 from megatron.parallel.slices import Slices, heads_for_places, in_order, places_for_heads, slices_of
 
 EXPLICIT = ("unfused", "local")
@@ -38,12 +39,15 @@ class Attention(nn.Module):
         hidden, head, std = architecture.hidden_size, architecture.kv_channels, architecture.init_method_std
         bias, qkv_bias = architecture.linear_bias, architecture.linear_bias or architecture.qkv_bias
         queries, groups = architecture.num_attention_heads * head, architecture.num_query_groups
-        split = {"split": "outputs", "mesh": mesh}
-        few = {"rows": _rows_of_group(groups, head, mesh.tensor), "mesh": mesh}
-        of_group = few if groups % mesh.tensor.size else split
-        self.query = Linear(hidden, queries, std=std, bias=qkv_bias, **split)
-        self.key = Linear(hidden, groups * head, std=std, bias=qkv_bias, **of_group)
-        self.value = Linear(hidden, groups * head, std=std, bias=qkv_bias, **of_group)
+        few = groups % mesh.tensor.size > 0
+
+        def linear(outputs: int, whole: bool = False) -> Linear:
+            rows = _rows_of_group(groups, head, mesh.tensor) if whole else None
+            split = None if whole else "outputs"
+            return Linear(hidden, outputs, std=std, bias=qkv_bias, split=split, rows=rows, mesh=mesh)
+
+        self.query = linear(queries)
+        self.key, self.value = linear(groups * head, few), linear(groups * head, few)
         out_std = std / math.sqrt(2 * architecture.num_layers)
         self.projection = Linear(queries, hidden, std=out_std, bias=bias, split="inputs", mesh=mesh)
         self.head, self.dropout = head, architecture.attention_dropout
@@ -77,6 +81,8 @@ class Attention(nn.Module):
             query, keys, value = (heads_for_places(one, axis) for one in (query, keys, value))
             out_BHTK = self._attend(query, *_repeated(keys, value, repeat), context)
             return places_for_heads(out_BHTK, axis)
+        if axis.size > 1 and self.slices.way == "p2p":
+            return self._round(query, *_repeated(keys, value, repeat), context)
         if axis.size > 1:
             keys, value = (in_order(gather_along(one, axis, 2), axis.size) for one in (keys, value))
         return self._attend(query, *_repeated(keys, value, repeat), context)
@@ -85,7 +91,7 @@ class Attention(nn.Module):
         """Attention of the context's parts of queries, one behind another."""
         if len(context.parts) == 1:
             return self._attend_part(query, keys, value, context, context.parts[0])
-        pieces = query.split([part.count for part in context.parts], 2)
+        pieces = query.split([part.size for part in context.parts], 2)
         return torch.cat(
             [
                 self._attend_part(piece, keys[:, :, : part.end], value[:, :, : part.end], context, part)
@@ -113,6 +119,30 @@ class Attention(nn.Module):
             )
         return self._explicit(query, keys, value, context, part)
 
+    def _round(self, query: Tensor, keys: Tensor, value: Tensor, context: Context) -> Tensor:
+        """Ring attention, whose masks and dropout are those of the whole sequence."""
+        size = query.shape[2] // 2
+        keyed = context.dropout_keys if self.dropout else None
+
+        def places(number: int) -> slice:
+            return slice(number * size, (number + 1) * size)
+
+        def allowed(block: Block) -> Tensor | None:
+            if context.document_starts is None:
+                return triangle if block.diagonal else None
+            starts = context.document_starts[:, places(block.first_query), None]
+            mask = block.first_key * size + torch.arange(size, device=query.device) >= starts
+            return (mask & triangle if block.diagonal else mask)[:, None]
+
+        def drop(weights: Tensor, block: Block) -> Tensor:
+            assert keyed is not None
+            queries, seen = keyed[:, places(block.first_query)], keyed[:, places(block.first_key)]
+            return drop_attention(weights, self.dropout, queries, seen, self.head_salts, self.key_salt)
+
+        triangle = torch.ones(size, size, dtype=torch.bool, device=query.device).tril()
+        axis = self.slices.context
+        return ring_attention(query, keys, value, axis, allowed, drop if keyed is not None else None)
+
     def _heads(self, x_BTD: Tensor) -> Tensor:
         """[B, T, H·K] to [B, H, T, K]."""
         return x_BTD.unflatten(-1, (-1, self.head)).transpose(1, 2)
@@ -129,7 +159,7 @@ class Attention(nn.Module):
         scores_BHQT = query @ keys.transpose(-1, -2) / math.sqrt(self.head)
         allowed = part.mask
         if allowed is None:
-            allowed = torch.ones(part.count, part.end, dtype=torch.bool, device=query.device).tril()
+            allowed = torch.ones(part.size, part.end, dtype=torch.bool, device=query.device).tril()
         scores_BHQT = scores_BHQT.masked_fill(~allowed, -math.inf)
         precision = torch.promote_types(scores_BHQT.dtype, torch.float32)
         weights = scores_BHQT.softmax(-1, dtype=precision).to(query.dtype)

@@ -9,19 +9,19 @@ from megatron.parallel.slices import WHOLE, Slices
 
 
 class Part(NamedTuple):
-    """Queries at the places [first, first + count) of a sequence, which see keys at places before `end`.
-    `mask` [B or 1, 1, count, end]: allowed pairs; None where each query sees every key up to its own
+    """Queries at the places [first, first + size) of a sequence, which see keys at places before `end`.
+    `mask` [B or 1, 1, size, end]: allowed pairs; None where each query sees every key up to its own
     place, and the first is at 0."""
 
     first: int
-    count: int
+    size: int
     end: int
     mask: Tensor | None = None
 
 
 class Context(NamedTuple):
-    """Of whole sequences of T tokens, of which this rank holds a part. `rotary` [B or 1, T, 2, R]: cosines and
-    sines of the tokens' angles, `seen_rotary` those of the tokens whose queries are computed here;
+    """Of whole sequences of T tokens, of which this rank holds a part. `rotary` [B or 1, T, 2, R]: cosines
+    and sines of the tokens' angles, `seen_rotary` those of the tokens whose queries are computed here;
     `document_starts` [B, T]: where in this sequence each token's document begins, None where attention
     crosses documents; `dropout_keys` [B, T]: keys of the tokens, `held_keys` those of the tokens held
     between matrices, None where nothing is dropped; `parts`: which queries are computed here."""
@@ -50,7 +50,7 @@ def make_context(
         held = keys[:, slices.held(length, device)]
     if rotary is not None and slices.context.size > 1:
         seen = rotary[:, slices.seen(length, device)]
-    parts = tuple(_part(first, count, starts, device) for first, count in slices.queries(length))
+    parts = tuple(_part(first, size, starts, device) for first, size in slices.queries(length))
     return Context(length, rotary, seen, starts, keys, held, parts)
 
 
@@ -68,12 +68,12 @@ def context_of_kept(context: Context, kept_BR: Tensor, slices: Slices = WHOLE) -
     return make_context(kept_BR.shape[1], rotary, starts, keys, kept_BR.device, slices)
 
 
-def _part(first: int, count: int, starts_BT: Tensor | None, device: torch.device) -> Part:
-    end = first + count
+def _part(first: int, size: int, starts_BT: Tensor | None, device: torch.device) -> Part:
+    end = first + size
     if starts_BT is None and first == 0:
-        return Part(first, count, end)
+        return Part(first, size, end)
     queries, keys = torch.arange(first, end, device=device)[:, None], torch.arange(end, device=device)
     mask = keys <= queries
     if starts_BT is not None:
         mask = mask & (keys >= starts_BT[:, first:end, None])
-    return Part(first, count, end, mask[None, None] if mask.dim() == 2 else mask[:, None])
+    return Part(first, size, end, mask[None, None] if mask.dim() == 2 else mask[:, None])

@@ -44,10 +44,13 @@ class GPT(nn.Module):
         positions, std = architecture.max_position_embeddings, architecture.init_method_std
         learned, tied = architecture.position_embedding_type == "learned_absolute", architecture.tied_head
         first, last = self.stage.first, self.stage.last
-        table = {"std": std, "mesh": mesh, "shared_by": ("embedding",) if tied and not first & last else ()}
-        self.word_embeddings = self.position_embeddings = self.final_norm = self.output_layer = None
+        shared = tied and first != last
+        self.word_embeddings: VocabularyEmbedding | None = None
+        self.position_embeddings: Embedding | None = None
+        self.final_norm: nn.Module | None = None
+        self.output_layer: Linear | None = None
         if first or (last and tied):
-            self.word_embeddings = VocabularyEmbedding(padded, hidden, **table)
+            self.word_embeddings = VocabularyEmbedding(padded, hidden, std=std, mesh=mesh, shared=shared)
         if first and learned:
             self.position_embeddings = Embedding(positions, hidden, std=std, mesh=mesh)
         self.layers = Stack(architecture, dropping, mesh, self.stage.layers)
@@ -68,8 +71,8 @@ class GPT(nn.Module):
         scales: Mapping[str, float] = UNSCALED,
         received: Tensor | None = None,
     ) -> dict[str, Tensor] | Tensor:
-        """Losses by name, each its scale · the sum over the tokens that count here; of a stage before the last,
-        its hidden states. `step_key` (int64 scalar) from (seed, step) keys dropout; None drops nothing.
+        """Losses by name, each its scale · the sum over the tokens that count here; of a stage before the
+        last, its hidden states. `step_key` (int64 scalar) from (seed, step) keys dropout; None drops nothing.
         `received`: the hidden states of the stage before."""
         hidden = self._hidden(inputs, step_key, received)
         if not self.stage.last:
@@ -82,8 +85,8 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def token_losses(self, inputs: GPTInputs, received: Tensor | None = None) -> Tensor:
-        """Loss of every token whose query is computed here [B, T seen], nothing dropped; of a stage before the
-        last, its hidden states."""
+        """Loss of every token whose query is computed here [B, T seen], nothing dropped; of a stage before
+        the last, its hidden states."""
         hidden = self._hidden(inputs, None, received)
         if not self.stage.last:
             return hidden
@@ -95,12 +98,17 @@ class GPT(nn.Module):
     def logits(
         self, tokens_BT: Tensor, positions_BT: Tensor | None = None, document_starts_BT: Tensor | None = None
     ) -> Tensor:
-        """Logits [B, T, vocabulary] of token rows, of a whole model on one rank, nothing dropped; positions and documents as in the inputs
-        of training."""
+        """Logits [B, T, vocabulary] of token rows, of a whole model on one rank, nothing dropped; positions
+        and documents as in the inputs of training."""
         rows = torch.arange(len(tokens_BT), device=tokens_BT.device)
         inputs = GPTInputs(tokens_BT, tokens_BT, rows, None, positions_BT, document_starts_BT)
         hidden = self._hidden(inputs, None)
         return hidden @ self._head()[: self.vocab_size].to(hidden.dtype).T
+
+    @property
+    def precision(self) -> torch.dtype:
+        """Of hidden states."""
+        return self.dtype or next(self.layers.parameters()).dtype
 
     def received_shape(self, rows: int, length: int) -> tuple[int, ...]:
         """Shape of the hidden states that one stage sends to the next."""
@@ -108,7 +116,9 @@ class GPT(nn.Module):
 
     def _head(self) -> Tensor:
         """The output matrix, padding included."""
-        return self.word_embeddings.weight if self.output_layer is None else self.output_layer.weight
+        table = self.output_layer or self.word_embeddings
+        assert table is not None
+        return table.weight
 
     def seen(self, part_BT: Tensor) -> Tensor:
         """The places whose queries and losses are computed here."""
@@ -122,8 +132,7 @@ class GPT(nn.Module):
         if positions is None:
             positions = torch.arange(length, device=device)[None]
         keys = token_keys(step_key, inputs.rows, length) if step_key is not None and self.training else None
-        precision = self.dtype or next(self.layers.parameters()).dtype
-        rotary = self.rotary_table[positions].to(precision) if self.rotary else None
+        rotary = self.rotary_table[positions].to(self.precision) if self.rotary else None
         context = make_context(length, rotary, inputs.document_starts, keys, device, self.slices)
         x_BTD = self._embedded(inputs, positions, context) if received is None else received
         kept, moves = (inputs.kept, inputs.moves) if self.training else (None, None)
@@ -131,6 +140,7 @@ class GPT(nn.Module):
         return x_BTD if self.final_norm is None else self.final_norm(x_BTD)
 
     def _embedded(self, inputs: GPTInputs, positions: Tensor, context: Context) -> Tensor:
+        assert self.word_embeddings is not None
         x_BTD = self.word_embeddings(self.seen(inputs.tokens), self.dtype)
         if self.position_embeddings is not None:
             if self.slices.both.size > 1:

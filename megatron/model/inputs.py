@@ -14,8 +14,8 @@ class GPTInputs(NamedTuple):
     """Rows of one forward pass. `tokens`, `labels` [rows, length]; `rows`: their numbers in the global
     batch, which key dropout. `loss_mask`, `positions`, `document_starts` (where in its row each token's
     document begins) [rows, length], or None where they are trivial. `kept` [dropping layers, rows, kept
-    length]: ascending positions that random-LTD keeps, or None; `moves`: of every dropping layer, how they come
-    to the ranks that compute them, where a sequence is shared. `first_row`: the first of `rows`."""
+    length]: ascending positions that random-LTD keeps, or None; `moves`: of every dropping layer, how they
+    come to the ranks that compute them, where a sequence is shared. `first_row`: the first of `rows`."""
 
     tokens: torch.Tensor
     labels: torch.Tensor

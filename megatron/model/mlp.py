@@ -26,11 +26,14 @@ class MLP(nn.Module):
         super().__init__()
         hidden, inner = architecture.hidden_size, architecture.ffn_hidden_size
         std, bias = architecture.init_method_std, architecture.linear_bias
-        split, self.mesh = {"bias": bias, "mesh": mesh}, mesh
-        self.up = Linear(hidden, inner, std=std, split="outputs", **split)
-        self.gate = Linear(hidden, inner, std=std, split="outputs", **split) if architecture.gated else None
-        out_std = std / math.sqrt(2 * architecture.num_layers)
-        self.down = Linear(inner, hidden, std=out_std, split="inputs", **split)
+        out_std, self.mesh = std / math.sqrt(2 * architecture.num_layers), mesh
+
+        def inwards() -> Linear:
+            return Linear(hidden, inner, std=std, bias=bias, split="outputs", mesh=mesh)
+
+        self.up = inwards()
+        self.gate = inwards() if architecture.gated else None
+        self.down = Linear(inner, hidden, std=out_std, bias=bias, split="inputs", mesh=mesh)
         self.activation = ACTIVATIONS[architecture.activation]
 
     def forward(self, x_BTD: Tensor) -> Tensor:

@@ -41,9 +41,9 @@ class Stack(nn.ModuleDict):
         """`kept_LBR`: the positions that each dropping layer keeps of each row, or None where nothing is
         dropped; `moves`: how they come to the ranks that compute them, where a sequence is shared."""
         for number, layer in self.items():
-            row = self.row.get(int(number))
-            drops = kept_LBR is not None and row is not None
-            kept = (kept_LBR[row], moves[row] if moves else None, self.slices) if drops else None
+            row, kept = self.row.get(int(number)), None
+            if kept_LBR is not None and row is not None:
+                kept = (kept_LBR[row], moves[row] if moves else None, self.slices)
             if self.recompute and self.training:
                 x_BTD = checkpoint(
                     _run,

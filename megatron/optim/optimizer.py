@@ -26,15 +26,12 @@ def make_optimizer(parameters: list[nn.Parameter], config: OptimizerConfig) -> t
     )
 
 
-def clip(gradients: GradientBuckets, largest: float) -> Tensor:
-    """Scale the gradients down to a norm of at most `largest` (0: never); returns the norm before, a
-    float64 scalar."""
-    norm = gradients.norm()
+def clip(gradients: GradientBuckets, norm: Tensor, largest: float) -> None:
+    """Scale gradients of this norm, a float64 scalar, down to one of at most `largest` (0: never)."""
     if largest > 0:
         factor = (largest / (norm + 1e-6)).clamp(max=1)
         if norm.is_cuda or factor < 1:  # asking a GPU would wait for it
             gradients.scale(factor)
-    return norm
 
 
 def update(optimizer: torch.optim.AdamW, learning_rate: float) -> None:

@@ -40,18 +40,18 @@ def all_gather(x: Tensor, axis: Axis, dim: int = 0) -> Tensor:
     """The parts of all ranks, one behind another along a dimension."""
     if axis.group is None:
         return x
-    parts = x.new_empty((axis.size, *x.shape))
+    parts = x.new_empty((axis.size * x.shape[0], *x.shape[1:]))
     dist.all_gather_into_tensor(parts, x.contiguous(), group=axis.group)
-    return parts.movedim(0, dim).flatten(dim, dim + 1)
+    return parts if dim == 0 else torch.cat(parts.chunk(axis.size), dim)
 
 
 def reduce_scatter(x: Tensor, axis: Axis, dim: int = 0) -> Tensor:
     """This rank's part along a dimension of the sum over the axis."""
     if axis.group is None:
         return x
-    parts = x.unflatten(dim, (axis.size, -1)).movedim(dim, 0).contiguous()
-    mine = torch.empty_like(parts[0])
-    dist.reduce_scatter_tensor(mine, parts, group=axis.group)
+    parts = x if dim == 0 else torch.cat(x.chunk(axis.size, dim))
+    mine = x.new_empty((len(parts) // axis.size, *parts.shape[1:]))
+    dist.reduce_scatter_tensor(mine, parts.contiguous(), group=axis.group)
     return mine
 
 

@@ -36,7 +36,7 @@ def token_losses(
 ) -> Tensor:
     """-ln p(label) of every token, [N]."""
     rows = _Rows.of(head_VD, vocab_size, axis)
-    head = head_VD[: rows.count].to(hidden_ND.dtype)
+    head = head_VD[: rows.entries].to(hidden_ND.dtype)
     parts = _chunks(len(hidden_ND), rows.largest, head.device)
     return torch.cat([_losses(_logits(hidden_ND[part], head), labels_N[part], rows)[0] for part in parts])
 
@@ -46,7 +46,7 @@ class _Rows(NamedTuple):
     rank has (so that all cut alike), and the axis over which the head is split."""
 
     first: int
-    count: int
+    entries: int
     largest: int
     axis: Axis
 
@@ -54,13 +54,13 @@ class _Rows(NamedTuple):
     def of(head_VD: Tensor, vocab_size: int | None, axis: Axis) -> "_Rows":
         first = axis.rank * len(head_VD)
         left = (vocab_size or axis.size * len(head_VD)) - first
-        count = min(max(left, 0), len(head_VD))
-        return _Rows(first, count, count if axis.size == 1 else len(head_VD), axis)
+        entries = min(max(left, 0), len(head_VD))
+        return _Rows(first, entries, entries if axis.size == 1 else len(head_VD), axis)
 
     def place(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Where labels stand among these rows, kept inside, and whether they do."""
         place = labels - self.first
-        return place.clamp(0, max(self.count - 1, 0)), (place >= 0) & (place < self.count)
+        return place.clamp(0, max(self.entries - 1, 0)), (place >= 0) & (place < self.entries)
 
 
 def _chunks(tokens: int, entries: int, device: torch.device) -> list[slice]:
@@ -81,7 +81,7 @@ def _losses(logits_CV: Tensor, labels_C: Tensor, rows: _Rows) -> tuple[Tensor, T
     if rows.axis.size == 1:
         return normaliser_C - logits_CV.gather(1, labels_C[:, None])[:, 0], normaliser_C
     place_C, inside_C = rows.place(labels_C)
-    found_C = logits_CV.gather(1, place_C[:, None])[:, 0] if rows.count else torch.zeros_like(normaliser_C)
+    found_C = logits_CV.gather(1, place_C[:, None])[:, 0] if rows.entries else torch.zeros_like(normaliser_C)
     mine = torch.stack([normaliser_C, torch.where(inside_C, found_C, 0)])
     normalisers, logits = all_gather(mine[None], rows.axis).unbind(1)
     normaliser_C = normalisers.logsumexp(0)
@@ -99,7 +99,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
         rows: _Rows,
         scale: float,
     ) -> Tensor:
-        head = head_VD[: rows.count].to(hidden_ND.dtype)
+        head = head_VD[: rows.entries].to(hidden_ND.dtype)
         needs_gradient = any(ctx.needs_input_grad[:2])
         hidden_grad = torch.empty_like(hidden_ND) if needs_gradient else None
         head_grad = torch.zeros_like(head_VD) if needs_gradient else None
@@ -112,7 +112,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
             if hidden_grad is not None and head_grad is not None:
                 slope = _slope(logits, normaliser, labels_N[part], weights, scale, rows).to(hidden_ND.dtype)
                 torch.mm(slope, head, out=hidden_grad[part])
-                _add_product(head_grad[: rows.count], slope.T, hidden_ND[part])
+                _add_product(head_grad[: rows.entries], slope.T, hidden_ND[part])
         ctx.save_for_backward(hidden_grad, head_grad)
         return torch.stack(sums).sum() * scale
 
@@ -140,7 +140,7 @@ def _slope(
     tokens = torch.arange(len(labels_C), device=labels_C.device)
     if rows.axis.size == 1:
         slope_CV[tokens, labels_C] -= 1
-    elif rows.count:
+    elif rows.entries:
         place_C, inside_C = rows.place(labels_C)
         slope_CV[tokens, place_C] -= inside_C.to(slope_CV.dtype)
     if weights_C is not None:

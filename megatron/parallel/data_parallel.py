@@ -15,6 +15,9 @@ from megatron.parallel.placement import Placement
 
 BUCKET_ELEMENTS = 1 << 24
 NORM_ELEMENTS = 1 << 14
+NEVER = 1 << 62
+"""Gradients that stages share are summed behind the step: a stage that waited for another one in its backward
+pass would keep it waiting, too."""
 
 
 class GradientBuckets:
@@ -29,33 +32,39 @@ class GradientBuckets:
     ):
         self.flats: list[Tensor] = []
         self._axes: list[list[Axis]] = []
+        self._counted: list[bool] = []
+        self._shared: list[bool] = []
+        self._bucket_of: dict[int, int] = {}
         self._missing: list[int] = []
         self._members: list[int] = []
         self._works: list[dist.Work | None] = []
         self._reducing = False
         group: list[nn.Parameter] = []
-        axes: tuple[str, ...] = ()
+        kind: Placement | None = None
         for name, parameter in reversed(parameters.items()):
             full = sum(map(torch.numel, group)) + parameter.numel() > bucket_elements
-            if group and (full or axes != table[name].sum_over):
-                self._add(group, axes, mesh)
+            if kind is not None and (full or not alike(kind, table[name])):
+                self._add(group, kind, mesh)
                 group = []
             group.append(parameter)
-            axes = table[name].sum_over
-        if group:
-            self._add(group, axes, mesh)
+            kind = table[name]
+        if kind is not None:
+            self._add(group, kind, mesh)
 
-    def _add(self, group: list[nn.Parameter], axes: tuple[str, ...], mesh: Mesh) -> None:
-        """One bucket: a flat tensor, of which the gradients of the group are views, and where it is
-        summed."""
+    def _add(self, group: list[nn.Parameter], kind: Placement, mesh: Mesh) -> None:
+        """One bucket: a flat tensor, of which the gradients of the group are views, where it is summed, and
+        whether this rank counts it in the norm."""
         flat = torch.zeros(sum(map(torch.numel, group)), dtype=group[0].dtype, device=group[0].device)
         bucket, place = len(self.flats), 0
         for parameter in group:
+            self._bucket_of[id(parameter)] = bucket
             parameter.grad = flat[place : place + parameter.numel()].view_as(parameter)
             place += parameter.numel()
             parameter.register_post_accumulate_grad_hook(lambda _, bucket=bucket: self._ready(bucket))
         self.flats.append(flat)
-        self._axes.append([axis for axis in map(mesh.axis, axes) if axis.group is not None])
+        self._axes.append([axis for axis in _axes(kind, mesh) if axis.group is not None])
+        self._shared.append("embedding" in kind.sum_over)
+        self._counted.append(is_first_copy(kind, mesh))
         self._members.append(len(group))
 
     def zero(self) -> None:
@@ -63,12 +72,18 @@ class GradientBuckets:
         for flat in self.flats:
             flat.zero_()
 
-    def reduce_from_now_on(self) -> None:
-        """The backward pass that follows is the step's last: sum every bucket over the ranks once it is
-        complete."""
+    def begin(self, micro_batches: int) -> None:
+        """So many backward passes follow: sum every bucket over the ranks once it has all gradients."""
         self._reducing = any(self._axes)
-        self._missing = list(self._members)
+        self._missing = [
+            NEVER if shared else members * micro_batches
+            for members, shared in zip(self._members, self._shared)
+        ]
         self._works = []
+
+    def ready(self, parameter: nn.Parameter) -> None:
+        """A parameter's gradient has grown without the backward pass."""
+        self._ready(self._bucket_of[id(parameter)])
 
     def _ready(self, bucket: int) -> None:
         if self._reducing:
@@ -95,14 +110,35 @@ class GradientBuckets:
         self._works = []
         self._reducing = False
 
-    def norm(self) -> Tensor:
-        """Euclidean norm over all gradients, a float64 scalar."""
-        return torch.cat([_norms(flat) for flat in self.flats]).square().sum().sqrt()
+    def square(self) -> Tensor:
+        """The squared norm over the gradients that this rank counts, a float64 scalar: summed over all ranks
+        every element is counted once."""
+        norms = [_norms(flat) for flat, counted in zip(self.flats, self._counted) if counted]
+        if not norms:
+            return torch.zeros((), dtype=torch.float64, device=self.flats[0].device)
+        return torch.cat(norms).square().sum()
 
     def scale(self, factor: Tensor | float) -> None:
         """Multiply all gradients."""
         for flat in self.flats:
             flat.mul_(factor)
+
+
+def alike(one: Placement, other: Placement) -> bool:
+    """Whether gradients are summed and counted along the same axes."""
+    return (one.sum_over, one.copies_over) == (other.sum_over, other.copies_over)
+
+
+def is_first_copy(placement: Placement, mesh: Mesh) -> bool:
+    """Whether this rank has the first of all copies of a box."""
+    return all(mesh.axis(name).rank == 0 for name in placement.copies_over)
+
+
+def _axes(placement: Placement, mesh: Mesh) -> list[Axis]:
+    """Where a gradient is summed: between the stages that share it, then over all others at once."""
+    names = placement.sum_over
+    shared = [mesh.embedding] if "embedding" in names else []
+    return [*shared, mesh.axis(*(name for name in names if name != "embedding"))]
 
 
 def _norms(flat: Tensor) -> Tensor:

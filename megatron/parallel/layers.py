@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megatron.parallel.collectives import copy_to, gather_along, sum_and_part, sum_from
+from megatron.parallel.deferred import Deferred, deferred_linear
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.placement import add_parameter
 
@@ -34,8 +35,9 @@ class Linear(nn.Module):
     """y = x·Wᵀ + b with W [out, in], split over the tensor axis by its "outputs" or its "inputs". `rows`:
     W is whole on every rank, and these of its rows are computed here."""
 
-    weight: Tensor
-    bias: Tensor | None
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    deferred: Deferred | None = None
 
     def __init__(
         self,
@@ -61,14 +63,20 @@ class Linear(nn.Module):
             self.bias = None
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight, self.bias
-        if self.rows is not None:
-            weight, bias = weight[self.rows], bias[self.rows] if bias is not None else None
-        bias = bias.to(x.dtype) if bias is not None else None
-        if not self.adds_parts or self.mesh.tensor.size == 1:
-            return F.linear(x, weight.to(x.dtype), bias)
-        y = leave(F.linear(x, weight.to(x.dtype)), self.mesh)
-        return y if bias is None else y + bias  # once, behind the sum of the parts
+        adds = self.adds_parts and self.mesh.tensor.size > 1
+        if self.deferred is not None and self.rows is None:
+            y = deferred_linear(x, self.weight, None if adds else self.bias, self.deferred)
+        else:
+            bias = self._here(self.bias, x) if self.bias is not None and not adds else None
+            y = F.linear(x, self._here(self.weight, x), bias)
+        if not adds:
+            return y
+        y = leave(y, self.mesh)
+        return y if self.bias is None else y + self.bias.to(y.dtype)  # once, behind the sum of the parts
+
+    def _here(self, parameter: Tensor, x: Tensor) -> Tensor:
+        """The rows of a weight or bias that are computed here, in the precision of x."""
+        return (parameter if self.rows is None else parameter[self.rows]).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)} of {self.placements['weight'].global_shape}"  # type: ignore
@@ -88,8 +96,8 @@ class Embedding(nn.Module):
 
 
 class VocabularyEmbedding(nn.Module):
-    """Rows of a table [vocabulary, width] that is split over the tensor axis by its entries. `shared_by`:
-    axes along which another stage has the same table."""
+    """Rows of a table [vocabulary, width] that is split over the tensor axis by its entries. `shared`:
+    another stage has the same table."""
 
     weight: Tensor
 
@@ -100,11 +108,14 @@ class VocabularyEmbedding(nn.Module):
         *,
         std: float,
         mesh: Mesh = ONE_RANK,
-        shared_by: tuple[str, ...] = (),
+        shared: bool = False,
     ):
         super().__init__()
-        own = ("data", "context", *shared_by)
-        add_parameter(self, "weight", (entries, width), split=0, axis=mesh.tensor, sum_over=own, std=std)
+        own = ("data", "context", "embedding") if shared else ("data", "context")
+        copies = ("embedding",) if shared else ()
+        add_parameter(
+            self, "weight", (entries, width), split=0, axis=mesh.tensor, sum_over=own, copies=copies, std=std
+        )
         self.mesh = mesh
 
     def forward(self, index_BT: Tensor, dtype: torch.dtype | None = None) -> Tensor:

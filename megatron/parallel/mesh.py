@@ -37,7 +37,8 @@ class Mesh:
     tokens of the same rows, along `tensor` other parts of the same matrices, along `pipeline` other layers.
     `embedding`: the first and the last stage, which share a tied head. `sequence_parallel`: between matrices
     the tensor axis shares the tokens; `context_way`: how attention joins the parts of a sequence; `joint`:
-    several axes as one."""
+    several axes as one; `edges`: on GPUs a group for each direction between two ranks of the pipeline, as
+    NCCL keeps only the order of messages in a group."""
 
     device: torch.device = CPU
     world: Axis = ALONE
@@ -49,6 +50,7 @@ class Mesh:
     sequence_parallel: bool = False
     context_way: str = "allgather"
     joint: Mapping[tuple[str, ...], Axis] = field(default_factory=dict)
+    edges: Mapping[tuple[int, int], dist.ProcessGroup] = field(default_factory=dict)
 
     def axis(self, *names: str) -> Axis:
         """One axis, or the one that all of these span together."""
@@ -108,6 +110,7 @@ def make_mesh(device: torch.device, layout: Layout, rank: int) -> Mesh:
 
     single = {name: axis(layout.members(rank, (name,))) for name in AXES}
     stages = layout.members(rank, ("pipeline",))
+    edges = _edges(stages, rank) if device.type == "cuda" else {}
     used = [tuple(name for name in names if single[name].size > 1) for names in JOINT]
     return Mesh(
         device,
@@ -116,8 +119,20 @@ def make_mesh(device: torch.device, layout: Layout, rank: int) -> Mesh:
         embedding=axis(sorted({stages[0], stages[-1]})),
         sequence_parallel=layout.sequence_parallel and layout.tensor > 1,
         context_way=layout.context_way,
+        edges=edges,
         joint={names: axis(layout.members(rank, names)) for names in used if len(names) > 1},
     )
+
+
+def _edges(stages: list[int], rank: int) -> dict[tuple[int, int], dist.ProcessGroup]:
+    """A group for each direction between neighbours of a pipeline, the last and the first among them."""
+    count, groups = len(stages), {}
+    pairs = [(one, (one + step) % count) for step in (1, -1) for one in range(count)] if count > 1 else []
+    for source, target in dict.fromkeys(pairs):
+        if rank in (stages[source], stages[target]):
+            members = sorted((stages[source], stages[target]))
+            groups[source, target] = dist.new_group(members, use_local_synchronization=True)
+    return groups
 
 
 def device_of_rank(backend: str | None) -> torch.device:

@@ -35,16 +35,18 @@ def add_parameter(
     split: int | None = None,
     axis: Axis = ALONE,
     sum_over: tuple[str, ...] = ("data", "context"),
+    copies: tuple[str, ...] = (),
     std: float = 0.0,
     value: float = 0.0,
 ) -> None:
     """Give a module a parameter of this global shape, unfilled: whole, or along the dimension `split` this
-    rank's equal part of the tensor `axis`."""
-    local, offset, copies = list(shape), [0] * len(shape), ("data", "context", "tensor")
-    if split is not None and axis.size > 1:
+    rank's equal part of the tensor `axis`. `copies`: more axes along which others hold the same."""
+    local, offset, copies = list(shape), [0] * len(shape), ("data", "context", *copies)
+    if split is None or axis.size == 1:
+        copies = (*copies, "tensor")
+    else:
         local[split] //= axis.size
         offset[split] = axis.rank * local[split]
-        copies = ("data", "context")
     module.register_parameter(name, nn.Parameter(torch.empty(local)))
     placement = Placement(shape, tuple(offset), sum_over, copies, std, value)
     module.placements = {**getattr(module, "placements", {}), name: placement}  # type: ignore[assignment]

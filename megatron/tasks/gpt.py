@@ -68,8 +68,8 @@ def token_weights(inputs: GPTInputs) -> Tensor:
 def row_losses(
     model: nn.Module, inputs: GPTInputs, received: Tensor | None = None
 ) -> dict[str, Tensor] | Tensor:
-    """Loss and tokens [rows, 2] of every row, as far as they are computed here; of a stage before the last, its
-    hidden states."""
+    """Loss and tokens [rows, 2] of every row, as far as they are computed here; of a stage before the last,
+    its hidden states."""
     assert isinstance(model, GPT)
     losses = model.token_losses(inputs, received)
     if not model.stage.last:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from megatron.batches.loader import Rows
 from megatron.config.config import Config
@@ -26,19 +26,22 @@ class Data(NamedTuple):
 class Task:
     """The functions of a task.
 
-    Its model gives `forward(inputs, step_key, scales)`: losses by name, each its scale · a sum. Its
-    parameters are made by `add_parameter`.
+    Its model, or a stage of it, gives `forward(inputs, step_key, scales, received)`: losses by name, each its
+    scale · a sum; before the last stage hidden states of `received_shape`, which the next stage has received.
+    Its parameters are made by `add_parameter`. `build_model`: from the configuration, the vocabulary's size,
+    the dropping layers, the mesh and the stage (one rank, and the whole model, where they are left out).
 
     `losses`: for every loss of the model by Megatron's name, how many items of a micro-batch it is a sum
     over; each loss is divided by its own count over the global batch. `known_counts`: these counts of a
     whole step where the plan alone says them, else None. `row_losses`: sum and count [rows, 2] of every
-    loss for every row, float64, nothing dropped. `row_flops`: what a row costs."""
+    loss for every row, float64, nothing dropped, or hidden states like `forward`.
+    `row_flops`: what a row costs."""
 
     name: str
     open_data: Callable[[Config], Data]
     make_rows: Callable[[Config, DataEfficiency, Vocabulary], Rows]
-    build_model: Callable[[Config, int, tuple[int, ...]], nn.Module]
+    build_model: Callable[..., nn.Module]
     losses: Mapping[str, Callable[[Any], int]]
     known_counts: Callable[[Config, Step], dict[str, int] | None]
-    row_losses: Callable[[nn.Module, Any], dict[str, Tensor]]
+    row_losses: Callable[..., Any]
     row_flops: Callable[[Config, DataEfficiency, int], RowFlops]

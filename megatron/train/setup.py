@@ -11,13 +11,18 @@ from megatron.base.files import writable_file, writable_folder
 from megatron.batches.loader import Rows
 from megatron.checkpoint.earlier import start_problems
 from megatron.config.config import Config
+from megatron.config.parallel import chunks_of
 from megatron.curriculum.sampler import Sampler, make_sampler
 from megatron.data.corpora import unevaluated
 from megatron.optim.optimizer import make_optimizer
 from megatron.parallel.data_parallel import GradientBuckets
+from megatron.parallel.deferred import Deferred
 from megatron.parallel.initialization import initialize
+from megatron.parallel.layers import Linear
+from megatron.parallel.layout import AXES, Layout
 from megatron.parallel.mesh import Mesh
-from megatron.parallel.placement import placements
+from megatron.parallel.placement import Placement, placements
+from megatron.parallel.stages import Stage, even_stages
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, build_plan
@@ -41,12 +46,30 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Run(Prepared):
-    """Everything that a training run works with."""
+    """Everything that a training run works with. `stages`: this rank's runs of layers, one but for an
+    interleaved pipeline."""
 
     mesh: Mesh
-    model: nn.Module
+    stages: tuple[nn.Module, ...]
     gradients: GradientBuckets
     optimizer: torch.optim.AdamW
+    deferred: Deferred | None = None
+
+    @property
+    def model(self) -> nn.Module:
+        """The whole model, where one rank has all layers."""
+        (model,) = self.stages
+        return model
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """This rank's part of every parameter that it has, by its global name."""
+        return {name: one for stage in self.stages for name, one in stage.named_parameters()}
+
+    @property
+    def placements(self) -> dict[str, Placement]:
+        """Where these parts lie."""
+        return {name: one for stage in self.stages for name, one in placements(stage).items()}
 
 
 def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
@@ -86,18 +109,62 @@ def _check_places(config: Config) -> None:
         writable_file(path)
 
 
+def layout_of(config: Config, data_parallel_size: int) -> Layout:
+    """How the flags share a run among ranks."""
+    flags = config.parallel
+    return Layout(
+        tensor=flags.tensor_model_parallel_size,
+        context=flags.context_parallel_size,
+        data=data_parallel_size,
+        pipeline=flags.pipeline_model_parallel_size,
+        sequence_parallel=flags.sequence_parallel,
+        context_way=flags.cp_comm_type,
+        order=("tensor", "context", "pipeline", "data") if flags.use_tp_pp_dp_mapping else AXES,
+    )
+
+
 def build(prepared: Prepared, mesh: Mesh) -> Run:
     """The run at step 0."""
-    task, config = prepared.task, prepared.config
+    config = prepared.config
     if mesh.device.type == "cpu":
         torch.set_flush_denormal(True)
-    model = task.build_model(config, prepared.data.vocabulary.size, prepared.efficiency.dropping_layers)
-    initialize(model, config.training.seed)
-    model.to(mesh.device)
+    stages = tuple(_stage(prepared, mesh, one) for one in _stages(config, mesh))
+    parameters = {name: one for stage in stages for name, one in stage.named_parameters()}
+    table = {name: one for stage in stages for name, one in placements(stage).items()}
+    gradients = GradientBuckets(parameters, table, mesh)
+    deferred = _deferred(config, stages, gradients)
+    optimizer = make_optimizer(list(parameters.values()), config.optimizer)
     return Run(
         **vars(prepared),
         mesh=mesh,
-        model=model,
-        gradients=GradientBuckets(dict(model.named_parameters()), placements(model), mesh),
-        optimizer=make_optimizer(list(model.parameters()), config.optimizer),
+        stages=stages,
+        gradients=gradients,
+        optimizer=optimizer,
+        deferred=deferred,
     )
+
+
+def _stage(prepared: Prepared, mesh: Mesh, stage: Stage) -> nn.Module:
+    """The layers of a stage with their first weights."""
+    config, vocab_size = prepared.config, prepared.data.vocabulary.size
+    model = prepared.task.build_model(config, vocab_size, prepared.efficiency.dropping_layers, mesh, stage)
+    initialize(model, config.training.seed)
+    return model.to(mesh.device)
+
+
+def _stages(config: Config, mesh: Mesh) -> list[Stage]:
+    """This rank's runs of layers."""
+    chunks, ranks = chunks_of(config.parallel, config.model), mesh.pipeline.size
+    return even_stages(config.model.num_layers, chunks * ranks)[mesh.pipeline.rank :: ranks]
+
+
+def _deferred(config: Config, stages: tuple[nn.Module, ...], gradients: GradientBuckets) -> Deferred | None:
+    """Where a schedule that splits the backward pass leaves the gradients of weights."""
+    if config.parallel.pipeline_schedule != "zero-bubble":
+        return None
+    deferred = Deferred(gradients.ready)
+    for stage in stages:
+        for module in stage.modules():
+            if isinstance(module, Linear):
+                module.deferred = deferred
+    return deferred

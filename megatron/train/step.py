@@ -13,6 +13,8 @@ from megatron.base.keys import key, signed
 from megatron.model.inputs import to_device
 from megatron.optim.optimizer import clip, update
 from megatron.parallel.mesh import sum_over
+from megatron.parallel.pipeline import Links, run_schedule
+from megatron.parallel.schedules import SCHEDULES
 from megatron.schedule.plan import Step
 from megatron.train.setup import Run
 from megatron.train.timers import UNTIMED, Timers
@@ -38,34 +40,59 @@ def train_step(
     so every reduction is a sum; the host waits for the device once."""
     names, mesh = list(run.task.losses), run.mesh
     items = loss_counts(run, step, micro_batches)
-    scales = {name: 1 / max(count, 1) for name, count in items.items()}
-    number = key(run.config.training.seed, "dropout", step.number)
-    step_key = torch.full((), signed(number), dtype=torch.int64, device=mesh.device)
-    totals = torch.zeros(len(names) + 1, dtype=torch.float64, device=mesh.device)
     run.gradients.zero()
+    run.gradients.begin(len(micro_batches))
     with timers.span("forward-backward"):
-        for place, batch in enumerate(micro_batches):
-            if place == len(micro_batches) - 1:
-                run.gradients.reduce_from_now_on()
-            with _kernel_draws(run, number, batch):
-                with timers.span("forward-compute"):
-                    losses = run.model(to_device(batch, mesh.device), step_key, scales)
-                with timers.span("backward-compute"):
-                    torch.autograd.backward(list(losses.values()))
-            for i, name in enumerate(names):
-                totals[i] += losses[name].detach()
+        sums = _run_micro_batches(run, step, micro_batches, items, timers)
     with timers.span("all-grads-sync"):
         run.gradients.wait()
-    totals[-1] = float(should_stop())
     with timers.span("optimizer"), timers.span("optimizer-clip-main-grad"):
-        norm = clip(run.gradients, run.config.optimizer.clip_grad)
-    *means, wishes, grad_norm = torch.cat([sum_over(totals, mesh.data), norm[None]]).tolist()
+        wishes = torch.full((1,), float(should_stop()), dtype=torch.float64, device=mesh.device)
+        totals = sum_over(torch.cat([sums, wishes, run.gradients.square()[None]]), mesh.world)
+        norm = totals[-1].sqrt()
+        clip(run.gradients, norm, run.config.optimizer.clip_grad)
+    *means, stop, grad_norm = torch.cat([totals[:-1], norm[None]]).tolist()
     found = {name: mean if items[name] else None for name, mean in zip(names, means)}
-    result = StepResult(found, grad_norm, wishes > 0)
+    result = StepResult(found, grad_norm, stop > 0)
     _require_finite(step.number, result)
     with timers.span("optimizer"), timers.span("optimizer-inner-step"):
         update(run.optimizer, step.learning_rate)
     return result
+
+
+def _run_micro_batches(
+    run: Run, step: Step, micro_batches: list[Any], items: dict[str, int], timers: Timers
+) -> Tensor:
+    """Forward and backward passes of all micro-batches by the pipeline's schedule; the scaled losses that
+    this rank adds to those of the batch, float64."""
+    names, mesh, stages = list(run.task.losses), run.mesh, run.stages
+    scales = {name: 1 / max(count, 1) for name, count in items.items()}
+    number = key(run.config.training.seed, "dropout", step.number)
+    step_key = torch.full((), signed(number), dtype=torch.int64, device=mesh.device)
+    sums = torch.zeros(len(names), dtype=torch.float64, device=mesh.device)
+    last = mesh.pipeline.size * len(stages) - 1
+
+    def forward(chunk: int, micro_batch: int, received: Tensor | None) -> Any:
+        batch = micro_batches[micro_batch]
+        with _kernel_draws(run, number, batch), timers.span("forward-compute"):
+            found = stages[chunk](to_device(batch, mesh.device), step_key, scales, received)
+        if chunk * mesh.pipeline.size + mesh.pipeline.rank == last and mesh.tensor.rank == 0:
+            sums.add_(torch.stack([found[name].detach().double() for name in names]))
+        return found
+
+    def backward(found: Any, gradient: Tensor | None) -> None:
+        with timers.span("backward-compute"):
+            torch.autograd.backward(list(found.values()) if gradient is None else found, gradient)
+
+    def shape(_: int) -> tuple[int, ...]:
+        rows = step.rows // (len(micro_batches) * mesh.data.size)
+        return stages[0].received_shape(rows, step.sequence_length)
+
+    schedule = SCHEDULES[run.config.parallel.pipeline_schedule]
+    actions = schedule(mesh.pipeline.rank, mesh.pipeline.size, len(micro_batches), len(stages))
+    links = Links(mesh, len(stages), stages[0].precision)
+    run_schedule(actions, links, shape, forward, backward, run.deferred)
+    return sums
 
 
 def loss_counts(run: Run, step: Step, micro_batches: list[Any]) -> dict[str, int]:
@@ -86,12 +113,13 @@ def loss_counts(run: Run, step: Step, micro_batches: list[Any]) -> dict[str, int
 def _kernel_draws(run: Run, step_key: int, batch: Any) -> Iterator[None]:
     """Where attention kernels draw dropout themselves, a generator of their own for this micro-batch;
     whoever uses the device's generator finds it as it was."""
-    if not getattr(run.model, "kernels_draw", False):
+    if not getattr(run.stages[0], "kernels_draw", False):
         yield
         return
     device = run.mesh.device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(key(step_key, batch.first_row) >> 1)
+        place = [run.mesh.tensor.rank] if run.mesh.tensor.size > 1 else []  # other heads, other draws
+        torch.manual_seed(key(step_key, batch.first_row, *place) >> 1)
         yield
 
 
@@ -110,5 +138,5 @@ def params_norm(run: Run) -> float | None:
     """Norm of the weights, where --log-params-norm asks for it."""
     if not run.config.logging.log_params_norm:
         return None
-    norms: list[Tensor] = [torch.linalg.vector_norm(one.detach()).double() for one in run.model.parameters()]
+    norms: list[Tensor] = [torch.linalg.vector_norm(one.detach()).double() for one in run.parameters.values()]
     return float(torch.stack(norms).square().sum().sqrt())

@@ -16,16 +16,23 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from megatron.parallel.mesh import Axis, Mesh
+from megatron.parallel.layout import Layout
+from megatron.parallel.mesh import CPU, make_mesh
 
 TIMEOUT = 120.0
 
 
 def run_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """`function(mesh, *arguments)` on every rank; their results by rank. A rank that fails or hangs fails
-    the test."""
+    """`function(mesh, *arguments)` on so many data-parallel ranks; their results by rank. A rank that fails
+    or hangs fails the test."""
+    return run_layout(Layout(data=count), function, *arguments)
+
+
+def run_layout(layout: Layout, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """The same on the ranks of a layout."""
+    count = layout.ranks
     with tempfile.TemporaryDirectory() as folder:
-        children = [_fork(rank, count, f"{folder}/store", function, arguments) for rank in range(count)]
+        children = [_fork(rank, layout, f"{folder}/store", function, arguments) for rank in range(count)]
         try:
             return _collect(children)
         finally:
@@ -34,8 +41,9 @@ def run_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> list
 
 
 def _fork(
-    rank: int, count: int, store: str, function: Callable[..., Any], arguments: tuple[Any, ...]
+    rank: int, layout: Layout, store: str, function: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> tuple[int, Connection]:
+    count = layout.ranks
     receive, send = multiprocessing.Pipe(duplex=False)
     child = os.fork()
     if child:
@@ -44,7 +52,6 @@ def _fork(
     status = 1
     try:
         torch.set_num_threads(1)
-        group = None
         if count > 1:
             dist.init_process_group(
                 "gloo",
@@ -53,11 +60,9 @@ def _fork(
                 world_size=count,
                 timeout=timedelta(seconds=TIMEOUT),
             )
-            group = dist.group.WORLD
-        everyone = Axis(rank, count, group)
-        result = function(Mesh(world=everyone, data=everyone), *arguments)
+        result = function(make_mesh(CPU, layout, rank), *arguments)
         send.send_bytes(pickle.dumps((True, result)))
-        if group:
+        if count > 1:
             dist.barrier()
         status = 0
     except BaseException:

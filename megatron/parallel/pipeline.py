@@ -1,0 +1,99 @@
+"""The engine of a pipeline: a rank does the actions of a schedule and passes hidden states to the next stage
+and gradients to the one before. Shapes follow from the plan, so nothing is agreed upon on the way. With one
+stage there is nobody to talk to, and a step is the accumulation of gradients over its micro-batches."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from megatron.parallel.deferred import Deferred
+from megatron.parallel.mesh import Mesh
+from megatron.parallel.schedules import BACKWARD, FORWARD, INPUT, WEIGHT, Action
+
+Forward = Callable[[int, int, Tensor | None], Any]
+"""From chunk, micro-batch and received hidden states to those of the chunk, or to the last stage's result."""
+Backward = Callable[[Any, Tensor | None], None]
+"""From what `forward` gave and the gradient of its hidden states, None of the last stage's."""
+Shape = Callable[[int], tuple[int, ...]]
+"""From a micro-batch to the shape of its hidden states on this rank."""
+
+
+class Links:
+    """Messages to and from the neighbours of a rank in its pipeline. `dtype`: of hidden states."""
+
+    def __init__(self, mesh: Mesh, chunks: int, dtype: torch.dtype):
+        self.axis, self.device, self.dtype = mesh.pipeline, mesh.device, dtype
+        self.stages = chunks * mesh.pipeline.size
+        self.groups = mesh.edges
+        self.sent: list[tuple[dist.Work | None, Tensor]] = []
+
+    def send(self, tensor: Tensor, stage: int, tag: int) -> None:
+        """Start sending to the rank of a stage; the tensor is kept until `wait`."""
+        there = stage % self.axis.size
+        group = self.groups.get((self.axis.rank, there), self.axis.group)
+        work = dist.isend(tensor, group=group, group_dst=self._place(there, group), tag=tag)
+        self.sent.append((work, tensor))
+
+    def receive(self, shape: tuple[int, ...], stage: int, tag: int) -> Tensor:
+        """What the rank of a stage sends."""
+        there = stage % self.axis.size
+        group = self.groups.get((there, self.axis.rank), self.axis.group)
+        tensor = torch.empty(shape, dtype=self.dtype, device=self.device)
+        dist.recv(tensor, group=group, group_src=self._place(there, group), tag=tag)
+        return tensor
+
+    def _place(self, there: int, group: dist.ProcessGroup | None) -> int:
+        """A rank's place in the group of an edge, whose ranks ascend, or of the whole pipeline."""
+        return there if group is self.axis.group else int(there > self.axis.rank)
+
+    def wait(self) -> None:
+        """Until all that was sent has gone."""
+        for work, _ in self.sent:
+            if work is not None:
+                work.wait()
+        self.sent.clear()
+
+
+def run_schedule(
+    actions: Iterable[Action],
+    links: Links,
+    shape: Shape,
+    forward: Forward,
+    backward: Backward,
+    deferred: Deferred | None = None,
+) -> None:
+    """Do the actions of a step."""
+    rank, ranks, stages = links.axis.rank, links.axis.size, links.stages
+    held: dict[tuple[int, int], tuple[Tensor | None, Any]] = {}
+    waiting: dict[int, list[Callable[[], None]]] = {}
+    for kind, micro_batch, chunk in actions:
+        stage = chunk * ranks + rank
+        tag = 2 * (micro_batch * stages + stage)
+        if kind == FORWARD:
+            received = None
+            if stage > 0:
+                received = links.receive(shape(micro_batch), stage - 1, tag).requires_grad_()
+            output = forward(chunk, micro_batch, received)
+            if stage < stages - 1:
+                links.send(output.detach(), stage + 1, tag + 2)
+                output.data = output.new_empty(1).expand(output.shape)  # its graph is enough
+            held[micro_batch, chunk] = received, output
+        elif kind in (BACKWARD, INPUT):
+            received, output = held.pop((micro_batch, chunk))
+            gradient = None
+            if stage < stages - 1:
+                gradient = links.receive(output.shape, stage + 1, tag + 1)
+            if kind == INPUT and deferred is not None:
+                deferred.waiting = waiting[micro_batch] = []
+            backward(output, gradient)
+            if deferred is not None:
+                deferred.waiting = None
+            if stage > 0 and received is not None and received.grad is not None:
+                links.send(received.grad, stage - 1, tag - 1)
+        elif kind == WEIGHT:
+            for work in waiting.pop(micro_batch):
+                work()
+    links.wait()
