@@ -1,16 +1,21 @@
 """Reading checkpoints: find, verify, and say clearly why one does not fit."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 
 from megatron.base.errors import UserError
 from megatron.base.files import checksum
-from megatron.checkpoint.manifest import NAME, Manifest, read_manifest
+from megatron.checkpoint.manifest import NAME, Manifest, Part, read_manifest
 from megatron.checkpoint.save import LATEST, checkpoints_in, folder_of
+from megatron.parallel.mesh import Mesh, share_bytes, together
+from megatron.parallel.placement import Placement
 
 
 def find_checkpoint(
@@ -78,8 +83,73 @@ def _another(folder: Path) -> str:
     return "no other checkpoint there is whole"
 
 
-def load_tensors(folder: Path, manifest: Manifest, name: str, verify: bool = True) -> dict[str, torch.Tensor]:
-    """The tensors of one file of a checkpoint. `verify`: compare its checksum, not only its size."""
+class Box(NamedTuple):
+    """A part of a global tensor that a rank holds: the global shape, where the part begins, and its shape."""
+
+    global_shape: tuple[int, ...]
+    offset: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+def read_boxes(folder: Path, manifest: Manifest, wanted: dict[str, Box]) -> Iterator[tuple[str, Tensor]]:
+    """The boxes of global tensors, in the types that they were saved in, from whatever parts hold them.
+    UserError where a checkpoint has other tensors, or is damaged."""
+    _require_same(folder, manifest, wanted)
+    with ExitStack() as held:
+        files: dict[str, Any] = {}
+        for name, box in wanted.items():
+            whole = None
+            for part in manifest.tensors[name].parts:
+                low, high = _overlap(part, box)
+                if any(one >= other for one, other in zip(low, high)):
+                    continue
+                if part.file not in files:
+                    files[part.file] = held.enter_context(_opened(folder, manifest, part.file))
+                found = _cut(files[part.file], name, part, low, high)
+                if found.shape == box.shape:
+                    whole = found
+                    break
+                whole = whole if whole is not None else found.new_empty(box.shape)
+                whole[_inside(low, high, box.offset)] = found
+            yield name, whole if whole is not None else torch.empty(box.shape)
+
+
+def _overlap(part: Part, box: Box) -> tuple[list[int], list[int]]:
+    """Where a part and a box meet, in the global tensor: from, and up to."""
+    low = [max(pair) for pair in zip(part.offset, box.offset)]
+    ends = (zip(one.offset, one.shape) for one in (part, box))
+    high = [min(pair) for pair in zip(*([start + size for start, size in one] for one in ends))]
+    return low, high
+
+
+def _inside(low: list[int], high: list[int], offset: tuple[int, ...]) -> tuple[slice, ...]:
+    """The same range, counted from where a box begins."""
+    return tuple(slice(one - start, other - start) for one, other, start in zip(low, high, offset))
+
+
+def _cut(file: Any, name: str, part: Part, low: list[int], high: list[int]) -> Tensor:
+    """A range of the global tensor out of the part that a file holds."""
+    if list(part.offset) == low and [a + b for a, b in zip(part.offset, part.shape)] == high:
+        whole: Tensor = file.get_tensor(name)
+        return whole
+    found: Tensor = file.get_slice(name)[_inside(low, high, part.offset)]
+    return found
+
+
+@contextmanager
+def _opened(folder: Path, manifest: Manifest, name: str) -> Iterator[Any]:
+    path = folder / name
+    require_file(folder, manifest, name)
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: is damaged ({error}); {_another(folder)}") from None
+
+
+def require_file(folder: Path, manifest: Manifest, name: str, verify: bool = False) -> None:
+    """UserError where a file of a checkpoint is missing or of another size. `verify`: or of another
+    checksum."""
     path, entry = folder / name, manifest.files.get(name)
     damaged = f"{path}: is damaged ({{}}); {_another(folder)}"
     if entry is None or not path.is_file():
@@ -88,30 +158,62 @@ def load_tensors(folder: Path, manifest: Manifest, name: str, verify: bool = Tru
         raise UserError(damaged.format(f"{path.stat().st_size} bytes instead of {entry.bytes}"))
     if verify and checksum(path) != entry.sha256:
         raise UserError(damaged.format("its checksum differs"))
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(damaged.format(error)) from None
 
 
-@torch.no_grad()
-def load_model(model: torch.nn.Module, folder: Path, manifest: Manifest, verify: bool = True) -> None:
-    """Copy a checkpoint's weights into a model of the same shape; UserError with the differences
-    otherwise."""
-    tensors = load_tensors(folder, manifest, "model.safetensors", verify)
-    named = dict(model.named_parameters())
-    problems = [f"has no {name}" for name in named.keys() - tensors.keys()] + [
-        f"has {name} too" for name in tensors.keys() - named.keys()
-    ]
+def verify_files(folder: Path, manifest: Manifest, mesh: Mesh, kind: str = "") -> None:
+    """Compare the checksums of all files, or of those of a kind; the ranks share the work, and all end where
+    one finds damage."""
+
+    def verify() -> bytes:
+        names = [name for name in sorted(manifest.files) if name.startswith(kind)]
+        for name in names[mesh.world.rank :: mesh.world.size]:
+            require_file(folder, manifest, name, verify=True)
+        return b""
+
+    together(verify, mesh)
+
+
+def _require_same(folder: Path, manifest: Manifest, wanted: dict[str, Box]) -> None:
+    """UserError with the differences where the tensors that are wanted are not those that are there."""
+    there = manifest.tensors
+    problems = [f"has no {name}" for name in wanted.keys() - there.keys()]
     problems += [
-        f"has {name} {list(tensors[name].shape)}, the model {list(one.shape)}"
-        for name, one in named.items()
-        if name in tensors and tensors[name].shape != one.shape
+        f"has {name} {list(there[name].global_shape)}, the model {list(box.global_shape)}"
+        for name, box in wanted.items()
+        if name in there and there[name].global_shape != box.global_shape
     ]
     if problems:
         more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise UserError(
             f"{folder}: is the checkpoint of another model: it {'; it '.join(sorted(problems)[:5])}{more}"
         )
-    for name, parameter in named.items():
-        parameter.copy_(tensors[name])
+
+
+def boxes_of(parameters: dict[str, nn.Parameter], table: dict[str, Placement]) -> dict[str, Box]:
+    """The boxes that a rank holds of its parameters."""
+    return {
+        name: Box(table[name].global_shape, table[name].offset, tuple(one.shape))
+        for name, one in parameters.items()
+    }
+
+
+def require_no_more(folder: Path, manifest: Manifest, model: Iterable[str], mesh: Mesh) -> None:
+    """UserError on all ranks where a checkpoint has weights that no rank's model has."""
+    mine = json.dumps(sorted(model)).encode()
+    known = {name for one in share_bytes(mine, mesh) for name in json.loads(one)}
+    weights = {name for name in manifest.tensors if not name.startswith("optimizer.")}
+    if more := sorted(weights - known):
+        rest = f", and {len(more) - 5} more" if len(more) > 5 else ""
+        raise UserError(
+            f"{folder}: is the checkpoint of another model: it has {', '.join(more[:5])}{rest} too"
+        )
+
+
+@torch.no_grad()
+def load_model(
+    parameters: dict[str, nn.Parameter], table: dict[str, Placement], folder: Path, manifest: Manifest
+) -> None:
+    """Copy a checkpoint's weights into parameters of the same global shapes, whatever ranks have written
+    them; UserError with the differences otherwise."""
+    for name, tensor in read_boxes(folder, manifest, boxes_of(parameters, table)):
+        parameters[name].copy_(tensor)

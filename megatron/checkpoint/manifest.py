@@ -1,6 +1,7 @@
 """What a checkpoint says of itself and of its run: its `index.json`, as one value."""
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from megatron.base.errors import UserError
 from megatron.base.files import other_format
 from megatron.data.vocabulary import Vocabulary
 
-FORMAT = 1
+FORMAT = 2
 NAME = "index.json"
 
 
@@ -21,13 +22,20 @@ class FileEntry(NamedTuple):
     sha256: str
 
 
-class TensorEntry(NamedTuple):
-    """Where a tensor lies: the file, and its box in the global tensor of its name."""
+class Part(NamedTuple):
+    """A box of a global tensor in one of the files: where it begins, and its shape."""
 
     file: str
+    offset: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+class TensorEntry(NamedTuple):
+    """A global tensor: its type, its shape, and the parts that the ranks have written of it."""
+
     dtype: str
     global_shape: tuple[int, ...]
-    offset: tuple[int, ...]
+    parts: list[Part]
 
 
 @dataclass(frozen=True)
@@ -55,8 +63,16 @@ class Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `index.json`, the last file of a checkpoint."""
-    (folder / NAME).write_text(json.dumps(_content(manifest), indent=1) + "\n", encoding="utf-8")
+    """Write `index.json`, the last file of a checkpoint, with a checksum of itself."""
+    content = _content(manifest)
+    text = json.dumps(content | {"checksum": _checksum(content)}, indent=1)
+    (folder / NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    """SHA-256 of a JSON object without its own checksum."""
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -68,12 +84,35 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(
             f"{path}: cannot be read ({error}); load an older checkpoint with --ckpt-step"
         ) from None
+    if isinstance(content, dict) and content.get("format") == 1:
+        content = _from_format_1(content)
     if why := other_format(content, FORMAT):
         raise UserError(f"{path}: is of a checkpoint of {why}; go on with the version that wrote it")
     try:
-        return _parsed(content)
+        found = _parsed(content)
     except (KeyError, TypeError, AttributeError, ValueError):
         raise UserError(f"{path}: is not the index of a checkpoint of format {FORMAT}") from None
+    if content.get("checksum", "") not in ("", _checksum(content)):
+        raise UserError(
+            f"{path}: is damaged (its checksum differs); load an older checkpoint with --ckpt-step"
+        )
+    return found
+
+
+def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
+    """An index of the format in which every tensor was whole in one file."""
+    try:
+        tensors = {
+            name: {
+                "dtype": entry["dtype"],
+                "global_shape": entry["global_shape"],
+                "parts": [[entry["file"], entry["offset"], entry["global_shape"]]],
+            }
+            for name, entry in content["tensors"].items()
+        }
+    except (KeyError, TypeError, AttributeError):
+        return content
+    return content | {"format": FORMAT, "tensors": tensors}
 
 
 def as_read(manifest: Manifest) -> Manifest:
@@ -105,8 +144,14 @@ def _parsed(content: Any) -> Manifest:
     }
     values["vocabulary"] = Vocabulary(**values["vocabulary"])
     values["files"] = {name: FileEntry(**entry) for name, entry in values["files"].items()}
-    values["tensors"] = {name: TensorEntry(**entry) for name, entry in values["tensors"].items()}
+    values["tensors"] = {name: _tensor(**entry) for name, entry in values["tensors"].items()}
     for name, hint in get_type_hints(Manifest).items():
         if not isinstance(values[name], getattr(hint, "__origin__", hint)):
             raise TypeError(name)
     return Manifest(**values)
+
+
+def _tensor(dtype: str, global_shape: list[int], parts: list[Any]) -> TensorEntry:
+    """The entry behind its JSON."""
+    boxes = [Part(file, tuple(offset), tuple(shape)) for file, offset, shape in parts]
+    return TensorEntry(dtype, tuple(global_shape), boxes)

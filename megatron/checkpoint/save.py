@@ -6,20 +6,27 @@ offset) of a global tensor; everything that is not a tensor is in the index.
 """
 
 import dataclasses
+import json
 import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from megatron.base.errors import UserError
-from megatron.base.files import checksum, whole_file, whole_folder, writable_folder
-from megatron.checkpoint.manifest import NAME, FileEntry, Manifest, TensorEntry, write_manifest
-from megatron.parallel.placement import Placement
+from megatron.base.files import checksum, sync_file, whole_file, whole_folder, writable_folder
+from megatron.checkpoint.manifest import NAME, FileEntry, Manifest, Part, TensorEntry, write_manifest
+from megatron.parallel.layers import ONE_RANK
+from megatron.parallel.mesh import Mesh, together
+from megatron.parallel.placement import Placement, copies
 
 LATEST = "latest_checkpointed_iteration.txt"
 Files = dict[str, dict[str, torch.Tensor]]
+"""Tensors by name, by the kind of file that they go to: model, optimizer."""
 
 
 def folder_of(root: str | Path, iteration: int) -> Path:
@@ -33,35 +40,104 @@ def checkpoints_in(root: str | Path) -> dict[int, Path]:
     return {int(step): path for path, step in sorted(named.items()) if step.isdigit()}
 
 
-def save_checkpoint(root: str | Path, files: Files, table: dict[str, Placement], manifest: Manifest) -> Path:
-    """Write the tensors of every file and the manifest, and then point to the new checkpoint. `table`:
-    placements of all tensors."""
-    writable_folder(root)
+def save_checkpoint(
+    root: str | Path, files: Files, table: dict[str, Placement], manifest: Manifest, mesh: Mesh = ONE_RANK
+) -> Path:
+    """Write the tensors and the manifest, and then point to the new checkpoint. Every rank writes files of
+    its own at once, the first one the rest; of copies each is written by one. `table`: placements of all
+    tensors."""
     target = folder_of(root, manifest.iteration)
-    try:
-        with whole_folder(target) as folder:
-            _write(folder, files, table, manifest)
-        with whole_file(Path(root) / LATEST, "w") as file:
-            file.write(f"{manifest.iteration}\n")
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{target}: could not be written ({error}); make room there, then start the run again"
-        ) from None
+    with ExitStack() as held:
+
+        def begin() -> bytes:
+            if not mesh.first:
+                return b""
+            writable_folder(root)
+            return held.enter_context(whole_folder(target)).name.encode()
+
+        def write() -> bytes:
+            return json.dumps(_write(folder, files, table, mesh)).encode()
+
+        def finish() -> bytes:
+            if mesh.first:
+                write_manifest(folder, _joined(manifest, [json.loads(one) for one in written]))
+                held.close()
+                with whole_file(Path(root) / LATEST, "w") as file:
+                    file.write(f"{manifest.iteration}\n")
+            return b""
+
+        first, *_ = together(_told(begin, target), mesh)
+        folder = target.with_name(first.decode())
+        written = together(_told(write, target), mesh)
+        together(_told(finish, target), mesh)
     return target
 
 
-def _write(folder: Path, files: Files, table: dict[str, Placement], manifest: Manifest) -> None:
-    written: dict[str, FileEntry] = {}
-    boxes: dict[str, TensorEntry] = {}
-    for file, tensors in files.items():
-        path = folder / file
-        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, path)
+def _told(work: Callable[[], bytes], target: Path) -> Callable[[], bytes]:
+    """The same work, whose failure names the checkpoint and a way out."""
+
+    def told() -> bytes:
+        try:
+            return work()
+        except (SafetensorError, OSError) as error:
+            raise UserError(
+                f"{target}: could not be written ({error}); make room there, then start the run again"
+            ) from None
+
+    return told
+
+
+def _write(folder: Path, files: Files, table: dict[str, Placement], mesh: Mesh) -> dict[str, Any]:
+    """Write this rank's files; their sizes, checksums and tensors."""
+    written: dict[str, Any] = {}
+    for kind, tensors in files.items():
+        mine = _own(tensors, table, mesh)
+        if not mine and not mesh.first:
+            continue
+        path = folder / _file_name(kind, mesh)
+        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in mine.items()}, path)
         path.chmod(folder.stat().st_mode & 0o666)
-        written[file] = FileEntry(path.stat().st_size, checksum(path))
-        for name, tensor in tensors.items():
-            place = table[name]
-            boxes[name] = TensorEntry(file, str(tensor.dtype), place.global_shape, place.offset)
-    write_manifest(folder, dataclasses.replace(manifest, files=written, tensors=boxes))
+        sync_file(path)
+        boxes = {
+            name: (str(one.dtype), table[name].offset, list(one.shape), table[name].global_shape)
+            for name, one in mine.items()
+        }
+        written[path.name] = (path.stat().st_size, checksum(path), boxes)
+    return written
+
+
+def _file_name(kind: str, mesh: Mesh) -> str:
+    part = f"-{mesh.world.rank + 1:05d}-of-{mesh.world.size:05d}" if mesh.world.size > 1 else ""
+    return f"{kind}{part}.safetensors"
+
+
+def _own(
+    tensors: dict[str, torch.Tensor], table: dict[str, Placement], mesh: Mesh
+) -> dict[str, torch.Tensor]:
+    """The tensors that this rank writes: those that have copies are shared among their holders by size."""
+    loads: dict[tuple[str, ...], list[int]] = {}
+    mine = {}
+    for name, tensor in tensors.items():
+        axes = table[name].copies_over
+        load = loads.setdefault(axes, [0] * copies(axes, mesh)[1])
+        writer = load.index(min(load))
+        load[writer] += tensor.numel()
+        if writer == copies(axes, mesh)[0] and tensor.numel():
+            mine[name] = tensor
+    return mine
+
+
+def _joined(manifest: Manifest, written: list[dict[str, Any]]) -> Manifest:
+    """The manifest with what all ranks have written."""
+    files: dict[str, FileEntry] = {}
+    tensors: dict[str, TensorEntry] = {}
+    for files_of_rank in written:
+        for file, (size, digest, boxes) in files_of_rank.items():
+            files[file] = FileEntry(size, digest)
+            for name, (dtype, offset, shape, whole) in boxes.items():
+                entry = tensors.setdefault(name, TensorEntry(dtype, tuple(whole), []))
+                entry.parts.append(Part(file, tuple(offset), tuple(shape)))
+    return dataclasses.replace(manifest, files=files, tensors=tensors)
 
 
 def clear_unfinished(root: str | Path) -> None:

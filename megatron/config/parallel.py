@@ -42,9 +42,13 @@ class ParallelConfig:
     )
 
 
-def model_ranks(tensor: int, context: int, pipeline: int) -> int:
-    """Ranks of one replica of a model."""
-    return tensor * context * pipeline
+def ranks_of_model(parallel: ParallelConfig) -> int:
+    """Ranks that one replica of a model takes."""
+    return (
+        parallel.tensor_model_parallel_size
+        * parallel.context_parallel_size
+        * parallel.pipeline_model_parallel_size
+    )
 
 
 def chunks_of(parallel: ParallelConfig, model: ModelConfig) -> int:
@@ -77,8 +81,8 @@ def _exchanged_heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
     if parallel.cp_comm_type != "a2a" or context == 1 or heads % ranks == 0:
         return []
     return [
-        f"--cp-comm-type a2a shares the heads among tensor and context ranks, and --num-attention-heads {heads} "
-        f"is no multiple of {ranks}; take p2p or allgather"
+        f"--cp-comm-type a2a shares heads among tensor and context ranks, and --num-attention-heads "
+        f"{heads} is no multiple of {ranks}; take p2p or allgather"
     ]
 
 

@@ -1,7 +1,8 @@
 """Loss on held-out windows: full length, nothing dropped, the same windows every time."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,14 @@ from megatron.curriculum.draws import counts, weighted_chain
 from megatron.data.corpora import Corpus
 from megatron.model.inputs import to_device
 from megatron.parallel.mesh import Mesh, sum_over
+from megatron.parallel.pipeline import Links, run_forward
+from megatron.parallel.stages import StageModule
 from megatron.tasks.task import Task
 
 Weighted = list[tuple[float | None, Corpus]]
-Measure = Callable[[np.ndarray], Tensor]
-"""From windows [rows, 2] (corpus, window): float64 [rows, columns], to be summed over rows."""
+Measure = Callable[[np.ndarray], Tensor | None]
+"""From windows [rows, 2] (corpus, window): float64 [rows, columns], to be summed over rows; None on a rank
+that has only computed a part of the way there."""
 
 
 def first_windows(corpora: Weighted, wanted: int, seed: int) -> np.ndarray:
@@ -38,7 +42,7 @@ def first_windows(corpora: Weighted, wanted: int, seed: int) -> np.ndarray:
 
 def mean_losses(
     task: Task,
-    model: nn.Module,
+    stages: tuple[StageModule, ...],
     rows: Rows,
     corpora: Weighted,
     windows: np.ndarray,
@@ -48,15 +52,24 @@ def mean_losses(
     """Mean of every loss by corpus name, and over all under ""; None where nothing was scored. The ranks
     share the work."""
     names, members = list(task.losses), [corpus for _, corpus in corpora]
+    links = Links(mesh, len(stages), stages[0].precision)
 
-    def measure(part: np.ndarray) -> Tensor:
+    def measure(part: np.ndarray) -> Tensor | None:
         inputs = to_device(rows.plain(members, part[:, 0], part[:, 1]), mesh.device)
-        found = task.row_losses(model, inputs)
-        return torch.cat([found[name] for name in names], 1)
+        shape = stages[0].received_shape(len(part), members[0].seq_length)
+
+        def forward(chunk: int, received: Tensor | None) -> Any:
+            return task.row_losses(stages[chunk], inputs, received)
+
+        found = run_forward(links, shape, forward)
+        return torch.cat([found[name] for name in names], 1) if found is not None else None
 
     shape = (len(members), 2 * len(names))
-    with evaluating(model):
+    with ExitStack() as held:
+        for stage in stages:
+            held.enter_context(evaluating(stage))
         sums = window_sums(measure, shape, windows, micro_batch_size, mesh)
+    links.wait()
     means = {"": _means(names, sums.sum(0))}
     if len(corpora) > 1:
         means |= {corpus.name: _means(names, part) for corpus, part in zip(members, sums) if part[1] > 0}
@@ -93,7 +106,8 @@ def window_sums(
     for first in range(mesh.data.rank * size, len(windows), mesh.data.size * size):
         part = windows[first : first + size]
         rows = measure(part)
-        for corpus in np.unique(part[:, 0]):
-            sums[corpus] += rows[torch.from_numpy(part[:, 0] == corpus).to(rows.device)].sum(0)
+        if rows is not None and mesh.tensor.rank == 0:  # its other ranks have the same
+            for corpus in np.unique(part[:, 0]):
+                sums[corpus] += rows[torch.from_numpy(part[:, 0] == corpus).to(rows.device)].sum(0)
         advance(len(part) * mesh.data.size)
-    return sum_over(sums, mesh.data).cpu()
+    return sum_over(sums, mesh.world).cpu()

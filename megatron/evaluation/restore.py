@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from megatron.base.errors import UserError
-from megatron.checkpoint.load import find_checkpoint, load_model
+from megatron.checkpoint.load import find_checkpoint, load_model, require_no_more, verify_files
 from megatron.checkpoint.manifest import Manifest, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.config import Config, TokenizerOptions
@@ -16,6 +16,8 @@ from megatron.data.tokenizer import build_tokenizer, describe_identity
 from megatron.data.tokenizer_files import kept_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.data.vocabulary import Vocabulary
+from megatron.parallel.layers import ONE_RANK
+from megatron.parallel.placement import placements
 from megatron.tasks.task import Task
 from megatron.tasks.tasks import TASKS
 
@@ -43,7 +45,9 @@ def restore(root: str, iteration: int | None, device: torch.device) -> Restored:
         raise UserError(f"{folder}: holds a model of the task {manifest.task}, and known are {known}")
     task, config = TASKS[manifest.task], saved_config(manifest.config, folder)
     model = task.build_model(config, manifest.vocabulary.size, ())
-    load_model(model, folder, manifest)
+    verify_files(folder, manifest, ONE_RANK, "model")
+    require_no_more(folder, manifest, dict(model.named_parameters()), ONE_RANK)
+    load_model(dict(model.named_parameters()), placements(model), folder, manifest)
     return Restored(model.to(device).eval(), task, config, manifest, folder)
 
 

@@ -16,14 +16,13 @@ from megatron.parallel.cross_entropy import cross_entropy_sum, token_losses
 from megatron.parallel.layers import ONE_RANK, Embedding, Linear, VocabularyEmbedding, enter
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.placement import add_constants
-from megatron.parallel.slices import slices_of
-from megatron.parallel.stages import Stage
+from megatron.parallel.stages import Stage, StageModule
 
 LM_LOSS = "lm loss"
 UNSCALED = {LM_LOSS: 1.0}
 
 
-class GPT(nn.Module):
+class GPT(StageModule):
     """A causal language model, or a stage of one; its tables are padded, and padded logits never count.
     `dropping`: the layers under random-LTD."""
 
@@ -37,13 +36,12 @@ class GPT(nn.Module):
         mesh: Mesh = ONE_RANK,
         stage: Stage | None = None,
     ):
-        super().__init__()
-        self.stage = stage or Stage(range(architecture.num_layers))
-        self.mesh, self.slices = mesh, slices_of(mesh)
+        stage = stage or Stage(range(architecture.num_layers))
+        super().__init__(mesh, stage, architecture.hidden_size, torch.bfloat16 if architecture.bf16 else None)
         hidden, padded = architecture.hidden_size, architecture.padded_vocab_size
         positions, std = architecture.max_position_embeddings, architecture.init_method_std
         learned, tied = architecture.position_embedding_type == "learned_absolute", architecture.tied_head
-        first, last = self.stage.first, self.stage.last
+        first, last = stage.first, stage.last
         shared = tied and first != last
         self.word_embeddings: VocabularyEmbedding | None = None
         self.position_embeddings: Embedding | None = None
@@ -53,13 +51,12 @@ class GPT(nn.Module):
             self.word_embeddings = VocabularyEmbedding(padded, hidden, std=std, mesh=mesh, shared=shared)
         if first and learned:
             self.position_embeddings = Embedding(positions, hidden, std=std, mesh=mesh)
-        self.layers = Stack(architecture, dropping, mesh, self.stage.layers)
+        self.layers = Stack(architecture, dropping, mesh, stage.layers)
         if last:
             self.final_norm = make_norm(architecture, mesh)
         if last and not tied:
             self.output_layer = Linear(hidden, padded, std=std, bias=False, split="outputs", mesh=mesh)
         self.vocab_size, self.dropout = architecture.vocab_size, architecture.hidden_dropout
-        self.hidden_size, self.dtype = architecture.hidden_size, torch.bfloat16 if architecture.bf16 else None
         self.kernels_draw = self.layers.kernels_draw
         self.rotary = architecture.position_embedding_type == "rope"
         add_constants(self, lambda: _constants(architecture))
@@ -104,15 +101,6 @@ class GPT(nn.Module):
         inputs = GPTInputs(tokens_BT, tokens_BT, rows, None, positions_BT, document_starts_BT)
         hidden = self._hidden(inputs, None)
         return hidden @ self._head()[: self.vocab_size].to(hidden.dtype).T
-
-    @property
-    def precision(self) -> torch.dtype:
-        """Of hidden states."""
-        return self.dtype or next(self.layers.parameters()).dtype
-
-    def received_shape(self, rows: int, length: int) -> tuple[int, ...]:
-        """Shape of the hidden states that one stage sends to the next."""
-        return (rows, length // self.slices.both.size, self.hidden_size)
 
     def _head(self) -> Tensor:
         """The output matrix, padding included."""

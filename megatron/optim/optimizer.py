@@ -1,5 +1,7 @@
 """AdamW over the model's parameters, and its state under the parameters' own names."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -52,9 +54,14 @@ def optimizer_state(optimizer: torch.optim.AdamW, named: dict[str, nn.Parameter]
 
 
 def restore_optimizer(
-    optimizer: torch.optim.AdamW, named: dict[str, nn.Parameter], state: dict[str, Tensor], steps: int
+    optimizer: torch.optim.AdamW,
+    named: dict[str, nn.Parameter],
+    state: Iterable[tuple[str, Tensor]],
+    steps: int,
 ) -> None:
-    """Take the moments of `optimizer_state` after so many steps."""
-    for name, parameter in named.items():
-        moments = {slot: state[f"optimizer.{slot}.{name}"].to(parameter) for slot in SLOTS}
-        optimizer.state[parameter] = {"step": torch.tensor(float(steps), device=parameter.device), **moments}
+    """Take the moments of `optimizer_state` after so many steps, one after another."""
+    for name, moment in state:
+        _, slot, of = name.split(".", 2)
+        parameter = named[of]
+        optimizer.state[parameter].setdefault("step", torch.tensor(float(steps), device=parameter.device))
+        optimizer.state[parameter][slot] = moment.to(parameter)

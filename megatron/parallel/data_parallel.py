@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from megatron.parallel.mesh import Axis, Mesh
-from megatron.parallel.placement import Placement
+from megatron.parallel.placement import Placement, copies
 
 BUCKET_ELEMENTS = 1 << 24
 NORM_ELEMENTS = 1 << 14
@@ -64,7 +64,7 @@ class GradientBuckets:
         self.flats.append(flat)
         self._axes.append([axis for axis in _axes(kind, mesh) if axis.group is not None])
         self._shared.append("embedding" in kind.sum_over)
-        self._counted.append(is_first_copy(kind, mesh))
+        self._counted.append(copies(kind.copies_over, mesh)[0] == 0)
         self._members.append(len(group))
 
     def zero(self) -> None:
@@ -127,11 +127,6 @@ class GradientBuckets:
 def alike(one: Placement, other: Placement) -> bool:
     """Whether gradients are summed and counted along the same axes."""
     return (one.sum_over, one.copies_over) == (other.sum_over, other.copies_over)
-
-
-def is_first_copy(placement: Placement, mesh: Mesh) -> bool:
-    """Whether this rank has the first of all copies of a box."""
-    return all(mesh.axis(name).rank == 0 for name in placement.copies_over)
 
 
 def _axes(placement: Placement, mesh: Mesh) -> list[Axis]:

@@ -42,3 +42,6 @@ class Layout:
         grid = np.arange(self.ranks).reshape(self.sizes, order="F")
         index = tuple(slice(None) if axis in axes else place[axis] for axis in self.order)
         return sorted(int(one) for one in np.ravel(grid[index]))
+
+
+ONE = Layout()

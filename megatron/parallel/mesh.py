@@ -2,7 +2,7 @@
 works together with others."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
@@ -185,6 +185,31 @@ def gather_over(values: torch.Tensor, axis: Axis) -> torch.Tensor:
     parts = [torch.empty_like(values) for _ in range(axis.size)]
     dist.all_gather(parts, values, group=axis.group)
     return torch.stack(parts)
+
+
+def share_bytes(mine: bytes, mesh: Mesh) -> list[bytes]:
+    """The bytes of every rank; all of them call it together."""
+    if mesh.world.group is None:
+        return [mine]
+    size = torch.tensor([len(mine)], dtype=torch.int64, device=mesh.device)
+    sizes = gather_over(size, mesh.world)[:, 0].tolist()
+    padded = torch.zeros(max(*sizes, 1), dtype=torch.uint8)
+    padded[: len(mine)] = torch.frombuffer(bytearray(mine), dtype=torch.uint8) if mine else padded[:0]
+    rows = gather_over(padded.to(mesh.device), mesh.world).cpu().numpy()
+    return [row[:count].tobytes() for row, count in zip(rows, sizes)]
+
+
+def together(work: Callable[[], bytes], mesh: Mesh) -> list[bytes]:
+    """What every rank's work gives; where one of them fails by its input or its files, all end with its
+    message."""
+    try:
+        mine = b"+" + work()
+    except (UserError, OSError) as error:
+        mine = b"-" + str(error).encode()
+    results = share_bytes(mine, mesh)
+    if failed := next((one for one in results if one[:1] == b"-"), None):
+        raise UserError(failed[1:].decode())
+    return [one[1:] for one in results]
 
 
 def agree(what: str, value: int, mesh: Mesh) -> None:

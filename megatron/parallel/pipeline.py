@@ -97,3 +97,16 @@ def run_schedule(
             for work in waiting.pop(micro_batch):
                 work()
     links.wait()
+
+
+def run_forward(links: Links, shape: tuple[int, ...], forward: Callable[[int, Tensor | None], Any]) -> Any:
+    """One micro-batch through all stages, without gradients: what the last stage gives, None elsewhere."""
+    rank, ranks, found = links.axis.rank, links.axis.size, None
+    for stage in range(rank, links.stages, ranks):
+        received = links.receive(shape, stage - 1, stage) if stage else None
+        output = forward(stage // ranks, received)
+        if stage < links.stages - 1:
+            links.send(output, stage + 1, stage + 1)
+        else:
+            found = output
+    return found

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from megatron.parallel.mesh import ALONE, Axis
+from megatron.parallel.mesh import ALONE, Axis, Mesh
 
 
 class Placement(NamedTuple):
@@ -63,6 +63,14 @@ def placements(model: nn.Module) -> dict[str, Placement]:
     if homeless := [name for name, _ in model.named_parameters() if name not in table]:
         raise ValueError(f"no placement for {', '.join(homeless)}; make parameters by add_parameter")
     return table
+
+
+def copies(axes: tuple[str, ...], mesh: Mesh) -> tuple[int, int]:
+    """Which copy this rank holds of what is the same along these axes, and how many there are."""
+    number, count = 0, 1
+    for axis in (mesh.axis(name) for name in axes):
+        number, count = number * axis.size + axis.rank, count * axis.size
+    return number, count
 
 
 def add_constants(module: nn.Module, make: Callable[[], dict[str, Tensor]]) -> None:

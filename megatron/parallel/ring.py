@@ -69,12 +69,9 @@ class _Ring(torch.autograd.Function):
         for turn in range(axis.size):
             moving = _pass_on(travelling, axis) if turn < axis.size - 1 else None
             for block in blocks(axis.rank, (axis.rank - turn) % axis.size, axis.size):
-                part = _half(query, block.query), *(_half(one, block.key) for one in travelling)
-                _join(
-                    _half(out, block.query),
-                    _half(log_sum, block.query),
-                    *_attend(*part, block, allowed, drop),
-                )
+                part_keys, part_value = (_half(one, block.key) for one in travelling)
+                found = _attend(_half(query, block.query), part_keys, part_value, block, allowed, drop)
+                _join(_half(out, block.query), _half(log_sum, block.query), *found)
             travelling = moving() if moving is not None else travelling
         out = out.to(query.dtype)
         ctx.save_for_backward(query, keys, value, out, log_sum)

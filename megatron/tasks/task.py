@@ -4,12 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from torch import nn
-
 from megatron.batches.loader import Rows
 from megatron.config.config import Config
 from megatron.data.corpora import Splits
 from megatron.data.vocabulary import Vocabulary
+from megatron.parallel.stages import StageModule
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import RowFlops, Step
 
@@ -40,7 +39,7 @@ class Task:
     name: str
     open_data: Callable[[Config], Data]
     make_rows: Callable[[Config, DataEfficiency, Vocabulary], Rows]
-    build_model: Callable[..., nn.Module]
+    build_model: Callable[..., StageModule]
     losses: Mapping[str, Callable[[Any], int]]
     known_counts: Callable[[Config, Step], dict[str, int] | None]
     row_losses: Callable[..., Any]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from megatron.base.terminal import show
 from megatron.checkpoint.manifest import Manifest
@@ -53,22 +52,26 @@ def print_start(config: Config, plan: Plan, notes: list[str]) -> None:
 
 
 def print_sizes(prepared: Prepared, ranks: int) -> None:
-    """Print the summary of a plan, the passes over every corpus, and how large its model is, which is built
-    without memory for it."""
-    config, efficiency = prepared.config, prepared.efficiency
-    vocab_size = prepared.data.vocabulary.size
-    with torch.device("meta"):
-        model = prepared.task.build_model(config, vocab_size, efficiency.dropping_layers)
+    """Print the summary of a plan, the passes over every corpus, and how large its model is."""
+    config, efficiency, vocab_size = prepared.config, prepared.efficiency, prepared.data.vocabulary.size
     show(*tables(summarise(config, efficiency, prepared.plan, ranks) | {"vocab_size": vocab_size}))
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"model: {parameters:,} parameters over a vocabulary of {vocab_size:,}")
+    print(f"model: {whole_size(prepared):,} parameters over a vocabulary of {vocab_size:,}")
     print("\n".join(describe_passes(prepared.sampler, prepared.plan)))
 
 
-def count_line(model: nn.Module) -> str:
+def whole_size(prepared: Prepared) -> int:
+    """Parameters of the whole model, which is built without memory for it."""
+    config, vocab_size = prepared.config, prepared.data.vocabulary.size
+    with torch.device("meta"):
+        model = prepared.task.build_model(config, vocab_size, prepared.efficiency.dropping_layers)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_line(run: Run) -> str:
     """Megatron's line of how large this rank's part of the model is."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return f" > number of parameters on (tensor, pipeline) model parallel rank (0, 0): {parameters}"
+    parameters, mesh = sum(one.numel() for one in run.parameters.values()), run.mesh
+    place = f"({mesh.tensor.rank}, {mesh.pipeline.rank})"
+    return f" > number of parameters on (tensor, pipeline) model parallel rank {place}: {parameters}"
 
 
 def describe_for_reports(run: Run, manifest: Manifest, start: int) -> dict[str, Any]:
@@ -76,7 +79,7 @@ def describe_for_reports(run: Run, manifest: Manifest, start: int) -> dict[str, 
     return {
         "command": sys.argv,
         "config": manifest.config,
-        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+        "parameters": whole_size(run),
         "vocab_size": manifest.vocabulary.size,
         "data": [
             {"name": Path(corpus.name).name, "samples": corpus.windows, "weight": weight}

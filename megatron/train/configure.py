@@ -1,15 +1,15 @@
 """From the command line of training to its configuration."""
 
 import dataclasses
+import math
 from typing import Any
 
 from megatron.checkpoint.load import find_checkpoint
 from megatron.checkpoint.manifest import read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.arguments import spelling, understand, unused_flags
-from megatron.config.config import RULES, Config, complete
+from megatron.config.config import RULES, Config, Rule, complete
 from megatron.config.other_megatrons import FOREIGN_FLAGS
-from megatron.config.parallel import model_ranks
 from megatron.parallel.ranks import world_size
 from megatron.schedule import data_efficiency_flags
 
@@ -19,7 +19,7 @@ def read_config(argv: list[str], description: str, examples: str) -> tuple[Confi
     problem."""
     values, problems = understand(Config, argv, description, examples, FOREIGN_FLAGS)
     model, notes = _model_of_checkpoint(values)
-    rules = (*RULES, *data_efficiency_flags.RULES)
+    rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES)
     config = complete(Config, values | model, *_replicas(values, problems), rules)
     return config, [*notes, *unused_flags(Config, argv, FOREIGN_FLAGS)]
 
@@ -40,7 +40,7 @@ def _replicas(values: dict[str, Any], problems: list[str]) -> tuple[list[str], i
     """The problems, and how many replicas of the model the ranks that torchrun started make."""
     names = ("tensor_model_parallel_size", "context_parallel_size", "pipeline_model_parallel_size")
     sizes = [values.get(name) or 1 for name in names]
-    each, ranks = model_ranks(*sizes), world_size()
+    each, ranks = math.prod(sizes), world_size()
     if ranks % each:
         words = " x ".join(f"{spelling(name)} {size}" for name, size in zip(names, sizes) if size > 1)
         line = f"{ranks} ranks were started, which is no multiple of {words} = {each}; start {each} or more"

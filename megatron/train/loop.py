@@ -10,6 +10,7 @@ from megatron.base.terminal import progress
 from megatron.batches.loader import BatchShare, batches
 from megatron.config.config import CheckpointConfig
 from megatron.evaluation.losses import first_windows, mean_losses
+from megatron.parallel.slices import slices_of
 from megatron.schedule.plan import Step
 from megatron.train.log import Log
 from megatron.train.records import Outcome
@@ -22,9 +23,10 @@ def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
     """Train from the step after `start` to the end of the plan, or until a signal or a limit; returns the
     last step done. `save(iteration)` writes a checkpoint."""
     training, checkpoint, mesh = run.config.training, run.config.checkpoint, run.mesh
-    share = BatchShare(mesh.data.rank, mesh.data.size, training.micro_batch_size)
+    share = BatchShare(mesh.data.rank, mesh.data.size, training.micro_batch_size, slices_of(mesh))
     steps = (run.plan.at(number) for number in range(start + 1, run.plan.steps + 1))
-    run.model.train()
+    for stage in run.stages:
+        stage.train()
     iteration = saved = start
 
     def make(step: Step) -> list[Any]:
@@ -76,7 +78,7 @@ def validate(run: Run, iteration: int, log: Log, split: str = "valid") -> None:
         windows = first_windows(corpora, wanted, training.seed)
         with log.timers.span("eval-time"):
             losses = mean_losses(
-                run.task, run.model, run.rows, corpora, windows, training.micro_batch_size, run.mesh
+                run.task, run.stages, run.rows, corpora, windows, training.micro_batch_size, run.mesh
             )
         log.validation(iteration, losses, "validation" if split == "valid" else split)
 

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from megatron.base.errors import UserError
 from megatron.batches.loader import BatchShare
 from megatron.model.inputs import to_device
+from megatron.parallel.layout import ONE, Layout
 from megatron.schedule.plan import Step
 from megatron.train.setup import Prepared
 
@@ -39,7 +40,7 @@ class Memory(NamedTuple):
         return self.weights + self.gradients + self.moments + self.activations
 
 
-def estimate_memory(prepared: Prepared, device: torch.device) -> Memory:
+def estimate_memory(prepared: Prepared, device: torch.device, layout: Layout = ONE) -> Memory:
     """What a rank will hold at its fullest. A model of many layers is reckoned from few: what each
     kind of layer adds is the same for all of it."""
     step, inputs = _largest_micro_batch(prepared)
@@ -54,7 +55,8 @@ def estimate_memory(prepared: Prepared, device: torch.device) -> Memory:
         if dropping:
             total += dropping * (np.array(_simulate(prepared, inputs, 3, 1, device)) - least)
         weights, peak = total.tolist()
-    activations = peak - 2 * weights
+    activations = (peak - 2 * weights) // (layout.tensor * layout.context)
+    weights //= layout.tensor * layout.pipeline
     return Memory(weights, weights, 2 * weights, activations, step.rows, step.sequence_length)
 
 

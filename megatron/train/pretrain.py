@@ -38,7 +38,7 @@ from megatron.train.loop import train, validate
 from megatron.train.memory_estimate import check_memory, estimate_memory
 from megatron.train.places import locks
 from megatron.train.resume import describe_run, keep_earlier, require_same_run, resume, save_run
-from megatron.train.setup import Prepared, Run, build, prepare
+from megatron.train.setup import Prepared, Run, build, layout_of, prepare
 
 
 def pretrain(argv: list[str], task: Task, description: str, examples: str) -> None:
@@ -61,7 +61,8 @@ def pretrain(argv: list[str], task: Task, description: str, examples: str) -> No
     if config.training.deterministic_mode:
         repeat_exactly()
     with joined_ranks(), ExitStack() as held:
-        mesh = start_mesh(config.training.distributed_backend, config.training.distributed_timeout_minutes)
+        training, layout = config.training, layout_of(config, world_size())
+        mesh = start_mesh(training.distributed_backend, training.distributed_timeout_minutes, layout)
         for lock in locks(config) if mesh.first else ():
             held.enter_context(hold(lock))
         if mesh.first and (late := start_problems(config.checkpoint, config.training.skip_train)):
@@ -74,7 +75,7 @@ def _memory_line(prepared: Prepared) -> str:
     """What a rank will take of what is free; UserError where it does not fit."""
     training = prepared.config.training
     device = device_of_rank(training.distributed_backend)
-    memory = estimate_memory(prepared, device)
+    memory = estimate_memory(prepared, device, layout_of(prepared.config, world_size()))
     return check_memory(memory, device, ranks_here(), training.ignore_memory_estimate)
 
 
@@ -90,16 +91,15 @@ def _train(prepared: Prepared, manifest: Manifest, mesh: Mesh) -> None:
         keep_earlier(run, start)
         _keep_tokenizer(config.checkpoint.save, run)
     log = Log(config, prepared.efficiency, plan, mesh, start)
-    if mesh.first:
-        print(count_line(run.model), flush=True)
+    if mesh.data.rank == mesh.context.rank == 0:
+        print(count_line(run), flush=True)
     if mesh.first and not config.training.skip_train:
         write_description(config, describe_for_reports(run, manifest, start.iteration))
     if mesh.prints_log:
         print("\n".join(describe_passes(run.sampler, plan)), flush=True)
 
     def save(iteration: int) -> Any:
-        if mesh.first:
-            save_run(run, manifest, iteration)
+        save_run(run, manifest, iteration)
         wait_for_all(mesh)  # so that no rank takes the time of writing for that of its next step
 
     begun = start.iteration

@@ -11,15 +11,22 @@ import torch
 from megatron.base.errors import UserError
 from megatron.checkpoint.compare import resume_problems
 from megatron.checkpoint.earlier import goes_on, set_aside
-from megatron.checkpoint.load import find_checkpoint, load_model, load_tensors
+from megatron.checkpoint.load import (
+    boxes_of,
+    find_checkpoint,
+    load_model,
+    read_boxes,
+    require_no_more,
+    verify_files,
+)
 from megatron.checkpoint.manifest import Manifest, as_read, read_manifest
 from megatron.checkpoint.meaning import custom_rises
 from megatron.checkpoint.save import retain, save_checkpoint
 from megatron.checkpoint.saved_config import with_new_flags
 from megatron.config.optimizer import decay_horizon, warmup_horizon
 from megatron.data.corpora import identity
-from megatron.optim.optimizer import optimizer_state, restore_optimizer
-from megatron.parallel.placement import placements
+from megatron.optim.optimizer import SLOTS, optimizer_state, restore_optimizer
+from megatron.parallel.mesh import together
 from megatron.schedule.data_efficiency import saved_form
 from megatron.train.records import Start
 from megatron.train.setup import Prepared, Run
@@ -70,17 +77,27 @@ def resume(run: Run) -> Start:
         tell(f"warning: --load {flags.load} holds no checkpoint yet; starting from scratch")
         return start
     saved = read_manifest(folder)
-    if flags.finetune or skip_train:
-        load_model(run.model, folder, saved, verify=run.mesh.first)
+    weights_only = flags.finetune or skip_train
+    verify_files(folder, saved, run.mesh, "model" if weights_only else "")
+    require_no_more(folder, saved, run.parameters, run.mesh)
+    together(lambda: _read(run, folder, saved, weights_only), run.mesh)
+    if weights_only:
         return Start(saved.iteration, saved.totals) if skip_train else start
-    load_model(run.model, folder, saved, verify=run.mesh.first)
-    if saved.iteration:
-        moments = load_tensors(folder, saved, "optimizer.safetensors", verify=run.mesh.first)
-        restore_optimizer(run.optimizer, dict(run.model.named_parameters()), moments, saved.iteration)
     tell(f"loaded {folder}: going on after step {saved.iteration} of {run.plan.steps}")
     back = flags.ckpt_step is not None or folder == Path(flags.load)
     kept = saved.iteration if goes_on(flags) else 0
     return Start(saved.iteration, run.plan.totals(saved.iteration), kept, afresh=back or not kept)
+
+
+def _read(run: Run, folder: Path, saved: Manifest, weights_only: bool) -> bytes:
+    """Fill this rank's weights, and moments where there are any."""
+    parameters, table = run.parameters, run.placements
+    load_model(parameters, table, folder, saved)
+    if saved.iteration and not weights_only:
+        boxes = boxes_of(parameters, table)
+        wanted = {f"optimizer.{slot}.{name}": box for name, box in boxes.items() for slot in SLOTS}
+        restore_optimizer(run.optimizer, parameters, read_boxes(folder, saved, wanted), saved.iteration)
+    return b""
 
 
 def keep_earlier(run: Run, start: Start) -> None:
@@ -93,16 +110,16 @@ def keep_earlier(run: Run, start: Start) -> None:
 def save_run(run: Run, mine: Manifest, iteration: int) -> None:
     """Write a checkpoint of the steps done so far."""
     root = run.config.checkpoint.save or ""
-    named = dict(run.model.named_parameters())
+    named, table = run.parameters, run.placements
     moments = optimizer_state(run.optimizer, named)
-    table = placements(run.model)
     table |= {name: table[name.split(".", 2)[2]] for name in moments}
-    weights = {name: parameter.data for name, parameter in named.items()}
-    files = {"model.safetensors": weights, "optimizer.safetensors": moments}
+    files = {"model": {name: parameter.data for name, parameter in named.items()}, "optimizer": moments}
     totals, plan = run.plan.totals(iteration), run.plan.digest(iteration)
     rises = custom_rises(run.efficiency, run.plan, iteration)
     manifest = dataclasses.replace(mine, iteration=iteration, totals=totals, plan=plan, rises=rises)
-    folder = save_checkpoint(root, files, table, manifest)
+    folder = save_checkpoint(root, files, table, manifest, run.mesh)
+    if not run.mesh.first:
+        return
     retain(root, run.config.checkpoint.save_retain_interval, iteration)
     print(
         f"saved {folder}\n  successfully saved checkpoint from iteration {iteration:7d} to {root}", flush=True

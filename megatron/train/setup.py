@@ -11,7 +11,7 @@ from megatron.base.files import writable_file, writable_folder
 from megatron.batches.loader import Rows
 from megatron.checkpoint.earlier import start_problems
 from megatron.config.config import Config
-from megatron.config.parallel import chunks_of
+from megatron.config.parallel import chunks_of, ranks_of_model
 from megatron.curriculum.sampler import Sampler, make_sampler
 from megatron.data.corpora import unevaluated
 from megatron.optim.optimizer import make_optimizer
@@ -22,7 +22,7 @@ from megatron.parallel.layers import Linear
 from megatron.parallel.layout import AXES, Layout
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.placement import Placement, placements
-from megatron.parallel.stages import Stage, even_stages
+from megatron.parallel.stages import Stage, StageModule, even_stages
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, build_plan
@@ -50,13 +50,13 @@ class Run(Prepared):
     interleaved pipeline."""
 
     mesh: Mesh
-    stages: tuple[nn.Module, ...]
+    stages: tuple[StageModule, ...]
     gradients: GradientBuckets
     optimizer: torch.optim.AdamW
     deferred: Deferred | None = None
 
     @property
-    def model(self) -> nn.Module:
+    def model(self) -> StageModule:
         """The whole model, where one rank has all layers."""
         (model,) = self.stages
         return model
@@ -109,13 +109,13 @@ def _check_places(config: Config) -> None:
         writable_file(path)
 
 
-def layout_of(config: Config, data_parallel_size: int) -> Layout:
-    """How the flags share a run among ranks."""
+def layout_of(config: Config, ranks: int) -> Layout:
+    """How the flags share a run among so many ranks."""
     flags = config.parallel
     return Layout(
         tensor=flags.tensor_model_parallel_size,
         context=flags.context_parallel_size,
-        data=data_parallel_size,
+        data=ranks // ranks_of_model(flags),
         pipeline=flags.pipeline_model_parallel_size,
         sequence_parallel=flags.sequence_parallel,
         context_way=flags.cp_comm_type,
@@ -144,12 +144,13 @@ def build(prepared: Prepared, mesh: Mesh) -> Run:
     )
 
 
-def _stage(prepared: Prepared, mesh: Mesh, stage: Stage) -> nn.Module:
+def _stage(prepared: Prepared, mesh: Mesh, stage: Stage) -> StageModule:
     """The layers of a stage with their first weights."""
     config, vocab_size = prepared.config, prepared.data.vocabulary.size
     model = prepared.task.build_model(config, vocab_size, prepared.efficiency.dropping_layers, mesh, stage)
     initialize(model, config.training.seed)
-    return model.to(mesh.device)
+    model.to(mesh.device)
+    return model
 
 
 def _stages(config: Config, mesh: Mesh) -> list[Stage]:
@@ -158,7 +159,7 @@ def _stages(config: Config, mesh: Mesh) -> list[Stage]:
     return even_stages(config.model.num_layers, chunks * ranks)[mesh.pipeline.rank :: ranks]
 
 
-def _deferred(config: Config, stages: tuple[nn.Module, ...], gradients: GradientBuckets) -> Deferred | None:
+def _deferred(config: Config, stages: tuple[StageModule, ...], gradients: GradientBuckets) -> Deferred | None:
     """Where a schedule that splits the backward pass leaves the gradients of weights."""
     if config.parallel.pipeline_schedule != "zero-bubble":
         return None

@@ -14,6 +14,7 @@ from megatron.model.inputs import to_device
 from megatron.optim.optimizer import clip, update
 from megatron.parallel.mesh import sum_over
 from megatron.parallel.pipeline import Links, run_schedule
+from megatron.parallel.placement import copies
 from megatron.parallel.schedules import SCHEDULES
 from megatron.schedule.plan import Step
 from megatron.train.setup import Run
@@ -138,5 +139,8 @@ def params_norm(run: Run) -> float | None:
     """Norm of the weights, where --log-params-norm asks for it."""
     if not run.config.logging.log_params_norm:
         return None
-    norms: list[Tensor] = [torch.linalg.vector_norm(one.detach()).double() for one in run.parameters.values()]
-    return float(torch.stack(norms).square().sum().sqrt())
+    table, total = run.placements, torch.zeros(1, dtype=torch.float64, device=run.mesh.device)
+    for name, one in run.parameters.items():
+        if copies(table[name].copies_over, run.mesh)[0] == 0:
+            total += torch.linalg.vector_norm(one.detach()).double().square()
+    return float(sum_over(total, run.mesh.world).sqrt())

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from megatron.batches.loader import BatchShare
+from megatron.config.parallel import ranks_of_model
 from megatron.data.vocabulary import Vocabulary
 from megatron.model.gpt import LM_LOSS
 from megatron.parallel.layout import Layout
@@ -27,7 +28,7 @@ from tests.support.ranks import run_layout
 
 BASE = (
     "--num-layers 4 --hidden-size 32 --num-attention-heads 4 --seq-length 64 --global-batch-size 8 "
-    "--micro-batch-size 1 --train-iters 20 --lr 1e-3 --lr-warmup-iters 2 --clip-grad 0.5 "
+    "--micro-batch-size 2 --train-iters 20 --lr 1e-3 --lr-warmup-iters 2 --clip-grad 0.5 "
     "--init-method-std 0.1 --make-vocab-size-divisible-by 8 --hidden-dropout 0.1 "
     "--random-ltd --random-ltd-min 16 --random-ltd-quantum 16 --random-ltd-duration 18 "
 )
@@ -86,7 +87,8 @@ def deviations(model: str, layout: str, precision: torch.dtype) -> tuple[float, 
     if "--dp" in words:
         data_parallel_size = int(words[words.index("--dp") + 1])
         flags = flags.replace(f"--dp {data_parallel_size}", "")
-    place = layout_of(make_config(flags, data_parallel_size), data_parallel_size)
+    config = make_config(flags, data_parallel_size)
+    place = layout_of(config, data_parallel_size * ranks_of_model(config.parallel))
     curves: Iterable[Curve] = run_layout(place, train, flags, precision, data_parallel_size)
     wanted, worst = one_rank(model, precision), torch.zeros(2, dtype=torch.float64)
     weight = 0.0
