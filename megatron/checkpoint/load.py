@@ -1,6 +1,5 @@
 """Reading checkpoints: find, verify, and say clearly why one does not fit."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from megatron.base.errors import UserError
 from megatron.base.files import checksum
 from megatron.checkpoint.manifest import NAME, Manifest, Part, read_manifest
 from megatron.checkpoint.save import LATEST, checkpoints_in, folder_of
-from megatron.parallel.mesh import Mesh, share_bytes, together
+from megatron.parallel.mesh import Mesh, together
 from megatron.parallel.placement import Placement
 
 
@@ -91,10 +90,12 @@ class Box(NamedTuple):
     shape: tuple[int, ...]
 
 
-def read_boxes(folder: Path, manifest: Manifest, wanted: dict[str, Box]) -> Iterator[tuple[str, Tensor]]:
+def read_boxes(
+    folder: Path, manifest: Manifest, wanted: dict[str, Box], problems: Iterable[str] = ()
+) -> Iterator[tuple[str, Tensor]]:
     """The boxes of global tensors, in the types that they were saved in, from whatever parts hold them.
-    UserError where a checkpoint has other tensors, or is damaged."""
-    _require_same(folder, manifest, wanted)
+    UserError where a checkpoint has other tensors, beside the `problems` met before, or is damaged."""
+    _require_same(folder, manifest, wanted, problems)
     with ExitStack() as held:
         files: dict[str, Any] = {}
         for name, box in wanted.items():
@@ -173,10 +174,10 @@ def verify_files(folder: Path, manifest: Manifest, mesh: Mesh, kind: str = "") -
     together(verify, mesh)
 
 
-def _require_same(folder: Path, manifest: Manifest, wanted: dict[str, Box]) -> None:
+def _require_same(folder: Path, manifest: Manifest, wanted: dict[str, Box], problems: Iterable[str]) -> None:
     """UserError with the differences where the tensors that are wanted are not those that are there."""
     there = manifest.tensors
-    problems = [f"has no {name}" for name in wanted.keys() - there.keys()]
+    problems = [*problems, *(f"has no {name}" for name in wanted.keys() - there.keys())]
     problems += [
         f"has {name} {list(there[name].global_shape)}, the model {list(box.global_shape)}"
         for name, box in wanted.items()
@@ -197,23 +198,18 @@ def boxes_of(parameters: dict[str, nn.Parameter], table: dict[str, Placement]) -
     }
 
 
-def require_no_more(folder: Path, manifest: Manifest, model: Iterable[str], mesh: Mesh) -> None:
-    """UserError on all ranks where a checkpoint has weights that no rank's model has."""
-    mine = json.dumps(sorted(model)).encode()
-    known = {name for one in share_bytes(mine, mesh) for name in json.loads(one)}
-    weights = {name for name in manifest.tensors if not name.startswith("optimizer.")}
-    if more := sorted(weights - known):
-        rest = f", and {len(more) - 5} more" if len(more) > 5 else ""
-        raise UserError(
-            f"{folder}: is the checkpoint of another model: it has {', '.join(more[:5])}{rest} too"
-        )
-
-
 @torch.no_grad()
 def load_model(
-    parameters: dict[str, nn.Parameter], table: dict[str, Placement], folder: Path, manifest: Manifest
+    parameters: dict[str, nn.Parameter],
+    table: dict[str, Placement],
+    folder: Path,
+    manifest: Manifest,
+    others: Iterable[str] = (),
 ) -> None:
     """Copy a checkpoint's weights into parameters of the same global shapes, whatever ranks have written
-    them; UserError with the differences otherwise."""
-    for name, tensor in read_boxes(folder, manifest, boxes_of(parameters, table)):
+    them; UserError with the differences otherwise. `others`: parameters of other ranks."""
+    known = {*parameters, *others}
+    weights = {name for name in manifest.tensors if not name.startswith("optimizer.")}
+    more = [f"has {name} too" for name in weights - known]
+    for name, tensor in read_boxes(folder, manifest, boxes_of(parameters, table), more):
         parameters[name].copy_(tensor)

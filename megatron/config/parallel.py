@@ -16,8 +16,8 @@ class ParallelConfig:
     )
     sequence_parallel: bool = flag(False, "those ranks share the tokens between matrices, too", resume="free")
     context_parallel_size: int = flag(1, "ranks that share every sequence", at_least=1, resume="free")
-    cp_comm_type: str = flag(
-        "p2p",
+    cp_comm_type: tuple[str, ...] = flag(
+        ("p2p",),
         "how attention joins the parts of a sequence: keys and values go round (p2p) or are gathered, or "
         "heads are exchanged for tokens (a2a)",
         choices=WAYS,
@@ -78,12 +78,18 @@ def _heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
 def _exchanged_heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
     context, heads = parallel.context_parallel_size, model.num_attention_heads
     ranks = parallel.tensor_model_parallel_size * context
-    if parallel.cp_comm_type != "a2a" or context == 1 or heads % ranks == 0:
+    if "a2a" not in parallel.cp_comm_type or context == 1 or heads % ranks == 0:
         return []
     return [
         f"--cp-comm-type a2a shares heads among tensor and context ranks, and --num-attention-heads "
         f"{heads} is no multiple of {ranks}; take p2p or allgather"
     ]
+
+
+def _one_way(parallel: ParallelConfig) -> list[str]:
+    if len(set(parallel.cp_comm_type)) == 1:
+        return []
+    return [f"--cp-comm-type {' '.join(parallel.cp_comm_type)}: all layers have one way here; name one"]
 
 
 def _stages(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
@@ -108,4 +114,4 @@ def _schedule(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
     return []
 
 
-RULES = (_heads, _exchanged_heads, _stages, _schedule)
+RULES = (_heads, _one_way, _exchanged_heads, _stages, _schedule)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from megatron.base.errors import UserError
-from megatron.checkpoint.load import find_checkpoint, load_model, require_no_more, verify_files
+from megatron.checkpoint.load import find_checkpoint, load_model, verify_files
 from megatron.checkpoint.manifest import Manifest, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.config import Config, TokenizerOptions
@@ -46,7 +46,6 @@ def restore(root: str, iteration: int | None, device: torch.device) -> Restored:
     task, config = TASKS[manifest.task], saved_config(manifest.config, folder)
     model = task.build_model(config, manifest.vocabulary.size, ())
     verify_files(folder, manifest, ONE_RANK, "model")
-    require_no_more(folder, manifest, dict(model.named_parameters()), ONE_RANK)
     load_model(dict(model.named_parameters()), placements(model), folder, manifest)
     return Restored(model.to(device).eval(), task, config, manifest, folder)
 

@@ -1,6 +1,7 @@
 """Saving and resuming a run: what its checkpoints say of it, writing them, going on from them exactly."""
 
 import dataclasses
+import json
 import platform
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,6 @@ from megatron.checkpoint.load import (
     find_checkpoint,
     load_model,
     read_boxes,
-    require_no_more,
     verify_files,
 )
 from megatron.checkpoint.manifest import Manifest, as_read, read_manifest
@@ -26,7 +26,7 @@ from megatron.checkpoint.saved_config import with_new_flags
 from megatron.config.optimizer import decay_horizon, warmup_horizon
 from megatron.data.corpora import identity
 from megatron.optim.optimizer import SLOTS, optimizer_state, restore_optimizer
-from megatron.parallel.mesh import together
+from megatron.parallel.mesh import share_bytes, together
 from megatron.schedule.data_efficiency import saved_form
 from megatron.train.records import Start
 from megatron.train.setup import Prepared, Run
@@ -79,8 +79,9 @@ def resume(run: Run) -> Start:
     saved = read_manifest(folder)
     weights_only = flags.finetune or skip_train
     verify_files(folder, saved, run.mesh, "model" if weights_only else "")
-    require_no_more(folder, saved, run.parameters, run.mesh)
-    together(lambda: _read(run, folder, saved, weights_only), run.mesh)
+    names = share_bytes(json.dumps(list(run.parameters)).encode(), run.mesh)
+    known = {name for one in names for name in json.loads(one)}
+    together(lambda: _read(run, folder, saved, weights_only, known), run.mesh)
     if weights_only:
         return Start(saved.iteration, saved.totals) if skip_train else start
     tell(f"loaded {folder}: going on after step {saved.iteration} of {run.plan.steps}")
@@ -89,10 +90,10 @@ def resume(run: Run) -> Start:
     return Start(saved.iteration, run.plan.totals(saved.iteration), kept, afresh=back or not kept)
 
 
-def _read(run: Run, folder: Path, saved: Manifest, weights_only: bool) -> bytes:
+def _read(run: Run, folder: Path, saved: Manifest, weights_only: bool, known: set[str]) -> bytes:
     """Fill this rank's weights, and moments where there are any."""
     parameters, table = run.parameters, run.placements
-    load_model(parameters, table, folder, saved)
+    load_model(parameters, table, folder, saved, known)
     if saved.iteration and not weights_only:
         boxes = boxes_of(parameters, table)
         wanted = {f"optimizer.{slot}.{name}": box for name, box in boxes.items() for slot in SLOTS}

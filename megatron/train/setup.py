@@ -118,7 +118,7 @@ def layout_of(config: Config, ranks: int) -> Layout:
         data=ranks // ranks_of_model(flags),
         pipeline=flags.pipeline_model_parallel_size,
         sequence_parallel=flags.sequence_parallel,
-        context_way=flags.cp_comm_type,
+        context_way=flags.cp_comm_type[0],
         order=("tensor", "context", "pipeline", "data") if flags.use_tp_pp_dp_mapping else AXES,
     )
 

@@ -6,7 +6,7 @@ import torch
 from megatron.base.errors import UserError
 from megatron.model.inputs import GPTInputs
 from megatron.parallel.data_parallel import GradientBuckets
-from megatron.parallel.mesh import Mesh, agree
+from megatron.parallel.mesh import Mesh, agree, sum_over
 from megatron.parallel.placement import Placement, placements
 from tests.support.models import loss_of, make_model, random_batch
 from tests.support.ranks import run_ranks
@@ -20,12 +20,13 @@ def gradients(mesh: Mesh, bucket_elements: int, accumulate: int) -> tuple[list[t
     rows = torch.arange(6).view(accumulate, mesh.data.size, -1)[:, mesh.data.rank]
     batch = random_batch(6)
     buckets.zero()
-    for number, part in enumerate(rows):
-        if number == accumulate - 1:
-            buckets.reduce_from_now_on()
+    buckets.begin(accumulate)
+    for part in rows:
         loss_of(model, GPTInputs(batch.tokens[part], batch.labels[part], part)).backward()
     buckets.wait()
-    return [parameter.grad.clone() for parameter in parameters.values()], float(buckets.norm())
+    return [parameter.grad.clone() for parameter in parameters.values()], float(
+        sum_over(buckets.square(), mesh.world).sqrt()
+    )
 
 
 @pytest.mark.parametrize(("ranks", "accumulate"), [(2, 1), (3, 2), (2, 3)])
@@ -50,7 +51,7 @@ def unused(mesh: Mesh) -> list[float]:
     buckets = GradientBuckets({"used": used, "idle": idle}, table, mesh, 2)
     for _ in range(2):
         buckets.zero()
-        buckets.reduce_from_now_on()
+        buckets.begin(1)
         (used * (mesh.world.rank + 1)).sum().backward()
         buckets.wait()
     return [float(used.grad[0]), float(idle.grad[0])]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from megatron.base.errors import UserError
-from megatron.checkpoint.load import find_checkpoint, load_model, load_tensors
+from megatron.checkpoint.load import Box, find_checkpoint, load_model, read_boxes, require_file
 from megatron.checkpoint.manifest import Manifest, read_manifest
 from megatron.checkpoint.save import checkpoints_in, retain, save_checkpoint
 from megatron.data.vocabulary import Vocabulary
@@ -20,6 +20,8 @@ from megatron.parallel.placement import Placement
 
 MANIFEST = Manifest("gpt", {}, Vocabulary(100, None, None), [], [], {}, {}, {})
 MODEL, MOMENTS, LATEST = "model.safetensors", "optimizer.safetensors", "latest_checkpointed_iteration.txt"
+
+MOMENT = "optimizer.exp_avg.weight"
 
 
 def tensors(step: int) -> dict[str, Tensor]:
@@ -32,10 +34,31 @@ def save(root: Path, step: int) -> Path:
     table = {
         "weight": Placement((9, 2), (3, 0)),
         "bias": Placement((2,), (0,)),
-        "moment": Placement((4,), (0,)),
+        MOMENT: Placement((4,), (0,)),
     }
-    files = {MODEL: named, MOMENTS: {"moment": moment}}
+    files = {"model": named, "optimizer": {MOMENT: moment}}
     return save_checkpoint(root, files, table, dataclasses.replace(MANIFEST, iteration=step))
+
+
+BIAS = {"bias": Box((2,), (0,), (2,))}
+
+
+def read(folder: Path, manifest: Manifest, wanted: dict[str, Box]) -> dict[str, Tensor]:
+    return dict(read_boxes(folder, manifest, wanted))
+
+
+def table_of(model: nn.Module) -> dict[str, Placement]:
+    """Whole tensors, but for the weight that a checkpoint has a part of."""
+    return {
+        name: Placement((9, 2), (3, 0))
+        if one.shape == (3, 2)
+        else Placement(tuple(one.shape), (0,) * one.dim())
+        for name, one in model.named_parameters()
+    }
+
+
+def load(model: nn.Module, folder: Path) -> None:
+    load_model(dict(model.named_parameters()), table_of(model), folder, read_manifest(folder))
 
 
 def names_in(root: Path) -> list[str]:
@@ -56,17 +79,16 @@ def test_a_checkpoint_holds_its_tensors_and_says_where_they_lie(tmp_path: Path) 
     assert found.keys() == {"weight", "bias"}
     assert all(torch.equal(found[name], one) for name, one in tensors(12).items())
     content = json.loads((folder / "index.json").read_text())
-    assert (content["format"], content["iteration"], content["task"]) == (1, 12, "gpt")
+    assert (content["format"], content["iteration"], content["task"]) == (2, 12, "gpt")
     assert content["tensors"]["weight"] == {
-        "file": MODEL,
         "dtype": "torch.float32",
         "global_shape": [9, 2],
-        "offset": [3, 0],
+        "parts": [[MODEL, [3, 0], [3, 2]]],
     }
-    assert {name: entry["file"] for name, entry in content["tensors"].items()} == {
+    assert {name: entry["parts"][0][0] for name, entry in content["tensors"].items()} == {
         "weight": MODEL,
         "bias": MODEL,
-        "moment": MOMENTS,
+        MOMENT: MOMENTS,
     }
     for name, entry in content["files"].items():
         data = (folder / name).read_bytes()
@@ -120,7 +142,7 @@ def test_without_a_pointer_the_newest_whole_checkpoint_is_taken(tmp_path: Path) 
         ("unnamed", "it is missing"),
         ("shorter", "bytes instead of"),
         ("changed", "its checksum differs"),
-        ("no tensors", ""),
+        ("no tensors", "its checksum differs"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, how: str, said: str) -> None:
@@ -136,20 +158,21 @@ def test_a_damaged_file_is_named(tmp_path: Path, how: str, said: str) -> None:
         path.write_bytes(data[:-1])
     elif how == "changed":
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-        assert load_tensors(folder, manifest, MODEL, verify=False).keys() == {"weight", "bias"}
+        assert dict(read_boxes(folder, manifest, BIAS)).keys() == {"bias"}
     else:
         path.write_bytes(b"\xff" * len(data))
-    found = refusal(load_tensors, folder, manifest, MODEL, how != "no tensors")
+        assert f"{path}: is damaged (" in refusal(read, folder, manifest, BIAS)
+    found = refusal(require_file, folder, manifest, MODEL, True)
     assert found.startswith(f"{path}: is damaged (") and said in found
     assert found.endswith(f"load {older} with --ckpt-step 2")
-    assert load_tensors(folder, manifest, MOMENTS)["moment"].tolist() == [1, 1, 1, 1]
+    assert read(folder, manifest, {MOMENT: Box((4,), (0,), (4,))})[MOMENT].tolist() == [1, 1, 1, 1]
 
 
 def test_of_a_damaged_checkpoint_that_is_alone_no_other_is_named(tmp_path: Path) -> None:
     alone, other = save(tmp_path, 3), save(tmp_path, 4)
     for folder in (alone, other):
         (folder / MODEL).unlink()
-    found = refusal(load_tensors, alone, read_manifest(alone), MODEL)
+    found = refusal(read, alone, read_manifest(alone), BIAS)
     assert found.endswith("is damaged (it is missing); no other checkpoint there is whole")
 
 
@@ -162,7 +185,7 @@ def model_of(**shapes: tuple[int, ...]) -> nn.Module:
 
 def test_weights_are_copied_in_the_precision_of_the_model(tmp_path: Path) -> None:
     folder, model = save(tmp_path, 3), model_of(weight=(3, 2), bias=(2,))
-    load_model(model, folder, read_manifest(folder))
+    load(model, folder)
     for name, one in tensors(3).items():
         assert torch.equal(model.get_parameter(name), one.float())
 
@@ -170,13 +193,13 @@ def test_weights_are_copied_in_the_precision_of_the_model(tmp_path: Path) -> Non
 def test_the_weights_of_another_model_are_refused_with_what_differs(tmp_path: Path) -> None:
     folder = save(tmp_path, 3)
     model = model_of(weight=(2, 3), scale=(1,), **{f"more{number}": (1,) for number in range(9)})
-    found = refusal(load_model, model, folder, read_manifest(folder))
+    found = refusal(load, model, folder)
     assert found == (
         f"{folder}: is the checkpoint of another model: it has bias too; it has no more0; it has no more1; "
         "it has no more2; it has no more3, and 7 more"
     )
-    found = refusal(load_model, model_of(weight=(2, 3), bias=(2,)), folder, read_manifest(folder))
-    assert found.endswith("it has weight [3, 2], the model [2, 3]")
+    found = refusal(load, model_of(weight=(2, 3), bias=(2,)), folder)
+    assert found.endswith("it has weight [9, 2], the model [2, 3]")
 
 
 def test_only_own_checkpoints_beside_the_interval_are_deleted(tmp_path: Path) -> None:
@@ -190,3 +213,33 @@ def test_only_own_checkpoints_beside_the_interval_are_deleted(tmp_path: Path) ->
     assert list(checkpoints_in(tmp_path)) == [2, 3, 4, 6, 8, 10]
     retain(tmp_path, 4, 10)
     assert list(checkpoints_in(tmp_path)) == [3, 4, 8, 10], "another program's 3 stays"
+
+
+def test_one_turned_bit_of_the_index_is_noticed(tmp_path: Path) -> None:
+    """Whatever still reads as JSON has another checksum."""
+    folder = save(tmp_path, 3)
+    path = folder / "index.json"
+    text = path.read_text()
+    for old, new in (
+        ('"iteration": 3', '"iteration": 2'),
+        ('"size": 100', '"size": 101'),
+        ("[3, 0]", "[2, 0]"),
+    ):
+        flat = json.dumps(json.loads(text))
+        assert flat.count(old)
+        path.write_text(flat.replace(old, new))
+        assert "is damaged (its checksum differs)" in refusal(read_manifest, folder)
+    path.write_text(text)
+    assert read_manifest(folder).iteration == 3
+
+
+def test_a_checkpoint_of_the_format_of_whole_tensors_is_read(tmp_path: Path) -> None:
+    folder = save(tmp_path, 3)
+    content = json.loads((folder / "index.json").read_text())
+    del content["checksum"]
+    content["format"] = 1
+    content["tensors"] = {
+        "bias": {"file": MODEL, "dtype": "torch.bfloat16", "global_shape": [2], "offset": [0]}
+    }
+    (folder / "index.json").write_text(json.dumps(content))
+    assert read(folder, read_manifest(folder), BIAS)["bias"].tolist() == [3, 3]

@@ -101,7 +101,7 @@ def read(command: str) -> tuple[Options, list[str]]:
     [
         (
             GPT3_175B,
-            ["--fp16 is", "--tensor-model-parallel-size 8, --pipeline-model-parallel-size 16 are"],
+            ["--fp16 is"],
         ),
         (
             LLAMA3_8B,

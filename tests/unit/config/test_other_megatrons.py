@@ -65,8 +65,7 @@ def test_no_suggestion_leads_to_a_flag_that_may_be_refused(name: str) -> None:
 
 
 REFUSED_ALONE = """
---tensor-model-parallel-size 2|--pipeline-model-parallel-size 4|--context-parallel-size 2
---expert-model-parallel-size 8|--ds-sequence-parallel-size 2|--num-layers-per-virtual-pipeline-stage 2
+--expert-model-parallel-size 8|--ds-sequence-parallel-size 2
 --pipeline-model-parallel-layout E|--decoder-first-pipeline-num-layers 3|--enable-zbh1-pipeline
 --fp16|--fp8-format hybrid|--fp8-e4m3|--num-experts 8|--num-experts 4 8|--use-torch-fsdp2|--use-megatron-fsdp
 --dataloader-type cyclic|--qk-layernorm|--apply-layernorm-1p|--quick-geglu|--window-size 128,0
@@ -142,13 +141,13 @@ def test_one_note_tells_of_all_flags_that_do_nothing_with_each_reason_once() -> 
 
 
 def test_one_line_refuses_all_flags_of_a_reason() -> None:
-    flags = "--num-experts 8 --moe-router-topk 2 --moe-grouped-gemm --fp16 --tensor-model-parallel-size 2"
+    flags = "--num-experts 8 --moe-router-topk 2 --moe-grouped-gemm --fp16 --expert-model-parallel-size 2"
     assert problems_of(flags + " --train-iters 5") == [
         "--num-experts 8, --moe-router-topk 2, --moe-grouped-gemm are refused: mixture of experts is not "
         "built here yet; leave that out",
         "--fp16 is refused: use --bf16, or fp32",
-        "--tensor-model-parallel-size 2 is refused: tensor, pipeline, context and expert parallelism are not "
-        "built here yet; leave it at 1",
+        "--expert-model-parallel-size 2 is refused: expert parallelism, and these ways of sharing, are not "
+        "built here; leave it at 1",
     ]
 
 
@@ -216,7 +215,7 @@ def test_flags_of_another_megatron_may_stand_in_yaml(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(
         "tensor_model_parallel_size: 1\nfp16: false\nnum-workers: 4\nnum_key_value_heads: 2\n"
-        "checkpoint_activations: false\ncp_comm_type: [p2p, a2a]\nmodel:\n  layernorm_epsilon: 1e-6\n"
+        "checkpoint_activations: false\ncp_comm_type: [p2p]\nmodel:\n  layernorm_epsilon: 1e-6\n"
     )
     model = make_config(f"--config {path} --train-iters 1").model
     assert (model.num_query_groups, model.norm_epsilon) == (2, 1e-6)

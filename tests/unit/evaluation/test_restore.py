@@ -44,7 +44,7 @@ def trained(
     model = GPT_TASK.build_model(config, vocabulary.size, ())
     initialize(model, 5)
     manifest = as_read(Manifest(task, dataclasses.asdict(config), vocabulary, [], [], {}, {}, {}))
-    files = {"model.safetensors": {name: one.data for name, one in model.named_parameters()}}
+    files = {"model": {name: one.data for name, one in model.named_parameters()}}
     save_checkpoint(root, files, placements(model), dataclasses.replace(manifest, iteration=3))
     return model.eval()
 

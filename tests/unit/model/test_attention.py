@@ -10,6 +10,7 @@ from megatron.model.attention import Attention, explicit_in_training
 from megatron.model.context import make_context
 from megatron.model.dropout import drop_attention, salt, token_keys
 from megatron.model.stack import draws_in_kernels
+from megatron.parallel.mesh import CPU
 from megatron.tasks.architecture import gpt_architecture
 from tests.support.configurations import make_config
 from tests.support.models import HEADS, HIDDEN, PLAIN, SHAPE, VOCAB, make_moved_model
@@ -55,7 +56,7 @@ def by_hand(attention: Attention, x_BTD: Tensor, starts: Tensor, scale: Tensor |
 def test_attention_equals_softmax_by_hand(backend: str, more: str, documents: bool) -> None:
     attention = attention_of(f"--attention-backend {backend} {more}")
     starts = STARTS if documents else torch.zeros_like(STARTS)
-    context = make_context(None, starts if documents else None, None)
+    context = make_context(LENGTH, None, starts if documents else None, None, CPU)
     found = attention(hidden(), context)
     torch.testing.assert_close(found, by_hand(attention, hidden(), starts), rtol=1e-12, atol=1e-13)
 
@@ -67,9 +68,9 @@ def test_dropped_weights_are_those_of_their_keys(backend: str) -> None:
     keys = token_keys(torch.tensor(3), torch.arange(ROWS), LENGTH)
     salts = torch.stack([salt("attention", 1, head) for head in range(HEADS)]), salt("attention key", 1)
     ones = torch.ones(ROWS, HEADS, LENGTH, LENGTH, dtype=torch.float64)
-    scale = drop_attention(ones, 0.3, keys, *salts)
+    scale = drop_attention(ones, 0.3, keys, keys, *salts)
     for given, factors in ((keys, scale), (None, ones)):
-        found = attention(hidden(), make_context(None, STARTS, given))
+        found = attention(hidden(), make_context(LENGTH, None, STARTS, given, CPU))
         wanted = by_hand(attention, hidden(), STARTS, factors)
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-13)
 

@@ -8,6 +8,7 @@ from megatron.model.context import Context, make_context
 from megatron.model.dropout import token_keys
 from megatron.model.random_ltd import through_kept
 from megatron.model.rotary import rotary_table
+from megatron.parallel.mesh import CPU
 from tests.support.models import HIDDEN, LENGTH, loss_of, make_model, random_batch
 
 DROPOUT = "--hidden-dropout 0.1 --attention-dropout 0.1 "
@@ -21,7 +22,8 @@ KEPT = torch.arange(0, LENGTH, 2).expand(3, -1)
 def context(documents: bool, rotary: bool) -> Context:
     starts = torch.where(torch.arange(LENGTH) >= 15, 15, 0).expand(3, -1) if documents else None
     table = rotary_table(LENGTH, 12, 10000.0)[None] if rotary else None
-    return make_context(table, starts, token_keys(torch.tensor(3), torch.arange(3), LENGTH))
+    keys = token_keys(torch.tensor(3), torch.arange(3), LENGTH)
+    return make_context(LENGTH, table, starts, keys, CPU)
 
 
 @pytest.mark.parametrize("flags", [DROPOUT, DROPOUT + LLAMA, DROPOUT + "--attention-backend fused"])

@@ -6,8 +6,9 @@ from itertools import product
 import torch
 
 from megatron.base.keys import key
-from megatron.model.context import Context
+from megatron.model.context import make_context
 from megatron.model.dropout import drop, drop_attention, salt, token_keys
+from megatron.parallel.mesh import CPU
 from tests.support.models import LENGTH, VOCAB, loss_of, make_model, make_moved_model, random_batch
 
 
@@ -47,7 +48,10 @@ def test_every_bit_is_the_hash_of_its_place_in_whole_numbers():
     for (b, row), t, c in product(enumerate(rows), range(length), range(channels)):
         assert found[b, t, c] == stays(fmix64(token(step, row, t) ^ site) + c * 0x9E3779B9, 0.4)
     salts = torch.stack([salt("attention", 2, head) for head in range(heads)])
-    found = drop_attention(torch.ones(2, heads, length, length), 0.4, keys, salts, salt("mlp output", 2)) > 0
+    found = (
+        drop_attention(torch.ones(2, heads, length, length), 0.4, keys, keys, salts, salt("mlp output", 2))
+        > 0
+    )
     for (b, row), h, q, k in product(enumerate(rows), range(heads), range(length), range(length)):
         query, other = fmix64(token(step, row, q) ^ first[h]), fmix64(token(step, row, k) ^ site)
         assert found[b, h, q, k] == stays(query + other, 0.4)
@@ -100,10 +104,10 @@ def test_a_bit_follows_its_token():
 def test_attention_dropout_has_the_right_share_and_follows_its_tokens():
     keys = token_keys(torch.tensor(3), torch.arange(4), 64)
     salts = torch.stack([salt("attention", 1, head) for head in range(3)]), salt("attention key", 1)
-    y = drop_attention(torch.ones(4, 3, 64, 64), 0.1, keys, *salts)
+    y = drop_attention(torch.ones(4, 3, 64, 64), 0.1, keys, keys, *salts)
     assert abs((y == 0).double().mean().item() - 0.1) < 5 * (0.09 / y.numel()) ** 0.5
     some = torch.tensor([0, 7, 33])
-    part = drop_attention(torch.ones(4, 3, 3, 3), 0.1, keys[:, some], *salts)
+    part = drop_attention(torch.ones(4, 3, 3, 3), 0.1, keys[:, some], keys[:, some], *salts)
     assert torch.equal(part, y[:, :, some][..., some])
     assert not torch.equal(y[:, 0], y[:, 1])
 
@@ -115,7 +119,7 @@ def test_a_model_drops_embeddings_and_both_updates_of_every_layer():
     x = model.word_embeddings.weight[batch.tokens] + model.position_embeddings.weight[:LENGTH]
     x = drop(x, 0.3, keys, salt("embedding", 0))
     for number, layer in enumerate(model.layers.values()):
-        update = layer.attention(layer.attention_norm(x), Context())
+        update = layer.attention(layer.attention_norm(x), make_context(x.shape[1], None, None, None, CPU))
         x = x + drop(update, 0.3, keys, salt("attention output", number))
         x = x + drop(layer.mlp(layer.mlp_norm(x)), 0.3, keys, salt("mlp output", number))
     logits = model.final_norm(x) @ model.word_embeddings.weight[:VOCAB].T

@@ -9,7 +9,10 @@ from torch import nn
 from megatron.model.context import Context, context_of_kept, make_context
 from megatron.model.random_ltd import through_kept
 from megatron.model.rotary import rotary_table
+from megatron.parallel.mesh import CPU
 from tests.support.models import LENGTH, loss_of, make_model, random_batch
+
+PLAIN = Context(0)
 
 
 def kept_positions(layers: int, rows: int, length: int, kept: int, seed: int = 0) -> torch.Tensor:
@@ -22,10 +25,8 @@ def test_gradients_are_exact():
     inner = nn.Sequential(nn.Linear(3, 3), nn.Tanh()).double()
     kept = kept_positions(1, 2, 6, 3)[0]
     x = torch.randn(2, 6, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: through_kept(lambda y, _: y + inner(y), x, Context(), kept), x)
-    assert torch.autograd.gradgradcheck(
-        lambda x: through_kept(lambda y, _: y + inner(y), x, Context(), kept), x
-    )
+    assert torch.autograd.gradcheck(lambda x: through_kept(lambda y, _: y + inner(y), x, PLAIN, kept), x)
+    assert torch.autograd.gradgradcheck(lambda x: through_kept(lambda y, _: y + inner(y), x, PLAIN, kept), x)
 
 
 @settings(max_examples=30, deadline=None)
@@ -35,7 +36,7 @@ def test_kept_tokens_are_computed_and_the_others_pass(length, rows, data):
         0
     ]
     x = torch.randn(rows, length, 5)
-    y = through_kept(lambda part, _: part * 2 + 1, x, Context(), kept)
+    y = through_kept(lambda part, _: part * 2 + 1, x, PLAIN, kept)
     chosen = torch.zeros(rows, length, dtype=torch.bool).scatter(1, kept, True)[..., None]
     assert torch.equal(y, torch.where(chosen, x * 2 + 1, x))
 
@@ -57,12 +58,14 @@ def test_dropping_one_layer_equals_running_it_on_the_kept_rows():
     kept = kept_positions(1, 3, LENGTH, 17)
     loss = loss_of(model, batch._replace(kept=kept))
     rotary = rotary_table(LENGTH, 12, 10000.0)
-    whole = Context(rotary[None])
+    whole = make_context(LENGTH, rotary[None], None, None, CPU)
     x = model.layers["0"](model.word_embeddings(batch.tokens), whole)
     rows = []
     for row, places in enumerate(kept[0]):
         y = x[row].clone()
-        y[places] = model.layers["1"](x[row, places][None], Context(rotary[places][None]))[0]
+        y[places] = model.layers["1"](
+            x[row, places][None], make_context(17, rotary[places][None], None, None, CPU)
+        )[0]
         rows.append(y)
     x = model.final_norm(model.layers["2"](torch.stack(rows), whole))
     logits = x @ model.word_embeddings.weight[: model.vocab_size].T
@@ -81,13 +84,14 @@ def test_evaluation_drops_nothing():
 
 def test_context_of_kept_tokens_is_their_own():
     starts = torch.tensor([[0, 0, 0, 3, 3, 5]])
-    context = make_context(torch.arange(6.0).view(1, 6, 1, 1), starts, torch.arange(6)[None])
+    context = make_context(6, torch.arange(6.0).view(1, 6, 1, 1), starts, torch.arange(6)[None], CPU)
     part = context_of_kept(context, torch.tensor([[0, 2, 3, 5]]))
     assert part.rotary is not None and part.rotary.flatten().tolist() == [0, 2, 3, 5]
     assert part.dropout_keys is not None and part.dropout_keys.tolist() == [[0, 2, 3, 5]]
     assert part.document_starts is not None
-    assert part.mask is not None
-    assert part.mask[0, 0].int().tolist() == [
+    (whole,) = part.parts
+    assert whole.mask is not None and (whole.first, whole.end) == (0, 4)
+    assert whole.mask[0, 0].int().tolist() == [
         [1, 0, 0, 0],
         [1, 1, 0, 0],
         [0, 0, 1, 0],

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from megatron.base.errors import UserError
+from megatron.parallel.layout import Layout
 from megatron.parallel.mesh import (
     Axis,
     Mesh,
@@ -50,7 +51,7 @@ def test_torchruns_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     assert (world_size(), launched_rank(), ranks_here()) == (1, 0, 1)
-    assert start_mesh("gloo", 1.0) == Mesh(torch.device("cpu"), Axis(0, 1, None), Axis(0, 1, None))
+    assert start_mesh("gloo", 1.0, Layout()) == Mesh(torch.device("cpu"), Axis(0, 1, None), Axis(0, 1, None))
     for name, value in {"WORLD_SIZE": "8", "RANK": "5", "LOCAL_WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(name, value)
     assert (world_size(), launched_rank(), ranks_here()) == (8, 5, 4)
@@ -59,7 +60,7 @@ def test_torchruns_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_joined_rank_knows_its_place() -> None:
     def join(mesh: Mesh) -> tuple[Axis, Axis]:
         os.environ.update(WORLD_SIZE="2", RANK=str(mesh.world.rank))
-        joined = start_mesh("gloo", 1.0)
+        joined = start_mesh("gloo", 1.0, Layout(data=2))
         assert joined.world.group is mesh.world.group
         return joined.world._replace(group=None), joined.data._replace(group=None)
 

@@ -6,6 +6,7 @@ import pytest
 import torch.distributed as dist
 
 from megatron.base.errors import UserError
+from megatron.parallel.layout import Layout
 from megatron.parallel.mesh import Mesh, start_mesh
 from megatron.parallel.ranks import joined_ranks, launch_notes, launched_rank, require_launch, world_size
 from tests.support.ranks import run_ranks
@@ -69,7 +70,7 @@ def test_ranks_that_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, f"RANK=1 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT={port}")
     message = f"the ranks do not meet at 127.0.0.1:{port}: .*all 2 ranks"
     with pytest.raises(UserError, match=message), joined_ranks():
-        start_mesh("gloo", 0.01)
+        start_mesh("gloo", 0.01, Layout(data=2))
 
 
 def test_an_interface_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
