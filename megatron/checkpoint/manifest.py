@@ -65,11 +65,11 @@ class Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `index.json`, the last file of a checkpoint, with a checksum of itself."""
     content = _content(manifest)
-    text = json.dumps(content | {"checksum": _checksum(content)}, indent=1)
+    text = json.dumps(content | {"checksum": checksum_of(content)}, indent=1)
     (folder / NAME).write_text(text + "\n", encoding="utf-8")
 
 
-def _checksum(content: dict[str, Any]) -> str:
+def checksum_of(content: dict[str, Any]) -> str:
     """SHA-256 of a JSON object without its own checksum."""
     rest = {name: value for name, value in content.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
@@ -84,7 +84,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(
             f"{path}: cannot be read ({error}); load an older checkpoint with --ckpt-step"
         ) from None
-    if isinstance(content, dict) and content.get("format") == 1:
+    older = isinstance(content, dict) and content.get("format") == 1
+    if older:
         content = _from_format_1(content)
     if why := other_format(content, FORMAT):
         raise UserError(f"{path}: is of a checkpoint of {why}; go on with the version that wrote it")
@@ -92,7 +93,7 @@ def read_manifest(folder: Path) -> Manifest:
         found = _parsed(content)
     except (KeyError, TypeError, AttributeError, ValueError):
         raise UserError(f"{path}: is not the index of a checkpoint of format {FORMAT}") from None
-    if content.get("checksum", "") not in ("", _checksum(content)):
+    if not older and content.get("checksum") != checksum_of(content):
         raise UserError(
             f"{path}: is damaged (its checksum differs); load an older checkpoint with --ckpt-step"
         )

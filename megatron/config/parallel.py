@@ -1,5 +1,6 @@
 """The flags of how ranks share the work, and the rules between them."""
 
+import math
 from dataclasses import dataclass
 
 from megatron.config.arguments import flag
@@ -49,6 +50,13 @@ def ranks_of_model(parallel: ParallelConfig) -> int:
         * parallel.context_parallel_size
         * parallel.pipeline_model_parallel_size
     )
+
+
+def length_multiple(parallel: ParallelConfig) -> int:
+    """What every length must be a multiple of, so that the slices of a sequence are equal."""
+    pieces = parallel.tensor_model_parallel_size if parallel.sequence_parallel else 1
+    context = parallel.context_parallel_size
+    return pieces if context == 1 else context * math.lcm(2, pieces)
 
 
 def chunks_of(parallel: ParallelConfig, model: ModelConfig) -> int:

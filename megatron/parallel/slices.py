@@ -58,12 +58,6 @@ def slices_of(mesh: Mesh) -> Slices:
     return Slices(mesh.context, mesh.tokens, both, mesh.context_way)
 
 
-def multiple_of(context: int, tensor: int, sequence_parallel: bool) -> int:
-    """What every length must be a multiple of."""
-    pieces = tensor if sequence_parallel else 1
-    return pieces if context == 1 else context * int(np.lcm(2, pieces))
-
-
 class Moves(NamedTuple):
     """How the tokens that a layer keeps come to the ranks that compute them. Indices count over the rows
     that a rank holds, row after row. `stay`, `leave`: kept tokens held here that this rank and others

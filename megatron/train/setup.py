@@ -22,10 +22,12 @@ from megatron.parallel.layers import Linear
 from megatron.parallel.layout import AXES, Layout
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.placement import Placement, placements
+from megatron.parallel.ranks import world_size
 from megatron.parallel.stages import Stage, StageModule, even_stages
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, build_plan
+from megatron.schedule.plan_layout import layout_problems
 from megatron.schedule.plan_notes import plan_notes
 from megatron.tasks.task import Data, Task
 from megatron.train.places import metrics_path
@@ -81,6 +83,8 @@ def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
         _check_places(config)
     data = task.open_data(config)
     prepared = join(task, config, efficiency, data)
+    if problems := layout_problems(config, prepared.plan, layout_of(config, world_size()).data):
+        raise UserError(*problems)
     notes += [*plan_notes(config, efficiency, prepared.plan), *unevaluated(config, data.splits)]
     return prepared, [*notes, *filter(None, [data.end])]
 

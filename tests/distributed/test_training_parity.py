@@ -2,16 +2,16 @@
 number of ranks and any micro-batch size gives the losses and gradient norms of one rank."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from megatron.batches.loader import BatchShare
-from megatron.config.config import Config
 from megatron.data.vocabulary import Vocabulary
 from megatron.model.gpt import LM_LOSS
 from megatron.parallel.mesh import Mesh
+from megatron.parallel.stages import StageModule
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.tasks.gpt import GPT_TASK
 from megatron.tasks.task import Data
@@ -32,8 +32,10 @@ FLAGS = (
 )
 
 
-def double_gpt(config: Config, vocab_size: int, dropping: tuple[int, ...]) -> nn.Module:
-    return GPT_TASK.build_model(config, vocab_size, dropping).double()
+def double_gpt(*arguments: Any) -> StageModule:
+    model = GPT_TASK.build_model(*arguments)
+    model.double()
+    return model
 
 
 def make_run(mesh: Mesh, shape: str, micro: int) -> Run:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from megatron.checkpoint.manifest import checksum_of
 from tests.end_to_end.conftest import EFFICIENT, MODEL, ROOT, Prepared, command, records, run_command
 
 STEPS = 30
@@ -37,8 +38,9 @@ def training(prepared: Prepared, folder: Path, *more: str) -> list[str]:
     return ["pretrain_gpt.py", *MODEL, *data, *EFFICIENT, "--train-iters", str(STEPS), *saving, *more]
 
 
-def weights(folder: Path) -> bytes:
-    return (folder / f"iter_{STEPS:07d}" / "model.safetensors").read_bytes()
+def weights(folder: Path) -> list[bytes]:
+    """The weights of the last step, a file a rank."""
+    return [path.read_bytes() for path in sorted((folder / f"iter_{STEPS:07d}").glob("model*"))]
 
 
 def processes_of(folder: Path) -> list[int]:
@@ -307,9 +309,13 @@ def test_what_a_checkpoint_holds(unbroken: dict[int, Path]) -> None:
     index = json.loads((unbroken[1] / f"iter_{STEPS:07d}" / "index.json").read_text())
     assert index["iteration"] == STEPS
     assert index["tensors"]["layers.2.mlp.up.weight"]["global_shape"] == [128, 32]
-    assert index["tensors"]["optimizer.exp_avg_sq.layers.2.mlp.up.weight"]["offset"] == [0, 0]
+    assert index["tensors"]["optimizer.exp_avg_sq.layers.2.mlp.up.weight"]["parts"] == [
+        ["optimizer.safetensors", [0, 0], [128, 32]]
+    ]
     files = {path.name for path in (unbroken[1] / f"iter_{STEPS:07d}").iterdir()}
     assert files == {"index.json", "model.safetensors", "optimizer.safetensors"}
+    files = {path.name for path in (unbroken[2] / f"iter_{STEPS:07d}").glob("model*")}
+    assert files == {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"}
 
 
 def test_a_checkpoint_older_than_a_flag_goes_on(
@@ -323,7 +329,7 @@ def test_a_checkpoint_older_than_a_flag_goes_on(
     content = json.loads(index.read_text())
     del content["task"], content["config"]["model"]["squared_relu"], content["config"]["training"]["bf16"]
     del content["config"]["optimizer"]["lr_warmup_init"], content["config"]["model"]["kv_channels"]
-    index.write_text(json.dumps(content))
+    index.write_text(json.dumps(content | {"checksum": checksum_of(content)}))
     run_command(*training(prepared, folder))
     assert weights(folder) == weights(unbroken[1])
     (refused,) = run_command(*training(prepared, folder, "--squared-relu"), status=2).stderr.splitlines()

@@ -221,7 +221,7 @@ def test_flags_of_another_megatron_may_stand_in_yaml(tmp_path: Path) -> None:
     assert (model.num_query_groups, model.norm_epsilon) == (2, 1e-6)
     read, unused = notes_of(f"--config {path}")
     assert "--num-key-value-heads 2 as" in read and unused.startswith("not used here: --num-workers (")
-    path.write_text("tensor_model_parallel_size: 2\nfp16: true\n")
+    path.write_text("expert_model_parallel_size: 2\nfp16: true\n")
     with pytest.raises(UserError) as caught:
         make_config(f"--config {path} --train-iters 1")
     assert len(caught.value.problems) == 2

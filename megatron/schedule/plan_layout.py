@@ -1,0 +1,55 @@
+"""Whether ranks can share every step of a plan: its lengths are cut into equal slices, and its micro-batches
+go through the pipeline in groups."""
+
+import numpy as np
+
+from megatron.config.config import Config
+from megatron.config.parallel import chunks_of, length_multiple
+from megatron.schedule.plan import Plan
+
+
+def layout_problems(config: Config, plan: Plan, data_parallel_size: int) -> list[str]:
+    """What the layout of ranks cannot do with a plan, each with its rule and the ways out."""
+    return [*_lengths(config, plan), *_micro_batches(config, plan, data_parallel_size)]
+
+
+def _lengths(config: Config, plan: Plan) -> list[str]:
+    """Lengths, of rows and of kept tokens, that the slices of a sequence do not divide."""
+    multiple, flags = length_multiple(config.parallel), config.parallel
+    words = (
+        [f"--context-parallel-size {flags.context_parallel_size}"] if flags.context_parallel_size > 1 else []
+    )
+    if flags.sequence_parallel and flags.tensor_model_parallel_size > 1:
+        words.append(f"--sequence-parallel over {flags.tensor_model_parallel_size} ranks")
+    found = []
+    if config.data.seq_length % multiple:
+        found.append(f"--seq-length {config.data.seq_length}")
+    for title, lengths in (("rows", plan.sequence_length), ("kept tokens", plan.kept_length)):
+        bad = np.flatnonzero(lengths % multiple)
+        if len(bad):
+            found.append(f"{title} of length {lengths[bad[0]]} at step {bad[0] + 1}")
+    if not found:
+        return []
+    return [
+        f"{' and '.join(words)}: every length is cut into equal slices and must be a multiple of {multiple}, "
+        f"which is not so for {', '.join(found)}; make minimum, maximum and quantum of the curriculum and of "
+        f"random-LTD multiples of {multiple}, or share sequences among fewer ranks"
+    ]
+
+
+def _micro_batches(config: Config, plan: Plan, data_parallel_size: int) -> list[str]:
+    """Steps whose micro-batches the interleaved schedule cannot group."""
+    ranks = config.parallel.pipeline_model_parallel_size
+    if chunks_of(config.parallel, config.model) == 1:
+        return []
+    share = config.training.micro_batch_size * data_parallel_size
+    bad = np.flatnonzero(plan.batch_size // share % ranks)
+    if not len(bad):
+        return []
+    step = int(bad[0])
+    count = plan.batch_size[step] // share
+    return [
+        f"the interleaved schedule takes micro-batches in groups of --pipeline-model-parallel-size {ranks}, "
+        f"and at step {step + 1} a rank has {count}; change --global-batch-size, --micro-batch-size or "
+        "--rampup-batch-size, or take another --pipeline-schedule"
+    ]
