@@ -19,6 +19,21 @@ METRIC_KEYS = (
     "index_to_sample_path",
 )
 
+SCHEDULE_KEYS = {
+    "fixed_linear": ("total_curriculum_step", "difficulty_step"),
+    "fixed_root": ("total_curriculum_step", "difficulty_step", "root_degree"),
+    "fixed_discrete": ("difficulty", "max_step"),
+    "custom": ("function",),
+}
+"""What DeepSpeed wants of the schedule_config of each schedule_type."""
+
+RANDOM_LTD_KEYS = {
+    "random_ltd": ("random_ltd_layer_id", "random_ltd_schedule"),
+    "random_ltd_schedule": ("min_value", "max_value", "schedule_config"),
+    "schedule_config": ("require_steps", "seq_per_step"),
+}
+RANDOM_LTD_OPTIONAL = ("total_layer_num", "random_ltd_layer_num", "layer_token_lr_schedule", "schedule_type")
+
 KNOWN = {
     "data_efficiency",
     "curriculum_learning",
@@ -120,6 +135,13 @@ class DataEfficiencySection:
                 for key in sorted(section.keys() - {"enabled", *used})
             ]
 
+    def _need(self, section: Any, name: str, *needed: str) -> None:
+        """That a section has what it needs; what it has instead shows a misspelt key."""
+        missing = [key for key in needed if key not in section] if isinstance(section, Mapping) else []
+        if missing:
+            has = ", ".join(sorted(section)) or "nothing"
+            self.problems.append(f"{self.where}: {name} needs {', '.join(missing)}; it has {has}")
+
     def seed(self, flag: int, default: int) -> int:
         self._unused(self.section, "", "seed", "data_sampling", "data_routing")
         given = self.section.get("seed", flag)
@@ -155,6 +177,8 @@ class DataEfficiencySection:
         return [metric for name, entry in inner.items() if (metric := self._metric(name, entry))]
 
     def _metric(self, name: str, entry: Mapping[str, Any]) -> CurriculumMetric | None:
+        if self._metric_lacks(name, entry):
+            return None
         try:
             schedule, discrete = entry["schedule_config"], entry["schedule_type"] == "fixed_discrete"
             pacing = Pacing(
@@ -176,6 +200,7 @@ class DataEfficiencySection:
                 ALIASES.get(name, name), str(entry.get("difficulty_type", "value")), pacing
             )
             self._unused(entry, f"{name}.", *METRIC_KEYS)
+            self._unused(schedule, f"{name}.schedule_config.", *SCHEDULE_KEYS.get(pacing.curve, ()))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             self.problems.append(
                 f"{self.where}: the metric {name} is not understood: {type(error).__name__} {error}"
@@ -197,10 +222,21 @@ class DataEfficiencySection:
                 self.paths.append(str(folder))
         return metric
 
+    def _metric_lacks(self, name: str, entry: Any) -> bool:
+        """Whether a metric or its schedule_config lacks a key, without which another value would count."""
+        told = len(self.problems)
+        if isinstance(entry, Mapping):
+            curve = str(entry.get("schedule_type"))
+            bounds = () if curve == "fixed_discrete" else ("min_difficulty", "max_difficulty")
+            schedule = entry.get("schedule_config")
+            self._need(entry, name, "schedule_type", "schedule_config", *bounds)
+            self._need(schedule, f"{name}.schedule_config", *SCHEDULE_KEYS.get(curve, ()))
+        return len(self.problems) > told
+
     def random_ltd(self, num_layers: int) -> RandomLTD | None:
         section = self._enabled("data_routing", "random_ltd")
         self._unused(self.section.get("data_routing"), "data_routing.", "random_ltd")
-        if section is None:
+        if section is None or self._random_ltd_lacks(section):
             return None
         try:
             schedule, layers = section["random_ltd_schedule"], tuple(map(int, section["random_ltd_layer_id"]))
@@ -241,3 +277,13 @@ class DataEfficiencySection:
                 "layer ids"
             )
         return RandomLTD(layers, pacing)
+
+    def _random_ltd_lacks(self, section: Mapping[str, Any]) -> bool:
+        """Whether random_ltd or a section in it lacks a key. What else stands there is told."""
+        told = len(self.problems)
+        schedule = section.get("random_ltd_schedule")
+        inner = schedule.get("schedule_config") if isinstance(schedule, Mapping) else None
+        for name, part in zip(RANDOM_LTD_KEYS, (section, schedule, inner)):
+            self._unused(part, f"{name}.", *RANDOM_LTD_KEYS[name], *RANDOM_LTD_OPTIONAL)
+            self._need(part, name, *RANDOM_LTD_KEYS[name])
+        return len(self.problems) > told

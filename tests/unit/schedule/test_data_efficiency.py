@@ -347,7 +347,13 @@ def test_unused_keys_are_noted(write: Callable[[Any], str]) -> None:
     assert not [note for note in notes if note.split(" is not used")[0].endswith(used)]
 
 
-@pytest.mark.parametrize("path", [("data_efficiency",), ROUTING, CURRICULUM, (*METRICS, "voc")])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(("data_efficiency",), ROUTING, CURRICULUM, (*METRICS, "voc"), (*METRICS, "voc", "schedule_config")),
+        *(LTD, (*LTD, "random_ltd_schedule"), (*LTD, "random_ltd_schedule", "schedule_config")),
+    ],
+)
 def test_a_misspelt_key_at_any_depth_is_noted(path: tuple[str, ...], write: Callable[[Any], str]) -> None:
     """A misspelt section would otherwise switch a lever off without a word."""
     notes = describe(make_config(GPT_1B + write(changed(path, data_smapling={"enabled": True}))))[1]
@@ -508,6 +514,21 @@ def test_single_cluster_on_an_ordering_metric_is_refused(write: Callable[[Any], 
             (*METRICS, "voc"),
             {"schedule_config": {"difficulty_step": 1, "root_degree": 2}},
             ["voc", "total_curriculum_step"],
+        ),
+        (
+            (*METRICS, "voc", "schedule_config"),
+            {"difficulty_step": None, "dificulty_step": 1},
+            ["voc.schedule_config needs difficulty_step; it has dificulty_step, root_degree"],
+        ),
+        (
+            (*METRICS, "voc"),
+            {"min_difficulty": None, "min_dificulty": 1},
+            ["voc needs min_difficulty; it has", "min_dificulty"],
+        ),
+        (
+            (*LTD, "random_ltd_schedule", "schedule_config"),
+            {"seq_per_step": None, "seq_per_steps": 16},
+            ["schedule_config needs seq_per_step; it has require_steps, seq_per_steps"],
         ),
         (METRICS, {"voc": 3}, ["voc"]),
         (LTD, {"random_ltd_schedule": None}, ["random_ltd", "random_ltd_schedule"]),
