@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron.base.errors import UserError
+from megatron.config.values import number_of
 from megatron.schedule.data_efficiency import ALIASES, RESHAPE, TRUNCATE, CurriculumMetric, RandomLTD
 from megatron.schedule.pacing import Pacing
 
@@ -19,9 +20,10 @@ METRIC_KEYS = (
     "index_to_sample_path",
 )
 
+TOTAL = "total_curriculum_step"
 SCHEDULE_KEYS = {
-    "fixed_linear": ("total_curriculum_step", "difficulty_step"),
-    "fixed_root": ("total_curriculum_step", "difficulty_step", "root_degree"),
+    "fixed_linear": (TOTAL, "difficulty_step"),
+    "fixed_root": (TOTAL, "difficulty_step", "root_degree"),
     "fixed_discrete": ("difficulty", "max_step"),
     "custom": ("function",),
 }
@@ -180,20 +182,17 @@ class DataEfficiencySection:
         if self._metric_lacks(name, entry):
             return None
         try:
-            schedule, discrete = entry["schedule_config"], entry["schedule_type"] == "fixed_discrete"
+            schedule, curve = entry["schedule_config"], str(entry["schedule_type"])
+            grows, rooted = curve in ("fixed_linear", "fixed_root"), curve == "fixed_root"
             pacing = Pacing(
-                curve=str(entry["schedule_type"]),
-                minimum=int(entry.get("min_difficulty", 0) if discrete else entry["min_difficulty"]),
-                maximum=int(entry.get("max_difficulty", 0) if discrete else entry["max_difficulty"]),
-                duration=int(
-                    schedule["total_curriculum_step"]
-                    if entry["schedule_type"] in ("fixed_linear", "fixed_root")
-                    else 1
-                ),
-                quantum=int(schedule.get("difficulty_step", 1)),
-                root=float(schedule["root_degree"]) if entry["schedule_type"] == "fixed_root" else 1.0,
-                values=tuple(map(int, schedule.get("difficulty", ()))),
-                until=tuple(map(int, schedule.get("max_step", ()))),
+                curve=curve,
+                minimum=number_of("min_difficulty", entry.get("min_difficulty", 0), int),
+                maximum=number_of("max_difficulty", entry.get("max_difficulty", 0), int),
+                duration=number_of(TOTAL, schedule[TOTAL], int) if grows else 1,
+                quantum=number_of("difficulty_step", schedule.get("difficulty_step", 1), int),
+                root=number_of("root_degree", schedule["root_degree"], float) if rooted else 1.0,
+                values=tuple(number_of("difficulty", one, int) for one in schedule.get("difficulty", ())),
+                until=tuple(number_of("max_step", one, int) for one in schedule.get("max_step", ())),
                 function=str(schedule.get("function", "")),
             )
             metric = CurriculumMetric(
@@ -247,10 +246,8 @@ class DataEfficiencySection:
             scheduled = section.get("layer_token_lr_schedule", {}).get("enabled")
             pacing = Pacing(
                 "fixed_linear",
-                int(schedule["min_value"]),
-                int(schedule["max_value"]),
-                int(inner["require_steps"]),
-                int(inner["seq_per_step"]),
+                *(number_of(key, schedule[key], int) for key in ("min_value", "max_value")),
+                *(number_of(key, inner[key], int) for key in ("require_steps", "seq_per_step")),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             self.problems.append(
