@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from megatron.base.errors import UserError
+from megatron.base.files import is_utf8
 from megatron.config.foreign import (
     Foreign,
     dashed,
@@ -303,6 +304,8 @@ def _refusal(one: Flag, item: Any) -> str:
         value = convert(item, one.kind)
     except (TypeError, ValueError, OverflowError):
         return f"{name} takes {TAKES[one.kind]}, not {item!r}"
+    if not is_utf8(str(value)):
+        return f"{name} {value!r} is no UTF-8; rename what it names, or mend how the terminal encodes it"
     if metadata["choices"] and value not in metadata["choices"]:
         return f"{name} {item}: choose one of {', '.join(map(str, metadata['choices']))}"
     if not within(value, metadata):

@@ -53,6 +53,14 @@ def convert(value: Any, kind: type) -> Any:
     return _refuse() if value is None else kind(value)
 
 
+def number_of(key: str, value: Any, kind: type) -> Any:
+    """The number under a key of a text or a JSON; ValueError says what stands there instead."""
+    try:
+        return convert(value, kind)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{key} takes {TAKES[kind]}, not {value}") from None
+
+
 def chosen(value: Any, choices: Iterable[Any]) -> Any:
     """The choice that a value names, in whatever case and with _ or -; else the value."""
     named = {str(choice).lower().replace("_", "-"): choice for choice in choices}

@@ -9,9 +9,17 @@ import yaml
 
 from megatron.config.values import flatten
 
+NUMBERS = ("int", "float", "timestamp")
+
 
 class _Loader(yaml.SafeLoader):
-    """Plain values only."""
+    """Plain values only. Numbers stay texts and mean what they mean on the command line: by the rules of
+    YAML 1.1, 1:30 is 90 and 012 is 10."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012, of the class by PyYAML's design
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in NUMBERS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:

@@ -165,3 +165,22 @@ def test_an_empty_list_and_null_are_no_value(tmp_path: Path, text: str) -> None:
 
 def test_an_empty_yaml_file_says_nothing(tmp_path: Path) -> None:
     assert read("--config", yaml_file(tmp_path, "")).guests == 4
+
+
+@pytest.mark.parametrize(
+    "text, value", [("012", 12), ("1_000", 1000), ("1e2", 100), ("100", 100), ("'7'", 7), ("3.0", 3)]
+)
+def test_numbers_mean_what_they_mean_on_the_command_line(tmp_path: Path, text: str, value: int) -> None:
+    assert read("--config", yaml_file(tmp_path, f"guests: {text}\n")).guests == value
+    assert read("--guests", text.strip("'")).guests == value
+
+
+@pytest.mark.parametrize("text", ["1:30", "0x10", "0b11", "12:30:45"])
+def test_what_only_yaml_takes_for_a_number_is_refused(tmp_path: Path, text: str) -> None:
+    (problem,) = problems("--config", yaml_file(tmp_path, f"guests: {text}\n"))
+    assert problem == f"--guests takes a whole number, not '{text}'"
+    assert problems("--guests", text) == (problem,)
+
+
+def test_a_text_that_looks_like_a_number_of_base_60_stays_as_it_is(tmp_path: Path) -> None:
+    assert read("--config", yaml_file(tmp_path, "cook: 90:5:5\n")).kitchen.cook == "90:5:5"

@@ -29,7 +29,7 @@ from megatron.preprocess.document_shuffle import DocumentShuffle, bucket_bits
 from megatron.preprocess.encoding import draw_documents, with_eod
 from megatron.preprocess.preprocess import preprocess
 from megatron.preprocess.workers import map_in_order
-from tests.support.made_up_text import make_options, many_texts, write_lines
+from tests.support.made_up_text import make_options, many_texts, write_lines, write_model_without_unknown
 
 ROOT = Path(__file__).parents[3]
 TOOL = [sys.executable, str(ROOT / "tools" / "preprocess_data.py")]
@@ -328,9 +328,24 @@ def test_empty_documents_are_kept_and_counted(tmp_path, capsys):
 def test_null_tokenizer_names_the_place_of_a_word(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", ["1 2", "three"])
     with pytest.raises(
-        UserError, match=r"near .*a\.jsonl, byte 0: NullTokenizer takes texts of numbers .* not 'three'"
+        UserError, match=r".*a\.jsonl, line 2: NullTokenizer takes texts of numbers .* not 'three'"
     ):
         preprocess(make_options(tmp_path, path, tokenizer_type="NullTokenizer", vocab_size=10))
+
+
+@pytest.mark.parametrize("kind", ["WordLevel", "WordPiece", "Unigram"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_text_that_its_tokenizer_refuses_is_told_with_its_place(tmp_path, kind, workers):
+    """A model whose unknown token is missing refuses what it does not know, and the library says so by a bare
+    Exception."""
+    model = write_model_without_unknown(tmp_path, kind)
+    path = write_lines(tmp_path / "a.jsonl", ["b", "a", "ab c", "d"])
+    options = make_options(
+        tmp_path, path, tokenizer_type="HuggingFaceTokenizer", tokenizer_model=model, workers=workers
+    )
+    with pytest.raises(UserError, match=r"^[^\n]*a\.jsonl, line 3: the tokenizer has no token for something"):
+        preprocess(options)
+    assert not list(tmp_path.glob("out*"))
 
 
 @pytest.mark.parametrize(
