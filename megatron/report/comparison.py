@@ -11,13 +11,18 @@ DIGITS = 4  # of a loss, wherever it is shown
 
 def validations(run: RecordedRun) -> tuple[np.ndarray, np.ndarray]:
     """Effective tokens and loss of every validation that gave a finite loss."""
-    finite = np.isfinite(run.valid["lm_loss"])
+    finite = scored(run.valid)
     return run.valid["consumed_tokens"][finite], run.valid["lm_loss"][finite]
+
+
+def scored(records: dict[str, np.ndarray]) -> np.ndarray:
+    """Places of the validation or test records that hold a finite loss."""
+    return np.flatnonzero(np.isfinite(records["lm_loss"]))
 
 
 def validated(run: RecordedRun) -> bool:
     """Whether any validation gave a finite loss."""
-    return bool(np.isfinite(run.valid["lm_loss"]).any())
+    return len(scored(run.valid)) > 0
 
 
 def validation_at(run: RecordedRun, tokens: np.ndarray) -> np.ndarray:
@@ -56,7 +61,25 @@ def reading(runs: list[RecordedRun]) -> list[str]:
         )
     return [
         *lines,
+        *other_windows({run.name: _windows(run) for run in judged}, "validation"),
         "Each run is a single seed: this describes these runs, and nothing beyond them is claimed.",
+    ]
+
+
+def _windows(run: RecordedRun) -> float:
+    """How many windows the last validation scored; NaN where the record does not say."""
+    return float(run.valid["windows"][scored(run.valid)[-1]])
+
+
+def other_windows(windows: dict[str, float], what: str) -> list[str]:
+    """A warning where losses by name are of different numbers of windows, as far as these are known."""
+    known = {name: number for name, number in windows.items() if np.isfinite(number)}
+    if len(set(known.values())) < 2:
+        return []
+    counts = ", ".join(f"{name} on {exact(number)}" for name, number in known.items())
+    return [
+        f"Warning: the {what} losses are of different numbers of windows ({counts}), so of different texts. "
+        "A difference between them may come from that alone."
     ]
 
 
@@ -109,7 +132,7 @@ def _at_the_ends(run: RecordedRun, first: RecordedRun) -> str:
 
 def _end(run: RecordedRun) -> tuple[float, str]:
     """The last validation loss, and after how many steps and tokens."""
-    last = np.flatnonzero(np.isfinite(run.valid["lm_loss"]))[-1]
+    last = scored(run.valid)[-1]
     loss, effective, raw = (
         float(run.valid[name][last]) for name in ("lm_loss", "consumed_tokens", "raw_tokens")
     )

@@ -75,7 +75,7 @@ def test_evaluation_by_hand(prepared: Prepared, trained: Path, tmp_path: Path) -
         logits = model.logits(ids[None, :-1])[0]
         total += float(torch.nn.functional.cross_entropy(logits, ids[1:], reduction="sum"))
         scored += SEQ_LENGTH
-    assert result["tokens"] == scored
+    assert (result["windows"], result["tokens"]) == (windows, scored)
     assert result["loss"] == pytest.approx(total / scored, rel=1e-6)
     assert result["perplexity"] == pytest.approx(math.exp(total / scored), rel=1e-5)
     text = tokenizers.Tokenizer.from_file(prepared.tokenizer).decode(
@@ -86,6 +86,7 @@ def test_evaluation_by_hand(prepared: Prepared, trained: Path, tmp_path: Path) -
     assert result["bits_per_byte"] == pytest.approx(total / math.log(2) / size, rel=1e-3)
     last = [record for record in records(trained) if record["kind"] == "valid"][-1]
     assert last["lm_loss"] == pytest.approx(result["loss"], rel=1e-6)
+    assert last["windows"] == windows
 
 
 def test_another_tokenizer_is_refused(prepared: Prepared, trained: Path, tmp_path: Path) -> None:
@@ -442,7 +443,7 @@ def test_generation_keeps_documents_apart_as_training_did(prepared: Prepared, tm
 def test_bytes_that_are_far_from_the_decoded_ones_give_no_bits_per_byte(capsys) -> None:
     """A share of the text that a tokenizer loses differs from part to part."""
     results = [
-        _result("books", "test", ["lm loss"], [70.0, 100.0], TextBytes(400.0, "proportion", factor))
+        {"corpus": "books"} | _result(["lm loss"], [70.0, 100.0], TextBytes(400.0, "proportion", factor))
         for factor in (1.01, 1.25)
     ]
     assert results[0]["bits_per_byte"] == pytest.approx(70 / math.log(2) / 400)

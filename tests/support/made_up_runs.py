@@ -7,11 +7,17 @@ LAYERS, BATCH, FULL = 4, 2, 100
 
 
 def write_run(
-    folder: Path, steps: int = 40, drop: int = 0, loss: float = 5.0, about: dict | None = None
+    folder: Path,
+    steps: int = 40,
+    drop: int = 0,
+    loss: float = 5.0,
+    about: dict | None = None,
+    windows: int | None = None,
 ) -> Path:
     """A run of `steps` steps at full length, whose two middle layers (of four) drop `drop` tokens a row in
     its first half. Training loss falls by 0.01 a step from `loss`, validation every 10 steps is 0.5 above
-    it."""
+    it, and the test after the last step 0.6. Both score `windows`, where that is known."""
+    number = {} if windows is None else {"windows": windows}
     folder.mkdir(parents=True, exist_ok=True)
     layer_tokens = effective = 0
     lines = []
@@ -43,9 +49,9 @@ def write_run(
             }
         )
         if step % 10 == 0:
-            lines.append(
-                {"kind": "valid", **counters, "lm_loss": loss - 0.01 * step + 0.5, "perplexity": 1.0}
-            )
+            lines.append({"kind": "valid", **counters, **number, "lm_loss": loss - 0.01 * step + 0.5})
+    if windows is not None:
+        lines.append({"kind": "test", **counters, **number, "lm_loss": loss - 0.01 * steps + 0.6})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if about is not None:
         (folder / "run.json").write_text(json.dumps(about))
