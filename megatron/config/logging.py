@@ -13,7 +13,9 @@ class LoggingConfig:
     log_interval: int = free_flag(100, "steps between log lines", at_least=1)
     eval_interval: int | None = free_flag(None, "steps between validations; at the end only", at_least=1)
     eval_iters: int = free_flag(
-        100, "validation and test score the first windows, this x GLOBAL_BATCH_SIZE; 0 is off", at_least=0
+        100,
+        "global batches of a validation, and of the test: the first windows of their split; 0 is off",
+        at_least=0,
     )
     tensorboard_dir: str | None = free_flag(None, "folder for TensorBoard scalars", metavar="FOLDER")
     tensorboard_log_interval: int = free_flag(1, "steps between TensorBoard scalars", at_least=1)
