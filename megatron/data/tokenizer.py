@@ -46,8 +46,13 @@ def describe_identity(identity: dict[str, Any] | None) -> str:
     )
 
 
-def describe_end(end: EndOfDocument) -> str:
-    """What ends a document, in words."""
+def describe_end(end: EndOfDocument, appended: bool | None = True) -> str:
+    """What ends a document, in words. `appended`: whether preprocessing put it there; None: unknown."""
+    if appended is False:
+        return (
+            "documents end with no token, as preprocessing appends one with --append-eod alone; it would be "
+            f"{end.name} (token {end.id}), {end.reason}"
+        )
     return f"documents end with {end.name} (token {end.id}), {end.reason}"
 
 

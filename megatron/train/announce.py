@@ -42,7 +42,7 @@ def print_start(prepared: Prepared, notes: list[str]) -> None:
         print(f"  {name} {'.' * (48 - len(name))} {values[name]}")
     print("-------------------- end of arguments ---------------------")
     for note in notes:
-        print(f"note: {note}")
+        print(note if note.startswith("warning: ") else f"note: {note}")
     totals = plan.totals(plan.steps)
     print(
         f"plan: {plan.steps:,} steps, {totals['consumed_tokens']:,} effective tokens "

@@ -10,7 +10,7 @@ from megatron.base.errors import UserError
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.data.corpora import Corpus
 from megatron.data.tokenizer import build_tokenizer
-from megatron.data.vocabulary import find_vocabulary, tell_vocabulary
+from megatron.data.vocabulary import endless, find_vocabulary, tell_vocabulary
 from tests.support.configurations import make_config
 from tests.support.corpora import make_corpus
 
@@ -43,6 +43,30 @@ def test_the_files_say_what_made_them() -> None:
     unknown = tell_vocabulary(NONE, [corpus(eod=None)])
     assert unknown.vocabulary == (100, None, MADE_UP)
     assert unknown.end == "which token ends documents is unknown"
+
+
+def test_an_end_that_nobody_has_appended_is_said_to_be_none() -> None:
+    """The .json says so, whoever names the token."""
+    bare = corpus(eod_token="<end>", append_eod=False)
+    none = "documents end with no token, as preprocessing appends one with --append-eod alone; it would be"
+    assert tell_vocabulary(NONE, [bare]).end == f"{none} <end> (token 7), says a.json"
+    identity = build_tokenizer(NULL).identity()
+    same = corpus(tokenizer=identity, vocab_size=41, eod=40, append_eod=False)
+    assert tell_vocabulary(NULL, [same]).end.startswith(f"{none} <eod> (token 40), ")
+    appended = corpus(eod_token="<end>", append_eod=True)
+    assert tell_vocabulary(NONE, [appended]).end == "documents end with <end> (token 7), says a.json"
+
+
+def test_flags_that_would_find_no_end_of_a_document_are_told() -> None:
+    bare, whole = corpus(append_eod=False), corpus("b", append_eod=True)
+    for flags in ("--reset-attention-mask", "--reset-position-ids", "--eod-mask-loss"):
+        data = make_config(flags).data
+        (line,) = endless(data, [bare, whole, bare])
+        assert line.startswith(f"warning: {flags} will find no end of a document in a, made without")
+        assert endless(data, [whole, corpus(sidecar=SIDECAR), corpus()]) == []
+    assert endless(make_config("").data, [bare]) == []
+    both = make_config("--reset-position-ids --reset-attention-mask").data
+    assert "warning: --reset-position-ids and --reset-attention-mask will " in endless(both, [bare])[0]
 
 
 def test_the_tokenizer_of_the_flags_says_it_alone() -> None:
