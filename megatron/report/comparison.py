@@ -54,7 +54,7 @@ def reading(runs: list[RecordedRun]) -> list[str]:
     lines = [_at_the_ends(run, first) for run in others]
     if ends_differ(judged):
         lines += [_at_equal_tokens(run, first, common) for run in others]
-    lines += [line for run in others for line in _more_steps(run, first, common)]
+    lines += [line for run in others for line in _causes(run, first, common)]
     if len({run.description.get("vocab_size") for run in judged if run.description}) > 1:
         lines.append(
             "The runs have different vocabularies, so their losses are not comparable; bits per byte are."
@@ -162,13 +162,46 @@ def _apart(mine: float, theirs: float) -> str:
     return f"{loss_in_words(abs(apart))} nats {'below' if apart < 0 else 'above'}"
 
 
+def _causes(run: RecordedRun, first: RecordedRun, common: float) -> list[str]:
+    """What besides the method may have made a difference between two runs."""
+    return [*_more_steps(run, first, common), *_other_batches(run, first), *_other_ranks(run, first)]
+
+
 def _more_steps(run: RecordedRun, first: RecordedRun, common: float) -> list[str]:
-    """A sentence where one of two took more steps for the same effective tokens."""
+    """A sentence where one of two took more steps for the same effective tokens, and came lower."""
     shorter, longer = sorted((first, run), key=lambda one: _steps_at(one, common))
     few, many = _steps_at(shorter, common), _steps_at(longer, common)
-    if many <= 1.01 * few:
+    high, low = (float(validation_at(one, np.array(common))) for one in (shorter, longer))
+    if many <= 1.01 * few or not round(low, DIGITS) < round(high, DIGITS):
         return []
     return [
         f"For the first {exact(common)} effective tokens {longer.name} took {exact(many)} steps and "
         f"{shorter.name} {exact(few)}: more steps, too, are a possible cause of a difference."
+    ]
+
+
+def batch_size(run: RecordedRun) -> str:
+    """Samples of a step, from the fewest to the most; "" where no record has them."""
+    sizes = run.train["batch_size"]
+    known = sorted(set(sizes[np.isfinite(sizes)].tolist()))
+    return " to ".join(dict.fromkeys(map(exact, (known[0], known[-1])))) if known else ""
+
+
+def _other_batches(run: RecordedRun, first: RecordedRun) -> list[str]:
+    mine, theirs = batch_size(run), batch_size(first)
+    if not mine or not theirs or mine == theirs:
+        return []
+    return [
+        f"{run.name} took {mine} samples a step and {first.name} {theirs}: the batch size, too, is a "
+        "possible cause of a difference."
+    ]
+
+
+def _other_ranks(run: RecordedRun, first: RecordedRun) -> list[str]:
+    mine, theirs = (one.description.get("world_size") for one in (run, first))
+    if not mine or not theirs or mine == theirs:
+        return []
+    return [
+        f"{run.name} ran on {exact(mine)} ranks and {first.name} on {exact(theirs)}: times do not compare, "
+        "and losses do so to rounding at best."
     ]

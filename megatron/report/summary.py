@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from megatron.base.units import duration, exact, short
-from megatron.report.comparison import loss_in_words, scored, steps_taken, validated, validations
+from megatron.report.comparison import batch_size, loss_in_words, scored, steps_taken, validated, validations
 from megatron.report.conditions import MISSING, data_in_words
 from megatron.report.records import RecordedRun
 
@@ -37,7 +37,7 @@ def facts(run: RecordedRun) -> dict[str, str]:
     averaged = f"\nmean of the last {steps} steps" if steps > 1 else ""
     return {
         "steps": exact(run.steps),
-        "batch size": _range(train["batch_size"]),
+        "batch size": batch_size(run) or MISSING,
         "effective tokens": _known(run.last("consumed_tokens"), _both),
         "raw tokens": _known(run.last("raw_tokens"), _both),
         "drawn tokens": _known(run.last("drawn_tokens"), _both),
@@ -61,11 +61,6 @@ def _known(value: float, text: Callable[[float], str]) -> str:
 
 def _both(number: float) -> str:
     return short(number) if short(number) == exact(number) else f"{short(number)}\n{exact(number)}"
-
-
-def _range(values: np.ndarray) -> str:
-    known = sorted(set(values[np.isfinite(values)].tolist()))
-    return " to ".join(dict.fromkeys(map(exact, (known[0], known[-1])))) if known else MISSING
 
 
 def _test(run: RecordedRun) -> str:

@@ -13,6 +13,7 @@ def write_run(
     loss: float = 5.0,
     about: dict | None = None,
     windows: int | None = None,
+    batch: int = BATCH,
 ) -> Path:
     """A run of `steps` steps at full length, whose two middle layers (of four) drop `drop` tokens a row in
     its first half. Training loss falls by 0.01 a step from `loss`, validation every 10 steps is 0.5 above
@@ -23,14 +24,14 @@ def write_run(
     lines = []
     for step in range(1, steps + 1):
         kept = FULL - drop if step <= steps // 2 else FULL
-        layer_tokens += BATCH * 2 * (FULL + kept)
-        effective += BATCH * ((FULL + kept) // 2)
+        layer_tokens += batch * 2 * (FULL + kept)
+        effective += batch * ((FULL + kept) // 2)
         counters = {
             "iteration": step,
-            "consumed_samples": step * BATCH,
+            "consumed_samples": step * batch,
             "consumed_tokens": effective,
-            "raw_tokens": step * BATCH * FULL,
-            "drawn_tokens": step * BATCH * FULL,
+            "raw_tokens": step * batch * FULL,
+            "drawn_tokens": step * batch * FULL,
             "layer_tokens": layer_tokens,
         }
         lines.append(
@@ -42,7 +43,7 @@ def write_run(
                 "grad_norm": 1.0,
                 "seq_length": FULL,
                 "kept_length": kept,
-                "batch_size": BATCH,
+                "batch_size": batch,
                 "ms_per_iteration": 500.0,
                 "tokens_per_second": 400.0,
                 "caps": {"vocab_rarity": min(10 + step, 30)},

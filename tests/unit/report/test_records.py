@@ -162,6 +162,34 @@ def test_losses_on_other_numbers_of_windows_are_told(tmp_path):
     assert not [line for line in reading([runs[0], *runs[2:]]) if "Warning" in line]
 
 
+def test_only_causes_that_fit_are_named(two_runs, tmp_path):
+    """More steps on the side of the higher loss explain nothing; equal losses need no cause."""
+    plain = read_run("plain", two_runs[0])
+    for loss, named in ((4.9, 1), (4.0, 1), (5.0, 1), (5.04, 0), (5.1, 0)):
+        # at 7,200 effective tokens plain, at step 36, is at 5.14, and the other, at step 40, 0.1 above `loss`
+        dropped = read_run("dropped", write_run(tmp_path / str(loss), drop=40, loss=loss))
+        for runs in ([plain, dropped], [dropped, plain]):
+            assert sum("more steps" in line for line in reading(runs)) == named, loss
+
+
+def test_other_batches_and_ranks_are_named(tmp_path):
+    def made(name, batch, ranks):
+        about = {"world_size": ranks} if ranks else None
+        return read_run(name, write_run(tmp_path / name, about=about, batch=batch))
+
+    batches = "b took 4 samples a step and a 2: the batch size, too, is a possible cause of a difference."
+    ranks = "b ran on 2 ranks and a on 1: times do not compare, and losses do so to rounding at best."
+    first = made("a", 2, 1)
+    assert [line for line in reading([first, made("b", 4, 2)]) if line in (batches, ranks)] == [
+        batches,
+        ranks,
+    ]
+    for other, line in ((made("b", 4, 1), batches), (made("b", 2, 2), ranks)):
+        assert [one for one in reading([first, other]) if one in (batches, ranks)] == [line]
+    (tmp_path / "b" / "run.json").unlink()
+    assert not {batches, ranks} & set(reading([first, made("b", 2, None)]))
+
+
 def test_equal_runs_are_told_once_and_no_steps_are_blamed(tmp_path):
     runs = [
         read_run(name, write_run(tmp_path / name, loss=loss)) for name, loss in (("a", 5.0), ("b", 5.00004))
