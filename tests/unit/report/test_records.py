@@ -180,10 +180,8 @@ def test_other_batches_and_ranks_are_named(tmp_path):
     batches = "b took 4 samples a step and a 2: the batch size, too, is a possible cause of a difference."
     ranks = "b ran on 2 ranks and a on 1: times do not compare, and losses do so to rounding at best."
     first = made("a", 2, 1)
-    assert [line for line in reading([first, made("b", 4, 2)]) if line in (batches, ranks)] == [
-        batches,
-        ranks,
-    ]
+    both = made("b", 4, 2)
+    assert [line for line in reading([first, both]) if line in (batches, ranks)] == [batches, ranks]
     for other, line in ((made("b", 4, 1), batches), (made("b", 2, 2), ranks)):
         assert [one for one in reading([first, other]) if one in (batches, ranks)] == [line]
     (tmp_path / "b" / "run.json").unlink()
