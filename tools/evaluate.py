@@ -26,7 +26,7 @@ from megatron.data.corpora import SPLITS, Corpus, open_splits
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.data.vocabulary import Vocabulary, find_vocabulary
 from megatron.evaluation.losses import Weighted, window_sums
-from megatron.evaluation.restore import Restored, restore, tokenizer_of
+from megatron.evaluation.restore import Restored, require_same_tokenizer, restore, tokenizer_of
 from megatron.evaluation.text_bytes import TextBytes, count_text
 from megatron.model.inputs import to_device
 from megatron.parallel.mesh import Mesh
@@ -167,6 +167,7 @@ def _evaluate(
 
 def _vocabulary(restored: Restored, config: Config, members: list[Corpus]) -> Vocabulary:
     """The data's vocabulary, which is that of the model."""
+    require_same_tokenizer(restored, members, config.tokenizer)
     vocabulary = find_vocabulary(config.tokenizer, members, config.data)
     known = restored.manifest.vocabulary.size
     if vocabulary.size != known:

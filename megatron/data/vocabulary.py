@@ -74,6 +74,8 @@ def _appended(corpus: Corpus) -> bool | None:
 def _agreed(flags: TokenizerOptions, corpora: list[Corpus]) -> Told:
     """What all sources say alike."""
     found = [(corpus.name, _of_sidecar(corpus)) for corpus in corpora if corpus.sidecar]
+    made_by = {corpus.name: (corpus.sidecar or {}).get("tokenizer_flags") for corpus in corpora}
+    made_by[OF_FLAGS] = vars(flags)
     if flags.tokenizer_type:
         tokenizer = build_tokenizer(flags)
         mine = Vocabulary(tokenizer.vocab_size, tokenizer.eod, tokenizer.identity())
@@ -88,13 +90,14 @@ def _agreed(flags: TokenizerOptions, corpora: list[Corpus]) -> Told:
             "its files, or --vocab-size"
         )
     name, told = found[0]
-    first, verb = told.vocabulary, "is" if name == OF_FLAGS else "by"
+    first, verb, way = told.vocabulary, "by", "preprocess one of them again with the tokenizer of the other"
+    if name == OF_FLAGS:
+        verb, way = "is", "name the tokenizer that made the data, or preprocess it again"
     for other, (vocabulary, _) in found[1:]:
         if vocabulary.tokenizer != first.tokenizer:
             raise UserError(
-                f"{other} was made by {describe_identity(vocabulary.tokenizer)}, and {name} {verb} "
-                f"{describe_identity(first.tokenizer)}; "
-                "name the tokenizer that made the data, or preprocess it again"
+                f"{other} was made by {describe_identity(vocabulary.tokenizer, made_by[other])}, and {name} "
+                f"{verb} {describe_identity(first.tokenizer, made_by[name])}; {way}"
             )
         if vocabulary.eod != first.eod:
             raise UserError(

@@ -4,6 +4,7 @@ commands."""
 import json
 import math
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -103,10 +104,9 @@ def test_another_tokenizer_is_refused(prepared: Prepared, trained: Path, tmp_pat
             "--tokenizer-model",
             other,
         ]
-        assert (
-            "the model was trained with a HuggingFaceTokenizer of 1024 tokens"
-            in run_command(*tool, *flags, status=2).stderr
-        )
+        said = run_command(*tool, *flags, status=2).stderr
+        assert "the model was trained with a HuggingFaceTokenizer of 1024 tokens" in said
+        assert f"and the flags name a HuggingFaceTokenizer of 600 tokens in {other} (files" in said
     words = [
         *SHORT,
         "--data-path",
@@ -118,7 +118,31 @@ def test_another_tokenizer_is_refused(prepared: Prepared, trained: Path, tmp_pat
         "--tokenizer-model",
         other,
     ]
-    assert "name the tokenizer that made the data" in run_command("pretrain_gpt.py", *words, status=2).stderr
+    said = run_command("pretrain_gpt.py", *words, status=2).stderr
+    assert f"tokens in {prepared.tokenizer} (files" in said and f"600 tokens in {other} (files" in said
+    assert "name the tokenizer that made the data" in said
+
+
+def test_data_of_another_tokenizer_is_refused_with_the_way_out(
+    prepared: Prepared, trained: Path, tmp_path: Path
+) -> None:
+    """No flag named a tokenizer, so none is blamed; and the flags that are shown are those that help."""
+    text, other = tmp_path / "a.jsonl", str(tmp_path / "tokenizer.json")
+    text.write_text(Path(prepared.text).read_text(encoding="utf-8")[:200_000].rpartition("\n")[0])
+    run_command("tools/train_tokenizer.py", "--input", str(text), "--vocab-size", "600", "--output", other)
+    make = ["tools/preprocess_data.py", "--input", str(text), "--workers", "1", "--output-prefix"]
+    named = ["--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model"]
+    run_command(*make, str(tmp_path / "other"), *named, other)
+    judge = ["tools/evaluate.py", "--load", str(trained), "--max-windows", "2", "--data-path"]
+    said = run_command(*judge, str(tmp_path / "other_text_document"), status=2).stderr
+    kept = next((trained / "tokenizer").iterdir()) / "tokenizer.json"
+    assert f"was made by a HuggingFaceTokenizer of 600 tokens in {other} (files" in said
+    assert f"the model was trained with a HuggingFaceTokenizer of 1024 tokens in {kept} (files" in said
+    assert "the flags" not in said
+    way = shlex.split(said.rpartition("preprocess its text again with that one: ")[2])
+    assert way[:4] == [*named, str(kept)]
+    run_command(*make, str(tmp_path / "same"), *way)
+    run_command(*judge, str(tmp_path / "same_text_document"))
 
 
 def test_generation_repeats_itself_and_greedy_takes_the_likeliest(

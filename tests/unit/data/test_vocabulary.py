@@ -93,11 +93,18 @@ def test_a_number_of_tokens_must_be_that_of_the_files() -> None:
 
 def test_sources_that_disagree_are_told_by_name() -> None:
     first, other = corpus(sidecar=SIDECAR), corpus("b", tokenizer={"type": "other", "vocab_size": 100})
-    assert problem(NONE, [first, corpus("c"), other]).startswith(
-        "b was made by a other of 100 tokens, and a by a made up of 100 tokens;"
+    assert problem(NONE, [first, corpus("c"), other]) == (
+        "b was made by a other of 100 tokens, and a by a made up of 100 tokens; preprocess one of them again "
+        "with the tokenizer of the other"
     )
-    assert problem(NULL, [first]).startswith(
-        "a was made by a made up of 100 tokens, and the tokenizer of the flags is a NullTokenizer of 41"
+    assert problem(NULL, [first]) == (
+        "a was made by a made up of 100 tokens, and the tokenizer of the flags is a NullTokenizer of 41 "
+        "tokens; name the tokenizer that made the data, or preprocess it again"
+    )
+    paths = {"tokenizer_type": "GPT2BPETokenizer", "vocab_file": "/x/v.json", "merge_file": "/x/m.txt"}
+    known = corpus(tokenizer=MADE_UP | {"sha256": ["0123456789abcdef"]}, tokenizer_flags=paths)
+    assert problem(NULL, [known]).startswith(
+        "a was made by a made up of 100 tokens in /x/v.json and /x/m.txt (files 0123456789ab...), and"
     )
     assert problem(NONE, [first, corpus("b", eod=8)]).startswith(
         "documents of b end with token 8, and those of a with 7;"
