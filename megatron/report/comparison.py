@@ -61,14 +61,16 @@ def reading(runs: list[RecordedRun]) -> list[str]:
         )
     return [
         *lines,
-        *other_windows({run.name: _windows(run) for run in judged}, "validation"),
+        *(_other_windows(judged, "validation") or _other_windows(judged, "test")),
         "Each run is a single seed: this describes these runs, and nothing beyond them is claimed.",
     ]
 
 
-def _windows(run: RecordedRun) -> float:
-    """How many windows the last validation scored; NaN where the record does not say."""
-    return float(run.valid["windows"][scored(run.valid)[-1]])
+def _other_windows(runs: list[RecordedRun], what: str) -> list[str]:
+    """A warning where the last validations, or tests, scored different numbers of windows."""
+    records = {run.name: run.test if what == "test" else run.valid for run in runs}
+    last = {name: one["windows"][scored(one)[-1:]].tolist() for name, one in records.items()}
+    return other_windows({name: windows[0] for name, windows in last.items() if windows}, what)
 
 
 def other_windows(windows: dict[str, float], what: str) -> list[str]:

@@ -48,7 +48,7 @@ def test_the_files_say_what_made_them() -> None:
 def test_an_end_that_nobody_has_appended_is_said_to_be_none() -> None:
     """The .json says so, whoever names the token."""
     bare = corpus(eod_token="<end>", append_eod=False)
-    none = "documents end with no token, as preprocessing appends one with --append-eod alone; it would be"
+    none = "documents end with no token, as they are preprocessed without --append-eod; with it they end with"
     assert tell_vocabulary(NONE, [bare]).end == f"{none} <end> (token 7), says a.json"
     identity = build_tokenizer(NULL).identity()
     same = corpus(tokenizer=identity, vocab_size=41, eod=40, append_eod=False)

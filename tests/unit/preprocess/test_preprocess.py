@@ -322,7 +322,9 @@ def test_it_says_whether_documents_end_with_a_token(tmp_path, capsys, append_eod
     if append_eod:
         assert first == f"documents end with {token}"
     else:
-        assert first.startswith("documents end with no token, ") and first.endswith(f"it would be {token}")
+        assert first.startswith("documents end with no token, ") and first.endswith(
+            f"; with it they end with {token}"
+        )
     assert (output(tmp_path)[0].endswith(b"\0\0")) == append_eod
 
 

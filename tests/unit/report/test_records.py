@@ -160,6 +160,11 @@ def test_losses_on_other_numbers_of_windows_are_told(tmp_path):
     )
     assert reading(runs)[-2] == warning
     assert not [line for line in reading([runs[0], *runs[2:]]) if "Warning" in line]
+    path = tmp_path / "c" / "metrics.jsonl"
+    *others, test = path.read_text().splitlines()
+    path.write_text("\n".join([*others, test.replace('"windows": 800', '"windows": 80')]) + "\n")
+    said = reading([runs[0], read_run("c", tmp_path / "c")])[-2]
+    assert said.startswith("Warning: the test losses are of different numbers of windows (a on 800, c on 80)")
 
 
 def test_only_causes_that_fit_are_named(two_runs, tmp_path):
