@@ -58,8 +58,8 @@ def describe_end(end: EndOfDocument, appended: bool | None = True) -> str:
     """What ends a document, in words. `appended`: whether preprocessing put it there; None: unknown."""
     if appended is False:
         return (
-            "documents end with no token, as they are preprocessed without --append-eod; with it they end with "
-            f"{end.name} (token {end.id}), {end.reason}"
+            "documents end with no token, as they are preprocessed without --append-eod; with it they end "
+            f"with {end.name} (token {end.id}), {end.reason}"
         )
     return f"documents end with {end.name} (token {end.id}), {end.reason}"
 
