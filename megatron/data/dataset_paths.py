@@ -5,6 +5,7 @@ import os
 import re
 
 from megatron.base.errors import UserError
+from megatron.base.folders import nearest
 
 AGAIN = "make the dataset again, or copy it again if it came from elsewhere"
 
@@ -37,6 +38,8 @@ def _what_to_give(prefix: str) -> str:
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         return f"there {'are' if len(found) > 1 else 'is'} {', '.join(found[:3])}{more}"
+    if not os.path.exists(prefix) and (meant := nearest(prefix, ".idx")):
+        return f"did you mean {meant}?"
     if os.path.isfile(prefix):
         return "make one of this text with tools/preprocess_data.py"
     return "give the common path of both files without .bin and .idx"

@@ -20,6 +20,7 @@ from megatron.config.optimizer import decay_horizon, warmup_horizon
 from megatron.data.corpora import identity
 from megatron.optim.optimizer import optimizer_state, restore_optimizer
 from megatron.parallel.placement import placements
+from megatron.parallel.ranks import world_size
 from megatron.schedule.data_efficiency import saved_form
 from megatron.train.records import Start
 from megatron.train.setup import Prepared, Run
@@ -54,7 +55,8 @@ def require_same_run(prepared: Prepared, mine: Manifest) -> None:
         return
     saved = read_manifest(folder)
     saved = dataclasses.replace(saved, config=with_new_flags(saved.config, folder))
-    if problems := resume_problems(saved, mine, prepared.plan, flags.override_opt_param_scheduler):
+    override = flags.override_opt_param_scheduler
+    if problems := resume_problems(saved, mine, prepared.plan, override, world_size()):
         raise UserError(*problems)
 
 
@@ -67,7 +69,7 @@ def resume(run: Run) -> Start:
     tell = partial(print, flush=True) if run.mesh.prints_log else lambda _: None
     folder = find_checkpoint(flags.load, flags.ckpt_step, tell)
     if folder is None:
-        tell(f"warning: --load {flags.load} holds no checkpoint yet; starting from scratch")
+        tell(f"note: --load {flags.load} holds no checkpoint yet; starting from scratch")
         return start
     saved = read_manifest(folder)
     if flags.finetune or skip_train:

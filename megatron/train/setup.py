@@ -13,6 +13,7 @@ from megatron.checkpoint.earlier import start_problems
 from megatron.config.config import Config
 from megatron.curriculum.sampler import Sampler, make_sampler
 from megatron.data.corpora import unevaluated
+from megatron.data.vocabulary import endless
 from megatron.optim.optimizer import make_optimizer
 from megatron.parallel.data_parallel import GradientBuckets
 from megatron.parallel.initialization import initialize
@@ -59,7 +60,8 @@ def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
     data = task.open_data(config)
     prepared = join(task, config, efficiency, data)
     notes += [*plan_notes(config, efficiency, prepared.plan), *unevaluated(config, data.splits)]
-    return prepared, [*notes, *filter(None, [data.end])]
+    corpora = [corpus for blend in data.splits.values() for _, corpus in blend]
+    return prepared, [*notes, *filter(None, [data.end]), *endless(config.data, corpora)]
 
 
 def join(task: Task, config: Config, efficiency: DataEfficiency, data: Data) -> Prepared:

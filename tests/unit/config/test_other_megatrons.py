@@ -1,6 +1,7 @@
 """Every flag of Megatron-LM and Megatron-DeepSpeed is used, read as another, refused, or told to be unused.
 The names of their flags are in flags/."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -91,6 +92,11 @@ def test_flags_that_change_model_data_numbers_or_what_is_saved_are_refused(text:
     (problem,) = understand(Config, shlex.split(SMALL + text), foreign=FOREIGN_FLAGS)[1]
     words = text.removeprefix("--load x ").removeprefix("--save x ")
     assert problem.startswith(f"{words} is refused: ")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_every_refusal_says_what_to_do(name: str) -> None:
+    assert re.search(r"(^|; |, or )(leave|give|use|write) ", FOREIGN_FLAGS[name].why), FOREIGN_FLAGS[name].why
 
 
 NEUTRAL = """

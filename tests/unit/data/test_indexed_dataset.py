@@ -404,6 +404,10 @@ def test_a_path_that_is_no_dataset_names_those_beside_it(tmp_path, monkeypatch):
         "[0.5,a_text_document, 0.5,'folder/b']": "as a word of its own: 0.5 a_text_document 0.5 folder/b",
         "a_text_document,folder/b": "as a word of its own: a_text_document folder/b",
         "no, nowhere": "give the common path of both files",
+        "a_text_documnet": "do not exist; did you mean a_text_document?",
+        "./a_text_documents": "did you mean ./a_text_document?",
+        "foldr/b": "did you mean folder/b?",
+        "nowhere/b": "give the common path of both files",
     }
     for prefix, words in told.items():
         with pytest.raises(UserError) as error:

@@ -314,6 +314,20 @@ def test_an_empty_corpus(tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("append_eod", [False, True])
+def test_it_says_whether_documents_end_with_a_token(tmp_path, capsys, append_eod):
+    preprocess(make_options(tmp_path, write_lines(tmp_path / "a.jsonl", ["a b"]), append_eod=append_eod))
+    first = capsys.readouterr().out.splitlines()[0]
+    token = "<|endoftext|> (token 0), the only usual name among the special tokens"
+    if append_eod:
+        assert first == f"documents end with {token}"
+    else:
+        assert first.startswith("documents end with no token, ") and first.endswith(
+            f"; with it they end with {token}"
+        )
+    assert (output(tmp_path)[0].endswith(b"\0\0")) == append_eod
+
+
 def test_empty_documents_are_kept_and_counted(tmp_path, capsys):
     records = [{"text": text, "title": "t"} for text in ("", "word", "", " ")]
     path = write_lines(tmp_path / "a.jsonl", records)
@@ -453,7 +467,7 @@ def test_a_signal_leaves_nothing(tmp_path, number):
         number
     )  # Ctrl-C reaches the workers too
     out, err = process.communicate(timeout=30)
-    assert process.returncode == 130 and re.fullmatch("documents end with .*\n", out)
+    assert process.returncode == 130 and re.fullmatch("documents end with no token, .*\n", out)
     assert err == "nothing was written; the same command starts over\ninterrupted\n"
     assert names(tmp_path) == []
     time.sleep(0.3)
