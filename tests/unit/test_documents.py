@@ -167,7 +167,8 @@ FOLLOWS = {"output-prefix": ("_text_document.bin", "_text_difficulty/")}
 
 def written() -> set[str]:
     """What the documented commands write into the folder where they are typed."""
-    sources = [*DOCUMENTS, ROOT / "pretrain_gpt.py", *(ROOT / "tools").glob("*.py")]
+    documents = [path for path in DOCUMENTS if path.name != "field.md"]  # which tells what others typed
+    sources = [*documents, ROOT / "pretrain_gpt.py", *(ROOT / "tools").glob("*.py")]
     pairs = {pair for path in sources for pair in WRITES.findall(path.read_text(encoding="utf-8"))}
     pairs = {(name, value.rstrip(".")) for name, value in pairs if not value.isupper()}
     typed = [(name, value) for name, value in pairs if name == "output-prefix" or not value.isalpha()]
