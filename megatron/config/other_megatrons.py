@@ -58,6 +58,7 @@ TRANSLATED: dict[str, Translation] = {
     "layernorm-epsilon": is_our("norm_epsilon"),
     "rotary-position-embeddings-theta": is_our("rotary_base"),
     "no-position-embedding": _no_learned_positions,
+    "tokenizer-name-or-path": is_our("tokenizer_model"),
     "encoder-num-layers": is_our("num_layers"),
     "encoder-seq-length": is_our("seq_length"),
     "no-pad-vocab-size": is_our("make_vocab_size_divisible_by", "1"),

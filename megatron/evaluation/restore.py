@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from megatron.base.errors import UserError
-from megatron.checkpoint.load import find_checkpoint, load_model
+from megatron.checkpoint.load import find_checkpoint, load_model, made_elsewhere
 from megatron.checkpoint.manifest import Manifest, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.arguments import spelling
@@ -37,8 +37,10 @@ def restore(root: str, iteration: int | None, device: torch.device) -> Restored:
     """The model of a checkpoint; UserError where there is none."""
     folder = find_checkpoint(root, iteration)
     if folder is None:
+        found = made_elsewhere(root)
         raise UserError(
-            f"--load {root}: holds no checkpoint; train first, or name the folder given to --save"
+            f"--load {root}: holds no checkpoint; {f'{found}; ' if found else ''}train first, or name the "
+            "folder given to --save"
         )
     manifest = read_manifest(folder)
     if manifest.task not in TASKS:

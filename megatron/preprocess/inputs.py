@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.files import is_utf8
 from megatron.base.folders import list_folder, or_nearest
+from megatron.config.values import as_words
 from megatron.preprocess.documents import FORMATS, known_ending
 
 UNFINISHED = (".part", ".partial", ".incomplete", ".crdownload", ".download", ".aria2", ".tmp")
@@ -53,7 +54,8 @@ def _behind(given: str) -> list[str]:
             "what comes out of it to a file first (.jsonl.gz and .jsonl.zst are read as they are)"
         )
     if not found:
-        raise UserError(f"--input {given}: no such file{or_nearest(given)}")
+        several = as_words(given, os.path.exists)
+        raise UserError(f"--input {given}: no such file{f'; {several}' if several else or_nearest(given)}")
     if unknown := [path for path in found if not known_ending(path)]:
         rest = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
         raise UserError(

@@ -163,6 +163,7 @@ def test_one_line_refuses_all_flags_of_a_reason() -> None:
     [
         ("--checkpoint-activations", "--recompute-granularity full", "--recompute-granularity full"),
         ("--recompute-activations", "--recompute-granularity selective", "--recompute-granularity selective"),
+        ("--tokenizer-name-or-path t.json", "--tokenizer-model t.json", "--tokenizer-model t.json"),
         (
             "--num-key-value-heads 2",
             "--group-query-attention --num-query-groups 2",

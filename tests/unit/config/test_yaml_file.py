@@ -54,6 +54,11 @@ def test_a_yaml_value_that_is_no_number_is_one_problem(tmp_path: Path, value: st
         (["--pans"], ["--pans needs a value"]),
         (["--guests", "1e30"], ["--guests takes a whole number"]),
         (["--pans", "20", "big"], ["--pans takes a whole number", "'big'"]),
+        (["--pans", "[20,30]"], ["--pans takes a whole number", "a word of its own: 20 30; or in a YAML"]),
+        (["--pans", "20, 30"], ["as a list: [20, 30]"]),
+        (["--no-fan"], ["unknown flag --no-fan; to turn it off, give --fan false"]),
+        (["--no_fan"], ["unknown flag --no_fan; to turn it off, give --fan false"]),
+        (["--no-guests"], ["unknown flag --no-guests; did you mean --guests?"]),
         (["--pans", "20", "9"], ["--pans 9 must be at least 10"]),
         (["--salt", "1"], ["--salt 1.0 must be in [0, 1)"]),
         (["--salt=-0.1"], ["--salt -0.1 must be in [0, 1)"]),
@@ -120,6 +125,8 @@ def test_flags_win_over_yaml_and_null_is_no_value(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text, words",
     [
+        ("no_fan: true\n", ["unknown key no_fan; to turn it off, say fan: false"]),
+        ("pans: 20,30\n", ["--pans takes a whole number", "in a YAML file as a list: [20, 30]"]),
         ("gests: 3\n", ["unknown key gests", "did you mean guests?"]),
         ("kitchn:\n  heat: 200\n", ["unknown section kitchn", "did you mean kitchen?"]),
         ("garden: {heat: 200}\n", ["unknown section garden", "sections are kitchen"]),

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,18 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
             find_files([given])
     with pytest.raises(UserError, match=r"--input nothing\.jsonl: no such file"):
         find_files(["nothing.jsonl"])
+
+
+def test_several_files_in_one_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jsonl", "b.jsonl"):
+        Path(name).write_text('{"text": "a"}\n')
+    said = re.escape("no such file; give each as a word of its own: a.jsonl b.jsonl; or in a YAML file")
+    for word in ("a.jsonl,b.jsonl", "[a.jsonl, b.jsonl]"):
+        with pytest.raises(UserError, match=said):
+            find_files([word])
+    with pytest.raises(UserError, match=r"no such file$"):
+        find_files(["c.jsonl,d.jsonl"])
 
 
 def test_brackets_in_names_are_no_glob(tmp_path: Path) -> None:
