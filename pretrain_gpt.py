@@ -16,7 +16,8 @@ EXAMPLES = """\
 
   # two data-parallel ranks; sequences grow from 64 to 256 tokens, rare words come later, middle layers drop
   # tokens
-  torchrun --nproc-per-node 2 pretrain_gpt.py ... --difficulty-path corpus_difficulty \\
+  torchrun --nproc-per-node 2 pretrain_gpt.py ... --micro-batch-size 4 --global-batch-size 8 \\
+      --difficulty-path corpus_difficulty \\
       --curriculum vocab_rarity:difficulty=percentile,min=10,max=100,pacing=fixed_root,root=2,duration=200 \\
       --curriculum seqlen_truncate:min=64,max=256,duration=200,quantum=8 \\
       --random-ltd --random-ltd-min 64 --random-ltd-duration 280

@@ -193,12 +193,11 @@ run_flags=("${model[@]}" "${data[@]}" "${training[@]}" "${often[@]}")
 train=(torchrun --standalone --nproc-per-node 2 pretrain_gpt.py "${run_flags[@]}")
 step check "" \
     python pretrain_gpt.py "${run_flags[@]}" "${efficient[@]}" --save "$run/efficient" --dry-run
-export OMP_NUM_THREADS=1
+export OMP_NUM_THREADS=1 # a thread a rank; more wait for each other where the machine does other work, too
 step train-efficient "$run/efficient" \
     "${train[@]}" "${efficient[@]}" --save "$run/efficient" --load "$run/efficient" --tensorboard-dir "$run/efficient/tensorboard"
 step train-baseline "$run/baseline" \
     "${train[@]}" --save "$run/baseline" --load "$run/baseline" --tensorboard-dir "$run/baseline/tensorboard"
-unset OMP_NUM_THREADS
 
 # 6. Evaluation on held-out text, and a sample of what the model writes.
 for name in efficient baseline; do

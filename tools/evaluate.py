@@ -26,7 +26,7 @@ from megatron.data.corpora import SPLITS, Corpus, open_splits
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.data.vocabulary import Vocabulary, find_vocabulary
 from megatron.evaluation.losses import Weighted, window_sums
-from megatron.evaluation.restore import Restored, restore, tokenizer_of
+from megatron.evaluation.restore import Restored, require_same_tokenizer, restore, tokenizer_of
 from megatron.evaluation.text_bytes import TextBytes, count_text
 from megatron.model.inputs import to_device
 from megatron.parallel.mesh import Mesh
@@ -160,13 +160,14 @@ def _evaluate(
     ]
     names = list(restored.task.losses)
     return [
-        _result(corpus.name, split, names, part.tolist(), text)
-        for corpus, part, text in zip(members, sums, texts)
+        {"corpus": corpus.name, "split": split, "windows": count} | _result(names, part.tolist(), text)
+        for corpus, count, part, text in zip(members, counts, sums, texts)
     ]
 
 
 def _vocabulary(restored: Restored, config: Config, members: list[Corpus]) -> Vocabulary:
     """The data's vocabulary, which is that of the model."""
+    require_same_tokenizer(restored, members, config.tokenizer)
     vocabulary = find_vocabulary(config.tokenizer, members, config.data)
     known = restored.manifest.vocabulary.size
     if vocabulary.size != known:
@@ -202,9 +203,7 @@ def _sums(
         return window_sums(measure, shape, windows, micro_batch_size, Mesh(device), advance)
 
 
-def _result(
-    corpus: str, split: str, names: list[str], sums: list[float], text: TextBytes | None
-) -> dict[str, Any]:
+def _result(names: list[str], sums: list[float], text: TextBytes | None) -> dict[str, Any]:
     """A corpus in numbers; the first loss is the one that perplexity and bits per byte are of."""
     pairs = list(zip(sums[::2], sums[1::2]))
     means = {name: total / count if count else None for name, (total, count) in zip(names, pairs)}
@@ -212,8 +211,6 @@ def _result(
     known = text if text and text.size else None
     near = known is not None and abs(known.factor - 1) <= FAR_FROM_ONE
     result = {
-        "corpus": corpus,
-        "split": split,
         "tokens": int(tokens),
         "loss": loss,
         "perplexity": None if loss is None else perplexity(loss),
@@ -227,14 +224,15 @@ def _result(
 
 def _print(results: list[dict[str, Any]], title: str) -> None:
     table = Table(title=title)
-    for heading in ("corpus", "split", "tokens", "loss", "perplexity", "bits per byte"):
+    for heading in ("corpus", "split", "windows", "tokens", "loss", "perplexity", "bits per byte"):
         table.add_column(heading, justify="left" if heading in ("corpus", "split") else "right")
     for result in results:
         numbers = [
             "-" if result[name] is None else format(result[name], form)
             for name, form in (("loss", ".4f"), ("perplexity", ".2f"), ("bits_per_byte", ".4f"))
         ]
-        table.add_row(result["corpus"], result["split"], f"{result['tokens']:,}", *numbers)
+        counts = [f"{result[name]:,}" for name in ("windows", "tokens")]
+        table.add_row(result["corpus"], result["split"], *counts, *numbers)
     show(table)
 
 

@@ -15,9 +15,11 @@ from megatron.base.files import whole_file, writable_file
 from megatron.batches.gpt import document_inputs
 from megatron.config.arguments import flag, parse
 from megatron.config.config import TokenizerOptions
-from megatron.evaluation.generate import continuation, generate
+from megatron.data.tokenizer_value import Tokenizer
+from megatron.evaluation.generate import continuation, decode_documents, generate
 from megatron.evaluation.restore import restore, tokenizer_of
 from megatron.model.gpt import GPT
+from megatron.preprocess.round_trip import first_change
 
 EXAMPLES = """\
   python tools/generate_text.py --load runs/small --prompt "The function returns" --num-tokens 100 \\
@@ -50,8 +52,6 @@ def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
     if options.output:
         writable_file(options.output)
-    if any(prompt != prompt.encode(errors="ignore").decode() for prompt in options.prompt):
-        raise UserError("--prompt is no UTF-8 text; check how the terminal or script encodes it")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     restored = restore(options.load, options.ckpt_step, device)
     model, config = restored.model, restored.config
@@ -80,6 +80,8 @@ def main() -> None:
     texts = []
     for prompt in options.prompt:
         ids = [int(token) for token in tokenizer.encode_batch([prompt])[0]] or [tokenizer.eod]
+        if seen := _altered(tokenizer, prompt, ids):
+            print(f"note: the tokenizer drops or alters text of the prompt: {seen}", file=sys.stderr)
         start = torch.tensor(ids, device=device)
         if len(ids) > config.data.seq_length:
             print(
@@ -101,6 +103,13 @@ def main() -> None:
     if options.output:
         with whole_file(options.output, "w") as file:
             file.write("\n\n".join(texts) + "\n")
+
+
+def _altered(tokenizer: Tokenizer, prompt: str, ids: list[int]) -> str:
+    """How a prompt differs from what the model sees of it; empty if it does not."""
+    if not prompt or tokenizer.kind == "NullTokenizer":
+        return ""
+    return first_change(prompt, decode_documents(tokenizer, ids))
 
 
 if __name__ == "__main__":

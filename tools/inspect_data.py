@@ -19,7 +19,7 @@ from megatron.config.arguments import flag, parse
 from megatron.config.config import TokenizerOptions
 from megatron.data.corpora import open_source
 from megatron.data.indexed_dataset import IndexedDataset
-from megatron.data.tokenizer import Tokenizer, build_tokenizer, describe_identity
+from megatron.data.tokenizer import Tokenizer, build_tokenizer, describe_identity, describe_maker
 
 EXAMPLES = """\
   python tools/inspect_data.py --data-path data/corpus_text_document --validate
@@ -45,10 +45,10 @@ def main() -> None:
     dataset, source, sidecar = open_source(options.data_path, options.allow_trailing_bytes)
     tokenizer = build_tokenizer(options.tokenizer) if options.tokenizer.tokenizer_type else None
     if tokenizer and sidecar and sidecar["tokenizer"] != tokenizer.identity():
-        made, mine = describe_identity(sidecar["tokenizer"]), describe_identity(tokenizer.identity())
+        mine = describe_identity(tokenizer.identity(), vars(options.tokenizer))
         raise UserError(
-            f"{options.data_path} was made by {made}, and the flags name {mine}; name the tokenizer that "
-            "made it"
+            f"{options.data_path} was made by {describe_maker(sidecar)}, and the flags name {mine}; name "
+            "the tokenizer that made it"
         )
     show(_table(dataset.prefix, header(dataset, source)))
     if len(dataset):

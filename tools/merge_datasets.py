@@ -18,7 +18,7 @@ from megatron.config.arguments import flag, parse
 from megatron.config.foreign import Foreign
 from megatron.data.corpora import open_source
 from megatron.data.index_builder import IndexedDatasetBuilder, existing_dataset
-from megatron.data.tokenizer import describe_identity
+from megatron.data.tokenizer import describe_maker
 
 EXAMPLES = """\
   python tools/merge_datasets.py --input data/a_text_document data/b_text_document \\
@@ -106,11 +106,10 @@ def merged_sidecar(sidecars: dict[str, dict[str, Any] | None]) -> dict[str, Any]
     for other, sidecar in known.items():
         for fact in EQUAL_FACTS:
             if sidecar.get(fact) != first.get(fact):
-                words = describe_identity if fact == "tokenizer" else str
-                raise UserError(
-                    f"{other} and {name} differ in {fact}: {words(sidecar.get(fact))} and "
-                    f"{words(first.get(fact))}; make them alike"
+                theirs, ours = (
+                    describe_maker(one) if fact == "tokenizer" else one.get(fact) for one in (sidecar, first)
                 )
+                raise UserError(f"{other} and {name} differ in {fact}: {theirs} and {ours}; make them alike")
     sums = {
         fact: sum(sidecar.get(fact, 0) for sidecar in known.values())
         for fact in ("text_bytes", "bad_lines_skipped")

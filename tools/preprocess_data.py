@@ -36,7 +36,12 @@ EXAMPLES = """\
 FOREIGN = {
     **{
         name: Foreign(None, "it is another word for a flag of ours", ours=is_our(ours))
-        for name, ours in {"json-key": "json_keys", "jsonl-keys": "json_keys", "vocab": "vocab_file"}.items()
+        for name, ours in {
+            "json-key": "json_keys",
+            "jsonl-keys": "json_keys",
+            "vocab": "vocab_file",
+            "tokenizer-name-or-path": "tokenizer_model",
+        }.items()
     },
     "chunk-size": Foreign(None, "workers are given pieces of a fixed size"),
     "num-docs": Foreign(None, "progress is shown by bytes"),

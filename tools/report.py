@@ -19,7 +19,7 @@ from megatron.base.files import whole_file, writable_file
 from megatron.config.arguments import flag, parse
 from megatron.curriculum.analysis_folder import load_column, read_manifest
 from megatron.report.charts import X_AXES, Chart, cost_charts, loss_charts, schedule_charts
-from megatron.report.comparison import at_equal_tokens, reading, validated
+from megatron.report.comparison import at_equal_tokens, other_windows, reading, validated
 from megatron.report.conditions import MISSING, command, conditions, differences
 from megatron.report.figures import level, png
 from megatron.report.histogram import difficulty_chart
@@ -50,7 +50,13 @@ LOSSES = (
     "validations, "
     "losses are read on straight lines. The steep start may lie above the frame."
 )
+SCORED = (
+    "Validation and test losses of a run are of the first --eval-iters global batches of windows, so of as "
+    "many windows as the table says. tools/evaluate.py scores all windows unless --max-windows is given, so "
+    "its losses differ."
+)
 MEASURES = {
+    "windows": ("windows", ",.0f"),
     "loss": ("loss, nats a token", ".4f"),
     "perplexity": ("perplexity", ",.2f"),
     "bits_per_byte": ("bits per byte", ".4f"),
@@ -165,7 +171,7 @@ def _runs(runs: list[RecordedRun]) -> str:
     ]
     notes = [note for one in runs for note in one.notes]
     return "\n".join(
-        (table("", [one.name for one in runs], rows), paragraphs([TOKENS, *sources, *notes], "note"))
+        (table("", [one.name for one in runs], rows), paragraphs([TOKENS, SCORED, *sources, *notes], "note"))
     )
 
 
@@ -194,16 +200,25 @@ def _evaluation(options: Options, runs: list[RecordedRun]) -> str:
     rows = [
         ["step of the checkpoint", *(_number(found.get(name, {}), "iteration", ",.0f") for name in names)]
     ]
+    warnings = []
     for corpus in dict.fromkeys(corpus for one in results.values() for corpus in one):
+        windows = {name: _finite(one.get(corpus, {}).get("windows")) for name, one in results.items()}
+        warnings += other_windows(windows, " ".join(corpus))
         for measure, (words, form) in MEASURES.items():
             cells = [_number(results.get(name, {}).get(corpus, {}), measure, form) for name in names]
             rows.append([f"{' '.join(corpus)}: {words}", *cells])
-    return table("", names, rows) if found else ""
+    rows = [row for row in rows if set(row[1:]) != {MISSING}]
+    return "\n".join((table("", names, rows), paragraphs(warnings))) if found else ""
 
 
 def _number(record: dict[str, Any], name: str, form: str) -> str:
-    value = record.get(name)
-    return format(value, form) if isinstance(value, int | float) and math.isfinite(value) else MISSING
+    value = _finite(record.get(name))
+    return MISSING if math.isnan(value) else format(value, form)
+
+
+def _finite(value: Any) -> float:
+    """A number of a file; NaN where there is none."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
 
 
 def _difficulty(folders: Iterable[str]) -> tuple[list[Chart], str]:

@@ -5,6 +5,7 @@ from megatron.base.start import imports_are_done, missing_module
 
 import errno
 import gc
+import io
 import os
 import signal
 import sys
@@ -32,6 +33,7 @@ WAYS_OUT = {
 def run_command(main: Callable[[], None]) -> None:
     """Run a command. A user's mistake or a failed file operation ends it with its message and status 2."""
     imports_are_done()
+    _print_everything()
     gc.freeze()  # imported modules stay: a collection that looks through them takes a tenth of a second
     try:
         main()
@@ -50,6 +52,13 @@ def run_command(main: Callable[[], None]) -> None:
         traceback.print_exc()
         _exit(1)
     _exit(0)
+
+
+def _print_everything() -> None:
+    """What the encoding of the output lacks is shown by its number, as in error messages: no text that is
+    read or generated may end a command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _system_error(error: Exception) -> str | None:

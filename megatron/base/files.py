@@ -170,3 +170,9 @@ def hold(lock: Path) -> Iterator[None]:
         except OSError:
             pass
         yield
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a name or text from the system is UTF-8. Python hands on other bytes as halves of surrogate
+    pairs, which most libraries refuse."""
+    return text == text.encode(errors="ignore").decode()

@@ -1,5 +1,6 @@
 """What a folder holds, as its owner sees it: without hidden files, and through links."""
 
+import difflib
 import os
 import sys
 from collections import Counter
@@ -9,6 +10,9 @@ from megatron.base.errors import UserError
 
 HIDDEN_FOLDERS = ("__MACOSX",)
 """Folders that file managers hide, beside those whose names begin with a dot."""
+
+CLOSE = 0.75
+"""How alike names are, of 1, of which one may be meant by the other."""
 
 Judge = Callable[[str], str | None]
 """Of a path below a folder: "" takes it, a reason leaves it out and counts it, None leaves it out. A reason
@@ -37,6 +41,26 @@ def list_folder(folder: str | os.PathLike[str], judge: Judge) -> list[str]:
     if left_out:
         print(f"note: {folder}: {_in_words(left_out)}", file=sys.stderr)
     return sorted(files.values())
+
+
+def nearest(path: str, ending: str = "") -> str | None:
+    """What is there and most like a path that is not: of an ending, which is left out. Folders on the way may
+    be misspelt, too. None where nothing is like it."""
+    folder, name = os.path.split(path.rstrip("/"))
+    if folder and not os.path.isdir(folder):
+        folder = nearest(folder) or folder
+    try:
+        there = [one.removesuffix(ending) for one in os.listdir(folder or ".") if one.endswith(ending)]
+    except OSError:
+        return None
+    found = difflib.get_close_matches(name, there, n=1, cutoff=CLOSE)
+    return os.path.join(folder, found[0]) if found else None
+
+
+def or_nearest(path: str) -> str:
+    """The end of a message about a path that is not there: which one may be meant."""
+    found = nearest(path)
+    return f"; did you mean {found}?" if found else ""
 
 
 def _walk(

@@ -7,8 +7,9 @@ from typing import Any
 
 from megatron.checkpoint.manifest import Manifest
 from megatron.checkpoint.meaning import first_change, flags_in_effect, same_draws, same_rates
-from megatron.config.arguments import RESUME, flags_of, spelling
-from megatron.config.config import Config
+from megatron.config.arguments import RESUME, Flag, flags_of, spelling
+from megatron.config.config import Config, ask
+from megatron.config.values import Known, Unknown
 from megatron.schedule.data_efficiency import saved_meaning
 from megatron.schedule.plan import Plan
 
@@ -31,14 +32,17 @@ FEW = 3
 OTHER_TASK = "give this run a --save and --load of its own"
 
 
-def flag_differences(options: type, saved: dict[str, Any], mine: dict[str, Any], resume: str) -> list[str]:
-    """Flags of this resume policy whose values differ. What a checkpoint says of a flag that there is no
-    more counts like the strictest of its group."""
+def flag_differences(
+    options: type, saved: dict[str, Any], mine: dict[str, Any], resume: str, but: Iterable[str] = ()
+) -> list[str]:
+    """Flags of this resume policy whose values differ, `but` for some. What a checkpoint says of a flag that
+    there is no more counts like the strictest of its group."""
     lines = []
     for group, policies in _policies(options).items():
         old, new = (_values_of(config, group, policies) for config in (saved, mine))
         strictest = min(policies.values(), key=RESUME.index)
         others = {name for name in old.keys() | new.keys() if policies.get(name, strictest) != resume}
+        others |= set(but)
         lines += _differences(old, new, spelling, others)
     return lines
 
@@ -51,19 +55,51 @@ def _policies(options: type) -> dict[str, dict[str, str]]:
     return policies
 
 
+def following(options: type, saved: dict[str, Any], mine: dict[str, Any]) -> list[str]:
+    """Flags that differ because another one does that is compared itself: both follow from others by
+    default, such as --kv-channels from --hidden-size."""
+    flags = [one for one in flags_of(options) if one.field.metadata["follows"]]
+    by_themselves = _policies(options)
+    for one in flags:
+        del by_themselves[one.group][one.name]
+    changed = {
+        group: saved.get(group, {})
+        | {
+            name: value
+            for name, value in _values_of(mine, group, policies).items()
+            if policies.get(name) == "same"
+        }
+        for group, policies in by_themselves.items()
+        if group
+    }
+    return [one.name for one in flags if _by_default(one, saved, saved) and _by_default(one, changed, mine)]
+
+
+def _by_default(one: Flag, config: dict[str, Any], told: dict[str, Any]) -> bool:
+    """Whether what `told` says of a flag is what follows from the others in `config`."""
+    groups = Known(**{group: Known(**values) for group, values in config.items() if isinstance(values, dict)})
+    try:
+        return bool(ask(one.field.metadata["follows"], groups) == told[one.group][one.name])
+    except (Unknown, TypeError, KeyError):
+        return False
+
+
 def _values_of(config: dict[str, Any], group: str, names: Iterable[str]) -> dict[str, Any]:
     """The values of a group; those outside all groups lie beside the groups."""
     return config.get(group, {}) if group else {name: config.get(name) for name in names}
 
 
-def resume_problems(saved: Manifest, mine: Manifest, plan: Plan, override_schedule: bool) -> list[str]:
-    """Why a run cannot go on exactly from a checkpoint; empty where it can. What flags mean is compared,
-    not how they are written: paths, units of a schedule, and a curriculum's spelling, may change."""
+def resume_problems(
+    saved: Manifest, mine: Manifest, plan: Plan, override_schedule: bool, ranks: int = 1
+) -> list[str]:
+    """Why a run on so many ranks cannot go on exactly from a checkpoint; empty where it can. What flags mean
+    is compared, not how they are written: paths, units of a schedule, and a curriculum's spelling, may
+    change."""
     where = f"the checkpoint of step {saved.iteration}"
-    problems = [f"{where}: {line}" for line in _other_run(saved, mine, plan)]
+    problems = [f"{where}: {line}" for line in _other_run(saved, mine, plan, ranks)]
     if problems:
         problems[-1] += f"; {WAYS if saved.task == mine.task else OTHER_TASK}"
-    if saved.iteration > plan.steps:
+    elif saved.iteration > plan.steps:  # the number of steps may follow from what differs
         problems.append(
             f"{where} is past the run's {plan.steps} steps; raise its --train-iters, -samples or -tokens"
         )
@@ -97,13 +133,16 @@ def _without_rates(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _other_run(saved: Manifest, mine: Manifest, plan: Plan) -> list[str]:
+def _other_run(saved: Manifest, mine: Manifest, plan: Plan, ranks: int) -> list[str]:
     """How a checkpoint's run differs from this one, but for the schedule of its learning rate."""
     if saved.task != mine.task:
         return [f"it is of the task {saved.task}, and this is {mine.task}"]
-    lines = flag_differences(Config, saved.config, mine.config, "same")
+    followers = following(Config, saved.config, mine.config)
+    lines = flag_differences(Config, saved.config, mine.config, "same", followers)
+    way = _batch_way(saved, mine, ranks)
+    lines = [line + way if line.startswith("--global-batch-size ") else line for line in lines]
     theirs, ours = (flags_in_effect(one.config) for one in (saved, mine))
-    lines += _differences(theirs, ours, str, theirs.keys() ^ ours.keys())
+    lines += _differences(theirs, ours, str, (theirs.keys() ^ ours.keys()) | set(map(spelling, followers)))
     lines += _differences(saved.vocabulary._asdict(), mine.vocabulary._asdict(), _its)
     old, new = (one.data_efficiency and saved_meaning(one.data_efficiency) for one in (saved, mine))
     lines += _differences(old, new, _its, {"seed"} if _follow(saved) and _follow(mine) else ())
@@ -113,6 +152,18 @@ def _other_run(saved: Manifest, mine: Manifest, plan: Plan) -> list[str]:
     if not lines and saved.iteration <= plan.steps:
         lines += _other_past(saved, plan)
     return lines
+
+
+def _batch_way(saved: Manifest, mine: Manifest, ranks: int) -> str:
+    """What to give for the batch of the checkpoint on so many ranks."""
+    size, micro = saved.config["training"]["global_batch_size"], mine.config["training"]["micro_batch_size"]
+    if not isinstance(size, int) or not isinstance(micro, int):
+        return ""
+    if size % ranks:
+        return f" (give --global-batch-size {size}, on a number of ranks that divides it)"
+    share = max(count for count in range(1, micro + 1) if size // ranks % count == 0)
+    smaller = f" --micro-batch-size {share}" if share < micro else ""
+    return f" (give --global-batch-size {size}{smaller})"
 
 
 def _its(name: str) -> str:
@@ -126,8 +177,10 @@ def _follow(manifest: Manifest) -> bool:
 
 def _other_data(saved: Manifest, mine: Manifest, plan: Plan) -> list[str]:
     """How the corpora differ, or what is drawn from each; of many the first few."""
+    longer = saved.config["data"]["seq_length"] != mine.config["data"]["seq_length"]  # which is told already
+    but = {"weight", "seq_length", "samples"} if longer else {"weight"}
     theirs, ours = (
-        [{name: value for name, value in corpus.items() if name != "weight"} for corpus in one.data]
+        [{name: value for name, value in corpus.items() if name not in but} for corpus in one.data]
         for one in (saved, mine)
     )
     if theirs == ours:
@@ -137,7 +190,10 @@ def _other_data(saved: Manifest, mine: Manifest, plan: Plan) -> list[str]:
         return [f"its data was drawn by the weights {_weights(saved)} and is by {_weights(mine)}"]
     if sorted(map(str, theirs)) == sorted(map(str, ours)):
         return ["it was trained on the same data in another order"]
-    return [f"it was trained on other data: {_other_corpora(theirs, ours)}"]
+    old, new = (one.config["data"]["split"] for one in (saved, mine))
+    files = [[corpus.get("fingerprint") for corpus in corpora] for corpora in (theirs, ours)]
+    by_split = f", as --split was {old} and is {new}" if old != new and files[0] == files[1] else ""
+    return [f"it was trained on other data{by_split}: {_other_corpora(theirs, ours)}"]
 
 
 def _other_corpora(theirs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> str:

@@ -4,7 +4,7 @@ import secrets
 from pathlib import Path
 
 from megatron.base.files import aside, sync_folder, whole_file
-from megatron.checkpoint.load import find_checkpoint
+from megatron.checkpoint.load import find_checkpoint, made_elsewhere
 from megatron.checkpoint.manifest import NAME
 from megatron.checkpoint.save import LATEST, checkpoints_in
 from megatron.config.checkpoint import CheckpointConfig
@@ -39,6 +39,8 @@ def _missing_problems(flags: CheckpointConfig, skip_train: bool) -> list[str]:
     needs = next((name for name, value in given.items() if value), None)
     if needs:
         return [f"--load {flags.load}: holds no checkpoint, and {needs} is given"]
+    if found := made_elsewhere(flags.load or ""):
+        return [f"--load {flags.load}: {found}; mend the path, or leave --load out to start from scratch"]
     if goes_on(flags):
         return []
     save = f"--save {flags.save} is another folder" if flags.save else "--save is not given"
@@ -55,7 +57,12 @@ def _overwrite_problems(flags: CheckpointConfig) -> list[str]:
     if (Path(flags.save) / NAME).is_file():
         return [f"--save {flags.save}: is itself a checkpoint; name the folder above it, or a new one"]
     steps = sorted(checkpoints_in(flags.save))
-    if not steps or goes_on(flags) or flags.overwrite_run:
+    if goes_on(flags):
+        return []
+    if other := _of_another_program(flags.save):
+        out = ", or set it aside with --overwrite-run" if steps else ""
+        return [] if steps and flags.overwrite_run else [f"--save {flags.save}: {other}; save elsewhere{out}"]
+    if not steps or flags.overwrite_run:
         return []
     held = f"the checkpoint of step {steps[0]}" if len(steps) == 1 else f"checkpoints to step {steps[-1]}"
     finetune = " (--finetune starts at step 0)" if flags.finetune else ""
@@ -65,6 +72,12 @@ def _overwrite_problems(flags: CheckpointConfig) -> list[str]:
         f"go on from them with --load {flags.save}, save to another folder, or set them aside with "
         "--overwrite-run"
     ]
+
+
+def _of_another_program(save: str) -> str:
+    """Words for what a folder without a checkpoint of our own holds of another program."""
+    ours = any((folder / NAME).is_file() for folder in checkpoints_in(save).values())
+    return "" if ours else made_elsewhere(save)
 
 
 def set_aside(flags: CheckpointConfig, start: int) -> Path | None:

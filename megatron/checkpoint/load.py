@@ -16,6 +16,12 @@ from megatron.checkpoint.save import LATEST, checkpoints_in, folder_of
 from megatron.parallel.mesh import Mesh, together
 from megatron.parallel.placement import Placement
 
+ELSEWHERE = (
+    *("global_step*", "mp_rank_*", "iter_*/mp_rank_*", "iter_*/*.distcp", "*.distcp"),
+    *("pytorch_model*.bin", "lit_model.pth"),
+)
+"""Files and folders in the checkpoints of Megatron, DeepSpeed and others, which are not read."""
+
 
 def find_checkpoint(
     root: str | Path, iteration: int | None = None, tell: Callable[[str], None] = print
@@ -41,17 +47,34 @@ def find_checkpoint(
         iteration = int(text)
     folder = folder_of(root, iteration)
     if not (folder / NAME).is_file():
-        there = sorted(path.name for path in root.glob("iter_*")) or ["none"]
-        raise UserError(
-            f"{folder}: is no checkpoint; those there: {', '.join(there)}; choose one with --ckpt-step"
-        )
+        raise UserError(f"{folder}: is no checkpoint; {_instead(root)}")
     return folder
+
+
+def _instead(root: Path) -> str:
+    """What to load where a checkpoint is missing."""
+    there = [folder.name for folder in checkpoints_in(root).values() if (folder / NAME).is_file()]
+    if there:
+        return f"those there: {', '.join(sorted(there))}; choose one with --ckpt-step"
+    return f"{made_elsewhere(root) or 'the folder holds none'}; name the folder that was given to --save"
+
+
+def made_elsewhere(root: str | Path) -> str:
+    """Words for the checkpoints of another program that a folder holds; empty where it holds none."""
+    found = sorted({path for pattern in ELSEWHERE for path in Path(root).glob(pattern)})
+    if not found:
+        return ""
+    more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
+    name = found[0].relative_to(root)
+    return f"the folder holds what another program has saved ({name}{more}), which is not read here"
 
 
 def _newest_whole(root: Path, tell: Callable[[str], None]) -> Path | None:
     """The newest whole checkpoint of a folder without a pointer; None where there are none at all."""
     found = sorted(checkpoints_in(root).values(), reverse=True)
     whole = next((folder for folder in found if _is_whole(folder)), None)
+    if found and whole is None and (other := made_elsewhere(root)):
+        raise UserError(f"{root}: {other}; name the folder that was given to --save")
     if found and whole is None:
         raise UserError(
             f"{root}: holds {len(found)} checkpoints, of which none is whole, and no {LATEST}; choose one "

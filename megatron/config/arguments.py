@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from megatron.base.errors import UserError
+from megatron.base.files import is_utf8
 from megatron.config.foreign import (
     Foreign,
     dashed,
@@ -24,7 +25,7 @@ from megatron.config.foreign import (
     translate,
     unknown_word,
 )
-from megatron.config.values import TAKES, Known, bounds, chosen, convert, flatten, within
+from megatron.config.values import TAKES, Known, as_words, bounds, chosen, convert, converts, flatten, within
 from megatron.config.yaml_file import read_settings
 
 RESUME = ("same", "schedule", "meaning", "free")
@@ -185,13 +186,14 @@ def _read(
     met = {name for name in met if dashed(name) not in ours}
     given, unknown = _parser(flags, description, examples, sorted(met)).parse_known_args(words)
     strange = [word for word in unknown if word.startswith("-")] or unknown
-    problems = [unknown_word(word, ours.values(), foreign) for word in strange]
+    switches = {dashed(name) for one in flags if one.kind is bool for name in one.spellings}
+    problems = [unknown_word(word, ours.values(), foreign, switches) for word in strange]
     raw = vars(given)
     if raw.get("config"):
         names = {dashed(name): one.name for one in flags for name in one.spellings}
         groups = {one.group for one in flags if one.group}
         from_file, more = read_settings(
-            raw["config"][-1], names, groups, lambda name: bool(find(foreign, name))
+            raw["config"][-1], names, groups, lambda name: bool(find(foreign, name)), switches
         )
         lists = {one.name for one in flags if one.many and one.field.default == ()}
         none = {name for name, value in from_file.items() if name in lists and value in ([], {})}
@@ -302,7 +304,10 @@ def _refusal(one: Flag, item: Any) -> str:
     try:
         value = convert(item, one.kind)
     except (TypeError, ValueError, OverflowError):
-        return f"{name} takes {TAKES[one.kind]}, not {item!r}"
+        several = one.many and as_words(str(item), lambda word: converts(word, one.kind))
+        return f"{name} takes {TAKES[one.kind]}, not {item!r}" + (f"; {several}" if several else "")
+    if not is_utf8(str(value)):
+        return f"{name} {value!r} is no UTF-8; rename what it names, or mend how the terminal encodes it"
     if metadata["choices"] and value not in metadata["choices"]:
         return f"{name} {item}: choose one of {', '.join(map(str, metadata['choices']))}"
     if not within(value, metadata):

@@ -148,7 +148,7 @@ def _follow(options: type, groups: Known, partial: bool) -> None:
 def _fill(group: Known, name: str, follows: Callable[..., Any], groups: Known) -> bool:
     """Whether a value can be told yet; then it is."""
     try:
-        setattr(group, name, _ask(follows, groups))
+        setattr(group, name, ask(follows, groups))
     except Unknown:
         return False
     return True
@@ -159,13 +159,13 @@ def _broken(rules: Iterable[Rule], groups: Known, partial: bool) -> list[str]:
     told = []
     for rule in rules:
         try:
-            told += _ask(rule, groups)
+            told += ask(rule, groups)
         except Unknown:
             if not partial:
                 raise
     return told
 
 
-def _ask(function: Callable[..., Any], groups: Known) -> Any:
+def ask(function: Callable[..., Any], groups: Known) -> Any:
     """What a function says of the groups that its parameters name."""
     return function(**{name: getattr(groups, name) for name in inspect.signature(function).parameters})

@@ -74,12 +74,23 @@ def spelled(word: str, ours: Mapping[str, str]) -> str:
     return ours[dashed(name)] + word[len(name) + 2 :] if dashed(name) in ours else word
 
 
-def unknown_word(text: str, ours: Collection[str], foreign: Mapping[str, Foreign]) -> str:
+def negated(name: str, switches: Collection[str]) -> str:
+    """The switch, by its name in dashes, that a name such as no-swiglu means to turn off; empty where there
+    is none."""
+    switch = dashed(name).removeprefix("no-")
+    return switch if dashed(name) != switch and switch in switches else ""
+
+
+def unknown_word(
+    text: str, ours: Collection[str], foreign: Mapping[str, Foreign], switches: Collection[str]
+) -> str:
     """What is said of a word that is not known: which known flag is nearest, unless that is one that may be
     refused."""
     word = text.split("=")[0]
     if not word.startswith("-"):
         return f"{text!r} stands where no value is expected; flags begin with --"
+    if switch := negated(word, switches):
+        return f"unknown flag {word}; to turn it off, give --{switch} false"
     others = {"--" + name: entry for name, entry in foreign.items() if "*" not in name}
     nearest = difflib.get_close_matches(word.replace("_", "-"), [*ours, *others], n=1, cutoff=0.75)
     if nearest and (nearest[0] in ours or others[nearest[0]].accepted is None):

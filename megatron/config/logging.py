@@ -12,7 +12,11 @@ free_flag = functools.partial(flag, resume="free")
 class LoggingConfig:
     log_interval: int = free_flag(100, "steps between log lines", at_least=1)
     eval_interval: int | None = free_flag(None, "steps between validations; at the end only", at_least=1)
-    eval_iters: int = free_flag(100, "global batches of a validation; 0 is off", at_least=0)
+    eval_iters: int = free_flag(
+        100,
+        "global batches of a validation, and of the test: the first windows of their split; 0 is off",
+        at_least=0,
+    )
     tensorboard_dir: str | None = free_flag(None, "folder for TensorBoard scalars", metavar="FOLDER")
     tensorboard_log_interval: int = free_flag(1, "steps between TensorBoard scalars", at_least=1)
     log_throughput: bool = free_flag(

@@ -58,6 +58,7 @@ TRANSLATED: dict[str, Translation] = {
     "layernorm-epsilon": is_our("norm_epsilon"),
     "rotary-position-embeddings-theta": is_our("rotary_base"),
     "no-position-embedding": _no_learned_positions,
+    "tokenizer-name-or-path": is_our("tokenizer_model"),
     "encoder-num-layers": is_our("num_layers"),
     "encoder-seq-length": is_our("seq_length"),
     "no-pad-vocab-size": is_our("make_vocab_size_divisible_by", "1"),
@@ -71,8 +72,8 @@ TRANSLATED: dict[str, Translation] = {
 NOT_YET = "is not built here yet; leave that out"
 EXPERTS = f"mixture of experts {NOT_YET}"
 CURRICULUM = (
-    "a curriculum is switched on by --curriculum, such as seqlen_truncate:min=...,max=...,duration=..., or "
-    "by --data-efficiency-config"
+    "give --curriculum for one, such as seqlen_truncate:min=...,max=...,duration=..., or "
+    "--data-efficiency-config"
 )
 
 FOREIGN_FLAGS: dict[str, Foreign] = {
@@ -176,11 +177,12 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         use-fused-weighted-squared-relu""",
     ),
     **_refused(
-        "the first weights are drawn from one normal distribution, with --init-method-std",
+        "the first weights are drawn from one normal distribution; give its --init-method-std alone",
         "init-method-xavier-uniform embedding-init-method-std",
     ),
     **_refused(
-        "all weights are trained, and drawn alike on all ranks", "freeze-all-layers data-parallel-random-init"
+        "all weights are trained, and drawn alike on all ranks; leave that out",
+        "freeze-all-layers data-parallel-random-init",
     ),
     **_refused(
         "the loss is that of the next token alone; leave that out",
@@ -219,11 +221,13 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         no-create-attention-mask-in-dataloader mmap-warmup use-dist-ckpt""",
     ),
     **_refused(
-        "weight decay is constant, and by shape alone",
+        "weight decay is constant, and by shape alone; give --weight-decay alone",
         """start-weight-decay end-weight-decay
         weight-decay-incr-style=constant no-weight-decay-cond-type""",
     ),
-    **_refused("all weights have one learning rate", "decoupled-lr decoupled-min-lr"),
+    **_refused(
+        "all weights have one learning rate; give --lr and --min-lr alone", "decoupled-lr decoupled-min-lr"
+    ),
     **_unused(
         "the optimizer is AdamW, by PyTorch",
         """sgd-momentum lion-* muon-* cpu-optimizer cpu-torch-adam
@@ -259,8 +263,8 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         "datasets are memory-mapped .bin and .idx files, read without worker processes",
         """data-impl=mmap|infer num-workers=0|2 no-mmap-bin-files enable-msc disable-msc no-data-sharding""",
     ),
-    **_refused("samples are drawn by keyed permutations", "dataloader-type=single"),
-    **_refused("--reset-attention-mask keeps documents apart", "dataloader-inter-document-masking"),
+    **_refused("samples are drawn by keyed permutations; leave that out", "dataloader-type=single"),
+    **_refused("give --reset-attention-mask to keep documents apart", "dataloader-inter-document-masking"),
     **_refused(
         "write what the file says behind --data-path, or --train-data-path and its fellows",
         "data-args-path per-split-data-args-path",
@@ -269,7 +273,8 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     **_refused(f"it {NOT_YET}", "fim-data sample-rate=1 allow-ambiguous-pad-tokens use-dataset-only"),
     **_unused("it does nothing without --fim-data", "fim-*"),
     **_refused(
-        "--eval-iters global batches of the whole validation data are evaluated",
+        "a validation is of the first --eval-iters global batches of all data; give that alone, and evaluate "
+        "the rest with tools/evaluate.py",
         "full-validation multiple-validation-sets eval-global-batch-size",
     ),
     **_unused(
@@ -285,12 +290,13 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         no-save-tokenizer-assets disable-save-tokenizer-assets""",
     ),
     **_refused(
-        "the tokens are those that the tokenizer's files name, padded by --make-vocab-size-divisible-by",
+        "the tokens are those that the tokenizer's files name; leave that out, or give "
+        "--make-vocab-size-divisible-by to pad them",
         """vocab-extra-ids=0
         padded-vocab-size null-tokenizer-eod-id null-tokenizer-pad-id""",
     ),
     **_refused(
-        "it belongs to tools/preprocess_data.py",
+        "give it to tools/preprocess_data.py, to which it belongs",
         """input output-prefix json-keys append-eod split-sentences keep-newlines lang partitions workers
         dataset-impl""",
     ),
@@ -307,17 +313,19 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         aio-intra-op-parallelism ckpt-convert-update-legacy-dist-opt-format""",
     ),
     **_refused(f"another format of checkpoints {NOT_YET}", "ckpt-convert-format ckpt-convert-save"),
-    **_refused("loading the weights alone is --finetune", "no-load-optim", needs="load"),
+    **_refused("give --finetune to load the weights alone", "no-load-optim", needs="load"),
     **_refused("a checkpoint is whole; leave that out", "no-save-optim", needs="save"),
-    **_refused("--load FOLDER --finetune starts from its weights", "pretrained-checkpoint reset-iteration"),
-    **_refused("--ckpt-step takes another step than the newest", "load-tag override-ckpt-iteration"),
+    **_refused(
+        "give --load FOLDER --finetune to start from its weights", "pretrained-checkpoint reset-iteration"
+    ),
+    **_refused("give --ckpt-step to take another step than the newest", "load-tag override-ckpt-iteration"),
     **_refused(
         "use --override-opt_param-scheduler to take the flags' schedule",
         "use-checkpoint-opt-param-scheduler use-checkpoint-lr-scheduler no-load-lr-state",
         needs="load",
     ),
     **_refused(
-        "whole checkpoints are saved, by --save-interval",
+        "whole checkpoints are saved; give --save-interval alone",
         """non-persistent-save-interval save-params-interval save-activations-interval save-dgrads-interval
         save-wgrads-interval save-tokens-per-expert-interval""",
     ),
@@ -370,7 +378,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     ),
     **_refused("SIGTERM ends a run with a checkpoint; leave that out", "kill-switch-file"),
     # Other programs
-    **_refused("text is generated by tools/generate_text.py", "inference ds-inference"),
+    **_refused("use tools/generate_text.py to generate text", "inference ds-inference"),
     **_unused(
         "it belongs to generating text or serving, not to training",
         """inference-* no-inference-* flash-decode enable-chunked-prefill decode-only-cuda-graphs
@@ -386,8 +394,8 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     ),
     **_refused(f"vision {NOT_YET}", "vision-pretraining"),
     **_refused(
-        "flags of old are gone in Megatron, too: --micro-batch-size, --lr-warmup-fraction and "
-        "--tensor-model-parallel-size are in their place",
+        "flags of old are gone in Megatron, too; give --micro-batch-size, --lr-warmup-fraction or "
+        "--tensor-model-parallel-size in their place",
         "batch-size warmup model-parallel-size",
     ),
 }

@@ -13,7 +13,7 @@ class TrainingConfig:
     micro_batch_size: int = flag(help="samples of one forward pass on one rank", at_least=1, resume="free")
     global_batch_size: int = flag(
         None,
-        "samples of one step; micro batch size · data-parallel ranks",
+        "samples of one step, whatever the number of ranks; micro batch size · data-parallel ranks",
         at_least=1,
         follows=lambda training, data_parallel_size: training.micro_batch_size * data_parallel_size,
     )

@@ -2,8 +2,9 @@
 keep, and values of which some are unknown."""
 
 import math
+import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 TAKES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -36,6 +37,15 @@ def flatten(raw: Any) -> list[Any]:
     return [raw]
 
 
+def as_words(text: str, fits: Callable[[str], object]) -> str:
+    """How several values that stand in one word, as in "[a, b]", are given; empty where none of them fits."""
+    words = [word for word in re.split(r"[\s,\[\]()'\"]+", text) if word]
+    if len(words) < 2 or not any(map(fits, words)):
+        return ""
+    listed = f"in a YAML file as a list: [{', '.join(words)}]"
+    return f"give each as a word of its own: {' '.join(words)}; or {listed}"
+
+
 def convert(value: Any, kind: type) -> Any:
     """A value of the kind (bool, int, float or str) from a text or from what YAML gave; ValueError,
     TypeError or OverflowError where it is none."""
@@ -51,6 +61,23 @@ def convert(value: Any, kind: type) -> Any:
     if kind is float:
         return float(value) if not isinstance(value, bool) and math.isfinite(float(value)) else _refuse()
     return _refuse() if value is None else kind(value)
+
+
+def converts(value: Any, kind: type) -> bool:
+    """Whether a value is one of the kind."""
+    try:
+        convert(value, kind)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def number_of(key: str, value: Any, kind: type) -> Any:
+    """The number under a key of a text or a JSON; ValueError says what stands there instead."""
+    try:
+        return convert(value, kind)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{key} takes {TAKES[kind]}, not {value}") from None
 
 
 def chosen(value: Any, choices: Iterable[Any]) -> Any:

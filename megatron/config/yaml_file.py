@@ -7,11 +7,20 @@ from typing import Any
 
 import yaml
 
+from megatron.config.foreign import dashed, negated
 from megatron.config.values import flatten
+
+NUMBERS = ("int", "float", "timestamp")
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values only."""
+    """Plain values only. Numbers stay texts and mean what they mean on the command line: by the rules of
+    YAML 1.1, 1:30 is 90 and 012 is 10."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012, of the class by PyYAML's design
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in NUMBERS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -45,17 +54,16 @@ def read_yaml(path: str) -> dict[Any, Any]:
     return content
 
 
-def _dashed(key: Any) -> str:
-    """The flag that a key stands for, in dashes."""
-    return str(key).removeprefix("--").replace("_", "-")
-
-
 def read_settings(
-    path: str, names: Mapping[str, str], groups: Collection[str], is_foreign: Callable[[str], bool]
+    path: str,
+    names: Mapping[str, str],
+    groups: Collection[str],
+    is_foreign: Callable[[str], bool],
+    switches: Collection[str] = (),
 ) -> tuple[dict[str, Any], list[str]]:
     """Values by flag name from a file whose keys are flags, alone or grouped in sections, and the problems.
-    `names`: the flags' names by their spellings in dashes. Values of flags of another Megatron are under
-    `foreign-NAME`, as words of a command line."""
+    `names`: the flags' names by their spellings in dashes, `switches`: those that are true or false. Values
+    of flags of another Megatron are under `foreign-NAME`, as words of a command line."""
     try:
         content = read_yaml(path)
     except ValueError as error:
@@ -64,7 +72,7 @@ def read_settings(
     problems = []
     places: dict[str, list[str]] = {}
     for place, key, value in _pairs(content, groups):
-        name = _dashed(key)
+        name = dashed(str(key))
         places.setdefault(names.get(name, name), []).append(place)
         other = name not in names and is_foreign(name)
         if value is None or (other and value is False):
@@ -73,6 +81,8 @@ def read_settings(
             values[names[name]] = value
         elif other:
             values["foreign-" + name] = [] if value is True else flatten(value)
+        elif switch := negated(name, switches):
+            problems.append(f"--config {path}: unknown key {key}; to turn it off, say {switch}: false")
         else:
             problems.append(f"--config {path}: {_unknown(key, value, names, groups)}")
     problems += [

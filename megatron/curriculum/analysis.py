@@ -18,6 +18,7 @@ import numpy as np
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.files import checksum, whole_folder, writable_folder
 from megatron.base.terminal import progress
+from megatron.config.values import as_words
 from megatron.curriculum.analysis_folder import FORMAT, fingerprints
 from megatron.curriculum.difficulty import (
     METRICS,
@@ -79,9 +80,10 @@ def choose_metrics(names: tuple[str, ...]) -> dict[str, Metric]:
     """The metrics of these names; a name `module:function` is a metric of the user's own."""
     unknown = [name for name in names if name not in METRICS and ":" not in name]
     if unknown:
+        several = as_words(unknown[0], METRICS.__contains__)
         raise UserError(
             f"--metrics {' '.join(unknown)}: unknown; known are {', '.join(METRICS)}, and module:function "
-            "for a metric of your own"
+            "for a metric of your own" + (f"; {several}" if several else "")
         )
     names = tuple(dict.fromkeys(names))
     titles = [name.rpartition(":")[2] for name in names]
@@ -171,17 +173,26 @@ def _computed(name: str, metric: Metric, tokens: np.ndarray, statistics: Statist
     try:
         values = np.asarray(metric.compute(tokens, statistics))
     except Exception as error:  # whatever the user's function raises
-        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(_failure(name, error)) from None
+    if values.dtype.kind == "u" and values.size and values.max() > np.iinfo(np.int64).max:
         raise UserError(
-            f"the metric {name} failed in {place.filename}, line {place.lineno}: {type(error).__name__}: "
-            f"{error}"
-        ) from None
+            f"the metric {name} gave {values.max()}; a difficulty is at most {np.iinfo(np.int64).max}"
+        )
     if values.dtype.kind not in "iu" or values.shape != (count,):
         raise UserError(
             f"the metric {name} gave {values.dtype} {values.shape} for {count} samples; it must give one "
             "whole number for each"
         )
     return values
+
+
+def _failure(name: str, error: Exception) -> str:
+    """Why a metric failed, and where; one that no line of its own failed in is no function of this shape."""
+    *_, place = places = traceback.extract_tb(error.__traceback__)
+    said = f"{type(error).__name__}: {error}"
+    if len(places) == 1:
+        return f"the metric {name} must take (tokens, context) and give one whole number a sample: {said}"
+    return f"the metric {name} failed in {place.filename}, line {place.lineno}: {said}"
 
 
 def _summary(folder: Path, name: str, metric: Metric) -> dict[str, Any]:

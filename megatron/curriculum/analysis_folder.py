@@ -11,6 +11,7 @@ import numpy as np
 from megatron.base.errors import UserError
 from megatron.base.files import other_format, spread_blocks
 from megatron.base.mapping import map_array
+from megatron.config.values import as_words
 from megatron.curriculum.difficulty import METRICS
 from megatron.data.corpora import IDENTITY, Corpus, identity
 from megatron.schedule.data_efficiency import RESHAPE, TRUNCATE
@@ -107,8 +108,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        several = as_words(str(folder), lambda word: Path(word).is_dir())
         raise UserError(
-            f"--difficulty-path {folder}: holds no analysis ({error}); make one with tools/analyze_data.py"
+            f"--difficulty-path {folder}: holds no analysis ({error}); "
+            f"{several or 'make one with tools/analyze_data.py'}"
         ) from None
     if why := other_format(manifest, FORMAT):
         raise UserError(

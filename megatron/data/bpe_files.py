@@ -19,7 +19,7 @@ def read_bpe(vocab_file: Path, merge_file: Path) -> tuple[dict[str, int], Merges
     """vocab.json and merges.txt. UserError with the difference where they are not of one BPE."""
     wrong = f"{vocab_file}, {merge_file}: are no vocab.json and merges.txt of one BPE: {{}}"
     try:
-        vocabulary = _vocabulary(json.loads(vocab_file.read_text(encoding="utf-8")))
+        vocabulary = _vocabulary(_json(vocab_file.read_text(encoding="utf-8")))
         lines = merge_file.read_text(encoding="utf-8").split("\n")
         merges = _merges(lines)
     except (ValueError, OSError) as error:
@@ -38,6 +38,14 @@ def unmade(vocabulary: Iterable[str], merges: Iterable[Sequence[str]]) -> list[s
     """Tokens of text that no merge makes, though they have several characters."""
     made = made_by(merges)
     return [one for one in vocabulary if len(one) > 1 and one not in made and not NO_TEXT.fullmatch(one)]
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        why = error if text.strip() else "it is empty"
+        raise ValueError(f"the first is no JSON ({why}); bring the file again") from None
 
 
 def _vocabulary(content: Any) -> dict[str, int]:

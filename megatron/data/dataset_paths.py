@@ -2,9 +2,10 @@
 
 import glob
 import os
-import re
 
 from megatron.base.errors import UserError
+from megatron.base.folders import nearest
+from megatron.config.values import as_words
 
 AGAIN = "make the dataset again, or copy it again if it came from elsewhere"
 
@@ -28,15 +29,16 @@ def _what_to_give(prefix: str) -> str:
     stem, ending = os.path.splitext(prefix)
     if ending in (".bin", ".idx"):
         return f"leave out the ending: {stem}"
-    words = re.split(r"[\s,\[\]'\"]+", prefix.strip(" ,[]"))
-    if len(words) > 1 and any(os.path.isfile(word + ".idx") for word in words):
-        return f"give every weight and every path as a word of its own: {' '.join(words)}"
+    if blend := as_words(prefix, lambda word: os.path.isfile(word + ".idx")):
+        return blend
     starts = [os.path.join(prefix, "")] if os.path.isdir(prefix) else [f"{prefix}_", f"{stem}_"]
     paths = {path for start in starts for path in glob.glob(glob.escape(start) + "*.idx")}
     found = sorted(path.removesuffix(".idx") for path in paths)
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         return f"there {'are' if len(found) > 1 else 'is'} {', '.join(found[:3])}{more}"
+    if not os.path.exists(prefix) and (meant := nearest(prefix, ".idx")):
+        return f"did you mean {meant}?"
     if os.path.isfile(prefix):
         return "make one of this text with tools/preprocess_data.py"
     return "give the common path of both files without .bin and .idx"

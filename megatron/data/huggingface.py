@@ -36,7 +36,8 @@ def huggingface(options: Any, engine: str) -> Tokenizer:
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises no narrower class
-        raise UserError(f"{path}: is no tokenizer.json that HF tokenizers can read: {error}") from None
+        why = f"{error}; bring the file again"
+        raise UserError(f"{path}: is no tokenizer.json that HF tokenizers can read: {why}") from None
     made = _made_by_merges(tokenizer, path)
     return _by_library(options, engine, tokenizer, {"tokenizer_model": path}, made)
 

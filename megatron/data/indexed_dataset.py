@@ -237,7 +237,8 @@ def _read_header(path: str) -> tuple[np.dtype, int, int]:
     with open(path, "rb") as file:
         head = file.read(HEADER.size)
     if not MAGIC.startswith(head[: len(MAGIC)]):
-        hint = "the older TNTIDX format must be converted first" if head.startswith(b"TNTIDX") else AGAIN
+        older = "the older TNTIDX format is not read; make it again from its text"
+        hint = older if head.startswith(b"TNTIDX") else AGAIN
         raise UserError(f"{path}: is no Megatron index, it begins with {head[:9]!r}; {hint}")
     if len(head) < HEADER.size:
         raise UserError(

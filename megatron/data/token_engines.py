@@ -33,12 +33,17 @@ PROBE = (
 
 
 def tokenizers_engine(tokenizer: Any) -> Encode:
-    """By HF's `tokenizers`. Nothing is added, cut or padded."""
+    """By HF's `tokenizers`. Nothing is added, cut or padded. UserError where it refuses a text."""
 
     def encode(texts: list[str]) -> Encoding:
-        return _join(
-            [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-        )
+        try:
+            encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        except Exception as error:  # the library has no class of its own for it
+            raise UserError(
+                f"the tokenizer has no token for something in the text ({error}); name its unknown token in "
+                "its file, or use a tokenizer that has a token for every byte"
+            ) from None
+        return _join([encoding.ids for encoding in encodings])
 
     return encode
 

@@ -5,7 +5,7 @@ is anything with the attributes of `TokenizerOptions` in megatron/config/tokeniz
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,21 +33,34 @@ def build_tokenizer(options: Any, engine: str = "tokenizers") -> Tokenizer:
     return dataclasses.replace(tokenizer, sha256=tuple(map(checksum, tokenizer.files.values())))
 
 
-def describe_identity(identity: dict[str, Any] | None) -> str:
-    """A tokenizer's identity in words."""
+def describe_identity(identity: dict[str, Any] | None, flags: Mapping[str, Any] | None = None) -> str:
+    """A tokenizer's identity in words; `flags`: those that name its files, where they are known."""
     if not identity:
         return "an unknown tokenizer"
+    named = (flags or {}).get
+    paths = " and ".join(filter(None, map(named, ("tokenizer_model", "vocab_file", "merge_file"))))
     files = " ".join(str(one)[:12] for one in identity.get("sha256", ()))
     settings = " ".join(map(str, identity.get("settings", ())))
     return (
         f"a {identity.get('type')} of {identity.get('vocab_size')} tokens"
+        + (f" in {paths}" if paths else "")
         + (f" (files {files}...)" if files else "")
         + (f" with {settings}" if settings else "")
     )
 
 
-def describe_end(end: EndOfDocument) -> str:
-    """What ends a document, in words."""
+def describe_maker(sidecar: Mapping[str, Any]) -> str:
+    """The tokenizer that made a dataset, in words, from what its .json says."""
+    return describe_identity(sidecar.get("tokenizer"), sidecar.get("tokenizer_flags"))
+
+
+def describe_end(end: EndOfDocument, appended: bool | None = True) -> str:
+    """What ends a document, in words. `appended`: whether preprocessing put it there; None: unknown."""
+    if appended is False:
+        return (
+            "documents end with no token, as they are preprocessed without --append-eod; with it they end "
+            f"with {end.name} (token {end.id}), {end.reason}"
+        )
     return f"documents end with {end.name} (token {end.id}), {end.reason}"
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from megatron.base.errors import UserError
+from megatron.base.folders import or_nearest
 from megatron.data.token_engines import Encode, first_difference
 
 TextSizes = Callable[[Sequence[np.ndarray]], np.ndarray]
@@ -63,7 +64,7 @@ def given_path(options: Any, name: str) -> Path:
     if not Path(value).exists():
         raise UserError(
             f"{flag} {value}: does not exist; it must be a local path, tokenizers are never fetched from "
-            "a hub"
+            f"a hub{or_nearest(str(value))}"
         )
     return Path(value)
 

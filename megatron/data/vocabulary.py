@@ -4,6 +4,7 @@
 from typing import Any, NamedTuple
 
 from megatron.base.errors import UserError
+from megatron.config.arguments import spelling
 from megatron.config.config import DataConfig, TokenizerOptions
 from megatron.data.corpora import Corpus
 from megatron.data.tokenizer import build_tokenizer, describe_end, describe_identity
@@ -40,27 +41,46 @@ def find_vocabulary(
 def tell_vocabulary(flags: TokenizerOptions, corpora: list[Corpus], data: DataConfig | None = None) -> Told:
     """The same, and what ends a document in words."""
     told = _agreed(flags, corpora)
-    wishes = [
-        name
-        for name in ("eod_mask_loss", "reset_position_ids", "reset_attention_mask")
-        if data and getattr(data, name)
-    ]
-    if wishes and told.vocabulary.eod is None:
-        names = " and ".join(f"--{name.replace('_', '-')}" for name in wishes)
+    if told.vocabulary.eod is None and data and (wishes := _wishes(data)):
         raise UserError(
-            f"{names}: which token ends a document is unknown; name the tokenizer, with --eod-token where "
+            f"{wishes}: which token ends a document is unknown; name the tokenizer, with --eod-token where "
             "it has none of the usual names"
         )
     return told
 
 
+def endless(data: DataConfig, corpora: list[Corpus]) -> list[str]:
+    """A warning where documents shall be told apart and preprocessing has put nothing at their ends."""
+    names = dict.fromkeys(corpus.name for corpus in corpora if _appended(corpus) is False)
+    if not names or not (wishes := _wishes(data)):
+        return []
+    return [
+        f"warning: {wishes} will find no end of a document in {', '.join(names)}, made without --append-eod; "
+        "preprocess the text again with it, or leave the flags out"
+    ]
+
+
+def _wishes(data: DataConfig) -> str:
+    """The flags that need to know where documents end, as far as they are given."""
+    names = ("eod_mask_loss", "reset_position_ids", "reset_attention_mask")
+    return " and ".join(spelling(name) for name in names if getattr(data, name))
+
+
+def _appended(corpus: Corpus) -> bool | None:
+    """Whether a token was put at the end of every document; None where nothing tells it."""
+    return (corpus.sidecar or {}).get("append_eod")
+
+
 def _agreed(flags: TokenizerOptions, corpora: list[Corpus]) -> Told:
     """What all sources say alike."""
     found = [(corpus.name, _of_sidecar(corpus)) for corpus in corpora if corpus.sidecar]
+    made_by = {corpus.name: (corpus.sidecar or {}).get("tokenizer_flags") for corpus in corpora}
+    made_by[OF_FLAGS] = vars(flags)
     if flags.tokenizer_type:
         tokenizer = build_tokenizer(flags)
         mine = Vocabulary(tokenizer.vocab_size, tokenizer.eod, tokenizer.identity())
-        found.insert(0, (OF_FLAGS, Told(mine, describe_end(tokenizer.end))))
+        appended = False if any(_appended(corpus) is False for corpus in corpora) else None
+        found.insert(0, (OF_FLAGS, Told(mine, describe_end(tokenizer.end, appended))))
     elif flags.vocab_size and not found:
         return Told(Vocabulary(flags.vocab_size, None, None), UNKNOWN_END)
     if not found:
@@ -70,13 +90,14 @@ def _agreed(flags: TokenizerOptions, corpora: list[Corpus]) -> Told:
             "its files, or --vocab-size"
         )
     name, told = found[0]
-    first, verb = told.vocabulary, "is" if name == OF_FLAGS else "by"
+    first, verb, way = told.vocabulary, "by", "preprocess one of them again with the tokenizer of the other"
+    if name == OF_FLAGS:
+        verb, way = "is", "name the tokenizer that made the data, or preprocess it again"
     for other, (vocabulary, _) in found[1:]:
         if vocabulary.tokenizer != first.tokenizer:
             raise UserError(
-                f"{other} was made by {describe_identity(vocabulary.tokenizer)}, and {name} {verb} "
-                f"{describe_identity(first.tokenizer)}; "
-                "name the tokenizer that made the data, or preprocess it again"
+                f"{other} was made by {describe_identity(vocabulary.tokenizer, made_by[other])}, and {name} "
+                f"{verb} {describe_identity(first.tokenizer, made_by[name])}; {way}"
             )
         if vocabulary.eod != first.eod:
             raise UserError(
@@ -97,4 +118,4 @@ def _of_sidecar(corpus: Corpus) -> Told:
     if vocabulary.eod is None:
         return Told(vocabulary, UNKNOWN_END)
     end = EndOfDocument(vocabulary.eod, sidecar.get("eod_token") or "a token", f"says {corpus.name}.json")
-    return Told(vocabulary, describe_end(end))
+    return Told(vocabulary, describe_end(end, _appended(corpus)))

@@ -64,7 +64,8 @@ def _choose(
 ) -> Tensor:
     if temperature == 0:
         return logits_V.argmax()[None]
-    values, order = (logits_V / temperature).softmax(-1).sort(descending=True)
+    below_V = (logits_V - logits_V.max()).double()  # so no temperature, however small, makes infinity of it
+    values, order = (below_V / temperature).softmax(-1).sort(descending=True)
     if top_k:
         values[top_k:] = 0
     before = values.cumsum(-1) - values

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from megatron.base.terminal import Advance
 from megatron.batches.loader import Rows
+from megatron.config.config import Config
 from megatron.curriculum.draws import counts, weighted_chain
 from megatron.data.corpora import Corpus
 from megatron.model.inputs import to_device
@@ -38,6 +39,14 @@ def first_windows(corpora: Weighted, wanted: int, seed: int) -> np.ndarray:
             for count in [min(int(shares[number]), corpus.windows)]
         ]
     )
+
+
+def validation_windows(config: Config, corpora: Weighted) -> np.ndarray:
+    """The windows that every validation of a run scores: the first --eval-iters global batches of them."""
+    wanted = config.logging.eval_iters * config.training.global_batch_size
+    if not corpora or not wanted:
+        return np.zeros((0, 2), np.int64)
+    return first_windows(corpora, wanted, config.training.seed)
 
 
 def mean_losses(

@@ -1,5 +1,6 @@
 """A trained model from its checkpoint alone, for evaluation and generation."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -8,14 +9,16 @@ import torch
 from torch import nn
 
 from megatron.base.errors import UserError
-from megatron.checkpoint.load import find_checkpoint, load_model, verify_files
+from megatron.checkpoint.load import find_checkpoint, load_model, made_elsewhere, verify_files
 from megatron.checkpoint.manifest import Manifest, read_manifest
 from megatron.checkpoint.saved_config import saved_config
+from megatron.config.arguments import spelling
 from megatron.config.config import Config, TokenizerOptions
-from megatron.data.tokenizer import build_tokenizer, describe_identity
+from megatron.config.values import flatten
+from megatron.data.corpora import Corpus
+from megatron.data.tokenizer import build_tokenizer, describe_identity, describe_maker
 from megatron.data.tokenizer_files import kept_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
-from megatron.data.vocabulary import Vocabulary
 from megatron.parallel.layers import ONE_RANK
 from megatron.parallel.placement import placements
 from megatron.tasks.task import Task
@@ -36,8 +39,10 @@ def restore(root: str, iteration: int | None, device: torch.device) -> Restored:
     """The model of a checkpoint; UserError where there is none."""
     folder = find_checkpoint(root, iteration)
     if folder is None:
+        found = made_elsewhere(root)
         raise UserError(
-            f"--load {root}: holds no checkpoint; train first, or name the folder given to --save"
+            f"--load {root}: holds no checkpoint; {f'{found}; ' if found else ''}train first, or name the "
+            "folder given to --save"
         )
     manifest = read_manifest(folder)
     if manifest.task not in TASKS:
@@ -56,7 +61,7 @@ def tokenizer_of(restored: Restored, flags: TokenizerOptions) -> tuple[Tokenizer
     flags name another than the training."""
     if flags.tokenizer_type is not None:
         tokenizer = build_tokenizer(flags)
-        _compare(restored.manifest.vocabulary, tokenizer)
+        _compare(restored, tokenizer, flags)
         return tokenizer, flags
     if given := [name for name, value in vars(flags).items() if value != getattr(TokenizerOptions(), name)]:
         names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -67,13 +72,30 @@ def tokenizer_of(restored: Restored, flags: TokenizerOptions) -> tuple[Tokenizer
     return _as_trained(restored)
 
 
-def _compare(trained: Vocabulary, tokenizer: Tokenizer) -> None:
+def require_same_tokenizer(restored: Restored, corpora: list[Corpus], named: TokenizerOptions) -> None:
+    """UserError where data was made by another tokenizer than the model was trained with, which `named`
+    names where it is known."""
+    trained = restored.manifest.vocabulary.tokenizer
+    flags = {name: value for name, value in vars(named).items() if value and named.tokenizer_type}
+    words = [str(word) for name, value in flags.items() for word in (spelling(name), *flatten(value))]
+    for corpus in corpora:
+        if trained and corpus.sidecar and corpus.sidecar["tokenizer"] != trained:
+            raise UserError(
+                f"{corpus.name} was made by {describe_maker(corpus.sidecar)}, and the model was trained with "
+                f"{describe_identity(trained, flags)}; preprocess its text again with that one"
+                + (f": {shlex.join(words)}" if words else "")
+            )
+
+
+def _compare(restored: Restored, tokenizer: Tokenizer, flags: TokenizerOptions) -> None:
     """Say where the tokenizer of the flags is not the one of the training."""
-    mine = tokenizer.identity()
+    trained, mine = restored.manifest.vocabulary, tokenizer.identity()
     if trained.tokenizer is not None and trained.tokenizer != mine:
+        theirs = describe_identity(trained.tokenizer, vars(restored.config.tokenizer))
+        ours = describe_identity(mine, vars(flags))
         raise UserError(
-            f"the model was trained with {describe_identity(trained.tokenizer)}, and the flags name "
-            f"{describe_identity(mine)}; name the one of the training, or leave the flags out"
+            f"the model was trained with {theirs}, and the flags name {ours}; name the one of the training, "
+            "or leave the flags out"
         )
     if trained.eod is not None and trained.eod != tokenizer.eod:
         print(

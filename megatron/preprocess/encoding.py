@@ -96,7 +96,7 @@ def _encode_key(
     try:
         column = Column(texts, sizes, *tokenizer.encode_batch(texts))
     except UserError as error:
-        raise UserError(f"near {piece.name}: {error}") from None
+        raise UserError(f"{_refused(tokenizer, texts, piece)}: {error}") from None
     check = (
         Check()
         if tokenizer.encode_batch is tokenizer.reference
@@ -105,6 +105,16 @@ def _encode_key(
     lengths = column.lengths + (column.lengths > 0) * (eod is not None)
     ids = with_eod(column.ids, column.lengths, eod, dtype)
     return Part(ids, lengths, int(sizes.sum()), check, _decode_again(column, tokenizer, piece))
+
+
+def _refused(tokenizer: Tokenizer, texts: list[str], piece: Piece) -> str:
+    """Where the first text stands that the tokenizer does not take."""
+    for number, text in enumerate(texts):
+        try:
+            tokenizer.encode_batch([text])
+        except UserError:
+            return piece.place(number)
+    return f"near {piece.name}"
 
 
 def _decode_again(column: Column, tokenizer: Tokenizer, piece: Piece) -> RoundTrip:

@@ -6,13 +6,16 @@ import sys
 from collections.abc import Sequence
 
 from megatron.base.errors import UserError, collect_problems
-from megatron.base.folders import list_folder
+from megatron.base.files import is_utf8
+from megatron.base.folders import list_folder, or_nearest
+from megatron.config.values import as_words
 from megatron.preprocess.documents import FORMATS, known_ending
 
 UNFINISHED = (".part", ".partial", ".incomplete", ".crdownload", ".download", ".aria2", ".tmp")
 """Endings that downloads add to a name until they are finished."""
 LIES_BESIDE = (".part", ".aria2")
 """Those that lie beside the file that is not finished yet."""
+RENAME = "give files of other names the ending of what they hold, such as .jsonl, or link them so"
 LFS_POINTER, LARGEST_LFS_POINTER = b"version https://git-lfs.github.com/spec/", 1024
 
 
@@ -39,25 +42,35 @@ def _behind(given: str) -> list[str]:
     if os.path.isdir(given):
         found = list_folder(given, _left_out)
         if not found:
-            raise UserError(f"--input {given}: the folder holds no file that ends in {', '.join(FORMATS)}")
+            raise UserError(
+                f"--input {given}: the folder holds no file that ends in {', '.join(FORMATS)}; {RENAME}"
+            )
         return found
     is_file = os.path.isfile(given)
-    found = [given] if is_file else sorted(filter(os.path.isfile, glob.glob(given, recursive=True)))
+    found = [given] if is_file else sorted(filter(os.path.isfile, _matches(given)))
     if not found and (given == "-" or os.path.exists(given)):
         raise UserError(
             f"--input {given}: is a pipe or a device, and pieces are read from any place of a file; write "
             "what comes out of it to a file first (.jsonl.gz and .jsonl.zst are read as they are)"
         )
     if not found:
-        raise UserError(f"--input {given}: no such file")
+        several = as_words(given, os.path.exists)
+        raise UserError(f"--input {given}: no such file{f'; {several}' if several else or_nearest(given)}")
     if unknown := [path for path in found if not known_ending(path)]:
+        rest = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
         raise UserError(
-            *(
-                f"--input {path}: unknown kind of file; known endings are {', '.join(FORMATS)}"
-                for path in unknown
-            )
+            f"--input {unknown[0]}{rest}: unknown kind of file; known endings are {', '.join(FORMATS)}; "
+            f"{RENAME}"
         )
     return found
+
+
+def _matches(given: str) -> list[str]:
+    """What a glob matches. A folder of that very name is meant as it is, whatever its name holds."""
+    folder = os.path.dirname(given)
+    while folder and not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return glob.glob(glob.escape(folder) + given[len(folder) :], recursive=True)
 
 
 def _left_out(path: str) -> str:
@@ -71,6 +84,8 @@ def _left_out(path: str) -> str:
 
 def _not_the_file(path: str) -> str:
     """Why a file is not what its name says; "" where nothing speaks against it."""
+    if not is_utf8(path):
+        return f"{path!r}: the name is no UTF-8, which not every library can open; rename it"
     for rest in (path + ending for ending in LIES_BESIDE if os.path.exists(path + ending)):
         return f"{path}: is an unfinished download, {rest} lies beside it; finish it, or remove that file"
     if len(LFS_POINTER) < os.path.getsize(path) < LARGEST_LFS_POINTER:

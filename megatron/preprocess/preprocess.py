@@ -118,7 +118,7 @@ def preprocess(
         tokenizer = _tokenizer(options)
     if told:
         raise UserError(*dict.fromkeys(told))
-    print(describe_end(tokenizer.end))
+    print(describe_end(tokenizer.end, options.append_eod))
     engine = options.tokenizer_engine
     totals = None
     while totals is None:

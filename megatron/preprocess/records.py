@@ -60,7 +60,8 @@ def _json_line(line: bytes) -> Any:
     except json.JSONDecodeError as error:
         if _is_utf16(line):
             return ValueError(UTF16)
-        hint = f"; {ONE_LINE}" if line.strip() in (b"[", b"{") else ""
+        goes_on = line.strip().endswith((b"{", b"[", b":", b","))  # no line of JSON lines ends so
+        hint = f"; {ONE_LINE}" if goes_on else ""
         return ValueError(f"column {error.colno}: {error.msg}; every line must be one JSON object{hint}")
 
 

@@ -11,13 +11,18 @@ DIGITS = 4  # of a loss, wherever it is shown
 
 def validations(run: RecordedRun) -> tuple[np.ndarray, np.ndarray]:
     """Effective tokens and loss of every validation that gave a finite loss."""
-    finite = np.isfinite(run.valid["lm_loss"])
+    finite = scored(run.valid)
     return run.valid["consumed_tokens"][finite], run.valid["lm_loss"][finite]
+
+
+def scored(records: dict[str, np.ndarray]) -> np.ndarray:
+    """Places of the validation or test records that hold a finite loss."""
+    return np.flatnonzero(np.isfinite(records["lm_loss"]))
 
 
 def validated(run: RecordedRun) -> bool:
     """Whether any validation gave a finite loss."""
-    return bool(np.isfinite(run.valid["lm_loss"]).any())
+    return len(scored(run.valid)) > 0
 
 
 def validation_at(run: RecordedRun, tokens: np.ndarray) -> np.ndarray:
@@ -49,14 +54,34 @@ def reading(runs: list[RecordedRun]) -> list[str]:
     lines = [_at_the_ends(run, first) for run in others]
     if ends_differ(judged):
         lines += [_at_equal_tokens(run, first, common) for run in others]
-    lines += [line for run in others for line in _more_steps(run, first, common)]
+    lines += [line for run in others for line in _causes(run, first, common)]
     if len({run.description.get("vocab_size") for run in judged if run.description}) > 1:
         lines.append(
             "The runs have different vocabularies, so their losses are not comparable; bits per byte are."
         )
     return [
         *lines,
+        *(_other_windows(judged, "validation") or _other_windows(judged, "test")),
         "Each run is a single seed: this describes these runs, and nothing beyond them is claimed.",
+    ]
+
+
+def _other_windows(runs: list[RecordedRun], what: str) -> list[str]:
+    """A warning where the last validations, or tests, scored different numbers of windows."""
+    records = {run.name: run.test if what == "test" else run.valid for run in runs}
+    last = {name: one["windows"][scored(one)[-1:]].tolist() for name, one in records.items()}
+    return other_windows({name: windows[0] for name, windows in last.items() if windows}, what)
+
+
+def other_windows(windows: dict[str, float], what: str) -> list[str]:
+    """A warning where losses by name are of different numbers of windows, as far as these are known."""
+    known = {name: number for name, number in windows.items() if np.isfinite(number)}
+    if len(set(known.values())) < 2:
+        return []
+    counts = ", ".join(f"{name} on {exact(number)}" for name, number in known.items())
+    return [
+        f"Warning: the {what} losses are of different numbers of windows ({counts}), so of different texts. "
+        "A difference between them may come from that alone."
     ]
 
 
@@ -109,7 +134,7 @@ def _at_the_ends(run: RecordedRun, first: RecordedRun) -> str:
 
 def _end(run: RecordedRun) -> tuple[float, str]:
     """The last validation loss, and after how many steps and tokens."""
-    last = np.flatnonzero(np.isfinite(run.valid["lm_loss"]))[-1]
+    last = scored(run.valid)[-1]
     loss, effective, raw = (
         float(run.valid[name][last]) for name in ("lm_loss", "consumed_tokens", "raw_tokens")
     )
@@ -139,13 +164,46 @@ def _apart(mine: float, theirs: float) -> str:
     return f"{loss_in_words(abs(apart))} nats {'below' if apart < 0 else 'above'}"
 
 
+def _causes(run: RecordedRun, first: RecordedRun, common: float) -> list[str]:
+    """What besides the method may have made a difference between two runs."""
+    return [*_more_steps(run, first, common), *_other_batches(run, first), *_other_ranks(run, first)]
+
+
 def _more_steps(run: RecordedRun, first: RecordedRun, common: float) -> list[str]:
-    """A sentence where one of two took more steps for the same effective tokens."""
+    """A sentence where one of two took more steps for the same effective tokens, and came lower."""
     shorter, longer = sorted((first, run), key=lambda one: _steps_at(one, common))
     few, many = _steps_at(shorter, common), _steps_at(longer, common)
-    if many <= 1.01 * few:
+    high, low = (float(validation_at(one, np.array(common))) for one in (shorter, longer))
+    if many <= 1.01 * few or not round(low, DIGITS) < round(high, DIGITS):
         return []
     return [
         f"For the first {exact(common)} effective tokens {longer.name} took {exact(many)} steps and "
         f"{shorter.name} {exact(few)}: more steps, too, are a possible cause of a difference."
+    ]
+
+
+def batch_size(run: RecordedRun) -> str:
+    """Samples of a step, from the fewest to the most; "" where no record has them."""
+    sizes = run.train["batch_size"]
+    known = sorted(set(sizes[np.isfinite(sizes)].tolist()))
+    return " to ".join(dict.fromkeys(map(exact, (known[0], known[-1])))) if known else ""
+
+
+def _other_batches(run: RecordedRun, first: RecordedRun) -> list[str]:
+    mine, theirs = batch_size(run), batch_size(first)
+    if not mine or not theirs or mine == theirs:
+        return []
+    return [
+        f"{run.name} took {mine} samples a step and {first.name} {theirs}: the batch size, too, is a "
+        "possible cause of a difference."
+    ]
+
+
+def _other_ranks(run: RecordedRun, first: RecordedRun) -> list[str]:
+    mine, theirs = (one.description.get("world_size") for one in (run, first))
+    if not mine or not theirs or mine == theirs:
+        return []
+    return [
+        f"{run.name} ran on {exact(mine)} ranks and {first.name} on {exact(theirs)}: times do not compare, "
+        "and losses do so to rounding at best."
     ]

@@ -25,8 +25,8 @@ FIELDS = {
             "ms_per_iteration",
         ),
     ),
-    "valid": (*COUNTERS, "lm_loss"),
-    "test": (*COUNTERS, "lm_loss"),
+    "valid": (*COUNTERS, "lm_loss", "windows"),
+    "test": (*COUNTERS, "lm_loss", "windows"),
 }
 NEEDED = ("iteration", "consumed_tokens")
 NAN = float("nan")
@@ -37,8 +37,8 @@ Columns = dict[str, dict[str, array]]
 @dataclass(frozen=True)
 class RecordedRun:
     """One run. `train`, `valid` and `test` hold float64 columns, NaN where a record lacks the field;
-    `seconds` is the sum of the step times so far. `caps`: admitted difficulty at every training record, by
-    metric. `description`: run.json, or nothing."""
+    `seconds` is the sum of the step times so far, and `windows` what a validation scored. `caps`: admitted
+    difficulty at every training record, by metric. `description`: run.json, or nothing."""
 
     name: str
     folder: Path

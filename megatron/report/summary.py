@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from megatron.base.units import duration, exact, short
-from megatron.report.comparison import loss_in_words, steps_taken, validated, validations
+from megatron.report.comparison import batch_size, loss_in_words, scored, steps_taken, validated, validations
 from megatron.report.conditions import MISSING, data_in_words
 from megatron.report.records import RecordedRun
 
@@ -37,7 +37,7 @@ def facts(run: RecordedRun) -> dict[str, str]:
     averaged = f"\nmean of the last {steps} steps" if steps > 1 else ""
     return {
         "steps": exact(run.steps),
-        "batch size": _range(train["batch_size"]),
+        "batch size": batch_size(run) or MISSING,
         "effective tokens": _known(run.last("consumed_tokens"), _both),
         "raw tokens": _known(run.last("raw_tokens"), _both),
         "drawn tokens": _known(run.last("drawn_tokens"), _both),
@@ -51,7 +51,7 @@ def facts(run: RecordedRun) -> dict[str, str]:
         "training loss": _known(smooth, lambda loss: loss_in_words(loss) + averaged),
         "last validation loss": _measured(run, -1),
         "best validation loss": _measured(run, int(np.argmin(losses)) if len(losses) else -1),
-        "test loss": _last(run.test["lm_loss"]),
+        "test loss": _test(run),
     }
 
 
@@ -63,22 +63,30 @@ def _both(number: float) -> str:
     return short(number) if short(number) == exact(number) else f"{short(number)}\n{exact(number)}"
 
 
-def _range(values: np.ndarray) -> str:
-    known = sorted(set(values[np.isfinite(values)].tolist()))
-    return " to ".join(dict.fromkeys(map(exact, (known[0], known[-1])))) if known else MISSING
-
-
-def _last(losses: np.ndarray) -> str:
-    known = losses[np.isfinite(losses)]
-    return f"{known[-1]:.4f}\nperplexity {np.exp(known[-1]):,.2f}" if len(known) else MISSING
+def _test(run: RecordedRun) -> str:
+    """The last test loss and what it is of."""
+    known = scored(run.test)
+    if not len(known):
+        return MISSING
+    loss, windows = (float(run.test[name][known[-1]]) for name in ("lm_loss", "windows"))
+    return _loss_cell(loss, windows)
 
 
 def _measured(run: RecordedRun, number: int) -> str:
     """The loss of a validation, its perplexity and where it stands."""
     if not validated(run):
         return MISSING
-    tokens, loss = (float(column[number]) for column in validations(run))
-    return f"{loss_in_words(loss)}\nperplexity {np.exp(loss):,.2f}, {steps_taken(run, tokens)}"
+    place = scored(run.valid)[number]
+    tokens, loss, windows = (
+        float(run.valid[name][place]) for name in ("consumed_tokens", "lm_loss", "windows")
+    )
+    return _loss_cell(loss, windows, steps_taken(run, tokens))
+
+
+def _loss_cell(loss: float, windows: float, *more: str) -> str:
+    """A loss, its perplexity and the number of windows that it is a mean over, where that is known."""
+    known = (f"{exact(windows)} windows",) if np.isfinite(windows) else ()
+    return ", ".join([f"{loss_in_words(loss)}\nperplexity {np.exp(loss):,.2f}", *more, *known])
 
 
 def _speed(train: dict[str, np.ndarray]) -> float:

@@ -11,7 +11,7 @@ from megatron.config.data import DataConfig
 from megatron.config.data_efficiency import DataEfficiencyConfig
 from megatron.config.model import ModelConfig
 from megatron.config.training import TrainingConfig
-from megatron.config.values import parse_list
+from megatron.config.values import number_of, parse_list
 from megatron.schedule.data_efficiency import (
     ALIASES,
     CurriculumMetric,
@@ -104,6 +104,11 @@ RULES = (described, contradictions)
 """Rules over what curriculum and random-LTD are made from, beside those of the flags alone."""
 
 
+def _numbers(pairs: dict[str, str], key: str) -> tuple[int, ...]:
+    """Whole numbers apart by slashes."""
+    return tuple(number_of(key, part, int) for part in pairs.get(key, "").split("/") if part)
+
+
 def _from_spec(spec: str, problems: list[str]) -> CurriculumMetric | None:
     """A metric from METRIC:key=value,...; None, and a problem told, where the text is not understood."""
     name, _, rest = spec.partition(":")
@@ -134,16 +139,16 @@ def _from_spec(spec: str, problems: list[str]) -> CurriculumMetric | None:
     try:
         pacing = Pacing(
             curve=curve,
-            minimum=int(pairs.get("min", 0)),
-            maximum=int(pairs.get("max", 0)),
-            duration=int(float(pairs.get("duration", 1))),
-            quantum=int(pairs.get("quantum", 1)),
-            root=float(pairs.get("root", 2 if pairs.get("pacing") == "fixed_root" else 1)),
-            values=tuple(int(part) for part in pairs.get("values", "").split("/") if part),
-            until=tuple(int(part) for part in pairs.get("until", "").split("/") if part),
+            minimum=number_of("min", pairs.get("min", 0), int),
+            maximum=number_of("max", pairs.get("max", 0), int),
+            duration=number_of("duration", pairs.get("duration", 1), int),
+            quantum=number_of("quantum", pairs.get("quantum", 1), int),
+            root=number_of("root", pairs.get("root", 2 if curve == "fixed_root" else 1), float),
+            values=_numbers(pairs, "values"),
+            until=_numbers(pairs, "until"),
             function=pairs.get("function", ""),
         )
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         problems.append(f"--curriculum {spec}: {error}; an example: {SPEC_EXAMPLE}")
         return None
     return CurriculumMetric(ALIASES.get(name, name), pairs.get("difficulty", "value"), pacing)

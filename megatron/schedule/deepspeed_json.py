@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron.base.errors import UserError
+from megatron.config.values import number_of
 from megatron.schedule.data_efficiency import ALIASES, RESHAPE, TRUNCATE, CurriculumMetric, RandomLTD
 from megatron.schedule.pacing import Pacing
 
@@ -18,6 +19,22 @@ METRIC_KEYS = (
     "clustering_type",
     "index_to_sample_path",
 )
+
+TOTAL = "total_curriculum_step"
+SCHEDULE_KEYS = {
+    "fixed_linear": (TOTAL, "difficulty_step"),
+    "fixed_root": (TOTAL, "difficulty_step", "root_degree"),
+    "fixed_discrete": ("difficulty", "max_step"),
+    "custom": ("function",),
+}
+"""What DeepSpeed wants of the schedule_config of each schedule_type."""
+
+RANDOM_LTD_KEYS = {
+    "random_ltd": ("random_ltd_layer_id", "random_ltd_schedule"),
+    "random_ltd_schedule": ("min_value", "max_value", "schedule_config"),
+    "schedule_config": ("require_steps", "seq_per_step"),
+}
+RANDOM_LTD_OPTIONAL = ("total_layer_num", "random_ltd_layer_num", "layer_token_lr_schedule", "schedule_type")
 
 KNOWN = {
     "data_efficiency",
@@ -120,6 +137,13 @@ class DataEfficiencySection:
                 for key in sorted(section.keys() - {"enabled", *used})
             ]
 
+    def _need(self, section: Any, name: str, *needed: str) -> None:
+        """That a section has what it needs; what it has instead shows a misspelt key."""
+        missing = [key for key in needed if key not in section] if isinstance(section, Mapping) else []
+        if missing:
+            has = ", ".join(sorted(section)) or "nothing"
+            self.problems.append(f"{self.where}: {name} needs {', '.join(missing)}; it has {has}")
+
     def seed(self, flag: int, default: int) -> int:
         self._unused(self.section, "", "seed", "data_sampling", "data_routing")
         given = self.section.get("seed", flag)
@@ -155,27 +179,27 @@ class DataEfficiencySection:
         return [metric for name, entry in inner.items() if (metric := self._metric(name, entry))]
 
     def _metric(self, name: str, entry: Mapping[str, Any]) -> CurriculumMetric | None:
+        if self._metric_lacks(name, entry):
+            return None
         try:
-            schedule, discrete = entry["schedule_config"], entry["schedule_type"] == "fixed_discrete"
+            schedule, curve = entry["schedule_config"], str(entry["schedule_type"])
+            grows, rooted = curve in ("fixed_linear", "fixed_root"), curve == "fixed_root"
             pacing = Pacing(
-                curve=str(entry["schedule_type"]),
-                minimum=int(entry.get("min_difficulty", 0) if discrete else entry["min_difficulty"]),
-                maximum=int(entry.get("max_difficulty", 0) if discrete else entry["max_difficulty"]),
-                duration=int(
-                    schedule["total_curriculum_step"]
-                    if entry["schedule_type"] in ("fixed_linear", "fixed_root")
-                    else 1
-                ),
-                quantum=int(schedule.get("difficulty_step", 1)),
-                root=float(schedule["root_degree"]) if entry["schedule_type"] == "fixed_root" else 1.0,
-                values=tuple(map(int, schedule.get("difficulty", ()))),
-                until=tuple(map(int, schedule.get("max_step", ()))),
+                curve=curve,
+                minimum=number_of("min_difficulty", entry.get("min_difficulty", 0), int),
+                maximum=number_of("max_difficulty", entry.get("max_difficulty", 0), int),
+                duration=number_of(TOTAL, schedule[TOTAL], int) if grows else 1,
+                quantum=number_of("difficulty_step", schedule.get("difficulty_step", 1), int),
+                root=number_of("root_degree", schedule["root_degree"], float) if rooted else 1.0,
+                values=tuple(number_of("difficulty", one, int) for one in schedule.get("difficulty", ())),
+                until=tuple(number_of("max_step", one, int) for one in schedule.get("max_step", ())),
                 function=str(schedule.get("function", "")),
             )
             metric = CurriculumMetric(
                 ALIASES.get(name, name), str(entry.get("difficulty_type", "value")), pacing
             )
             self._unused(entry, f"{name}.", *METRIC_KEYS)
+            self._unused(schedule, f"{name}.schedule_config.", *SCHEDULE_KEYS.get(pacing.curve, ()))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             self.problems.append(
                 f"{self.where}: the metric {name} is not understood: {type(error).__name__} {error}"
@@ -197,10 +221,21 @@ class DataEfficiencySection:
                 self.paths.append(str(folder))
         return metric
 
+    def _metric_lacks(self, name: str, entry: Any) -> bool:
+        """Whether a metric or its schedule_config lacks a key, without which another value would count."""
+        told = len(self.problems)
+        if isinstance(entry, Mapping):
+            curve = str(entry.get("schedule_type"))
+            bounds = () if curve == "fixed_discrete" else ("min_difficulty", "max_difficulty")
+            schedule = entry.get("schedule_config")
+            self._need(entry, name, "schedule_type", "schedule_config", *bounds)
+            self._need(schedule, f"{name}.schedule_config", *SCHEDULE_KEYS.get(curve, ()))
+        return len(self.problems) > told
+
     def random_ltd(self, num_layers: int) -> RandomLTD | None:
         section = self._enabled("data_routing", "random_ltd")
         self._unused(self.section.get("data_routing"), "data_routing.", "random_ltd")
-        if section is None:
+        if section is None or self._random_ltd_lacks(section):
             return None
         try:
             schedule, layers = section["random_ltd_schedule"], tuple(map(int, section["random_ltd_layer_id"]))
@@ -211,10 +246,8 @@ class DataEfficiencySection:
             scheduled = section.get("layer_token_lr_schedule", {}).get("enabled")
             pacing = Pacing(
                 "fixed_linear",
-                int(schedule["min_value"]),
-                int(schedule["max_value"]),
-                int(inner["require_steps"]),
-                int(inner["seq_per_step"]),
+                *(number_of(key, schedule[key], int) for key in ("min_value", "max_value")),
+                *(number_of(key, inner[key], int) for key in ("require_steps", "seq_per_step")),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             self.problems.append(
@@ -241,3 +274,13 @@ class DataEfficiencySection:
                 "layer ids"
             )
         return RandomLTD(layers, pacing)
+
+    def _random_ltd_lacks(self, section: Mapping[str, Any]) -> bool:
+        """Whether random_ltd or a section in it lacks a key. What else stands there is told."""
+        told = len(self.problems)
+        schedule = section.get("random_ltd_schedule")
+        inner = schedule.get("schedule_config") if isinstance(schedule, Mapping) else None
+        for name, part in zip(RANDOM_LTD_KEYS, (section, schedule, inner)):
+            self._unused(part, f"{name}.", *RANDOM_LTD_KEYS[name], *RANDOM_LTD_OPTIONAL)
+            self._need(part, name, *RANDOM_LTD_KEYS[name])
+        return len(self.problems) > told

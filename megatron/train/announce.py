@@ -19,15 +19,17 @@ from megatron.base.terminal import show
 from megatron.checkpoint.manifest import Manifest
 from megatron.config.config import Config
 from megatron.curriculum.sampler import describe_passes
-from megatron.schedule.plan import Plan
+from megatron.data.corpora import Splits
+from megatron.evaluation.losses import validation_windows
 from megatron.schedule.plan_summary import summarise, tables
 from megatron.train.log import process_environment
 from megatron.train.setup import Prepared, Run
 from megatron.train.throughput import device_name
 
 
-def print_start(config: Config, plan: Plan, notes: list[str]) -> None:
-    """Print the arguments, notes and the plan in short."""
+def print_start(prepared: Prepared, notes: list[str]) -> None:
+    """Print the arguments, notes, the plan in short, and what validation will score."""
+    config, plan = prepared.config, prepared.plan
     values = {
         name: value
         for group in dataclasses.asdict(config).values()
@@ -39,16 +41,27 @@ def print_start(config: Config, plan: Plan, notes: list[str]) -> None:
         print(f"  {name} {'.' * (48 - len(name))} {values[name]}")
     print("-------------------- end of arguments ---------------------")
     for note in notes:
-        print(f"note: {note}")
+        print(note if note.startswith("warning: ") else f"note: {note}")
     totals = plan.totals(plan.steps)
     print(
         f"plan: {plan.steps:,} steps, {totals['consumed_tokens']:,} effective tokens "
         f"({totals['raw_tokens']:,} raw, "
         f"{totals['drawn_tokens']:,} drawn), sequence length "
         f"{plan.sequence_length[0]}-{plan.sequence_length[-1]}, kept length "
-        f"{plan.kept_length[0]}-{plan.kept_length[-1]}, {plan.flops.sum():.3E} FLOPs",
-        flush=True,
+        f"{plan.kept_length[0]}-{plan.kept_length[-1]}, {plan.flops.sum():.3E} FLOPs"
     )
+    print(_validation_line(config, prepared.data.splits), flush=True)
+
+
+def _validation_line(config: Config, splits: Splits) -> str:
+    """How many windows validation and test will score, of how many."""
+    parts = []
+    for what, split in (("validation", "valid"), ("test", "test")):
+        scored = len(validation_windows(config, splits[split]))
+        there = sum(corpus.windows for _, corpus in splits[split])
+        whole = f"all {there:,}" if scored == there else f"the first {scored:,} of {there:,}"
+        parts.append(f"{what} on {whole} windows" if scored else f"no {what}")
+    return f"losses: {', '.join(parts)} (--eval-iters x --global-batch-size)"
 
 
 def print_sizes(prepared: Prepared, ranks: int) -> None:

@@ -20,8 +20,21 @@ def read_config(argv: list[str], description: str, examples: str) -> tuple[Confi
     values, problems = understand(Config, argv, description, examples, FOREIGN_FLAGS)
     model, notes = _model_of_checkpoint(values)
     rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES)
-    config = complete(Config, values | model, *_replicas(values, problems), rules)
-    return config, [*notes, *unused_flags(Config, argv, FOREIGN_FLAGS)]
+    problems, replicas = _replicas(values, problems)
+    config = complete(Config, values | model, problems, replicas, rules)
+    batch = [] if "global_batch_size" in values else _batch_of_ranks(config, replicas)
+    return config, [*notes, *batch, *unused_flags(Config, argv, FOREIGN_FLAGS)]
+
+
+def _batch_of_ranks(config: Config, ranks: int) -> list[str]:
+    """A note that the batch follows from the number of ranks, where there are several."""
+    if ranks == 1:
+        return []
+    size, micro = config.training.global_batch_size, config.training.micro_batch_size
+    return [
+        f"--global-batch-size is {size}, as --micro-batch-size {micro} x {ranks} ranks; give it, and batches "
+        "do not depend on the number of ranks"
+    ]
 
 
 def _model_of_checkpoint(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

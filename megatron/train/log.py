@@ -66,8 +66,8 @@ class Log:
             print(memory_line(self.mesh.world.rank, iteration, self.mesh.device), flush=True)
         self.timers.profiling = self.profile.after(iteration)
 
-    def validation(self, iteration: int, losses: Losses, what: str = "validation") -> None:
-        """Record mean losses by corpus and name; the corpus named "" is over all."""
+    def validation(self, iteration: int, losses: Losses, windows: int, what: str = "validation") -> None:
+        """Record mean losses over so many windows, by corpus and name; the corpus named "" is over all."""
         times = self.timers.collect(self.mesh, names=NOT_OF_A_STEP)
         skip_train = self.config.training.skip_train
         totals = self.start.totals if skip_train else self.plan.totals(iteration)
@@ -76,7 +76,7 @@ class Log:
         self._write(
             Record(
                 iteration,
-                validation_fields(kind, iteration, totals, losses),
+                validation_fields(kind, iteration, totals, losses, windows),
                 validation_scalars(losses, what) | self._timing_scalars(times),
                 "\n".join([text, *self._timing_lines(times)]),
             )

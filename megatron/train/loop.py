@@ -9,7 +9,7 @@ from typing import Any
 from megatron.base.terminal import progress
 from megatron.batches.loader import BatchShare, batches
 from megatron.config.config import CheckpointConfig
-from megatron.evaluation.losses import first_windows, mean_losses
+from megatron.evaluation.losses import mean_losses, validation_windows
 from megatron.parallel.slices import slices_of
 from megatron.schedule.plan import Step
 from megatron.train.log import Log
@@ -71,16 +71,13 @@ def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
 
 
 def validate(run: Run, iteration: int, log: Log, split: str = "valid") -> None:
-    """Losses on the first --eval-iters global batches of a split."""
-    training, corpora = run.config.training, run.data.splits[split]
-    wanted = run.config.logging.eval_iters * training.global_batch_size
-    if corpora and wanted:
-        windows = first_windows(corpora, wanted, training.seed)
+    """Losses on the first windows of a split, where there are any."""
+    corpora, size = run.data.splits[split], run.config.training.micro_batch_size
+    windows = validation_windows(run.config, corpora)
+    if len(windows):
         with log.timers.span("eval-time"):
-            losses = mean_losses(
-                run.task, run.stages, run.rows, corpora, windows, training.micro_batch_size, run.mesh
-            )
-        log.validation(iteration, losses, "validation" if split == "valid" else split)
+            losses = mean_losses(run.task, run.stages, run.rows, corpora, windows, size, run.mesh)
+        log.validation(iteration, losses, len(windows), "validation" if split == "valid" else split)
 
 
 def _stopping(checkpoint: CheckpointConfig, iteration: int, saved: int) -> str:

@@ -49,7 +49,7 @@ def pretrain(argv: list[str], task: Task, description: str, examples: str) -> No
     manifest = describe_run(prepared)
     require_same_run(prepared, manifest)
     if launched_rank() == world_size() - 1:
-        print_start(config, prepared.plan, [*notes, *more, *launch_notes()])
+        print_start(prepared, [*notes, *more, *launch_notes()])
     if config.training.dry_run:
         print_sizes(prepared, world_size())
     if not config.training.skip_train:  # which takes less: no moments, and nothing for a backward pass

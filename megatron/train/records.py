@@ -117,10 +117,12 @@ def train_scalars(
     return scalars | {f"curriculum/{name}": float(cap) for name, cap in step.caps.items()}
 
 
-def validation_fields(kind: str, iteration: int, totals: dict[str, int], losses: Losses) -> dict[str, Any]:
-    """The JSON record of a validation: every loss over all corpora, and under `corpora` the first loss by
-    corpus, under `corpora_<loss>` each other one."""
-    fields = {"kind": kind, "iteration": iteration, **totals}
+def validation_fields(
+    kind: str, iteration: int, totals: dict[str, int], losses: Losses, windows: int
+) -> dict[str, Any]:
+    """The JSON record of a validation on so many windows: every loss over all corpora, and under `corpora`
+    the first loss by corpus, under `corpora_<loss>` each other one."""
+    fields = {"kind": kind, "iteration": iteration, **totals, "windows": windows}
     for number, (name, loss) in enumerate(losses[""].items()):
         fields[key_of(name)] = loss
         if name == "lm loss":

@@ -27,9 +27,10 @@ from megatron.config.optimizer import decay_horizon, warmup_horizon
 from megatron.data.corpora import identity
 from megatron.optim.optimizer import SLOTS, optimizer_state, restore_optimizer
 from megatron.parallel.mesh import share_bytes, together
+from megatron.parallel.ranks import world_size
 from megatron.schedule.data_efficiency import saved_form
 from megatron.train.records import Start
-from megatron.train.setup import Prepared, Run
+from megatron.train.setup import Prepared, Run, layout_of
 
 
 def describe_run(prepared: Prepared) -> Manifest:
@@ -61,7 +62,9 @@ def require_same_run(prepared: Prepared, mine: Manifest) -> None:
         return
     saved = read_manifest(folder)
     saved = dataclasses.replace(saved, config=with_new_flags(saved.config, folder))
-    if problems := resume_problems(saved, mine, prepared.plan, flags.override_opt_param_scheduler):
+    override = flags.override_opt_param_scheduler
+    replicas = layout_of(prepared.config, world_size()).data
+    if problems := resume_problems(saved, mine, prepared.plan, override, replicas):
         raise UserError(*problems)
 
 
@@ -74,7 +77,7 @@ def resume(run: Run) -> Start:
     tell = partial(print, flush=True) if run.mesh.prints_log else lambda _: None
     folder = find_checkpoint(flags.load, flags.ckpt_step, tell)
     if folder is None:
-        tell(f"warning: --load {flags.load} holds no checkpoint yet; starting from scratch")
+        tell(f"note: --load {flags.load} holds no checkpoint yet; starting from scratch")
         return start
     saved = read_manifest(folder)
     weights_only = flags.finetune or skip_train

@@ -14,6 +14,7 @@ from megatron.config.config import Config
 from megatron.config.parallel import chunks_of, ranks_of_model
 from megatron.curriculum.sampler import Sampler, make_sampler
 from megatron.data.corpora import unevaluated
+from megatron.data.vocabulary import endless
 from megatron.optim.optimizer import make_optimizer
 from megatron.parallel.data_parallel import GradientBuckets
 from megatron.parallel.deferred import Deferred
@@ -86,7 +87,8 @@ def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
     if problems := layout_problems(config, prepared.plan, layout_of(config, world_size()).data):
         raise UserError(*problems)
     notes += [*plan_notes(config, efficiency, prepared.plan), *unevaluated(config, data.splits)]
-    return prepared, [*notes, *filter(None, [data.end])]
+    corpora = [corpus for blend in data.splits.values() for _, corpus in blend]
+    return prepared, [*notes, *filter(None, [data.end]), *endless(config.data, corpora)]
 
 
 def join(task: Task, config: Config, efficiency: DataEfficiency, data: Data) -> Prepared:

@@ -226,7 +226,7 @@ def test_a_checkpoint_of_another_run(prepared: Prepared, tmp_path: Path) -> None
         "--num-layers 3": "--num-layers was 4 and is 3",
         "--seed 5": "--seed was 1234 and is 5",
         "--global-batch-size 4": "--global-batch-size was 8 and is 4",
-        "--split 80,10,10": "was trained on other data",
+        "--split 80,10,10": "trained on other data, as --split was 90,5,5 and is 80,10,10: corpus 1 (",
         "--lr 1e-3": "--lr was 0.002 and is 0.001; --override-opt_param-scheduler",
         "--train-iters 1": "is past the run's 1 steps",
         "--finetune --num-layers 3": "is the checkpoint of another model",

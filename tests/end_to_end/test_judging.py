@@ -4,6 +4,7 @@ commands."""
 import json
 import math
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_evaluation_by_hand(prepared: Prepared, trained: Path, tmp_path: Path) -
         logits = model.logits(ids[None, :-1])[0]
         total += float(torch.nn.functional.cross_entropy(logits, ids[1:], reduction="sum"))
         scored += SEQ_LENGTH
-    assert result["tokens"] == scored
+    assert (result["windows"], result["tokens"]) == (windows, scored)
     assert result["loss"] == pytest.approx(total / scored, rel=1e-6)
     assert result["perplexity"] == pytest.approx(math.exp(total / scored), rel=1e-5)
     text = tokenizers.Tokenizer.from_file(prepared.tokenizer).decode(
@@ -86,6 +87,7 @@ def test_evaluation_by_hand(prepared: Prepared, trained: Path, tmp_path: Path) -
     assert result["bits_per_byte"] == pytest.approx(total / math.log(2) / size, rel=1e-3)
     last = [record for record in records(trained) if record["kind"] == "valid"][-1]
     assert last["lm_loss"] == pytest.approx(result["loss"], rel=1e-6)
+    assert last["windows"] == windows
 
 
 def test_another_tokenizer_is_refused(prepared: Prepared, trained: Path, tmp_path: Path) -> None:
@@ -102,10 +104,9 @@ def test_another_tokenizer_is_refused(prepared: Prepared, trained: Path, tmp_pat
             "--tokenizer-model",
             other,
         ]
-        assert (
-            "the model was trained with a HuggingFaceTokenizer of 1024 tokens"
-            in run_command(*tool, *flags, status=2).stderr
-        )
+        said = run_command(*tool, *flags, status=2).stderr
+        assert "the model was trained with a HuggingFaceTokenizer of 1024 tokens" in said
+        assert f"and the flags name a HuggingFaceTokenizer of 600 tokens in {other} (files" in said
     words = [
         *SHORT,
         "--data-path",
@@ -117,7 +118,31 @@ def test_another_tokenizer_is_refused(prepared: Prepared, trained: Path, tmp_pat
         "--tokenizer-model",
         other,
     ]
-    assert "name the tokenizer that made the data" in run_command("pretrain_gpt.py", *words, status=2).stderr
+    said = run_command("pretrain_gpt.py", *words, status=2).stderr
+    assert f"tokens in {prepared.tokenizer} (files" in said and f"600 tokens in {other} (files" in said
+    assert "name the tokenizer that made the data" in said
+
+
+def test_data_of_another_tokenizer_is_refused_with_the_way_out(
+    prepared: Prepared, trained: Path, tmp_path: Path
+) -> None:
+    """No flag named a tokenizer, so none is blamed; and the flags that are shown are those that help."""
+    text, other = tmp_path / "a.jsonl", str(tmp_path / "tokenizer.json")
+    text.write_text(Path(prepared.text).read_text(encoding="utf-8")[:200_000].rpartition("\n")[0])
+    run_command("tools/train_tokenizer.py", "--input", str(text), "--vocab-size", "600", "--output", other)
+    make = ["tools/preprocess_data.py", "--input", str(text), "--workers", "1", "--output-prefix"]
+    named = ["--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model"]
+    run_command(*make, str(tmp_path / "other"), *named, other)
+    judge = ["tools/evaluate.py", "--load", str(trained), "--max-windows", "2", "--data-path"]
+    said = run_command(*judge, str(tmp_path / "other_text_document"), status=2).stderr
+    kept = next((trained / "tokenizer").iterdir()) / "tokenizer.json"
+    assert f"was made by a HuggingFaceTokenizer of 600 tokens in {other} (files" in said
+    assert f"the model was trained with a HuggingFaceTokenizer of 1024 tokens in {kept} (files" in said
+    assert "the flags" not in said
+    way = shlex.split(said.rpartition("preprocess its text again with that one: ")[2])
+    assert way[:4] == [*named, str(kept)]
+    run_command(*make, str(tmp_path / "same"), *way)
+    run_command(*judge, str(tmp_path / "same_text_document"))
 
 
 def test_generation_repeats_itself_and_greedy_takes_the_likeliest(
@@ -442,7 +467,7 @@ def test_generation_keeps_documents_apart_as_training_did(prepared: Prepared, tm
 def test_bytes_that_are_far_from_the_decoded_ones_give_no_bits_per_byte(capsys) -> None:
     """A share of the text that a tokenizer loses differs from part to part."""
     results = [
-        _result("books", "test", ["lm loss"], [70.0, 100.0], TextBytes(400.0, "proportion", factor))
+        {"corpus": "books"} | _result(["lm loss"], [70.0, 100.0], TextBytes(400.0, "proportion", factor))
         for factor in (1.01, 1.25)
     ]
     assert results[0]["bits_per_byte"] == pytest.approx(70 / math.log(2) / 400)

@@ -86,6 +86,24 @@ def write_metaspace(folder: Path, legacy: bool) -> str:
     return str(path)
 
 
+def write_model_without_unknown(folder: Path, kind: str) -> str:
+    """A tokenizer.json that knows the words a and b, and has no token for any other."""
+    import tokenizers
+    from tokenizers import models, pre_tokenizers
+
+    words = {"a": 0, "b": 1, "<|endoftext|>": 2}
+    model = {
+        "WordLevel": lambda: models.WordLevel(words, unk_token="[UNK]"),
+        "WordPiece": lambda: models.WordPiece(words, unk_token="[UNK]"),
+        "Unigram": lambda: models.Unigram([(word, -1.0) for word in words]),
+    }[kind]()
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    tokenizer.save(str(folder / "words.json"))
+    return str(folder / "words.json")
+
+
 def many_texts(count: int) -> list[str]:
     """Different texts of all lengths, some of them empty."""
     return [f"{number}: {TEXTS[number % len(TEXTS)]}" * (number % 7) for number in range(count)]

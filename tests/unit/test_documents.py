@@ -1,6 +1,8 @@
 """The documents name only what is there, the README's tree has every file, and prose is narrow and plain."""
 
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,3 +158,35 @@ def test_prose_is_narrow(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_no_document_uses_a_retired_word(name: str) -> None:
     assert not [match.group() for match in RETIRED.finditer(text_of(name).replace("\n", " "))]
+
+
+WRITES = re.compile(r"--(output|output-prefix|output-dir|save|tensorboard-dir) ([\w./-]+)")
+FOLLOWS = {"output-prefix": ("_text_document.bin", "_text_difficulty/")}
+"""What a flag's value is followed by where that is not the path itself."""
+
+
+def written() -> set[str]:
+    """What the documented commands write into the folder where they are typed."""
+    documents = [path for path in DOCUMENTS if path.name != "field.md"]  # which tells what others typed
+    sources = [*documents, ROOT / "pretrain_gpt.py", *(ROOT / "tools").glob("*.py")]
+    pairs = {pair for path in sources for pair in WRITES.findall(path.read_text(encoding="utf-8"))}
+    pairs = {(name, value.rstrip(".")) for name, value in pairs if not value.isupper()}
+    typed = [(name, value) for name, value in pairs if name == "output-prefix" or not value.isalpha()]
+    merged = {value for _, value in typed if value.endswith("_document")}
+    ends = dict.fromkeys(merged, (".bin", ".idx", ".json"))
+    return {value + end for name, value in typed for end in ends.get(value, FOLLOWS.get(name, ("/",)))}
+
+
+def test_git_does_not_see_what_the_documented_commands_write(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    paths = {path.rstrip("/") if re.search(r"\.(json|jsonl|html)/$", path) else path for path in written()}
+    paths |= {"profile/rank0.steps10-12.json", "wandb/run", "report_files/loss_iteration.png"}
+    assert {"my_text_document.bin", "runs/my/", "tokenizer.json", "report.html", "corpus_difficulty/"} < paths
+    done = subprocess.run(
+        ["git", "-C", str(tmp_path), "check-ignore", *sorted(paths)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert paths - set(done.stdout.splitlines()) == set()

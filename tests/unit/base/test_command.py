@@ -1,5 +1,9 @@
 from megatron.base.command import run_command
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from megatron.base.errors import UserError
@@ -77,3 +81,17 @@ def test_a_bug_is_no_mistake_of_the_user() -> None:
         with pytest.raises(type(error), match="a bug"):
             run_command(lambda error=error: fail(error))
     run_command(lambda: None)
+
+
+@pytest.mark.parametrize(
+    "encoding, shown", [("ascii", b"\\xe9 \\u65e5"), ("latin-1", b"\xe9 \\u65e5"), ("utf-8", "é 日".encode())]
+)
+def test_what_the_output_cannot_encode_is_shown_by_its_number(encoding: str, shown: bytes) -> None:
+    code = "from megatron.base.command import run_command\nrun_command(lambda: print('\\xe9 \\u65e5'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=True,
+    )
+    assert (done.stdout.strip(), done.stderr) == (shown, b"")

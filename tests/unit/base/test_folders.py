@@ -4,12 +4,26 @@ from pathlib import Path
 import pytest
 
 from megatron.base.errors import UserError
-from megatron.base.folders import list_folder
+from megatron.base.folders import list_folder, nearest, or_nearest
 
 
 def judge(path: str) -> str | None:
     """Takes .txt, counts .csv, passes over the rest."""
     return "" if path.endswith(".txt") else "file of another kind" if path.endswith(".csv") else None
+
+
+def test_the_nearest_of_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, "corpora/books.idx", "corpora/cooks.idx", "corpora/books.txt", "corpora/looks.bin")
+    monkeypatch.chdir(tmp_path)
+    assert nearest("corpora/bookss", ".idx") == "corpora/books"
+    assert nearest("corpara/boks", ".idx") == "corpora/books"
+    assert nearest(f"{tmp_path}/corpora/look", ".bin") == f"{tmp_path}/corpora/looks"
+    assert nearest("corporas/") == "corpora"
+    assert (
+        nearest("corpora/lookz", ".idx") == nearest("nowhere/books", ".idx") == nearest("/", ".idx") is None
+    )
+    assert or_nearest("corpora/boks.txt") == "; did you mean corpora/books.txt?"
+    assert or_nearest("corpora/xyz") == ""
 
 
 def fill(folder: Path, *names: str) -> None:

@@ -122,3 +122,65 @@ def test_what_a_checkpoint_says_of_a_flag_that_is_gone() -> None:
     for group, count in {"model": 1, "optimizer": 1, "logging": 0, "checkpoint": 0}.items():
         saved = mine | {group: mine[group] | {"former": 3}}
         assert len(told(saved, mine)) == count, group
+
+
+def changes(old: str, new: str, ranks: int = 1) -> list[str]:
+    """What is said of a checkpoint of the flags `old` on one rank, resumed by `new` on so many."""
+    saved, mine = (
+        manifest(dataclasses.asdict(make_config(STOP + flags, on))) for flags, on in ((old, 1), (new, ranks))
+    )
+    found = resume_problems(dataclasses.replace(saved, iteration=5, plan=1), mine, PLAN, False, ranks)
+    return [line.removeprefix("the checkpoint of step 5: ").split("; use the flags")[0] for line in found]
+
+
+@pytest.mark.parametrize(
+    ("flags", "lines"),
+    [
+        ("--hidden-size 32", ["--hidden-size was 64 and is 32"]),
+        (
+            "--hidden-size 32 --kv-channels 16",
+            ["--hidden-size was 64 and is 32"],
+        ),  # which it was without that flag, too
+        (
+            "--hidden-size 32 --ffn-hidden-size 100",
+            ["--ffn-hidden-size was 256 and is 100", "--hidden-size was 64 and is 32"],
+        ),
+        ("--num-attention-heads 2", ["--num-attention-heads was 4 and is 2"]),
+        ("--swiglu", ["--swiglu was False and is True"]),
+        ("--seq-length 64", ["--seq-length was 128 and is 64"]),
+        ("--kv-channels 8", ["--kv-channels was 16 and is 8"]),
+        (
+            "--use-rotary-position-embeddings",
+            ["--position-embedding-type was learned_absolute and is rope"],
+        ),
+    ],
+)
+def test_what_follows_from_a_flag_that_is_told_is_left_out(flags: str, lines: list[str]) -> None:
+    assert changes("", flags) == lines
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "ranks", "way"),
+    [
+        ("--micro-batch-size 8", "--micro-batch-size 8", 2, "--global-batch-size 8 --micro-batch-size 4"),
+        ("--micro-batch-size 2 --global-batch-size 8", "--micro-batch-size 2", 2, "--global-batch-size 8"),
+        ("--global-batch-size 12", "--micro-batch-size 4", 2, "--global-batch-size 12 --micro-batch-size 3"),
+        ("--global-batch-size 8", "", 3, "--global-batch-size 8, on a number of ranks that divides it"),
+    ],
+)
+def test_another_number_of_ranks_is_told_the_way_out(old: str, new: str, ranks: int, way: str) -> None:
+    (line,) = changes(old, new, ranks)
+    assert line.endswith(f" (give {way})")
+    if ranks == 2:
+        assert changes(old, f"{new} {way}", ranks) == []
+
+
+def test_steps_that_follow_from_another_batch_are_no_second_mistake() -> None:
+    saved, mine = (
+        manifest(dataclasses.asdict(make_config(STOP + flags))) for flags in ("", "--global-batch-size 8")
+    )
+    late = dataclasses.replace(saved, iteration=196, plan=1)
+    (line,) = resume_problems(late, mine, PLAN, False)
+    assert "--global-batch-size was 2 and is 8 (give --global-batch-size 2)" in line
+    (line,) = resume_problems(late, saved, PLAN, False)
+    assert "is past the run's 100 steps" in line

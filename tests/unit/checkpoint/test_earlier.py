@@ -99,6 +99,20 @@ def test_one_checkpoint_and_a_folder_that_is_one(tmp_path: Path) -> None:
     assert start_problems(flags(None, None), False) == []
 
 
+def test_what_another_program_has_saved_is_neither_gone_on_from_nor_mixed_with(tmp_path: Path) -> None:
+    deepspeed, megatron = tmp_path / "deepspeed", tmp_path / "megatron"
+    (deepspeed / "global_step500").mkdir(parents=True)
+    (megatron / "iter_0000500" / "mp_rank_00").mkdir(parents=True)
+    (line,) = start_problems(flags(deepspeed, deepspeed), False)
+    assert "program has saved (global_step500), which is not read here; mend the path" in line
+    (line,) = start_problems(flags(deepspeed, None, overwrite_run=True), False)
+    assert line.endswith("(global_step500), which is not read here; save elsewhere")
+    (line,) = start_problems(flags(megatron, None), False)
+    assert line.endswith("not read here; save elsewhere, or set it aside with --overwrite-run")
+    assert start_problems(flags(megatron, None, overwrite_run=True), False) == []
+    assert start_problems(flags(run_with(deepspeed, 4), deepspeed), False) == []
+
+
 def test_a_run_that_goes_back_sets_later_checkpoints_aside(tmp_path: Path) -> None:
     run = run_with(tmp_path / "run", 4, 8, 12)
     (run / "metrics.jsonl").write_text("")

@@ -110,7 +110,24 @@ def test_the_newest_or_the_chosen_checkpoint_is_found(tmp_path: Path) -> None:
     (tmp_path / LATEST).write_text("release\n")
     assert "holds 'release', not a number of steps" in refusal(find_checkpoint, tmp_path)
     assert "is a file" in refusal(find_checkpoint, tmp_path / LATEST)
-    assert "those there: none;" in refusal(find_checkpoint, tmp_path / "nowhere", 4)
+    assert "the folder holds none; name the" in refusal(find_checkpoint, tmp_path / "nowhere", 4)
+
+
+@pytest.mark.parametrize("name", ["global_step4", "iter_0000004/mp_rank_00", "iter_0000004/__0_0.distcp"])
+@pytest.mark.parametrize("pointer", ["4\n", ""])
+def test_checkpoints_of_another_program_are_told(tmp_path: Path, name: str, pointer: str) -> None:
+    """Nothing there can be chosen with --ckpt-step; a checkpoint of our own beside them can."""
+    (tmp_path / name).mkdir(parents=True)
+    (tmp_path / LATEST).write_text(pointer)
+    if pointer or name.startswith("iter_"):
+        said = refusal(find_checkpoint, tmp_path)
+        assert f"another program has saved ({name}), which is not read here" in said
+        assert "--ckpt-step" not in said
+    else:
+        assert find_checkpoint(tmp_path) is None
+    save(tmp_path, 6)
+    assert find_checkpoint(tmp_path) == tmp_path / "iter_0000006"
+    assert "those there: iter_0000006; choose one with" in refusal(find_checkpoint, tmp_path, 4)
 
 
 def test_without_a_pointer_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import os
 import re
 
 import pytest
@@ -168,3 +169,8 @@ def test_a_flag_of_our_own_wins_over_one_of_another_megatron() -> None:
     assert unused_flags(Options, [*argv, "--napkins"], foreign) == [
         "not used here: --napkins (nobody uses them)"
     ]
+
+
+def test_a_value_that_is_no_utf8_is_one_problem() -> None:
+    (problem,) = problems("--cook", os.fsdecode(b"Z\xfcrich"))
+    assert problem.startswith(r"--cook 'Z\udcfcrich' is no UTF-8; rename what it names")

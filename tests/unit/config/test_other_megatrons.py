@@ -1,6 +1,7 @@
 """Every flag of Megatron-LM and Megatron-DeepSpeed is used, read as another, refused, or told to be unused.
 The names of their flags are in flags/."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -92,6 +93,11 @@ def test_flags_that_change_model_data_numbers_or_what_is_saved_are_refused(text:
     assert problem.startswith(f"{words} is refused: ")
 
 
+@pytest.mark.parametrize("name", REFUSED)
+def test_every_refusal_says_what_to_do(name: str) -> None:
+    assert re.search(r"(^|; |, or )(leave|give|use|write) ", FOREIGN_FLAGS[name].why), FOREIGN_FLAGS[name].why
+
+
 NEUTRAL = """
 --tensor-model-parallel-size 1 --pipeline-model-parallel-size 1 --context-parallel-size 1 --sequence-parallel
 --tensor_model_parallel_size=1|--no-async-tensor-model-parallel-allreduce|--num-experts 1|--fp16 false
@@ -156,6 +162,7 @@ def test_one_line_refuses_all_flags_of_a_reason() -> None:
     [
         ("--checkpoint-activations", "--recompute-granularity full", "--recompute-granularity full"),
         ("--recompute-activations", "--recompute-granularity selective", "--recompute-granularity selective"),
+        ("--tokenizer-name-or-path t.json", "--tokenizer-model t.json", "--tokenizer-model t.json"),
         (
             "--num-key-value-heads 2",
             "--group-query-attention --num-query-groups 2",

@@ -54,6 +54,11 @@ def test_a_yaml_value_that_is_no_number_is_one_problem(tmp_path: Path, value: st
         (["--pans"], ["--pans needs a value"]),
         (["--guests", "1e30"], ["--guests takes a whole number"]),
         (["--pans", "20", "big"], ["--pans takes a whole number", "'big'"]),
+        (["--pans", "[20,30]"], ["--pans takes a whole number", "a word of its own: 20 30; or in a YAML"]),
+        (["--pans", "20, 30"], ["as a list: [20, 30]"]),
+        (["--no-fan"], ["unknown flag --no-fan; to turn it off, give --fan false"]),
+        (["--no_fan"], ["unknown flag --no_fan; to turn it off, give --fan false"]),
+        (["--no-guests"], ["unknown flag --no-guests; did you mean --guests?"]),
         (["--pans", "20", "9"], ["--pans 9 must be at least 10"]),
         (["--salt", "1"], ["--salt 1.0 must be in [0, 1)"]),
         (["--salt=-0.1"], ["--salt -0.1 must be in [0, 1)"]),
@@ -120,6 +125,8 @@ def test_flags_win_over_yaml_and_null_is_no_value(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text, words",
     [
+        ("no_fan: true\n", ["unknown key no_fan; to turn it off, say fan: false"]),
+        ("pans: 20,30\n", ["--pans takes a whole number", "in a YAML file as a list: [20, 30]"]),
         ("gests: 3\n", ["unknown key gests", "did you mean guests?"]),
         ("kitchn:\n  heat: 200\n", ["unknown section kitchn", "did you mean kitchen?"]),
         ("garden: {heat: 200}\n", ["unknown section garden", "sections are kitchen"]),
@@ -165,3 +172,22 @@ def test_an_empty_list_and_null_are_no_value(tmp_path: Path, text: str) -> None:
 
 def test_an_empty_yaml_file_says_nothing(tmp_path: Path) -> None:
     assert read("--config", yaml_file(tmp_path, "")).guests == 4
+
+
+@pytest.mark.parametrize(
+    "text, value", [("012", 12), ("1_000", 1000), ("1e2", 100), ("100", 100), ("'7'", 7), ("3.0", 3)]
+)
+def test_numbers_mean_what_they_mean_on_the_command_line(tmp_path: Path, text: str, value: int) -> None:
+    assert read("--config", yaml_file(tmp_path, f"guests: {text}\n")).guests == value
+    assert read("--guests", text.strip("'")).guests == value
+
+
+@pytest.mark.parametrize("text", ["1:30", "0x10", "0b11", "12:30:45"])
+def test_what_only_yaml_takes_for_a_number_is_refused(tmp_path: Path, text: str) -> None:
+    (problem,) = problems("--config", yaml_file(tmp_path, f"guests: {text}\n"))
+    assert problem == f"--guests takes a whole number, not '{text}'"
+    assert problems("--guests", text) == (problem,)
+
+
+def test_a_text_that_looks_like_a_number_of_base_60_stays_as_it_is(tmp_path: Path) -> None:
+    assert read("--config", yaml_file(tmp_path, "cook: 90:5:5\n")).kitchen.cook == "90:5:5"

@@ -73,7 +73,8 @@ def test_a_metric_of_the_users_own(tmp_path, monkeypatch):
         (lambda tokens, statistics: np.zeros(1, np.int64), r"gave int64 \(1,\) for 20 samples"),
         (lambda tokens, statistics: np.ones(20), r"gave float64 \(20,\) for 20 samples"),
         (lambda tokens, statistics: None, "gave object"),
-        (lambda tokens: tokens, "the metric mine failed in .*TypeError"),
+        (lambda tokens: tokens, r"the metric mine must take \(tokens, context\) and give one .*TypeError"),
+        (lambda tokens, statistics: np.full(20, 1 << 63, np.uint64), "gave 9223372036854775808; a diffic"),
         (lambda tokens, statistics: [][len(tokens)], "the metric mine failed in .*test_difficulty.py, line"),
         (3, "is a function, and 'own_metrics:mine' is int"),
     ],
@@ -128,6 +129,8 @@ def test_an_analysis_of_other_data_is_refused_with_the_difference(tmp_path):
         find_analysis(open_analyses((path,)), corpus, "distinct_tokens")
     with pytest.raises(UserError, match="holds no analysis"):
         find_analysis(open_analyses((str(tmp_path),)), corpus, "vocab_rarity")
+    with pytest.raises(UserError, match=f"a word of its own: {path} {tmp_path}/b; or in a YAML file"):
+        open_analyses((f"{path},{tmp_path}/b",))
     with pytest.raises(UserError, match="--difficulty-path"):
         find_analysis(open_analyses(()), corpus, "vocab_rarity")
 

@@ -46,6 +46,12 @@ def test_no_merges(files, text):
     refused(files, "400 tokens and 0 merges, 143 tokens are made by no merge, such as .*; the merges are cut")
 
 
+@pytest.mark.parametrize("text, said", [("", "it is empty"), (" \n", "it is empty"), ("<html>", "Expecting")])
+def test_a_vocabulary_that_did_not_arrive(files, text, said):
+    files[0].write_text(text)
+    refused(files, rf"of one BPE: the first is no JSON \({said}.*\); bring the file again$")
+
+
 @pytest.mark.parametrize("kept, lost", [(40, 103), (142, 1)])
 def test_cut_merges(files, kept, lost):
     lines = [line for line in files[1].read_text().splitlines() if not line.startswith("#version")]

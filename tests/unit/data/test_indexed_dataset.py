@@ -271,7 +271,10 @@ DAMAGE = {
     ),
     "empty .bin": (lambda p: os.truncate(p + ".bin", 0), r"a\.bin: has 0 bytes where"),
     "magic": (lambda p: edit(p + ".idx", 0, b"X"), "is no Megatron index, it begins with"),
-    "old magic": (lambda p: edit(p + ".idx", 0, b"TNTIDX\x00\x00"), "TNTIDX format must be converted"),
+    "old magic": (
+        lambda p: edit(p + ".idx", 0, b"TNTIDX\x00\x00"),
+        "TNTIDX format is not read; make it again",
+    ),
     "version": (lambda p: edit(p + ".idx", 9, b"\x02"), "has version 2, and only version 1"),
     "float64": (lambda p: edit(p + ".idx", 17, b"\x06"), "floating-point numbers, which are no token ids"),
     "float32": (lambda p: edit(p + ".idx", 17, b"\x07"), "floating-point numbers, which are no token ids"),
@@ -400,10 +403,14 @@ def test_a_path_that_is_no_dataset_names_those_beside_it(tmp_path, monkeypatch):
         "empty": "empty: is a folder, no dataset; give the common path of both files",
         "c.jsonl": "do not exist; make one of this text with tools/preprocess_data.py",
         "a_text_document.bin": "leave out the ending: a_text_document",
-        "0.5 a_text_document 0.5 folder/b": "as a word of its own: 0.5 a_text_document 0.5 folder/b",
+        "0.5 a_text_document 0.5 folder/b": "in a YAML file as a list: [0.5, a_text_document, 0.5, folder/b]",
         "[0.5,a_text_document, 0.5,'folder/b']": "as a word of its own: 0.5 a_text_document 0.5 folder/b",
         "a_text_document,folder/b": "as a word of its own: a_text_document folder/b",
         "no, nowhere": "give the common path of both files",
+        "a_text_documnet": "do not exist; did you mean a_text_document?",
+        "./a_text_documents": "did you mean ./a_text_document?",
+        "foldr/b": "did you mean folder/b?",
+        "nowhere/b": "give the common path of both files",
     }
     for prefix, words in told.items():
         with pytest.raises(UserError) as error:

@@ -325,9 +325,15 @@ def test_what_does_not_go_together(tmp_path, call, two):
     for prefix in two:
         os.rename(prefix + ".kept", prefix + ".json")
     sidecar = read_sidecar(two[1])
-    for fact, value in (("eod", 3), ("append_eod", False), ("tokenizer", {"type": "other"})):
-        Path(two[1] + ".json").write_text(json.dumps(sidecar | {fact: value}))
-        with pytest.raises(UserError, match=f"b_text_document and .*a_text_document differ in {fact}: "):
+    made_by = {"tokenizer_flags": {"tokenizer_model": "/other/tokenizer.json"}}
+    for fact, value, words in (
+        ("eod", 3, "3 and 0"),
+        ("append_eod", False, "False and True"),
+        ("tokenizer", {"type": "other"}, "a other of None tokens in /other/tokenizer.json and a Hugging"),
+    ):
+        Path(two[1] + ".json").write_text(json.dumps(sidecar | made_by | {fact: value}))
+        told = f"b_text_document and .*a_text_document differ in {fact}: {words}"
+        with pytest.raises(UserError, match=told):
             call(merge_datasets, "--input", *two, "--output-prefix", tmp_path / "m")
     with pytest.raises(UserError, match="is one of the inputs"):
         call(merge_datasets, "--input", *two, "--output-prefix", two[0])

@@ -10,7 +10,7 @@ from megatron.base.errors import UserError
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.data.corpora import Corpus
 from megatron.data.tokenizer import build_tokenizer
-from megatron.data.vocabulary import find_vocabulary, tell_vocabulary
+from megatron.data.vocabulary import endless, find_vocabulary, tell_vocabulary
 from tests.support.configurations import make_config
 from tests.support.corpora import make_corpus
 
@@ -45,6 +45,30 @@ def test_the_files_say_what_made_them() -> None:
     assert unknown.end == "which token ends documents is unknown"
 
 
+def test_an_end_that_nobody_has_appended_is_said_to_be_none() -> None:
+    """The .json says so, whoever names the token."""
+    bare = corpus(eod_token="<end>", append_eod=False)
+    none = "documents end with no token, as they are preprocessed without --append-eod; with it they end with"
+    assert tell_vocabulary(NONE, [bare]).end == f"{none} <end> (token 7), says a.json"
+    identity = build_tokenizer(NULL).identity()
+    same = corpus(tokenizer=identity, vocab_size=41, eod=40, append_eod=False)
+    assert tell_vocabulary(NULL, [same]).end.startswith(f"{none} <eod> (token 40), ")
+    appended = corpus(eod_token="<end>", append_eod=True)
+    assert tell_vocabulary(NONE, [appended]).end == "documents end with <end> (token 7), says a.json"
+
+
+def test_flags_that_would_find_no_end_of_a_document_are_told() -> None:
+    bare, whole = corpus(append_eod=False), corpus("b", append_eod=True)
+    for flags in ("--reset-attention-mask", "--reset-position-ids", "--eod-mask-loss"):
+        data = make_config(flags).data
+        (line,) = endless(data, [bare, whole, bare])
+        assert line.startswith(f"warning: {flags} will find no end of a document in a, made without")
+        assert endless(data, [whole, corpus(sidecar=SIDECAR), corpus()]) == []
+    assert endless(make_config("").data, [bare]) == []
+    both = make_config("--reset-position-ids --reset-attention-mask").data
+    assert "warning: --reset-position-ids and --reset-attention-mask will " in endless(both, [bare])[0]
+
+
 def test_the_tokenizer_of_the_flags_says_it_alone() -> None:
     """The end of a document of a NullTokenizer is one more id behind its 40."""
     told = tell_vocabulary(NULL, [corpus()])
@@ -69,11 +93,18 @@ def test_a_number_of_tokens_must_be_that_of_the_files() -> None:
 
 def test_sources_that_disagree_are_told_by_name() -> None:
     first, other = corpus(sidecar=SIDECAR), corpus("b", tokenizer={"type": "other", "vocab_size": 100})
-    assert problem(NONE, [first, corpus("c"), other]).startswith(
-        "b was made by a other of 100 tokens, and a by a made up of 100 tokens;"
+    assert problem(NONE, [first, corpus("c"), other]) == (
+        "b was made by a other of 100 tokens, and a by a made up of 100 tokens; preprocess one of them again "
+        "with the tokenizer of the other"
     )
-    assert problem(NULL, [first]).startswith(
-        "a was made by a made up of 100 tokens, and the tokenizer of the flags is a NullTokenizer of 41"
+    assert problem(NULL, [first]) == (
+        "a was made by a made up of 100 tokens, and the tokenizer of the flags is a NullTokenizer of 41 "
+        "tokens; name the tokenizer that made the data, or preprocess it again"
+    )
+    paths = {"tokenizer_type": "GPT2BPETokenizer", "vocab_file": "/x/v.json", "merge_file": "/x/m.txt"}
+    known = corpus(tokenizer=MADE_UP | {"sha256": ["0123456789abcdef"]}, tokenizer_flags=paths)
+    assert problem(NULL, [known]).startswith(
+        "a was made by a made up of 100 tokens in /x/v.json and /x/m.txt (files 0123456789ab...), and"
     )
     assert problem(NONE, [first, corpus("b", eod=8)]).startswith(
         "documents of b end with token 8, and those of a with 7;"

@@ -13,6 +13,7 @@ from megatron.data.tokenizer_value import Tokenizer
 from megatron.evaluation.generate import _choose, continuation, generate
 from tests.support.made_up_text import TEXTS, write_metaspace, write_sentencepiece, write_tokenizer
 from tests.support.models import make_model
+from tools.generate_text import _altered
 
 KINDS = ["byte-level", "sentencepiece", "llama2", "metaspace", "llama json"]
 
@@ -144,3 +145,30 @@ def test_texts_of_all_kinds_decode_to_themselves(made):
     for kind in KINDS:
         for text in TEXTS[:3]:
             assert made[kind].decode(ids_of(made[kind], text)) == text, kind
+
+
+@pytest.mark.parametrize("temperature", [0.01, 1e-9, 1e-40, 1e-320])
+@pytest.mark.parametrize("top_k, top_p", [(0, 1.0), (3, 0.9)])
+def test_the_smallest_temperatures_take_the_likeliest_token(temperature, top_k, top_p):
+    logits_V = torch.tensor([-3.0, 40.0, 41.0, 0.0])
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        assert _choose(logits_V, temperature, top_k, top_p, generator).item() == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prompt_that_comes_back_is_not_altered(made, kind):
+    for prompt in ["", "The fox", " naïve  日本\n", "a"]:
+        assert _altered(made[kind], prompt, ids_of(made[kind], prompt)) == ""
+
+
+def test_a_prompt_that_its_tokenizer_alters_is_told(tmp_path):
+    model = write_sentencepiece(tmp_path / "a.model", byte_fallback=False)
+    tokenizer = build_tokenizer(
+        TokenizerOptions(tokenizer_type="SentencePieceTokenizer", tokenizer_model=model)
+    )
+    assert _altered(tokenizer, "the 犬", ids_of(tokenizer, "the 犬")).startswith(
+        "'the 犬' comes back as 'the "
+    )
+    numbers = build_tokenizer(TokenizerOptions(tokenizer_type="NullTokenizer", vocab_size=9))
+    assert _altered(numbers, "1  2", ids_of(numbers, "1  2")) == ""

@@ -6,7 +6,7 @@ import torch
 
 from megatron.data.corpora import Corpus
 from megatron.data.vocabulary import Vocabulary
-from megatron.evaluation.losses import first_windows, mean_losses
+from megatron.evaluation.losses import first_windows, mean_losses, validation_windows
 from megatron.parallel.initialization import initialize
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
@@ -46,6 +46,19 @@ def test_the_first_windows_of_every_corpus_by_its_weight(
     blend = [(weight, corpus) for weight, (_, corpus) in zip(weights, corpora(10, 30))]
     found = first_windows(blend, wanted, 1234).tolist()
     assert found == [[number, window] for number in (0, 1) for window in range(taken[number])]
+
+
+def test_a_validation_scores_the_first_global_batches() -> None:
+    """Another batch size is another number of windows, up to all that are there."""
+    for flags, taken in (
+        ("--global-batch-size 4 --eval-iters 3", 12),
+        ("--global-batch-size 8 --eval-iters 3", 24),
+        ("--global-batch-size 8 --eval-iters 9", 30),
+        ("--global-batch-size 8 --eval-iters 0", 0),
+    ):
+        found = validation_windows(make_config(FLAGS + flags), corpora(30))
+        assert found.tolist() == [[0, window] for window in range(taken)]
+    assert len(validation_windows(make_config(FLAGS), [])) == 0
 
 
 def measured(mesh: Mesh, flags: str, windows: np.ndarray, *sizes: int) -> dict[str, dict[str, float | None]]:

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,44 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
             find_files([given])
     with pytest.raises(UserError, match=r"--input nothing\.jsonl: no such file"):
         find_files(["nothing.jsonl"])
+
+
+def test_several_files_in_one_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jsonl", "b.jsonl"):
+        Path(name).write_text('{"text": "a"}\n')
+    said = re.escape("no such file; give each as a word of its own: a.jsonl b.jsonl; or in a YAML file")
+    for word in ("a.jsonl,b.jsonl", "[a.jsonl, b.jsonl]"):
+        with pytest.raises(UserError, match=said):
+            find_files([word])
+    with pytest.raises(UserError, match=r"no such file$"):
+        find_files(["c.jsonl,d.jsonl"])
+
+
+def test_brackets_in_names_are_no_glob(tmp_path: Path) -> None:
+    folder = tmp_path / "[D] data" / "x[1]"
+    folder.mkdir(parents=True)
+    path = write_lines(folder / "a[b].jsonl", ["text"])
+    for given in (path, str(folder), str(folder / "*.jsonl"), str(tmp_path / "[D] data" / "**" / "*.jsonl")):
+        assert find_files([given]) == [path]
+    other = write_lines(tmp_path / "1.jsonl", ["text"])
+    assert find_files([str(tmp_path / "[0-9].jsonl")]) == [other]
+
+
+def test_files_of_no_known_kind_are_one_problem_with_a_way_out(tmp_path: Path) -> None:
+    for number in range(40):
+        write_lines(tmp_path / f"wiki_{number:02}", ["text"])
+    with pytest.raises(UserError) as caught:
+        find_files([str(tmp_path / "wiki_*")])
+    (problem,) = caught.value.problems
+    assert "wiki_00 and 39 more: unknown kind of file" in problem and "such as .jsonl" in problem
+    with pytest.raises(UserError, match=r"the folder holds no file that ends in .* such as \.jsonl"):
+        find_files([str(tmp_path)])
+
+
+def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    (folder / "a.jsonl").write_text('{"text": "a"}')
+    with pytest.raises(UserError, match=r"udcff/a\.jsonl': the name is no UTF-8.* rename it"):
+        find_files([str(tmp_path)])

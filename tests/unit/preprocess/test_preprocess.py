@@ -29,7 +29,7 @@ from megatron.preprocess.document_shuffle import DocumentShuffle, bucket_bits
 from megatron.preprocess.encoding import draw_documents, with_eod
 from megatron.preprocess.preprocess import preprocess
 from megatron.preprocess.workers import map_in_order
-from tests.support.made_up_text import make_options, many_texts, write_lines
+from tests.support.made_up_text import make_options, many_texts, write_lines, write_model_without_unknown
 
 ROOT = Path(__file__).parents[3]
 TOOL = [sys.executable, str(ROOT / "tools" / "preprocess_data.py")]
@@ -314,6 +314,20 @@ def test_an_empty_corpus(tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("append_eod", [False, True])
+def test_it_says_whether_documents_end_with_a_token(tmp_path, capsys, append_eod):
+    preprocess(make_options(tmp_path, write_lines(tmp_path / "a.jsonl", ["a b"]), append_eod=append_eod))
+    first = capsys.readouterr().out.splitlines()[0]
+    token = "<|endoftext|> (token 0), the only usual name among the special tokens"
+    if append_eod:
+        assert first == f"documents end with {token}"
+    else:
+        assert first.startswith("documents end with no token, ") and first.endswith(
+            f"; with it they end with {token}"
+        )
+    assert (output(tmp_path)[0].endswith(b"\0\0")) == append_eod
+
+
 def test_empty_documents_are_kept_and_counted(tmp_path, capsys):
     records = [{"text": text, "title": "t"} for text in ("", "word", "", " ")]
     path = write_lines(tmp_path / "a.jsonl", records)
@@ -328,9 +342,24 @@ def test_empty_documents_are_kept_and_counted(tmp_path, capsys):
 def test_null_tokenizer_names_the_place_of_a_word(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", ["1 2", "three"])
     with pytest.raises(
-        UserError, match=r"near .*a\.jsonl, byte 0: NullTokenizer takes texts of numbers .* not 'three'"
+        UserError, match=r".*a\.jsonl, line 2: NullTokenizer takes texts of numbers .* not 'three'"
     ):
         preprocess(make_options(tmp_path, path, tokenizer_type="NullTokenizer", vocab_size=10))
+
+
+@pytest.mark.parametrize("kind", ["WordLevel", "WordPiece", "Unigram"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_text_that_its_tokenizer_refuses_is_told_with_its_place(tmp_path, kind, workers):
+    """A model whose unknown token is missing refuses what it does not know, and the library says so by a bare
+    Exception."""
+    model = write_model_without_unknown(tmp_path, kind)
+    path = write_lines(tmp_path / "a.jsonl", ["b", "a", "ab c", "d"])
+    options = make_options(
+        tmp_path, path, tokenizer_type="HuggingFaceTokenizer", tokenizer_model=model, workers=workers
+    )
+    with pytest.raises(UserError, match=r"^[^\n]*a\.jsonl, line 3: the tokenizer has no token for something"):
+        preprocess(options)
+    assert not list(tmp_path.glob("out*"))
 
 
 @pytest.mark.parametrize(
@@ -438,7 +467,7 @@ def test_a_signal_leaves_nothing(tmp_path, number):
         number
     )  # Ctrl-C reaches the workers too
     out, err = process.communicate(timeout=30)
-    assert process.returncode == 130 and re.fullmatch("documents end with .*\n", out)
+    assert process.returncode == 130 and re.fullmatch("documents end with no token, .*\n", out)
     assert err == "nothing was written; the same command starts over\ninterrupted\n"
     assert names(tmp_path) == []
     time.sleep(0.3)

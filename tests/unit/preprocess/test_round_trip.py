@@ -52,6 +52,19 @@ def test_what_a_tokenizer_loses_is_told(tmp_path, capsys, alphabet, pre_tokenize
         assert f"corpus.jsonl, line 2, where {said}" in notes[0]
 
 
+def test_a_space_behind_an_added_token_is_told_with_a_way_out_that_keeps_text(tmp_path, capsys):
+    """add_prefix_space puts a space before every piece between added tokens, also in a BPE of all bytes."""
+    path = write_lines(tmp_path / "corpus.jsonl", ["a cab", "my abcs and defs"])
+    for prefix_space, said in ((True, "'my abcs and defs' comes back as 'my abc s and defs'"), (False, "")):
+        train(tmp_path / "tokenizer.json", BYTES, pre_tokenizers.ByteLevel(add_prefix_space=prefix_space))
+        tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+        tokenizer.add_tokens(["abc"])
+        tokenizer.save(str(tmp_path / "tokenizer.json"))
+        preprocess(make_options(tmp_path, path))
+        out = capsys.readouterr().out
+        assert (said in out and "without a normalizer and add_prefix_space" in out) == prefix_space
+
+
 def test_the_first_change_is_shown_with_what_is_around_it():
     assert first_change(" a b", "a b") == ""
     assert first_change("x" * 50 + "é" + "y" * 50, "x" * 50 + "y" * 50) == repr("x" * 10 + "é" + "y" * 29) + (

@@ -86,6 +86,7 @@ def test_a_whole_report(tmp_path, two_runs, analysis, capsys):
     result = {
         "corpus": "books",
         "split": "test",
+        "windows": 5,
         "tokens": 10,
         "loss": 4.25,
         "perplexity": 70.105,
@@ -117,6 +118,7 @@ def test_a_whole_report(tmp_path, two_runs, analysis, capsys):
     assert read.row("effective tokens") == ["8,000", "7,200"]
     assert read.row("layer tokens") == ["32.0 K|32,000", "28.8 K|28,800"]
     assert read.row("layer tokens saved") == ["0.0%", "10.0%"]
+    assert read.row("books test: windows") == ["–", "5"]
     assert read.row("books test: loss, nats a token") == ["–", "4.2500"]
     assert read.row("step of the checkpoint") == ["–", "40"]
     assert read.row("--random-ltd") == ["false", "true"]
@@ -154,6 +156,32 @@ def test_a_whole_report(tmp_path, two_runs, analysis, capsys):
         source.startswith("data:image/png;base64,") for source in read.sources
     )
     assert "Not in this report" not in html
+
+
+def test_evaluations_of_other_numbers_of_windows_are_told(tmp_path, two_runs):
+    """Results of before the number was written are shown without it."""
+    names = ("plain", "dropped")
+
+    def text(*counts):
+        for name, count in zip(names, counts):
+            result = {"corpus": "books", "split": "test", "loss": 4.25} | (
+                {"windows": count} if count else {}
+            )
+            (tmp_path / f"{name}.json").write_text(json.dumps({"iteration": 40, "results": [result]}))
+        runs = [f"{name}={folder}" for name, folder in zip(names, two_runs)]
+        files = [f"{name}={tmp_path / name}.json" for name in names]
+        page = tmp_path / "page.html"
+        report.main(["--runs", *runs, "--evaluation", *files, "--output", str(page)])
+        return "".join(Reader(page.read_text()).text)
+
+    warning = (
+        "Warning: the books test losses are of different numbers of windows (plain on 5, dropped on 1,000)"
+    )
+    assert warning in text(5, 1000)
+    assert "Warning" not in text(5, 5)
+    old = text(None, 5)
+    assert "Warning" not in old and "books test: windows" in old
+    assert "books test: windows" not in text(None, None)
 
 
 def test_what_is_missing_is_said(tmp_path):

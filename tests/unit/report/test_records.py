@@ -144,6 +144,55 @@ def test_runs_are_compared_at_the_most_tokens_that_both_reached(two_runs):
     assert apart[-1] == pytest.approx(-0.14)
 
 
+def test_losses_on_other_numbers_of_windows_are_told(tmp_path):
+    """The number stands beside every loss. A record of before it was written is shown without it."""
+    runs = [
+        read_run(name, write_run(tmp_path / name, windows=windows, loss=loss))
+        for name, windows, loss in (("a", 800, 5.0), ("b", 400, 4.0), ("c", 800, 4.5), ("old", None, 4.2))
+    ]
+    detail = f"perplexity {np.exp(5.1):,.2f}, 40 steps"
+    assert facts(runs[0])["last validation loss"] == f"5.1000\n{detail}, 800 windows"
+    assert facts(runs[0])["test loss"] == f"5.2000\nperplexity {np.exp(5.2):,.2f}, 800 windows"
+    assert "windows" not in facts(runs[3])["last validation loss"]
+    warning = (
+        "Warning: the validation losses are of different numbers of windows (a on 800, b on 400, c on 800), "
+        "so of different texts. A difference between them may come from that alone."
+    )
+    assert reading(runs)[-2] == warning
+    assert not [line for line in reading([runs[0], *runs[2:]]) if "Warning" in line]
+    path = tmp_path / "c" / "metrics.jsonl"
+    *others, test = path.read_text().splitlines()
+    path.write_text("\n".join([*others, test.replace('"windows": 800', '"windows": 80')]) + "\n")
+    said = reading([runs[0], read_run("c", tmp_path / "c")])[-2]
+    assert said.startswith("Warning: the test losses are of different numbers of windows (a on 800, c on 80)")
+
+
+def test_only_causes_that_fit_are_named(two_runs, tmp_path):
+    """More steps on the side of the higher loss explain nothing; equal losses need no cause."""
+    plain = read_run("plain", two_runs[0])
+    for loss, named in ((4.9, 1), (4.0, 1), (5.0, 1), (5.04, 0), (5.1, 0)):
+        # at 7,200 effective tokens plain, at step 36, is at 5.14, and the other, at step 40, 0.1 above `loss`
+        dropped = read_run("dropped", write_run(tmp_path / str(loss), drop=40, loss=loss))
+        for runs in ([plain, dropped], [dropped, plain]):
+            assert sum("more steps" in line for line in reading(runs)) == named, loss
+
+
+def test_other_batches_and_ranks_are_named(tmp_path):
+    def made(name, batch, ranks):
+        about = {"world_size": ranks} if ranks else None
+        return read_run(name, write_run(tmp_path / name, about=about, batch=batch))
+
+    batches = "b took 4 samples a step and a 2: the batch size, too, is a possible cause of a difference."
+    ranks = "b ran on 2 ranks and a on 1: times do not compare, and losses do so to rounding at best."
+    first = made("a", 2, 1)
+    both = made("b", 4, 2)
+    assert [line for line in reading([first, both]) if line in (batches, ranks)] == [batches, ranks]
+    for other, line in ((made("b", 4, 1), batches), (made("b", 2, 2), ranks)):
+        assert [one for one in reading([first, other]) if one in (batches, ranks)] == [line]
+    (tmp_path / "b" / "run.json").unlink()
+    assert not {batches, ranks} & set(reading([first, made("b", 2, None)]))
+
+
 def test_equal_runs_are_told_once_and_no_steps_are_blamed(tmp_path):
     runs = [
         read_run(name, write_run(tmp_path / name, loss=loss)) for name, loss in (("a", 5.0), ("b", 5.00004))
@@ -170,7 +219,7 @@ def test_numbers_that_are_none_are_left_out(tmp_path):
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     valid = [line for line in lines if line["kind"] == "valid"]
     valid[0]["lm_loss"], valid[1]["lm_loss"] = float("nan"), float("inf")
-    del valid[3]["lm_loss"], valid[3]["perplexity"]
+    del valid[3]["lm_loss"]
     lines[20] |= {"lm_loss": float("-inf"), "grad_norm": float("inf"), "learning_rate": float("nan")}
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert "NaN" in path.read_text() and "-Infinity" in path.read_text()

@@ -230,7 +230,10 @@ def test_a_spec_is_read_back_in_any_order(
         ("vocab_rarity", ["nothing follows the name"]),
         ("vocab_rarity:", ["nothing follows the name"]),
         ("vocab_rarity:min=1,max=2,speed=3", ["unknown speed", "known are", "duration"]),
-        ("vocab_rarity:min=one,max=2", ["min=one"]),
+        ("vocab_rarity:min=one,max=2,duration=3", ["min takes a whole number, not one"]),
+        ("vocab_rarity:min=0.5,max=2,duration=3", ["min takes a whole number, not 0.5"]),
+        ("vocab_rarity:min=1,max=2,duration=80.7", ["duration takes a whole number, not 80.7"]),
+        ("vocab_rarity:min=1,max=2,duration=3,root=x", ["root takes a number, not x"]),
         ("vocab_rarity:min=1,max=2,duration=inf", ["duration=inf"]),
         ("vocab_rarity:min=1,max=2,root=x", ["root=x"]),
         ("vocab_rarity:values=1/x,until=5,pacing=fixed_discrete", ["values=1/x"]),
@@ -347,7 +350,13 @@ def test_unused_keys_are_noted(write: Callable[[Any], str]) -> None:
     assert not [note for note in notes if note.split(" is not used")[0].endswith(used)]
 
 
-@pytest.mark.parametrize("path", [("data_efficiency",), ROUTING, CURRICULUM, (*METRICS, "voc")])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(("data_efficiency",), ROUTING, CURRICULUM, (*METRICS, "voc"), (*METRICS, "voc", "schedule_config")),
+        *(LTD, (*LTD, "random_ltd_schedule"), (*LTD, "random_ltd_schedule", "schedule_config")),
+    ],
+)
 def test_a_misspelt_key_at_any_depth_is_noted(path: tuple[str, ...], write: Callable[[Any], str]) -> None:
     """A misspelt section would otherwise switch a lever off without a word."""
     notes = describe(make_config(GPT_1B + write(changed(path, data_smapling={"enabled": True}))))[1]
@@ -501,13 +510,38 @@ def test_single_cluster_on_an_ordering_metric_is_refused(write: Callable[[Any], 
         ((*METRICS, "voc"), {"schedule_type": None}, ["voc", "schedule_type"]),
         ((*METRICS, "voc"), {"schedule_type": "quadratic"}, ["vocab_rarity", "quadratic", "fixed_linear"]),
         ((*METRICS, "voc"), {"max_difficulty": None}, ["voc", "max_difficulty"]),
-        ((*METRICS, "voc"), {"min_difficulty": "easy"}, ["voc", "easy"]),
+        (
+            (*METRICS, "voc"),
+            {"min_difficulty": "easy"},
+            ["voc", "takes a whole number, not easy"],
+        ),
+        ((*METRICS, "voc"), {"max_difficulty": 9.5}, ["voc", "max_difficulty takes a whole number, not 9.5"]),
+        (
+            (*LTD, "random_ltd_schedule", "schedule_config"),
+            {"require_steps": 80.7},
+            ["random_ltd", "require_steps takes a whole number, not 80.7"],
+        ),
         ((*METRICS, "voc"), {"difficulty_type": "rank"}, ["vocab_rarity", "rank", "percentile"]),
         ((*METRICS, "voc"), {"schedule_config": None}, ["voc", "schedule_config"]),
         (
             (*METRICS, "voc"),
             {"schedule_config": {"difficulty_step": 1, "root_degree": 2}},
             ["voc", "total_curriculum_step"],
+        ),
+        (
+            (*METRICS, "voc", "schedule_config"),
+            {"difficulty_step": None, "dificulty_step": 1},
+            ["voc.schedule_config needs difficulty_step; it has dificulty_step, root_degree"],
+        ),
+        (
+            (*METRICS, "voc"),
+            {"min_difficulty": None, "min_dificulty": 1},
+            ["voc needs min_difficulty; it has", "min_dificulty"],
+        ),
+        (
+            (*LTD, "random_ltd_schedule", "schedule_config"),
+            {"seq_per_step": None, "seq_per_steps": 16},
+            ["schedule_config needs seq_per_step; it has require_steps, seq_per_steps"],
         ),
         (METRICS, {"voc": 3}, ["voc"]),
         (LTD, {"random_ltd_schedule": None}, ["random_ltd", "random_ltd_schedule"]),

@@ -78,3 +78,16 @@ def test_mistakes_of_a_curriculum_are_told_with_all_others() -> None:
     told = " ".join(caught.value.problems)
     assert len(caught.value.problems) == 3
     assert all(one in told for one in ("--lr -1.0", "--curriculum seqlen_truncate", "--random-ltd-duration"))
+
+
+def test_a_batch_that_follows_from_the_ranks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = OTHERS + SMALL + STOP
+    told = [
+        "--global-batch-size is 8, as --micro-batch-size 2 x 4 ranks; give it, and batches do not depend on "
+        "the number of ranks"
+    ]
+    for ranks, more, notes in ((1, "", []), (4, "", told), (4, "--global-batch-size 8", [])):
+        monkeypatch.setenv("WORLD_SIZE", str(ranks))
+        config, found = read_config((flags + more).split(), "", "")
+        assert found == notes
+        assert config.training.global_batch_size == 2 * ranks or more

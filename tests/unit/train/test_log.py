@@ -137,7 +137,7 @@ def test_a_loss_that_nothing_counts_in_is_none(tmp_path: Path) -> None:
     assert "lm loss value: none, as no item of the data counts in it" in block and "PPL" not in block
     log = make_log(tmp_path)
     log.train(1, Outcome({"lm loss": None}, 0.0, 0.1, 0.0))
-    log.validation(1, {"": {"lm loss": None}})
+    log.validation(1, {"": {"lm loss": None}}, 7)
     log.close()
     train, valid = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     assert train["lm_loss"] is None and valid["lm_loss"] is None and valid["perplexity"] is None
@@ -149,7 +149,7 @@ def test_a_loss_that_nothing_counts_in_is_none(tmp_path: Path) -> None:
 def test_records_have_every_field_in_full_precision(tmp_path: Path) -> None:
     log = make_log(tmp_path)
     log.train(1, outcome(1 / 3, 2 / 3))
-    log.validation(1, {"": {"lm loss": 2.0}})
+    log.validation(1, {"": {"lm loss": 2.0}}, 7)
     log.close()
     train, valid = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     names = (
@@ -161,17 +161,14 @@ def test_records_have_every_field_in_full_precision(tmp_path: Path) -> None:
     assert (train["kind"], train["lm_loss"], train["grad_norm"]) == ("train", 1 / 3, 2 / 3)
     assert (train["seq_length"], train["kept_length"], train["learning_rate"]) == (40, 32, 1e-3 / 4)
     assert train["tokens_per_second"] == pytest.approx(4 * 40 / 0.1)
-    assert (valid["kind"], valid["lm_loss"], valid["consumed_tokens"]) == (
-        "valid",
-        2.0,
-        train["consumed_tokens"],
-    )
+    assert (valid["kind"], valid["lm_loss"], valid["windows"]) == ("valid", 2.0, 7)
+    assert valid["consumed_tokens"] == train["consumed_tokens"]
 
 
 def test_validation_of_several_losses_and_corpora(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = make_log(tmp_path)
     both = {"": {"lm loss": 2.0, "sop loss": 0.5}, "books": {"lm loss": 3.0, "sop loss": 0.75}}
-    log.validation(1, both)
+    log.validation(1, both, 7)
     log.close()
     record = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert (record["lm_loss"], record["sop_loss"], record["perplexity"]) == (2.0, 0.5, math.exp(2))
@@ -223,7 +220,7 @@ def test_evaluation_alone_adds_to_the_metrics_file_and_changes_no_other(tmp_path
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"kind": "train", "iter')  # as a killed run leaves it
     log = make_log(tmp_path, done=900, more="--skip-train --load there")
-    log.validation(900, {"": {"lm loss": 2.0}})
+    log.validation(900, {"": {"lm loss": 2.0}}, 7)
     log.close()
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     old, new = (content.pop(tmp_path / "metrics.jsonl") for content in (before, after))
@@ -236,8 +233,8 @@ def test_the_last_validation_of_a_finished_run_is_recorded_once(tmp_path: Path) 
         log = make_log(tmp_path, start)
         for iteration in range(start + 1, 21):
             log.train(iteration, outcome(1.0))
-        log.validation(20, {"": {"lm loss": 2.0}})
-        log.validation(20, {"": {"lm loss": 2.0}}, "test")
+        log.validation(20, {"": {"lm loss": 2.0}}, 7)
+        log.validation(20, {"": {"lm loss": 2.0}}, 7, "test")
         log.close()
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert kinds == ["train"] * 20 + ["valid", "test"]
@@ -314,7 +311,7 @@ def test_a_run_that_goes_on_keeps_what_another_wrote_in_its_place(tmp_path: Path
 def test_tensorboard_has_megatrons_and_deepspeeds_names(tmp_path: Path) -> None:
     log = make_log(tmp_path)
     log.train(1, outcome(3.0, 0.5, params_norm=9.0))
-    log.validation(1, {"": {"lm loss": 2.0}})
+    log.validation(1, {"": {"lm loss": 2.0}}, 7)
     log.close()
     board = read_board(tmp_path / "board")
     tags = set(board.Tags()["scalars"])
@@ -377,7 +374,7 @@ def test_a_validation_takes_no_times_of_steps(tmp_path: Path, capsys: pytest.Cap
     for name in ("optimizer", "eval-time"):
         with log.timers.span(name):
             time.sleep(0.001)
-    log.validation(1, {"": {"lm loss": 2.0}})
+    log.validation(1, {"": {"lm loss": 2.0}}, 7)
     assert re.findall(r"^    (\S+) \.+:", capsys.readouterr().out, re.MULTILINE) == ["eval-time"]
     log.train(1, outcome(1.0))
     assert re.findall(r"^    (\S+) \.+:", capsys.readouterr().out, re.MULTILINE) == ["optimizer"]

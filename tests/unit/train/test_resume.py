@@ -207,6 +207,19 @@ def test_rounded_weights_are_the_same_where_they_drew_the_same(
     assert not found if same else "and is by 0.3333 0.6667" in found[0]
 
 
+def test_another_split_is_named(tmp_path: Path) -> None:
+    """And data of other files is not laid at its door."""
+    mine, plan = described(FLAGS + "--split 9,1 ", tmp_path / "analysis")
+    saved = with_data(checkpoint_of(*described(FLAGS + "--split 8,2 ", tmp_path / "analysis")), CORPORA)
+    cut = [corpus | {"sequences": [0, 3]} for corpus in CORPORA]
+    (line,) = resume_problems(saved, with_data(mine, cut), plan, False)
+    assert "trained on other data, as --split was 8,2 and is 9,1: corpus 1 (sequences was" in line
+    (line,) = resume_problems(
+        saved, with_data(mine, [corpus | {"fingerprint": "x"} for corpus in cut]), plan, False
+    )
+    assert "trained on other data: corpus 1 (fingerprint was" in line
+
+
 def test_other_data_is_told_in_one_line_however_many_corpora(tmp_path: Path) -> None:
     mine, plan = described(FLAGS, tmp_path / "analysis")
     many = [CORPORA[0] | {"fingerprint": str(number), "weight": 1.0} for number in range(3000)]

@@ -70,7 +70,7 @@ def test_a_start_from_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     run, start = resumed("")
     assert start == Start(0, run.plan.totals(0), 0, True) and capsys.readouterr().out == ""
     assert resumed(f"--load {tmp_path} --save {tmp_path}")[1] == start
-    warning = f"warning: --load {tmp_path} holds no checkpoint yet; starting from scratch\n"
+    warning = f"note: --load {tmp_path} holds no checkpoint yet; starting from scratch\n"
     assert capsys.readouterr().out == warning
 
 

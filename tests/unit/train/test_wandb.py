@@ -68,7 +68,7 @@ def attempt(log: Log) -> str:
     """Three steps and a validation; the run's id."""
     for iteration in range(log.start.iteration + 1, log.start.iteration + 4):
         log.train(iteration, Outcome({"lm loss": 5.0 / iteration}, 0.5, 0.1, 0.0, params_norm=9.0))
-    log.validation(log.start.iteration + 3, {"": {"lm loss": 2.0}})
+    log.validation(log.start.iteration + 3, {"": {"lm loss": 2.0}}, 7)
     log.close()
     return Path(log.config.checkpoint.save, "metrics.wandb-id").read_text().strip()
 
