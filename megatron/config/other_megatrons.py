@@ -51,6 +51,11 @@ def _profiled_steps(given: list[str], _: Mapping[str, Any]) -> dict[str, list[st
     return {"profile_step_start": [start], "profile_step_end": [end]}
 
 
+def _zero_stage(given: list[str], _: Mapping[str, Any]) -> dict[str, list[str]]:
+    """All stages share the optimizer's states; what the later ones share beside them changes no number."""
+    return {"use_distributed_optimizer": ["true"]} if given[-1:] in (["1"], ["2"], ["3"]) else {}
+
+
 TRANSLATED: dict[str, Translation] = {
     "checkpoint-activations": is_our("recompute_granularity", "full"),
     "recompute-activations": is_our("recompute_granularity", "selective"),
@@ -67,6 +72,7 @@ TRANSLATED: dict[str, Translation] = {
     "persistent-save-interval": is_our("save_interval"),
     "deepscale-config": is_our("data_efficiency_config"),
     "profile-steps": _profiled_steps,
+    "zero-stage": _zero_stage,
 }
 
 NOT_YET = "is not built here yet; leave that out"
@@ -113,9 +119,9 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         ep-overlap-early-attn-memory-release symmetric-ar-type""",
     ),
     **_unused(
-        "weights and optimizer states are whole on every rank",
-        """use-distributed-optimizer num-distributed-optimizer-instances=1 overlap-param-gather
-        overlap-param-gather-with-optimizer-step zero-stage=0|1 zero-* remote-device=none use-pin-memory
+        "weights are whole on every rank, and --use-distributed-optimizer shares the optimizer's states",
+        """num-distributed-optimizer-instances=1 overlap-param-gather
+        overlap-param-gather-with-optimizer-step zero-* remote-device=none use-pin-memory
         no-use-layer-wise-param-layout gtp-*""",
     ),
     **_always("DeepSpeed is not needed", "deepspeed deepscale"),

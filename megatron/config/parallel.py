@@ -38,6 +38,12 @@ class ParallelConfig:
         follows=lambda parallel, model: "interleaved" if chunks_of(parallel, model) > 1 else "1f1b",
         resume="free",
     )
+    use_distributed_optimizer: bool = flag(
+        False,
+        "data and context ranks share the optimizer's states and its work: each updates a part of the weights "
+        "(ZeRO-1)",
+        resume="free",
+    )
     use_tp_pp_dp_mapping: bool = flag(
         False, "neighbouring ranks are pipelines before they are replicas", resume="free"
     )

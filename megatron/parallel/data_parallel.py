@@ -21,7 +21,8 @@ pass would keep it waiting, too."""
 
 
 class GradientBuckets:
-    """Owns the gradients of the parameters, as views of flat tensors."""
+    """Owns the gradients of the parameters, as views of flat tensors. What the optimizer updates on this rank
+    is in `parameters`, where that lies in `placements`, and its gradients in `sums`, flat ones by bucket."""
 
     def __init__(
         self,
@@ -30,42 +31,22 @@ class GradientBuckets:
         mesh: Mesh,
         bucket_elements: int = BUCKET_ELEMENTS,
     ):
-        self.flats: list[Tensor] = []
-        self._axes: list[list[Axis]] = []
-        self._counted: list[bool] = []
-        self._shared: list[bool] = []
-        self._bucket_of: dict[int, int] = {}
+        self.parameters, self.placements, self.mesh = parameters, table, mesh
+        self.groups = group_alike(parameters, table, bucket_elements)
+        self.flats = [_flat_gradients(group) for group in self.groups]
+        self.sums = self.flats
+        kinds = [table[next(iter(group))] for group in self.groups]
+        self._axes = [[axis for axis in _axes(kind, mesh) if axis.group is not None] for kind in kinds]
+        self._shared = ["embedding" in kind.sum_over for kind in kinds]
+        self._counted = [copies(kind.copies_over, mesh)[0] == 0 for kind in kinds]
         self._missing: list[int] = []
-        self._members: list[int] = []
         self._works: list[dist.Work | None] = []
         self._reducing = False
-        group: list[nn.Parameter] = []
-        kind: Placement | None = None
-        for name, parameter in reversed(parameters.items()):
-            full = sum(map(torch.numel, group)) + parameter.numel() > bucket_elements
-            if kind is not None and (full or not alike(kind, table[name])):
-                self._add(group, kind, mesh)
-                group = []
-            group.append(parameter)
-            kind = table[name]
-        if kind is not None:
-            self._add(group, kind, mesh)
-
-    def _add(self, group: list[nn.Parameter], kind: Placement, mesh: Mesh) -> None:
-        """One bucket: a flat tensor, of which the gradients of the group are views, where it is summed, and
-        whether this rank counts it in the norm."""
-        flat = torch.zeros(sum(map(torch.numel, group)), dtype=group[0].dtype, device=group[0].device)
-        bucket, place = len(self.flats), 0
-        for parameter in group:
-            self._bucket_of[id(parameter)] = bucket
-            parameter.grad = flat[place : place + parameter.numel()].view_as(parameter)
-            place += parameter.numel()
-            parameter.register_post_accumulate_grad_hook(lambda _, bucket=bucket: self._ready(bucket))
-        self.flats.append(flat)
-        self._axes.append([axis for axis in _axes(kind, mesh) if axis.group is not None])
-        self._shared.append("embedding" in kind.sum_over)
-        self._counted.append(copies(kind.copies_over, mesh)[0] == 0)
-        self._members.append(len(group))
+        self._bucket_of: dict[int, int] = {}
+        for bucket, group in enumerate(self.groups):
+            for parameter in group.values():
+                self._bucket_of[id(parameter)] = bucket
+                parameter.register_post_accumulate_grad_hook(lambda _, bucket=bucket: self._ready(bucket))
 
     def zero(self) -> None:
         """Forget the gradients of the last step."""
@@ -74,10 +55,10 @@ class GradientBuckets:
 
     def begin(self, micro_batches: int) -> None:
         """So many backward passes follow: sum every bucket over the ranks once it has all gradients."""
-        self._reducing = any(self._axes)
+        self._reducing = self.mesh.world.size > 1
         self._missing = [
-            NEVER if shared else members * micro_batches
-            for members, shared in zip(self._members, self._shared)
+            NEVER if shared else len(group) * micro_batches
+            for group, shared in zip(self.groups, self._shared)
         ]
         self._works = []
 
@@ -89,21 +70,21 @@ class GradientBuckets:
         if self._reducing:
             self._missing[bucket] -= 1
             while len(self._works) < len(self.flats) and self._missing[len(self._works)] <= 0:
-                self._start()
+                self._works.append(self._sum(len(self._works)))
 
-    def _start(self) -> None:
-        """Sum the next bucket over its axes, one after another; only the last is waited for later."""
-        bucket, work = len(self._works), None
+    def _sum(self, bucket: int) -> dist.Work | None:
+        """Sum a bucket over its axes, one after another; only the last is waited for later."""
+        work = None
         for axis in self._axes[bucket]:
             if work is not None:
                 work.wait()
             work = dist.all_reduce(self.flats[bucket], group=axis.group, async_op=True)
-        self._works.append(work)
+        return work
 
     def wait(self) -> None:
         """Until all sums are there; a bucket with a parameter that got no gradient is summed now."""
         while self._reducing and len(self._works) < len(self.flats):
-            self._start()
+            self._works.append(self._sum(len(self._works)))
         for work in self._works:
             if work is not None:
                 work.wait()
@@ -113,15 +94,45 @@ class GradientBuckets:
     def square(self) -> Tensor:
         """The squared norm over the gradients that this rank counts, a float64 scalar: summed over all ranks
         every element is counted once."""
-        norms = [_norms(flat) for flat, counted in zip(self.flats, self._counted) if counted]
+        norms = [_norms(flat) for flat, counted in zip(self.sums, self._counted) if counted]
         if not norms:
             return torch.zeros((), dtype=torch.float64, device=self.flats[0].device)
         return torch.cat(norms).square().sum()
 
     def scale(self, factor: Tensor | float) -> None:
-        """Multiply all gradients."""
-        for flat in self.flats:
+        """Multiply all sums."""
+        for flat in self.sums:
             flat.mul_(factor)
+
+    def share_weights(self) -> None:
+        """Give the other ranks what the optimizer has updated here: nothing, where every rank updates all."""
+
+
+def group_alike(
+    parameters: dict[str, nn.Parameter], table: dict[str, Placement], most: int
+) -> list[dict[str, nn.Parameter]]:
+    """Neighbours whose gradients are summed and counted alike, so many elements of them at most, from the
+    last to the first, as the backward pass meets them."""
+    groups: list[dict[str, nn.Parameter]] = []
+    kind, size = None, 0
+    for name, parameter in reversed(parameters.items()):
+        size += parameter.numel()
+        if kind is None or size > most or not alike(kind, table[name]):
+            groups.append({})
+            size = parameter.numel()
+        groups[-1][name] = parameter
+        kind = table[name]
+    return groups
+
+
+def _flat_gradients(group: dict[str, nn.Parameter]) -> Tensor:
+    """A flat tensor of which the gradients of the group are views."""
+    sizes = [parameter.numel() for parameter in group.values()]
+    first = next(iter(group.values()))
+    flat = torch.zeros(sum(sizes), dtype=first.dtype, device=first.device)
+    for parameter, part in zip(group.values(), flat.split(sizes)):
+        parameter.grad = part.view_as(parameter)
+    return flat
 
 
 def alike(one: Placement, other: Placement) -> bool:

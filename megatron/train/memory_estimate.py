@@ -57,7 +57,9 @@ def estimate_memory(prepared: Prepared, device: torch.device, layout: Layout = O
         weights, peak = total.tolist()
     activations = (peak - 2 * weights) // (layout.tensor * layout.context)
     weights //= layout.tensor * layout.pipeline
-    return Memory(weights, weights, 2 * weights, activations, step.rows, step.sequence_length)
+    shared = prepared.config.parallel.use_distributed_optimizer
+    moments = 2 * weights // (layout.data * layout.context if shared else 1)
+    return Memory(weights, weights, moments, activations, step.rows, step.sequence_length)
 
 
 def check_memory(memory: Memory, device: torch.device, local_ranks: int, ignore: bool) -> str:

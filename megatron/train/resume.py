@@ -95,12 +95,12 @@ def resume(run: Run) -> Start:
 
 def _read(run: Run, folder: Path, saved: Manifest, weights_only: bool, known: set[str]) -> bytes:
     """Fill this rank's weights, and moments where there are any."""
-    parameters, table = run.parameters, run.placements
-    load_model(parameters, table, folder, saved, known)
+    load_model(run.parameters, run.placements, folder, saved, known)
     if saved.iteration and not weights_only:
-        boxes = boxes_of(parameters, table)
+        updated = run.gradients.parameters
+        boxes = boxes_of(updated, run.gradients.placements)
         wanted = {f"optimizer.{slot}.{name}": box for name, box in boxes.items() for slot in SLOTS}
-        restore_optimizer(run.optimizer, parameters, read_boxes(folder, saved, wanted), saved.iteration)
+        restore_optimizer(run.optimizer, updated, read_boxes(folder, saved, wanted), saved.iteration)
     return b""
 
 
@@ -114,10 +114,10 @@ def keep_earlier(run: Run, start: Start) -> None:
 def save_run(run: Run, mine: Manifest, iteration: int) -> None:
     """Write a checkpoint of the steps done so far."""
     root = run.config.checkpoint.save or ""
-    named, table = run.parameters, run.placements
-    moments = optimizer_state(run.optimizer, named)
-    table |= {name: table[name.split(".", 2)[2]] for name in moments}
-    files = {"model": {name: parameter.data for name, parameter in named.items()}, "optimizer": moments}
+    weights = {name: parameter.data for name, parameter in run.parameters.items()}
+    moments = optimizer_state(run.optimizer, run.gradients.parameters)
+    table = run.placements | {name: run.gradients.placements[name.split(".", 2)[2]] for name in moments}
+    files = {"model": weights, "optimizer": moments}
     totals, plan = run.plan.totals(iteration), run.plan.digest(iteration)
     rises = custom_rises(run.efficiency, run.plan, iteration)
     manifest = dataclasses.replace(mine, iteration=iteration, totals=totals, plan=plan, rises=rises)

@@ -25,6 +25,7 @@ from megatron.parallel.mesh import Mesh
 from megatron.parallel.placement import Placement, placements
 from megatron.parallel.ranks import world_size
 from megatron.parallel.stages import Stage, StageModule, even_stages
+from megatron.parallel.zero import make_gradients
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, build_plan
@@ -137,9 +138,9 @@ def build(prepared: Prepared, mesh: Mesh) -> Run:
     stages = tuple(_stage(prepared, mesh, one) for one in _stages(config, mesh))
     parameters = {name: one for stage in stages for name, one in stage.named_parameters()}
     table = {name: one for stage in stages for name, one in placements(stage).items()}
-    gradients = GradientBuckets(parameters, table, mesh)
+    gradients = make_gradients(parameters, table, mesh, config.parallel.use_distributed_optimizer)
     deferred = _deferred(config, stages, gradients)
-    optimizer = make_optimizer(list(parameters.values()), config.optimizer)
+    optimizer = make_optimizer(list(gradients.parameters.values()), config.optimizer)
     return Run(
         **vars(prepared),
         mesh=mesh,

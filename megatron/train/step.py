@@ -1,4 +1,4 @@
-"""What a training step is: forward, backward, sum, clip, update."""
+"""What a training step is: forward, backward, sum, clip, update, share."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -58,6 +58,8 @@ def train_step(
     _require_finite(step.number, result)
     with timers.span("optimizer"), timers.span("optimizer-inner-step"):
         update(run.optimizer, step.learning_rate)
+    with timers.span("optimizer"), timers.span("params-all-gather"):
+        run.gradients.share_weights()
     return result
 
 

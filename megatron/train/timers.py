@@ -22,6 +22,7 @@ LEVELS = {
     "optimizer": 1,
     "optimizer-clip-main-grad": 2,
     "optimizer-inner-step": 2,
+    "params-all-gather": 2,
     "save-checkpoint": 1,
     "eval-time": 1,
 }

@@ -1,0 +1,122 @@
+"""ZeRO-1: ranks with the same weights share the optimizer's states and its work. Each has a run of rows of
+every parameter: it gets the sums of their gradients, updates them, and sends them to the others.
+
+A run of rows is a box of the global tensor, so checkpoints move between layouts as those of whole parameters
+do. Sums over other axes than those of the sharing ranks are made before, as without it.
+"""
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from megatron.parallel.collectives import all_gather
+from megatron.parallel.data_parallel import BUCKET_ELEMENTS, GradientBuckets
+from megatron.parallel.mesh import Axis, Mesh
+from megatron.parallel.placement import Placement
+
+SHARING = ("data", "context")
+
+
+class ShardedBuckets(GradientBuckets):
+    """Gradient buckets of which every rank gets the sums of its own rows alone. They take the place of the
+    bucket's first gradients, which are of no use behind the sum."""
+
+    def __init__(
+        self,
+        parameters: dict[str, nn.Parameter],
+        table: dict[str, Placement],
+        mesh: Mesh,
+        bucket_elements: int = BUCKET_ELEMENTS,
+    ):
+        self.axis = mesh.axis(*SHARING)
+        own = {name: placement_of_rows(table[name], len(one), self.axis) for name, one in parameters.items()}
+        super().__init__(parameters, own, mesh, bucket_elements)
+        self._packed: list[Tensor] = []
+        self.sums = [flat[: sum(self._widths(bucket))] for bucket, flat in enumerate(self.flats)]
+        slices = {name: part for bucket in range(len(self.flats)) for name, part in self._slices(bucket)}
+        self.parameters = {name: slices[name] for name in parameters}
+
+    def _widths(self, bucket: int) -> list[int]:
+        """Elements that a rank has of every parameter, by the first ranks."""
+        return [width(one, self.axis.size) for one in self.groups[bucket].values()]
+
+    def _slices(self, bucket: int) -> list[tuple[str, nn.Parameter]]:
+        """This rank's rows of the parameters of a bucket, in the same memory, with their sums as gradients."""
+        found = []
+        parts = self.sums[bucket].split(self._widths(bucket))
+        for (name, parameter), part in zip(self.groups[bucket].items(), parts):
+            mine = nn.Parameter(parameter.detach()[rows_of(len(parameter), self.axis)])
+            mine.grad = part[: mine.numel()].view_as(mine)
+            found.append((name, mine))
+        return found
+
+    def _sum(self, bucket: int) -> dist.Work | None:
+        """Sum a bucket over its other axes, then give every rank the sums of its rows."""
+        if (work := super()._sum(bucket)) is not None:
+            work.wait()
+        gradients = [one.grad for one in self.groups[bucket].values() if one.grad is not None]
+        packed = pack(gradients, self.axis.size)
+        self._packed.append(packed)  # until the sums are there
+        group = self.axis.group
+        return dist.reduce_scatter_tensor(self.sums[bucket], packed.view(-1), group=group, async_op=True)
+
+    def wait(self) -> None:
+        """Until all sums are there."""
+        super().wait()
+        self._packed.clear()
+
+    @torch.no_grad()
+    def share_weights(self) -> None:
+        """Put the rows that every rank has updated into the parameters of all. The buckets do not depend on
+        each other, so a forward pass could wait for those of its own layer alone."""
+        for bucket in range(len(self.groups)):
+            self._share(bucket)
+
+    def _share(self, bucket: int) -> None:
+        widths, group = self._widths(bucket), self.groups[bucket]
+        mine = [padded(self.parameters[name], size) for name, size in zip(group, widths)]
+        rows = all_gather(torch.cat(mine)[None], self.axis)
+        for parameter, part in zip(group.values(), rows.split(widths, 1)):
+            parameter.copy_(part.reshape(-1)[: parameter.numel()].view_as(parameter))
+
+
+def make_gradients(
+    parameters: dict[str, nn.Parameter], table: dict[str, Placement], mesh: Mesh, shared: bool
+) -> GradientBuckets:
+    """The gradients of a run. `shared`: ranks with the same weights share the optimizer, where there are
+    several."""
+    kind = ShardedBuckets if shared and mesh.axis(*SHARING).size > 1 else GradientBuckets
+    return kind(parameters, table, mesh)
+
+
+def rows_of(rows: int, axis: Axis) -> slice:
+    """This rank's of so many rows: as many on every rank, but fewer or none on the last ones."""
+    each = -(-rows // axis.size)
+    return slice(min(axis.rank * each, rows), min((axis.rank + 1) * each, rows))
+
+
+def placement_of_rows(whole: Placement, rows: int, axis: Axis) -> Placement:
+    """Where this rank's rows of a parameter lie: no other rank of the axis holds them."""
+    return whole._replace(
+        offset=(whole.offset[0] + rows_of(rows, axis).start, *whole.offset[1:]),
+        sum_over=tuple(name for name in whole.sum_over if name not in SHARING),
+        copies_over=tuple(name for name in whole.copies_over if name not in SHARING),
+    )
+
+
+def width(tensor: Tensor, ranks: int) -> int:
+    """Elements of the rows that the first of so many ranks has."""
+    return -(-len(tensor) // ranks) * (tensor.numel() // len(tensor))
+
+
+def padded(tensor: Tensor, size: int) -> Tensor:
+    """A tensor made flat, with zeros behind it where it is smaller."""
+    flat = tensor.reshape(-1)
+    return flat if len(flat) == size else F.pad(flat, (0, size - len(flat)))
+
+
+def pack(tensors: list[Tensor], ranks: int) -> Tensor:
+    """[ranks, N]: the rows that each rank has of every tensor, one behind another."""
+    widths = [width(one, ranks) for one in tensors]
+    return torch.cat([padded(one, ranks * size).view(ranks, size) for one, size in zip(tensors, widths)], 1)
