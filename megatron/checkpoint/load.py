@@ -152,11 +152,12 @@ def _inside(low: list[int], high: list[int], offset: tuple[int, ...]) -> tuple[s
 
 
 def _cut(file: Any, name: str, part: Part, low: list[int], high: list[int]) -> Tensor:
-    """A range of the global tensor out of the part that a file holds."""
+    """A range of the global tensor out of the part that a file holds. It is dense, as a fused optimizer
+    silently takes for granted."""
     if list(part.offset) == low and [a + b for a, b in zip(part.offset, part.shape)] == high:
         whole: Tensor = file.get_tensor(name)
         return whole
-    found: Tensor = file.get_slice(name)[_inside(low, high, part.offset)]
+    found: Tensor = file.get_slice(name)[_inside(low, high, part.offset)].contiguous()
     return found
 
 

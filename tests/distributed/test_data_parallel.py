@@ -8,6 +8,7 @@ from megatron.model.inputs import GPTInputs
 from megatron.parallel.data_parallel import GradientBuckets
 from megatron.parallel.mesh import Mesh, agree, sum_over
 from megatron.parallel.placement import Placement, placements
+from megatron.parallel.zero import ShardedBuckets
 from tests.support.models import loss_of, make_model, random_batch
 from tests.support.ranks import run_ranks
 
@@ -43,6 +44,38 @@ def test_every_rank_holds_the_same_bits():
     for a, b, c in zip(first[0], second[0], third[0]):
         assert torch.equal(a, b)
         assert torch.equal(a, c)
+
+
+def shared_update(mesh: Mesh, bucket_elements: int) -> tuple[list[torch.Tensor], float]:
+    """Weights behind `w -= sum of gradients`, in which every rank updates its rows, and the sums' norm."""
+    model = make_model("")
+    parameters = dict(model.named_parameters())
+    buckets = ShardedBuckets(parameters, placements(model), mesh, bucket_elements)
+    batch, rows = random_batch(6), torch.arange(6).view(mesh.data.size, -1)[mesh.data.rank]
+    for _ in range(2):  # what the first sums have left must not be in the second ones
+        buckets.zero()
+        buckets.begin(1)
+        loss_of(model, GPTInputs(batch.tokens[rows], batch.labels[rows], rows)).backward()
+        buckets.wait()
+    norm = float(sum_over(buckets.square(), mesh.world).sqrt())
+    buckets.scale(0.5)
+    with torch.no_grad():
+        for one in buckets.parameters.values():
+            one -= 2 * one.grad
+    buckets.share_weights()
+    return [one.detach() for one in parameters.values()], norm
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_that_share_an_update_make_that_of_one(ranks):
+    """3 ranks do not divide the rows of all parameters."""
+    ((wanted, norm),) = run_ranks(1, gradients, 1 << 24, 1)
+    first = [one.detach() for one in make_model("").parameters()]
+    assert any(len(one) % 3 for one in first)
+    for found, other_norm in run_ranks(ranks, shared_update, 3000):
+        for after, before, gradient in zip(found, first, wanted):
+            torch.testing.assert_close(after, before - gradient, rtol=1e-10, atol=1e-12)
+        assert abs(other_norm - norm) < 1e-10 * norm
 
 
 def unused(mesh: Mesh) -> list[float]:
