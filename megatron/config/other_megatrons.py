@@ -52,8 +52,8 @@ def _profiled_steps(given: list[str], _: Mapping[str, Any]) -> dict[str, list[st
 
 
 def _zero_stage(given: list[str], _: Mapping[str, Any]) -> dict[str, list[str]]:
-    """All stages share the optimizer's states; what the later ones share beside them changes no number."""
-    return {"use_distributed_optimizer": ["true"]} if given[-1:] in (["1"], ["2"], ["3"]) else {}
+    """From the first stage on the optimizer's states are shared; what else is shared changes no number."""
+    return {} if given == ["0"] else {"use_distributed_optimizer": ["true"]}
 
 
 TRANSLATED: dict[str, Translation] = {

@@ -40,8 +40,7 @@ class ParallelConfig:
     )
     use_distributed_optimizer: bool = flag(
         False,
-        "data and context ranks share the optimizer's states and its work: each updates a part of the weights "
-        "(ZeRO-1)",
+        "ranks of data and context share the optimizer's states: each updates a part of the weights (ZeRO-1)",
         resume="free",
     )
     use_tp_pp_dp_mapping: bool = flag(

@@ -85,11 +85,16 @@ class GradientBuckets:
         """Until all sums are there; a bucket with a parameter that got no gradient is summed now."""
         while self._reducing and len(self._works) < len(self.flats):
             self._works.append(self._sum(len(self._works)))
-        for work in self._works:
-            if work is not None:
-                work.wait()
+        for bucket in range(len(self._works)):
+            self._finish(bucket)
         self._works = []
         self._reducing = False
+
+    def _finish(self, bucket: int) -> None:
+        """Until the sums of a bucket are there."""
+        if (work := self._works[bucket]) is not None:
+            work.wait()
+        self._works[bucket] = None
 
     def square(self) -> Tensor:
         """The squared norm over the gradients that this rank counts, a float64 scalar: summed over all ranks

@@ -16,6 +16,8 @@ from megatron.parallel.mesh import Axis, Mesh
 from megatron.parallel.placement import Placement
 
 SHARING = ("data", "context")
+UNDERWAY = 2
+"""Buckets that are summed at once, as each of them is there twice meanwhile."""
 
 
 class ShardedBuckets(GradientBuckets):
@@ -32,7 +34,7 @@ class ShardedBuckets(GradientBuckets):
         self.axis = mesh.axis(*SHARING)
         own = {name: placement_of_rows(table[name], len(one), self.axis) for name, one in parameters.items()}
         super().__init__(parameters, own, mesh, bucket_elements)
-        self._packed: list[Tensor] = []
+        self._packed: dict[int, Tensor] = {}
         self.sums = [flat[: sum(self._widths(bucket))] for bucket, flat in enumerate(self.flats)]
         slices = {name: part for bucket in range(len(self.flats)) for name, part in self._slices(bucket)}
         self.parameters = {name: slices[name] for name in parameters}
@@ -42,7 +44,7 @@ class ShardedBuckets(GradientBuckets):
         return [width(one, self.axis.size) for one in self.groups[bucket].values()]
 
     def _slices(self, bucket: int) -> list[tuple[str, nn.Parameter]]:
-        """This rank's rows of the parameters of a bucket, in the same memory, with their sums as gradients."""
+        """This rank's rows of a bucket's parameters, in the same memory; their sums are the gradients."""
         found = []
         parts = self.sums[bucket].split(self._widths(bucket))
         for (name, parameter), part in zip(self.groups[bucket].items(), parts):
@@ -53,18 +55,18 @@ class ShardedBuckets(GradientBuckets):
 
     def _sum(self, bucket: int) -> dist.Work | None:
         """Sum a bucket over its other axes, then give every rank the sums of its rows."""
+        if bucket >= UNDERWAY:
+            self._finish(bucket - UNDERWAY)
         if (work := super()._sum(bucket)) is not None:
             work.wait()
         gradients = [one.grad for one in self.groups[bucket].values() if one.grad is not None]
-        packed = pack(gradients, self.axis.size)
-        self._packed.append(packed)  # until the sums are there
+        packed = self._packed[bucket] = pack(gradients, self.axis.size)
         group = self.axis.group
         return dist.reduce_scatter_tensor(self.sums[bucket], packed.view(-1), group=group, async_op=True)
 
-    def wait(self) -> None:
-        """Until all sums are there."""
-        super().wait()
-        self._packed.clear()
+    def _finish(self, bucket: int) -> None:
+        super()._finish(bucket)
+        self._packed.pop(bucket, None)
 
     @torch.no_grad()
     def share_weights(self) -> None:

@@ -87,7 +87,9 @@ def moments(mesh: Mesh, flags: str, save: str) -> int:
     run: Run = layout_run(mesh, f"{flags} --save {save}")
     train_steps(run, 1, 1)
     save_run(run, describe_run(run), 1)
-    return sum(state[slot].numel() for state in run.optimizer.state.values() for slot in ("exp_avg", "exp_avg_sq"))
+    return sum(
+        state[slot].numel() for state in run.optimizer.state.values() for slot in ("exp_avg", "exp_avg_sq")
+    )
 
 
 def test_every_rank_holds_and_writes_moments_of_its_own_rows(tmp_path: Path) -> None:

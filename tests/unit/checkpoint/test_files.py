@@ -96,6 +96,14 @@ def test_a_checkpoint_holds_its_tensors_and_says_where_they_lie(tmp_path: Path) 
         assert (folder / name).stat().st_mode & 0o777 == folder.stat().st_mode & 0o666
 
 
+def test_a_part_is_read_as_dense_as_a_whole(tmp_path: Path) -> None:
+    """A column of a weight: strided it would keep the whole in memory, and mislead a fused optimizer."""
+    folder = save(tmp_path, 3)
+    found = read(folder, read_manifest(folder), BIAS | {"weight": Box((9, 2), (3, 1), (3, 1))})["weight"]
+    assert torch.equal(found, tensors(3)["weight"][:, 1:]) and found.is_contiguous()
+    assert found.untyped_storage().nbytes() == 3 * 4
+
+
 def test_the_newest_or_the_chosen_checkpoint_is_found(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path) is None
     for step in (2, 10, 6):

@@ -153,7 +153,10 @@ def test_the_data_efficiency_recipe_of_megatron_deepspeed(tmp_path: Path) -> Non
     assert config.training.recompute_granularity == "full"
     assert config.tokenizer.tokenizer_type == "GPT2BPETokenizer"
     taken, unused = notes
-    assert taken == "read --checkpoint-activations as --recompute-granularity full"
+    assert taken == (
+        "read --checkpoint-activations as --recompute-granularity full, "
+        "--zero-stage 1 as --use-distributed-optimizer"
+    )
     assert unused.startswith("not used here: --log-batch-size-to-tensorboard, ")
     assert "--train-doc-idx-path, --train-sample-idx-path, --train-shuffle-idx-path (difficulty" in unused
 

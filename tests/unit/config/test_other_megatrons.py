@@ -102,7 +102,7 @@ NEUTRAL = """
 --tensor-model-parallel-size 1 --pipeline-model-parallel-size 1 --context-parallel-size 1 --sequence-parallel
 --tensor_model_parallel_size=1|--no-async-tensor-model-parallel-allreduce|--num-experts 1|--fp16 false
 --transformer-impl local --use-flash-attn --no-masked-softmax-fusion --no-bias-gelu-fusion --num-workers 2
---deepspeed --zero-stage 1 --no-pipeline-parallel|--dataloader-type single|--weight-decay-incr-style constant
+--deepspeed --zero-stage 0 --no-pipeline-parallel|--dataloader-type single|--weight-decay-incr-style constant
 --accumulate-allreduce-grads-in-fp32 --overlap-grad-reduce --attention-softmax-in-fp32 --DDP-impl local
 --no-query-key-layer-scaling --calculate-per-token-loss --use-mcore-models --no-save-rng --no-load-rng
 --hysteresis 2|--vocab-extra-ids 0|--softmax-type vanilla|--glu-linear-offset 0.0|--exp-avg-dtype FP32
@@ -120,7 +120,7 @@ def test_nothing_is_said_of_values_that_ask_for_what_is_so(text: str) -> None:
 
 UNUSED = """
 --data-cache-path /cache|--num-workers 8|--async-save|--log-progress|--rerun-mode disabled|--manual-gc
---use-distributed-optimizer|--overlap-param-gather|--logging-level 20|--zero-stage 3
+--zero-contigious-gradients|--overlap-param-gather|--logging-level 20
 --train-doc-idx-path x|--data-efficiency-curriculum-learning|--cpu-optimizer|--empty-unused-memory-level 1
 --distributed-timeout-seconds-after-init 60|--one-logger-project x|--no-one-logger|--inprocess-restart
 --mask-prob 0.2|--bert-no-binary-head|--dino-head-hidden-size 64|--inference-max-requests 8|--use-pin-memory
@@ -174,6 +174,8 @@ def test_one_line_refuses_all_flags_of_a_reason() -> None:
         ("--no-pad-vocab-size", "--make-vocab-size-divisible-by 1", "--make-vocab-size-divisible-by 1"),
         ("--override-lr-scheduler", "--override-opt_param-scheduler", "--override-opt-param-scheduler"),
         ("--save x --persistent-save-interval 5", "--save x --save-interval 5", "--save-interval 5"),
+        ("--zero-stage 1", "--use-distributed-optimizer", "--zero-stage 1 as --use-distributed-optimizer"),
+        ("--zero-stage=3", "--use-distributed-optimizer", "--use-distributed-optimizer"),
         ("--profile_steps 2,3", "--profile-step-start 2 --profile-step-end 3", "--profile-step-start 2"),
     ],
 )

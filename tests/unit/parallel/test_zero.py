@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from megatron.parallel.data_parallel import GradientBuckets
 from megatron.parallel.mesh import Axis, Mesh
 from megatron.parallel.placement import Placement
-from megatron.parallel.data_parallel import GradientBuckets
 from megatron.parallel.zero import make_gradients, pack, padded, placement_of_rows, rows_of, width
 
 

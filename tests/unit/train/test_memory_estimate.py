@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from megatron.base.errors import UserError
 from megatron.data.corpora import open_splits
 from megatron.data.vocabulary import Vocabulary
+from megatron.parallel.layout import Layout
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.tasks.gpt import GPT_TASK
 from megatron.tasks.task import Data
@@ -82,6 +83,15 @@ def test_recomputation_batch_and_dropping_show_in_the_estimate() -> None:
     assert longest == plain  # the curriculum ends at full length
     reshaped = estimate_memory(prepare(full + LENGTHS.replace("truncate", "reshape")), CPU)
     assert reshaped.rows * reshaped.length == 256
+
+
+def test_ranks_that_share_the_optimizer_share_its_moments_alone() -> None:
+    layout = Layout(tensor=2, context=2, data=3)
+    alone, shared = (
+        estimate_memory(prepare(flags), CPU, layout) for flags in ("", "--use-distributed-optimizer ")
+    )
+    assert alone.moments == 2 * alone.weights and shared.moments == alone.moments // 6
+    assert shared._replace(moments=alone.moments) == alone
 
 
 def test_what_does_not_fit_is_refused_with_the_numbers() -> None:
