@@ -34,22 +34,24 @@ class Deferred:
 
 
 def deferred_linear(x: Tensor, weight: nn.Parameter, bias: nn.Parameter | None, deferred: Deferred) -> Tensor:
-    """y = x·Wᵀ + b in the precision of x, whose backward pass leaves the gradients of W and b for later."""
-    y: Tensor = _Linear.apply(x, weight, bias, deferred)
+    """y = x·Wᵀ + b in the precision of x, whose backward pass leaves the gradients of W and b for later.
+    Autograd does not see W and b: it would call their hooks before the gradients are there."""
+    y: Tensor = _Linear.apply(x, (weight, bias), deferred)
     return y
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: nn.Parameter, bias: nn.Parameter | None, deferred: Deferred
+        ctx: Any, x: Tensor, parameters: tuple[nn.Parameter, nn.Parameter | None], deferred: Deferred
     ) -> Tensor:
+        weight, bias = parameters
         ctx.save_for_backward(x)
         ctx.weight, ctx.bias, ctx.deferred = weight, bias, deferred
         return F.linear(x, weight.to(x.dtype), bias.to(x.dtype) if bias is not None else None)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         (x,), weight, bias, deferred = ctx.saved_tensors, ctx.weight, ctx.bias, ctx.deferred
         inputs, outputs = x.flatten(0, -2), grad.flatten(0, -2)
 
@@ -59,4 +61,4 @@ class _Linear(torch.autograd.Function):
                 deferred.add(bias, outputs.sum(0))
 
         deferred.later(work)
-        return grad @ weight.to(grad.dtype), None, None, None
+        return grad @ weight.to(grad.dtype), None, None
