@@ -104,8 +104,12 @@ def _waits(
         for action in actions[len(row) : len(row) + 1]:
             stage = action.chunk * ranks + rank
             needed = _needs(action, stage, ranks * chunks)
-            missing = [f"{one.kind} {one.micro_batch} of stage {one.stage}" for one in needed if one not in done]
-            yield f"rank {rank} in {action.kind} {action.micro_batch} of stage {stage} for " + ", ".join(missing)
+            missing = [
+                f"{one.kind} {one.micro_batch} of stage {one.stage}" for one in needed if one not in done
+            ]
+            yield f"rank {rank} in {action.kind} {action.micro_batch} of stage {stage} for " + ", ".join(
+                missing
+            )
 
 
 def _most_held(actions: Sequence[Action]) -> int:

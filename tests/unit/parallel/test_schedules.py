@@ -1,7 +1,8 @@
-"""Pipeline schedules and what they come to, over many sizes: all is done once, nobody waits for ever, messages
-keep their order, and bubbles and memory are those of the papers."""
+"""Pipeline schedules and what they come to, over many sizes: all is done once, nobody waits for ever,
+messages keep their order, and bubbles and memory are those of the papers."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
@@ -77,7 +78,7 @@ def test_no_schedule_deadlocks_and_times_follow_the_messages(case: Case) -> None
         if kind == WEIGHT:
             assert one.start >= ends[back, number, stage].end
     for row in simulation.rows:
-        assert all(before.end <= after.start for before, after in zip(row, row[1:]))
+        assert all(before.end <= after.start for before, after in pairwise(row))
 
 
 @given(cases())
