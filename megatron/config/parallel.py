@@ -114,10 +114,17 @@ def stage_texts(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
     return texts
 
 
+def counted_letters(parallel: ParallelConfig) -> str:
+    """What counts as a layer where stages are weighed, by a layout's letters."""
+    layout = parallel.pipeline_model_parallel_layout is not None
+    embedding = layout or parallel.account_for_embedding_in_pipeline_split
+    head = layout or parallel.account_for_loss_in_pipeline_split
+    return LAYER + EMBEDDING * embedding + HEAD * head
+
+
 def _counted(parallel: ParallelConfig, model: ModelConfig) -> int:
     """Layers, and what counts as one."""
-    extra = (parallel.account_for_embedding_in_pipeline_split, parallel.account_for_loss_in_pipeline_split)
-    return model.num_layers + sum(extra)
+    return model.num_layers + len(counted_letters(parallel)) - 1
 
 
 def _heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:

@@ -2,7 +2,8 @@
 for whom, how much is held, and whether messages arrive in the order in which they are sent. As in the engine,
 a receive blocks and a send does not."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -61,23 +62,39 @@ def simulate(
     """The times of a step. `work`: by stage, what a forward pass over it takes, else 1. RuntimeError where
     all ranks wait: it says for what."""
     work = work or [1.0] * (ranks * chunks)
-    todo = [list(schedule(rank, ranks, micro_batches, chunks)) for rank in range(ranks)]
+    todo = [deque(schedule(rank, ranks, micro_batches, chunks)) for rank in range(ranks)]
     rows: list[list[Timed]] = [[] for _ in todo]
     done: dict[Result, float] = {}
-    while any(len(row) < len(actions) for row, actions in zip(rows, todo)):
-        before = sum(map(len, rows))
+    while any(todo):
+        before = sum(map(len, todo))
         for rank, (row, actions) in enumerate(zip(rows, todo)):
-            for action in actions[len(row) :]:
+            while actions and not _missing(actions[0], rank, ranks, chunks, done):
+                action = actions.popleft()
                 stage = action.chunk * ranks + rank
                 needed = _needs(action, stage, ranks * chunks)
-                if any(one not in done for one in needed):
-                    break
                 start = max([row[-1].end if row else 0.0, *(done[one] for one in needed)])
                 row.append(Timed(action, start, start + costs[action.kind] * work[stage]))
                 done[_leaves(action, stage)] = row[-1].end
-        if sum(map(len, rows)) == before:
-            raise RuntimeError("; ".join(["all ranks wait", *_waits(rows, todo, done, chunks)]))
+        if sum(map(len, todo)) == before:
+            raise RuntimeError("; ".join(["all ranks wait", *_waits(todo, chunks, done)]))
     return Simulation(rows)
+
+
+def _waits(todo: Sequence[deque[Action]], chunks: int, done: Mapping[Result, float]) -> list[str]:
+    """What the next action of every rank waits for."""
+    ranks = len(todo)
+    return [
+        f"rank {rank} in {one.kind} {one.micro_batch} of stage {one.chunk * ranks + rank} for "
+        + ", ".join(_missing(one, rank, ranks, chunks, done))
+        for rank, actions in enumerate(todo)
+        for one in list(actions)[:1]
+    ]
+
+
+def _missing(action: Action, rank: int, ranks: int, chunks: int, done: Mapping[Result, float]) -> list[str]:
+    """What an action still waits for."""
+    needed = _needs(action, action.chunk * ranks + rank, ranks * chunks)
+    return [f"{one.kind} {one.micro_batch} of stage {one.stage}" for one in needed if one not in done]
 
 
 def _leaves(action: Action, stage: int) -> Result:
@@ -93,23 +110,6 @@ def _needs(action: Action, stage: int, stages: int) -> list[Result]:
         return [Result(BACKWARD, one, stage)]
     later = [Result(BACKWARD, one, stage + 1)] if stage < stages - 1 else []
     return [Result(FORWARD, one, stage), *later]
-
-
-def _waits(
-    rows: list[list[Timed]], todo: list[list[Action]], done: Mapping[Result, float], chunks: int
-) -> Iterator[str]:
-    """What the next action of every rank waits for."""
-    ranks = len(rows)
-    for rank, (row, actions) in enumerate(zip(rows, todo)):
-        for action in actions[len(row) : len(row) + 1]:
-            stage = action.chunk * ranks + rank
-            needed = _needs(action, stage, ranks * chunks)
-            missing = [
-                f"{one.kind} {one.micro_batch} of stage {one.stage}" for one in needed if one not in done
-            ]
-            yield f"rank {rank} in {action.kind} {action.micro_batch} of stage {stage} for " + ", ".join(
-                missing
-            )
 
 
 def _most_held(actions: Sequence[Action]) -> int:
