@@ -133,6 +133,8 @@ LAYOUTS: dict[str, str] = {
     "pp2 gpipe": PIPELINE.format(2) + "--pipeline-schedule gpipe",
     "pp2 interleaved": PIPELINE.format(2) + "--num-virtual-stages-per-pipeline-rank 2",
     "pp2 zero-bubble": PIPELINE.format(2) + "--pipeline-schedule zero-bubble",
+    "pp2 uneven": PIPELINE.format(2) + "--decoder-first-pipeline-num-layers 1",
+    "pp4 ends apart": PIPELINE.format(4) + "--pipeline-model-parallel-layout 'E|t|ttt|L'",
     "cp2 allgather": CONTEXT.format(2, "allgather"),
     "cp2 a2a": CONTEXT.format(2, "a2a"),
     "cp2 p2p": CONTEXT.format(2, "p2p"),
