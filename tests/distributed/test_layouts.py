@@ -4,16 +4,7 @@ double precision, with curriculum, random-LTD, dropout, accumulation and clippin
 import pytest
 import torch
 
-from tests.support.parity import LAYOUTS, MODELS, deviations
-
-TWICE = {"tp2", "pp2", "cp2 p2p"}
-"""Layouts that are tried with all models; the others with one each, in turn."""
-
-
-def pairs() -> list[tuple[str, str]]:
-    models = list(MODELS)
-    chosen = {name: models if name in TWICE else [models[n % len(models)]] for n, name in enumerate(LAYOUTS)}
-    return [(name, model) for name, each in chosen.items() for model in each]
+from tests.support.parity import LAYOUTS, deviations, pairs
 
 
 @pytest.mark.parametrize(("layout", "model"), pairs())

@@ -147,3 +147,12 @@ LAYOUTS: dict[str, str] = {
     "pp2·cp2": PIPELINE.format(2) + CONTEXT.format(2, "a2a"),
     "tp2·pp2·dp2": TENSOR.format(2) + PIPELINE.format(2) + "--dp 2",
 }
+TWICE = {"tp2", "pp2", "cp2 p2p"}
+"""Layouts that are tried with all models; the others with one each, in turn."""
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Layouts and the models that each is tried with."""
+    models = list(MODELS)
+    chosen = {name: models if name in TWICE else [models[n % len(models)]] for n, name in enumerate(LAYOUTS)}
+    return [(name, model) for name, each in chosen.items() for model in each]
