@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 install_environment test,dev
 doing="the tests"
 export TOKENIZERS_PARALLELISM=true HF_HUB_OFFLINE=1
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # more threads wait for each other where the machine is busy
 if [ $# -gt 0 ]; then
     exec python -m pytest "$@"
 fi

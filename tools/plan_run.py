@@ -16,17 +16,24 @@ from typing import Any
 
 import numpy as np
 
+from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.base.terminal import show
+from megatron.base.units import exact
 from megatron.config import checkpoint, data, logging
 from megatron.config.arguments import flag, understand, unused_flags
 from megatron.config.config import RULES, Config, Rule, complete
 from megatron.config.launch import unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
+from megatron.config.parallel import chunks_of, counted_letters, stage_texts
+from megatron.parallel.schedules import SCHEDULES
+from megatron.parallel.simulate import simulate
+from megatron.report.timeline import timeline
 from megatron.schedule import data_efficiency_flags
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, build_plan
+from megatron.schedule.plan_layout import layout_problems
 from megatron.schedule.plan_notes import plan_notes
 from megatron.schedule.plan_summary import summarise, tables
 from megatron.tasks.architecture import gpt_flops
@@ -56,15 +63,20 @@ EXAMPLES = """\
       --random-ltd --random-ltd-min 128 --random-ltd-duration 200000 --output plan_1.3b
 
   a launch command as it stands
-    python tools/plan_run.py torchrun --nproc-per-node 8 pretrain_gpt.py --num-layers 24 ..."""
+    python tools/plan_run.py torchrun --nproc-per-node 8 pretrain_gpt.py --num-layers 24 ...
+
+  how a pipeline of 4 ranks works through a step, and how long they wait
+    python tools/plan_run.py torchrun --nproc-per-node 4 pretrain_gpt.py --pipeline-model-parallel-size 4 \\
+      --pipeline-schedule zero-bubble --global-batch-size 64 --micro-batch-size 8 ... --timeline"""
 
 
 @dataclass(frozen=True)
 class Options(Config):
-    """The flags of a training run, of which only those that shape the plan are needed, and two more."""
+    """The flags of a training run, of which only those that shape the plan are needed, and three more."""
 
     output: str | None = flag(None, "folder for plan.csv, plan.json and plan.png", metavar="FOLDER")
     data_parallel_size: int = flag(1, "data-parallel ranks that will share a batch", at_least=1)
+    timeline: bool = flag(False, "print who does what when in the last step's pipeline")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -77,6 +89,8 @@ def main(argv: list[str] | None = None) -> None:
     config: Options = complete(Options, values, problems, rules=rules)
     efficiency, notes = describe(config)
     plan = build_plan(config, efficiency, gpt_flops(config, efficiency, config.tokenizer.vocab_size or 0))
+    if problems := layout_problems(config, plan, config.data_parallel_size):
+        raise UserError(*problems)
     notes += plan_notes(config, efficiency, plan)
     summary = summarise(config, efficiency, plan, config.data_parallel_size)
     if config.output:
@@ -84,8 +98,23 @@ def main(argv: list[str] | None = None) -> None:
     for note in [*unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
         print(f"note: {note}", file=sys.stderr)
     show(*tables(summary))
+    if config.timeline:
+        print("\n".join(_timeline(config, plan)))
     if config.output:
         print(f"wrote plan.csv, plan.json and plan.png to {config.output}")
+
+
+def _timeline(config: Options, plan: Plan) -> list[str]:
+    """The last step's pipeline. A stage takes as long as it has layers; embedding and head count where the
+    flags count them."""
+    flags, schedule = config.parallel, config.parallel.pipeline_schedule
+    ranks, chunks = flags.pipeline_model_parallel_size, chunks_of(flags, config.model)
+    micro_batches = plan.batch_size[-1] // (config.training.micro_batch_size * config.data_parallel_size)
+    stages = stage_texts(flags, config.model)
+    work = [sum(map(text.count, counted_letters(flags))) for text in stages]
+    simulation = simulate(SCHEDULES[schedule], ranks, int(micro_batches), chunks, work=work)
+    title = f"Step {exact(plan.steps)} by the schedule {schedule}: {micro_batches} micro-batches through"
+    return timeline(simulation, f"{title} {' | '.join(stages)}")
 
 
 def _write(folder: Path, plan: Plan, efficiency: DataEfficiency, summary: dict[str, Any]) -> None:

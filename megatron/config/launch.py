@@ -7,7 +7,7 @@ from megatron.base.errors import UserError
 
 def unwrap(words: list[str]) -> list[str]:
     """The flags of a launch command such as `torchrun --nproc-per-node 8 pretrain_gpt.py ...`, with the
-    number of its ranks; UserError where that is no number."""
+    number of its data-parallel ranks; UserError where that is no number."""
     scripts = [place for place, word in enumerate(words) if word.endswith(".py")]
     if not scripts or words[0].startswith("--"):
         return words
@@ -20,4 +20,14 @@ def unwrap(words: list[str]) -> list[str]:
         if found and not found.group(2).isdigit():
             raise UserError(f"{found.group(1)} {found.group(2)}: is no number; give --data-parallel-size")
         ranks *= int(found.group(2)) if found else 1
-    return [*flags, "--data-parallel-size", str(ranks)]
+    return [*flags, "--data-parallel-size", str(_replicas(ranks, flags))]
+
+
+def _replicas(ranks: int, flags: list[str]) -> int:
+    """How many replicas of the model so many ranks make, at least one: training says where they are too
+    few."""
+    words, each = " ".join(flags), 1
+    for name in ("tensor", "context", "pipeline"):
+        found = re.findall(rf"--{name}[-_](?:model[-_])?parallel[-_]size[= ](\d+)", words)
+        each *= max(int(found[-1]), 1) if found else 1
+    return max(ranks // each, 1)

@@ -73,6 +73,7 @@ TRANSLATED: dict[str, Translation] = {
     "deepscale-config": is_our("data_efficiency_config"),
     "profile-steps": _profiled_steps,
     "zero-stage": _zero_stage,
+    "enable-zbh1-pipeline": is_our("pipeline_schedule", "zero-bubble"),
 }
 
 NOT_YET = "is not built here yet; leave that out"
@@ -95,11 +96,8 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         expert-tensor-parallel-num-weight-shards=1 hierarchical-context-parallel-sizes=1""",
     ),
     **_refused(
-        f"pipeline parallelism {NOT_YET}",
-        """decoder-first-pipeline-num-layers
-        decoder-last-pipeline-num-layers pipeline-model-parallel-layout pipeline-model-parallel-split-rank
-        account-for-embedding-in-pipeline-split account-for-loss-in-pipeline-split
-        standalone-embedding-stage enable-zbh1-pipeline enable-zbh1-exact-semantics""",
+        "give --pipeline-model-parallel-layout to say what lies on which stage",
+        "pipeline-model-parallel-split-rank standalone-embedding-stage",
     ),
     **_refused(
         f"sequence and context parallelism {NOT_YET}",
@@ -224,7 +222,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         load-main-params-from-ckpt exit-signal-handler exit-signal-handler-for-dataloader
         exit-signal-handler-for-training no-save-rng no-load-rng te-rng-tracker
         inference-rng-tracker use-pytorch-profiler use-cpu-initialization use-mcore-models
-        no-create-attention-mask-in-dataloader mmap-warmup use-dist-ckpt""",
+        no-create-attention-mask-in-dataloader mmap-warmup use-dist-ckpt enable-zbh1-exact-semantics""",
     ),
     **_refused(
         "weight decay is constant, and by shape alone; give --weight-decay alone",

@@ -3,11 +3,20 @@
 import math
 from dataclasses import dataclass
 
-from megatron.config.arguments import flag
+from megatron.config.arguments import flag, spelling
 from megatron.config.model import ModelConfig
+from megatron.config.pipeline_layout import EMBEDDING, HEAD, LAYER, read_layout, text_problems
 
 WAYS = ("p2p", "allgather", "a2a")
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero-bubble")
+SPLITS = (
+    ("pipeline_model_parallel_layout",),
+    ("decoder_first_pipeline_num_layers", "decoder_last_pipeline_num_layers"),
+    ("account_for_embedding_in_pipeline_split", "account_for_loss_in_pipeline_split"),
+    ("num_layers_per_virtual_pipeline_stage",),
+    ("num_virtual_stages_per_pipeline_rank",),
+)
+"""Flags that say where layers lie, by how they say it."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,23 @@ class ParallelConfig:
     )
     num_layers_per_virtual_pipeline_stage: int | None = flag(
         None, "the same, by the layers of a run", at_least=1, resume="free"
+    )
+    decoder_first_pipeline_num_layers: int | None = flag(
+        None, "layers of the first rank of a pipeline; the others share the rest", at_least=1, resume="free"
+    )
+    decoder_last_pipeline_num_layers: int | None = flag(
+        None, "layers of the last one", at_least=1, resume="free"
+    )
+    account_for_embedding_in_pipeline_split: bool = flag(
+        False, "the embedding counts as a layer where layers are shared equally", resume="free"
+    )
+    account_for_loss_in_pipeline_split: bool = flag(False, "and so does the head", resume="free")
+    pipeline_model_parallel_layout: str | None = flag(
+        None,
+        "what lies on every stage, in the pipeline's order: E embedding, t layer, L head, | between stages, "
+        "such as 'Et*3|(tt|)*2L'; runs of layers a rank follow from it",
+        metavar="STAGES",
+        resume="free",
     )
     pipeline_schedule: str = flag(
         None,
@@ -66,10 +92,44 @@ def length_multiple(parallel: ParallelConfig) -> int:
 
 def chunks_of(parallel: ParallelConfig, model: ModelConfig) -> int:
     """Runs of layers that every rank of a pipeline has."""
-    layers = parallel.num_layers_per_virtual_pipeline_stage
+    ranks, layers = parallel.pipeline_model_parallel_size, parallel.num_layers_per_virtual_pipeline_stage
+    if parallel.pipeline_model_parallel_layout is not None:
+        return max(len(read_layout(parallel.pipeline_model_parallel_layout)) // ranks, 1)
     if layers:
-        return max(model.num_layers // (parallel.pipeline_model_parallel_size * layers), 1)
+        return max(_counted(parallel, model) // (ranks * layers), 1)
     return parallel.num_virtual_stages_per_pipeline_rank or 1
+
+
+def stage_texts(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
+    """What lies on every stage, in the pipeline's order, as a layout has it: a rule says whether that is
+    the model. Chunk c of rank r is stage c·ranks + r."""
+    if parallel.pipeline_model_parallel_layout is not None:
+        return read_layout(parallel.pipeline_model_parallel_layout)
+    chunks, ranks = chunks_of(parallel, model), parallel.pipeline_model_parallel_size
+    first, last = parallel.decoder_first_pipeline_num_layers, parallel.decoder_last_pipeline_num_layers
+    others = max(ranks - sum(one is not None for one in (first, last)), 1)
+    each = (_counted(parallel, model) - (first or 0) - (last or 0)) // others
+    by_rank = [first or each, *[each] * (ranks - 2), last or each][:ranks]
+    layers = [count // chunks for count in by_rank] * chunks
+    layers[0] -= parallel.account_for_embedding_in_pipeline_split
+    layers[-1] -= parallel.account_for_loss_in_pipeline_split
+    texts = [LAYER * count for count in layers]
+    texts[0] = EMBEDDING + texts[0]
+    texts[-1] += HEAD
+    return texts
+
+
+def counted_letters(parallel: ParallelConfig) -> str:
+    """What counts as a layer where stages are weighed, by a layout's letters."""
+    layout = parallel.pipeline_model_parallel_layout is not None
+    embedding = layout or parallel.account_for_embedding_in_pipeline_split
+    head = layout or parallel.account_for_loss_in_pipeline_split
+    return LAYER + EMBEDDING * embedding + HEAD * head
+
+
+def _counted(parallel: ParallelConfig, model: ModelConfig) -> int:
+    """Layers, and what counts as one."""
+    return model.num_layers + len(counted_letters(parallel)) - 1
 
 
 def _heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
@@ -105,14 +165,56 @@ def _one_way(parallel: ParallelConfig) -> list[str]:
     return [f"--cp-comm-type {' '.join(parallel.cp_comm_type)}: all layers have one way here; name one"]
 
 
+def _one_split(parallel: ParallelConfig) -> list[str]:
+    """Flags that say in several ways where the layers lie."""
+    layout, ends, counted, by_layers, by_runs = (
+        [name for name in names if getattr(parallel, name)] for names in SPLITS
+    )
+    found = []
+    if layout and (others := [*ends, *counted, *by_layers, *by_runs]):
+        found.append([*layout, *others])
+    elif ends and (others := [*counted, *by_layers]):
+        found.append([*ends, *others])
+    elif by_layers and by_runs:
+        found.append([*by_layers, *by_runs])
+    return [
+        f"{' and '.join(map(spelling, names))} say in two ways where layers lie; give one of them"
+        for names in found
+    ]
+
+
+def _layout(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
+    text, ranks = parallel.pipeline_model_parallel_layout, parallel.pipeline_model_parallel_size
+    if text is None:
+        return []
+    stages, found = len(read_layout(text)), text_problems(text, model.num_layers)
+    if stages % ranks:
+        found.append(
+            f"--pipeline-model-parallel-layout {text}: it has {stages} stages, which is no multiple of "
+            f"--pipeline-model-parallel-size {ranks}"
+        )
+    return found
+
+
 def _stages(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
+    if parallel.pipeline_model_parallel_layout is not None or _one_split(parallel):
+        return []
     ranks, chunks = parallel.pipeline_model_parallel_size, chunks_of(parallel, model)
-    if model.num_layers % (ranks * chunks):
-        return [
-            f"--num-layers {model.num_layers} is no multiple of --pipeline-model-parallel-size {ranks}"
-            + (f" x {chunks} runs of layers" if chunks > 1 else "")
-        ]
-    return []
+    texts, given = stage_texts(parallel, model), [one for one in SPLITS[1] if getattr(parallel, one)]
+    if given and ranks == 1:
+        return [f"{spelling(given[0])} needs --pipeline-model-parallel-size of at least 2"]
+    whole = "".join(texts).count(LAYER) == model.num_layers and "" not in texts
+    layers = parallel.num_layers_per_virtual_pipeline_stage
+    if whole and (not layers or ranks * chunks * layers == _counted(parallel, model)):
+        return []
+    words = [f"{spelling(one)} {getattr(parallel, one)}" for one in given]
+    words += [spelling(one) for one in SPLITS[2] if getattr(parallel, one)]
+    words += [f"{spelling(one)} {layers}" for one in SPLITS[3] if layers]
+    return [
+        f"--num-layers {model.num_layers} cannot be shared equally by --pipeline-model-parallel-size {ranks}"
+        + (f" x {chunks} runs of layers" if chunks > 1 else "")
+        + (f" with {' and '.join(words)}" if words else "")
+    ]
 
 
 def _schedule(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
@@ -127,4 +229,4 @@ def _schedule(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
     return []
 
 
-RULES = (_heads, _one_way, _exchanged_heads, _stages, _schedule)
+RULES = (_heads, _one_way, _exchanged_heads, _one_split, _layout, _stages, _schedule)

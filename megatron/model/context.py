@@ -26,7 +26,7 @@ class Context(NamedTuple):
     crosses documents; `dropout_keys` [B, T]: keys of the tokens, `held_keys` those of the tokens held
     between matrices, None where nothing is dropped; `parts`: which queries are computed here."""
 
-    length: int
+    length: int = 0
     rotary: Tensor | None = None
     seen_rotary: Tensor | None = None
     document_starts: Tensor | None = None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from megatron.parallel.deferred import Deferred
 from megatron.parallel.mesh import Mesh
-from megatron.parallel.schedules import BACKWARD, FORWARD, INPUT, WEIGHT, Action
+from megatron.parallel.schedules import FORWARD, INPUT, WEIGHT, Action
 
 Forward = Callable[[int, int, Tensor | None], Any]
 """From chunk, micro-batch and received hidden states to those of the chunk, or to the last stage's result."""
@@ -66,37 +66,65 @@ def run_schedule(
     deferred: Deferred | None = None,
 ) -> None:
     """Do the actions of a step."""
-    rank, ranks, stages = links.axis.rank, links.axis.size, links.stages
-    held: dict[tuple[int, int], tuple[Tensor | None, Any]] = {}
-    waiting: dict[int, list[Callable[[], None]]] = {}
-    for kind, micro_batch, chunk in actions:
-        stage = chunk * ranks + rank
-        tag = 2 * (micro_batch * stages + stage)
-        if kind == FORWARD:
-            received = None
-            if stage > 0:
-                received = links.receive(shape(micro_batch), stage - 1, tag).requires_grad_()
-            output = forward(chunk, micro_batch, received)
-            if stage < stages - 1:
-                links.send(output.detach(), stage + 1, tag + 2)
-                output.data = output.new_empty(1).expand(output.shape)  # its graph is enough
-            held[micro_batch, chunk] = received, output
-        elif kind in (BACKWARD, INPUT):
-            received, output = held.pop((micro_batch, chunk))
-            gradient = None
-            if stage < stages - 1:
-                gradient = links.receive(output.shape, stage + 1, tag + 1)
-            if kind == INPUT and deferred is not None:
-                deferred.waiting = waiting[micro_batch] = []
-            backward(output, gradient)
-            if deferred is not None:
-                deferred.waiting = None
-            if stage > 0 and received is not None and received.grad is not None:
-                links.send(received.grad, stage - 1, tag - 1)
-        elif kind == WEIGHT:
-            for work in waiting.pop(micro_batch):
-                work()
+    work = _Work(links, shape, forward, backward, deferred)
+    for action in actions:
+        if action.kind == FORWARD:
+            work.go_forward(action)
+        elif action.kind == WEIGHT:
+            work.add_weight_gradients(action)
+        else:
+            work.go_back(action)
     links.wait()
+
+
+class _Work:
+    """A step on its way: what is held between the actions of a rank."""
+
+    def __init__(
+        self, links: Links, shape: Shape, forward: Forward, backward: Backward, deferred: Deferred | None
+    ):
+        self.links, self.shape, self.forward, self.backward = links, shape, forward, backward
+        self.deferred = deferred
+        self.held: dict[Action, tuple[Tensor | None, Any]] = {}
+        self.waiting: dict[int, list[Callable[[], None]]] = {}
+
+    def go_forward(self, action: Action) -> None:
+        """Receive, compute, send; of what is sent only the graph is kept."""
+        stage, tag = self._stage(action)
+        received = None
+        if stage > 0:
+            received = self.links.receive(self.shape(action.micro_batch), stage - 1, tag).requires_grad_()
+        output = self.forward(action.chunk, action.micro_batch, received)
+        if stage < self.links.stages - 1:
+            self.links.send(output.detach(), stage + 1, tag + 2)
+            output.data = output.new_empty(1).expand(output.shape)
+        self.held[action._replace(kind=FORWARD)] = received, output
+
+    def go_back(self, action: Action) -> None:
+        """Receive gradients, compute, send; those of weights wait where the action asks for that."""
+        stage, tag = self._stage(action)
+        received, output = self.held.pop(action._replace(kind=FORWARD))
+        gradient = None
+        if stage < self.links.stages - 1:
+            gradient = self.links.receive(output.shape, stage + 1, tag + 1)
+        if self.deferred is not None and action.kind == INPUT:
+            self.deferred.waiting = self.waiting[action.micro_batch] = []
+        self.backward(output, gradient)
+        if self.deferred is not None:
+            self.deferred.waiting = None
+        if received is not None and received.grad is not None:
+            self.links.send(received.grad, stage - 1, tag - 1)
+
+    def add_weight_gradients(self, action: Action) -> None:
+        """Do what a backward pass has left."""
+        for work in self.waiting.pop(action.micro_batch):
+            work()
+
+    def _stage(self, action: Action) -> tuple[int, int]:
+        """The stage of a chunk, and the tag of what it receives in the forward pass; that of the gradients
+        that it receives is one more."""
+        stage = action.chunk * self.links.axis.size + self.links.axis.rank
+        return stage, 2 * (action.micro_batch * self.links.stages + stage)
 
 
 def run_forward(links: Links, shape: tuple[int, ...], forward: Callable[[int, Tensor | None], Any]) -> Any:

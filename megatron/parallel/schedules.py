@@ -59,8 +59,8 @@ def interleaved(rank: int, ranks: int, micro_batches: int, chunks: int) -> Itera
 
 
 def zero_bubble(rank: int, ranks: int, micro_batches: int, chunks: int = 1) -> Iterator[Action]:
-    """ZB-H1 (arXiv 2401.10241): the order and memory of 1F1B, with gradients of weights where 1F1B
-    waits."""
+    """ZB-H1 (arXiv 2401.10241): the order of 1F1B, with gradients of weights where 1F1B waits. At most
+    `ranks` micro-batches are held on every rank, as on the first one of 1F1B."""
     ahead, weighed = min(ranks - 1 - rank, micro_batches), 0
     yield from (Action(FORWARD, one) for one in range(ahead))
     for one in range(micro_batches):

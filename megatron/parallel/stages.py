@@ -1,28 +1,34 @@
 """Which layers lie on which stage of a pipeline, and what a stage of any model has in common."""
 
+import itertools
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from megatron.config.model import ModelConfig
+from megatron.config.parallel import ParallelConfig, stage_texts
+from megatron.config.pipeline_layout import EMBEDDING, HEAD, LAYER
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.slices import slices_of
 
 
 class Stage(NamedTuple):
-    """A run of layers of a model, with the embedding before the first of all and the head behind the last."""
+    """A run of layers of a model, which may be empty beside the embedding, before the first of all, or the
+    head, behind the last."""
 
     layers: range
     first: bool = True
     last: bool = True
 
 
-def even_stages(layers: int, stages: int) -> list[Stage]:
-    """As many layers on every stage."""
-    each = layers // stages
+def stages_of(parallel: ParallelConfig, model: ModelConfig) -> list[Stage]:
+    """The stages of a pipeline in its order, as the flags share the layers."""
+    texts = stage_texts(parallel, model)
+    ends = list(itertools.accumulate(text.count(LAYER) for text in texts))
     return [
-        Stage(range(number * each, (number + 1) * each), number == 0, number == stages - 1)
-        for number in range(stages)
+        Stage(range(start, end), EMBEDDING in text, HEAD in text)
+        for text, start, end in zip(texts, [0, *ends], ends)
     ]
 
 
@@ -40,7 +46,7 @@ class StageModule(nn.Module):
     @property
     def precision(self) -> torch.dtype:
         """Of hidden states."""
-        return self.dtype or next(self.layers.parameters()).dtype
+        return self.dtype or next(self.parameters()).dtype
 
     def received_shape(self, rows: int, length: int) -> tuple[int, ...]:
         """Shape of the hidden states that one stage sends to the next."""

@@ -11,7 +11,7 @@ from megatron.base.files import writable_file, writable_folder
 from megatron.batches.loader import Rows
 from megatron.checkpoint.earlier import start_problems
 from megatron.config.config import Config
-from megatron.config.parallel import chunks_of, ranks_of_model
+from megatron.config.parallel import ranks_of_model
 from megatron.curriculum.sampler import Sampler, make_sampler
 from megatron.data.corpora import unevaluated
 from megatron.data.vocabulary import endless
@@ -24,7 +24,7 @@ from megatron.parallel.layout import AXES, Layout
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.placement import Placement, placements
 from megatron.parallel.ranks import world_size
-from megatron.parallel.stages import Stage, StageModule, even_stages
+from megatron.parallel.stages import Stage, StageModule, stages_of
 from megatron.parallel.zero import make_gradients
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
@@ -162,8 +162,7 @@ def _stage(prepared: Prepared, mesh: Mesh, stage: Stage) -> StageModule:
 
 def _stages(config: Config, mesh: Mesh) -> list[Stage]:
     """This rank's runs of layers."""
-    chunks, ranks = chunks_of(config.parallel, config.model), mesh.pipeline.size
-    return even_stages(config.model.num_layers, chunks * ranks)[mesh.pipeline.rank :: ranks]
+    return stages_of(config.parallel, config.model)[mesh.pipeline.rank :: mesh.pipeline.size]
 
 
 def _deferred(config: Config, stages: tuple[StageModule, ...], gradients: GradientBuckets) -> Deferred | None:

@@ -67,7 +67,7 @@ def test_no_suggestion_leads_to_a_flag_that_may_be_refused(name: str) -> None:
 
 REFUSED_ALONE = """
 --expert-model-parallel-size 8|--ds-sequence-parallel-size 2
---pipeline-model-parallel-layout E|--decoder-first-pipeline-num-layers 3|--enable-zbh1-pipeline
+--pipeline-model-parallel-split-rank 1|--standalone-embedding-stage
 --fp16|--fp8-format hybrid|--fp8-e4m3|--num-experts 8|--num-experts 4 8|--use-torch-fsdp2|--use-megatron-fsdp
 --dataloader-type cyclic|--qk-layernorm|--apply-layernorm-1p|--quick-geglu|--window-size 128,0
 --multi-latent-attention|--mtp-num-layers 1|--use-rope-scaling|--rotary-interleaved|--softmax-type learnable
@@ -176,6 +176,11 @@ def test_one_line_refuses_all_flags_of_a_reason() -> None:
         ("--save x --persistent-save-interval 5", "--save x --save-interval 5", "--save-interval 5"),
         ("--zero-stage 1", "--use-distributed-optimizer", "--zero-stage 1 as --use-distributed-optimizer"),
         ("--zero-stage=3", "--use-distributed-optimizer", "--use-distributed-optimizer"),
+        (
+            "--pipeline-model-parallel-size 2 --enable-zbh1-pipeline --enable-zbh1-exact-semantics",
+            "--pipeline-model-parallel-size 2 --pipeline-schedule zero-bubble",
+            "--enable-zbh1-pipeline as --pipeline-schedule zero-bubble",
+        ),
         ("--profile_steps 2,3", "--profile-step-start 2 --profile-step-end 3", "--profile-step-start 2"),
     ],
 )

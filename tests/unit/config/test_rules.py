@@ -5,6 +5,10 @@ import pytest
 
 from tests.support.configurations import STOP, problems_of
 
+PIPELINE = "--pipeline-model-parallel-size 2 "
+FIRST, LAST = "--decoder-first-pipeline-num-layers", "--decoder-last-pipeline-num-layers"
+LAYOUT, COUNTED = "--pipeline-model-parallel-layout", "--account-for-embedding-in-pipeline-split"
+RUNS = "--num-virtual-stages-per-pipeline-rank"
 VALID = {
     "model": [
         "--hidden-size 60 --num-attention-heads 8 --kv-channels 6 --position-embedding-type rope",
@@ -28,6 +32,13 @@ VALID = {
         "--global-batch-size 24 --rampup-batch-size 8 8 1000",
         "--exit-interval 10",
         "--skip-train --load out",
+    ],
+    "parallel": [
+        PIPELINE + "--decoder-first-pipeline-num-layers 1",
+        PIPELINE + "--decoder-first-pipeline-num-layers 1 --decoder-last-pipeline-num-layers 3",
+        "--num-layers 3 --account-for-embedding-in-pipeline-split --pipeline-model-parallel-size 4",
+        PIPELINE + "--pipeline-model-parallel-layout 'Et|t|t|tL'",
+        PIPELINE + "--num-layers 6 --num-layers-per-virtual-pipeline-stage 1",
     ],
     "optimizer": [
         "--lr-decay-style WSD --lr-wsd-decay-iters 20 --lr-warmup-fraction 0",
@@ -123,6 +134,41 @@ BROKEN = {
         ("--train-tokens 0", ["--train-tokens 0"]),
         ("--exit-interval 0", ["--exit-interval 0"]),
         ("--skip-train", ["--skip-train", "--load FOLDER"]),
+    ],
+    "parallel": [
+        (
+            "--pipeline-model-parallel-size 3",
+            ["--num-layers 4 cannot be shared equally", "--pipeline-model-parallel-size 3"],
+        ),
+        (PIPELINE + f"{RUNS} 3", ["--num-layers 4", "--pipeline-model-parallel-size 2 x 3 runs of layers"]),
+        (
+            PIPELINE + "--num-layers 8 --num-layers-per-virtual-pipeline-stage 3",
+            ["--num-layers 8", "--num-layers-per-virtual-pipeline-stage 3"],
+        ),
+        ("--pipeline-model-parallel-size 8", ["--num-layers 4", "--pipeline-model-parallel-size 8"]),
+        (f"{FIRST} 2", [FIRST, "--pipeline-model-parallel-size of at least 2"]),
+        (PIPELINE + f"{FIRST} 5", ["--num-layers 4", f"{FIRST} 5"]),
+        (PIPELINE + f"{FIRST} 1 {LAST} 2", ["--num-layers 4", f"{FIRST} 1 and {LAST} 2"]),
+        (f"--pipeline-model-parallel-size 3 {FIRST} 3 {LAST} 1", ["--num-layers 4", f"{FIRST} 3"]),
+        (f"--pipeline-model-parallel-size 4 {LAST} 2", ["--num-layers 4", f"{LAST} 2"]),
+        (PIPELINE + f"{FIRST} 1 {RUNS} 3", ["--num-layers 4", "x 3 runs of layers", f"{FIRST} 1"]),
+        (PIPELINE + f"{FIRST} 0", [f"{FIRST} 0 must be at least 1"]),
+        (PIPELINE + COUNTED, ["--num-layers 4", COUNTED]),
+        (PIPELINE + f"{COUNTED} {FIRST} 1", [f"{FIRST} and {COUNTED} say in two ways"]),
+        (
+            PIPELINE + f"--num-layers-per-virtual-pipeline-stage 1 {RUNS} 2",
+            ["--num-layers-per-virtual-pipeline-stage and", RUNS],
+        ),
+        (PIPELINE + f"{LAYOUT} 'Ett|ttL' {LAST} 2", [f"{LAYOUT} and {LAST} say in two ways"]),
+        (PIPELINE + f"{LAYOUT} 'Et|t|t|tL' {RUNS} 2", [f"{LAYOUT} and {RUNS} say in two ways"]),
+        (PIPELINE + f"{LAYOUT} 'Ett|tL'", [f"{LAYOUT} Ett|tL", "3 layers (t)", "--num-layers 4"]),
+        (PIPELINE + f"{LAYOUT} 'ttE|ttL'", [f"{LAYOUT} ttE|ttL", "E must stand first"]),
+        (PIPELINE + f"{LAYOUT} 'Ett|Ltt'", [f"{LAYOUT} Ett|Ltt", "L must stand last"]),
+        (PIPELINE + f"{LAYOUT} 'EEtt|ttL'", ["E must stand first, and once"]),
+        (PIPELINE + f"{LAYOUT} 'Ett||t|tL'", ["stage 2 of 4 has nothing"]),
+        (PIPELINE + f"{LAYOUT} 'Ett|mttL'", [f"{LAYOUT} Ett|mttL: m has no meaning"]),
+        (PIPELINE + f"{LAYOUT} 'E(t|ttt*xL'", ["( * x has no meaning"]),
+        (PIPELINE + f"{LAYOUT} 'Ett|t|tL'", ["3 stages", "--pipeline-model-parallel-size 2"]),
     ],
     "optimizer": [
         ("--lr 0", ["--lr 0.0 must be above 0"]),

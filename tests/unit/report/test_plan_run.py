@@ -40,6 +40,10 @@ SMALL = (
             "deepspeed --num_gpus 2 pretrain_gpt.py --lr 1 --data-parallel-size 3",
             "--lr 1 --data-parallel-size 3",
         ),
+        (
+            "torchrun --nproc_per_node=8 a.py --tensor-model-parallel-size 2 --context_parallel_size=2",
+            "--tensor-model-parallel-size 2 --context_parallel_size=2 --data-parallel-size 2",
+        ),
         ("--num-layers 2 --difficulty-path a.py", "--num-layers 2 --difficulty-path a.py"),
     ],
 )
@@ -141,6 +145,34 @@ def test_a_launch_command_can_be_pasted(capsys):
     assert "not used here: --num-workers (" in told.err
 
 
+def test_the_timeline_of_a_pipeline(capsys):
+    flags = "--pipeline-model-parallel-size 4 --global-batch-size 32 --train-iters 5 --timeline"
+    plan_run.main(f"torchrun --nproc-per-node 8 pretrain_gpt.py {SMALL} {flags}".split())
+    told = capsys.readouterr().out
+    assert "micro-batches of 2 on 2 data-parallel ranks" in told
+    lines = told.splitlines()[-8:]
+    assert lines[0] == "Step 5 by the schedule 1f1b: 8 micro-batches through Et | t | t | tL"
+    assert lines[1].startswith("rank 0 |F0-F1-F2-F3-                  B0----F4-")
+    assert lines[6:] == [
+        "bubble: 27.3% of the ranks' time",
+        "most micro-batches held at once, by rank: 4, 3, 2, 1",
+    ]
+    plan_run.main(f"{SMALL} {flags} --data-parallel-size 2 --pipeline-schedule zero-bubble".split())
+    assert "bubble: 11.1% of the ranks' time" in capsys.readouterr().out
+
+
+def test_stages_take_as_long_as_they_have_layers(capsys):
+    flags = "--pipeline-model-parallel-size 2 --global-batch-size 4 --train-iters 5 --timeline "
+    plan_run.main(f"{SMALL} {flags} --decoder-first-pipeline-num-layers 1".split())
+    assert capsys.readouterr().out.splitlines()[-5:-3] == [
+        "rank 0 |F0-F1-                        B0----                     B1----|",
+        "rank 1 |   F0-------B0----------------F1-------B1----------------      |",
+    ]
+    layout = ["--pipeline-model-parallel-layout", "Ettt|tL"]
+    plan_run.main([*f"{SMALL} {flags}".split(), *layout])  # E and L count, so that it is 4 to 2
+    assert capsys.readouterr().out.splitlines()[-4].startswith("rank 1 |      F0-B0----")
+
+
 def test_lengths_that_never_get_full_are_told(capsys):
     plan_run.main(
         f"{SMALL} --train-iters 20 --curriculum seqlen_reshape:min=16,max=128,duration=40,quantum=8".split()
@@ -159,6 +191,11 @@ def test_lengths_that_never_get_full_are_told(capsys):
             "maximum 256 is above --seq-length 128",
         ),
         ("--train-iters 5 --vocab-size 0", "--vocab-size 0 must be at least 1"),
+        (
+            "--train-iters 5 --pipeline-model-parallel-size 2 --num-virtual-stages-per-pipeline-rank 2 "
+            "--global-batch-size 6",
+            "takes micro-batches in groups of --pipeline-model-parallel-size 2",
+        ),
         ("--train-itres 5", "did you mean --train-iters"),
     ],
 )

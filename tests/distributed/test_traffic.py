@@ -1,0 +1,117 @@
+"""A layout that is ignored would train the same model, too: what every rank sends in a step, and how much of
+the model it holds, against the formulas."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from megatron.parallel.mesh import Mesh
+from megatron.parallel.pipeline import Links
+from tests.support.parity import make_run, place_of, train_steps
+from tests.support.ranks import run_layout
+
+LAYERS, ROWS, LENGTH, WIDTH, VOCABULARY, MICRO_BATCHES, BYTES = 4, 2, 64, 32, 56, 4, 8
+FLAGS = (
+    f"--num-layers {LAYERS} --hidden-size {WIDTH} --num-attention-heads 4 --seq-length {LENGTH} "
+    f"--micro-batch-size {ROWS} --global-batch-size {{}} --train-iters 2 --make-vocab-size-divisible-by 8 "
+    "--hidden-dropout 0 --attention-dropout 0 "
+)
+HIDDEN = ROWS * LENGTH * WIDTH * BYTES
+LOSSES = 2 * ROWS * LENGTH * BYTES
+"""Sums and logits of the labels of a micro-batch."""
+TABLE = VOCABULARY * WIDTH * BYTES
+LAYER_MATRICES = 12 * WIDTH * WIDTH
+SPLIT_BIASES, WHOLE_VECTORS = 3 * WIDTH + 4 * WIDTH, 2 * WIDTH + 4 * WIDTH
+POSITIONS = LENGTH * WIDTH
+WHOLE = VOCABULARY * WIDTH + POSITIONS + LAYERS * (LAYER_MATRICES + SPLIT_BIASES + WHOLE_VECTORS) + 2 * WIDTH
+"""Parameters of the model."""
+ONCE = 3 * BYTES
+"""Loss, wishes to stop and the norm, summed over all ranks."""
+
+
+def step_traffic(mesh: Mesh, flags: str, data_parallel_size: int) -> tuple[dict[str, int], int]:
+    """Bytes that this rank hands to each function of torch.distributed in the second step, and the elements
+    of its parameters."""
+    run = make_run(mesh, flags, torch.float64, data_parallel_size)
+    train_steps(run, 1, 1)
+    sent: Counter[str] = Counter()
+
+    def count(owner: Any, name: str, tensor_of: Callable[..., torch.Tensor]) -> None:
+        function = getattr(owner, name)
+
+        def call(*arguments: Any, **more: Any) -> Any:
+            tensor = tensor_of(*arguments)
+            sent[name] += tensor.numel() * tensor.element_size()
+            return function(*arguments, **more)
+
+        setattr(owner, name, call)
+
+    count(dist, "all_reduce", lambda tensor: tensor)
+    for name in ("all_gather_into_tensor", "reduce_scatter_tensor", "all_to_all_single"):
+        count(dist, name, lambda _, tensor, *more: tensor)
+    count(dist, "batch_isend_irecv", lambda operations: operations[0].tensor)
+    count(Links, "send", lambda _, tensor, *more: tensor)
+    train_steps(run, 2, 2)
+    return dict(sent), sum(one.numel() for one in run.parameters.values())
+
+
+def expected(layout: str) -> list[tuple[dict[str, int], int]]:
+    """The same by formula, rank by rank."""
+    inner = LAYERS * (LAYER_MATRICES + SPLIT_BIASES)
+    half = VOCABULARY * WIDTH // 2 + POSITIONS + LAYERS * WHOLE_VECTORS + 2 * WIDTH + inner // 2
+    slices = (POSITIONS + LAYERS * WHOLE_VECTORS + 2 * WIDTH) * BYTES
+    gradients = {"all_reduce": WHOLE * BYTES + ONCE}
+    match layout:
+        case "tp2":  # both ways of every layer twice, behind the embedding and before the head
+            sums = MICRO_BATCHES * (4 * LAYERS + 2) * HIDDEN
+            one = {"all_reduce": sums + ONCE, "all_gather_into_tensor": MICRO_BATCHES * LOSSES}
+            return [(one, half)] * 2
+        case "tp2+sp":  # a gather of halves for every scattered sum of wholes
+            both = MICRO_BATCHES * (4 * LAYERS + 2) * HIDDEN
+            gathers = both // 2 + MICRO_BATCHES * LOSSES
+            sums = slices + ONCE
+            one = {"all_gather_into_tensor": gathers, "reduce_scatter_tensor": both, "all_reduce": sums}
+            return [(one, half)] * 2
+        case "cp2 allgather":  # keys and values, of which this rank has half
+            pairs = MICRO_BATCHES * LAYERS * HIDDEN
+            one = {"all_gather_into_tensor": pairs, "reduce_scatter_tensor": 2 * pairs, **gradients}
+            return [(one, WHOLE)] * 2
+        case "cp2 a2a":  # query, key, value and result, each half of a hidden state, there and back
+            pairs = MICRO_BATCHES * LAYERS * 2 * 4 * HIDDEN // 2
+            return [({"all_to_all_single": pairs, "all_reduce": WHOLE * BYTES + ONCE}, WHOLE)] * 2
+        case "cp2 p2p":  # one turn forward with keys and values, two back with their gradients, too
+            turns = MICRO_BATCHES * LAYERS * (HIDDEN + 2 * 2 * HIDDEN)
+            return [({"batch_isend_irecv": turns, **gradients}, WHOLE)] * 2
+        case "pp2":  # hidden states forward, gradients back, and once the tied table
+            sums, layers = TABLE + ONCE, WHOLE - POSITIONS - VOCABULARY * WIDTH - 2 * WIDTH
+            one = {"send": MICRO_BATCHES * HIDDEN, "all_reduce": sums}
+            first, last = (VOCABULARY * WIDTH + layers // 2 + more for more in (POSITIONS, 2 * WIDTH))
+            return [(one, first), (one, last)]
+        case "zero dp2":  # sums of all gradients scattered, and of the weights the own half
+            one = {"reduce_scatter_tensor": WHOLE * BYTES, "all_gather_into_tensor": WHOLE * BYTES // 2}
+            return [(one | {"all_reduce": ONCE}, WHOLE)] * 2
+        case _:  # dp2: all gradients once
+            return [(gradients, WHOLE)] * 2
+
+
+LAYOUTS = {
+    "tp2": "--tensor-model-parallel-size 2 ",
+    "tp2+sp": "--tensor-model-parallel-size 2 --sequence-parallel ",
+    "cp2 allgather": "--context-parallel-size 2 --cp-comm-type allgather ",
+    "cp2 a2a": "--context-parallel-size 2 --cp-comm-type a2a ",
+    "cp2 p2p": "--context-parallel-size 2 --cp-comm-type p2p ",
+    "pp2": "--pipeline-model-parallel-size 2 ",
+    "dp2": "--dp 2",
+    "zero dp2": "--use-distributed-optimizer --dp 2",
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_traffic_and_parameters_of_every_rank(layout: str) -> None:
+    more, place, replicas = place_of(LAYOUTS[layout])
+    flags = FLAGS.format(ROWS * MICRO_BATCHES * replicas) + more
+    assert run_layout(place, step_traffic, flags, replicas) == expected(layout)

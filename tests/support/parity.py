@@ -1,0 +1,167 @@
+"""Runs of small models on any layout of ranks, and how far they are from one rank: curriculum, random-LTD,
+dropout, accumulation and clipping are on."""
+
+import dataclasses
+from collections.abc import Iterable
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import torch
+
+from megatron.batches.loader import BatchShare
+from megatron.config.parallel import ranks_of_model
+from megatron.data.vocabulary import Vocabulary
+from megatron.model.gpt import LM_LOSS
+from megatron.parallel.layout import Layout
+from megatron.parallel.mesh import Mesh
+from megatron.parallel.slices import slices_of
+from megatron.parallel.stages import StageModule
+from megatron.schedule.data_efficiency_flags import describe
+from megatron.tasks.gpt import GPT_TASK
+from megatron.tasks.task import Data
+from megatron.train.setup import Run, build, join, layout_of
+from megatron.train.step import train_step
+from tests.support.configurations import make_config
+from tests.support.corpora import make_corpus
+from tests.support.ranks import run_layout
+
+BASE = (
+    "--num-layers 4 --hidden-size 32 --num-attention-heads 4 --seq-length 64 --global-batch-size 8 "
+    "--micro-batch-size 2 --train-iters 20 --lr 1e-3 --lr-warmup-iters 2 --clip-grad 0.5 "
+    "--init-method-std 0.1 --make-vocab-size-divisible-by 8 --hidden-dropout 0.1 "
+    "--random-ltd --random-ltd-min 16 --random-ltd-quantum 16 --random-ltd-duration 18 "
+)
+SEQTRU = "--curriculum seqlen_truncate:min=32,max=64,duration=16,quantum=16 "
+SEQRES = "--curriculum seqlen_reshape:min=32,max=64,duration=16,quantum=16 "
+LLAMA = (
+    "--position-embedding-type rope --normalization RMSNorm --swiglu --disable-bias-linear "
+    "--untie-embeddings-and-output-weights --num-query-groups 2 --group-query-attention "
+)
+DOCUMENTS = "--eod-mask-loss --reset-attention-mask --reset-position-ids "
+MODELS = {
+    "gpt": SEQTRU + "--attention-dropout 0.1 ",
+    "llama": SEQRES + LLAMA + "--attention-dropout 0 ",
+    "documents": SEQTRU + DOCUMENTS + "--attention-dropout 0.1 --recompute-granularity full ",
+    "llama documents": SEQTRU + DOCUMENTS + LLAMA + "--attention-dropout 0 ",
+}
+
+
+class Curve(NamedTuple):
+    """Losses and gradient norms by step, and at last this rank's part of every weight with its place."""
+
+    points: torch.Tensor
+    weights: dict[str, tuple[tuple[int, ...], torch.Tensor]]
+
+
+def make_run(mesh: Mesh, flags: str, precision: torch.dtype, data_parallel_size: int) -> Run:
+    """The run of these flags at step 0, in training mode."""
+    config = make_config(flags, data_parallel_size)
+    efficiency, _ = describe(config)
+    corpora = {"train": [(None, make_corpus(160, 64))], "valid": [], "test": []}
+    task = dataclasses.replace(GPT_TASK, build_model=partial(_model, precision))
+    return build(join(task, config, efficiency, Data(corpora, Vocabulary(50, 0, None))), mesh)
+
+
+def train_steps(run: Run, first: int, last: int) -> torch.Tensor:
+    """Loss and gradient norm [steps, 2] of the steps first to last."""
+    mesh, size = run.mesh, run.config.training.micro_batch_size
+    share = BatchShare(mesh.data.rank, mesh.data.size, size, slices_of(mesh))
+    points = []
+    for number in range(first, last + 1):
+        step = run.plan.at(number)
+        result = train_step(run, step, run.rows.batch(run.sampler, step, share))
+        points.append((result.losses[LM_LOSS], result.grad_norm))
+    return torch.tensor(points, dtype=torch.float64)
+
+
+def train(mesh: Mesh, flags: str, precision: torch.dtype, data_parallel_size: int) -> Curve:
+    """A whole run."""
+    run = make_run(mesh, flags, precision, data_parallel_size)
+    points = train_steps(run, 1, run.plan.steps)
+    return Curve(
+        points, {name: (run.placements[name].offset, one.detach()) for name, one in run.parameters.items()}
+    )
+
+
+def _model(precision: torch.dtype, *arguments: Any) -> StageModule:
+    model = GPT_TASK.build_model(*arguments)
+    model.to(precision).train()
+    return model
+
+
+@cache
+def one_rank(model: str, precision: torch.dtype) -> Curve:
+    """The run that every layout repeats."""
+    (curve,) = run_layout(Layout(), train, BASE + MODELS[model], precision, 1)
+    return curve
+
+
+def place_of(layout: str) -> tuple[str, Layout, int]:
+    """Flags of a layout without `--dp N`, the layout of its ranks, and N."""
+    flags, _, replicas = layout.partition("--dp ")
+    data_parallel_size = int(replicas or 1)
+    config = make_config(BASE + flags, data_parallel_size)
+    return flags, layout_of(config, data_parallel_size * ranks_of_model(config.parallel)), data_parallel_size
+
+
+def deviations(model: str, layout: str, precision: torch.dtype) -> tuple[float, float, float]:
+    """Largest relative deviations of loss and gradient norm, and largest one of a weight, from one rank."""
+    more, place, data_parallel_size = place_of(layout)
+    flags = BASE + MODELS[model] + more
+    curves: Iterable[Curve] = run_layout(place, train, flags, precision, data_parallel_size)
+    wanted, worst, weight = one_rank(model, precision), torch.zeros(2, dtype=torch.float64), 0.0
+    for curve in curves:
+        worst = torch.maximum(worst, ((curve.points - wanted.points) / wanted.points).abs().amax(0))
+        for name, (offset, part) in curve.weights.items():
+            _, whole = wanted.weights[name]
+            box = tuple(slice(low, low + size) for low, size in zip(offset, part.shape))
+            weight = max(weight, float((whole[box] - part).abs().max()))
+    loss, norm = worst.tolist()
+    return loss, norm, weight
+
+
+TENSOR = "--tensor-model-parallel-size {} "
+CONTEXT = "--context-parallel-size {} --cp-comm-type {} "
+PIPELINE = "--pipeline-model-parallel-size {} "
+SP = "--sequence-parallel "
+ZERO = "--use-distributed-optimizer "
+LAYOUTS: dict[str, str] = {
+    "tp2": TENSOR.format(2),
+    "tp4": TENSOR.format(4),
+    "tp2+sp": TENSOR.format(2) + SP,
+    "pp2": PIPELINE.format(2),
+    "pp4": PIPELINE.format(4),
+    "pp2 gpipe": PIPELINE.format(2) + "--pipeline-schedule gpipe",
+    "pp2 interleaved": PIPELINE.format(2) + "--num-virtual-stages-per-pipeline-rank 2",
+    "pp2 zero-bubble": PIPELINE.format(2) + "--pipeline-schedule zero-bubble",
+    "pp2 uneven": PIPELINE.format(2) + "--decoder-first-pipeline-num-layers 1",
+    "pp4 ends apart": PIPELINE.format(4) + "--pipeline-model-parallel-layout 'E|t|ttt|L'",
+    "cp2 allgather": CONTEXT.format(2, "allgather"),
+    "cp2 a2a": CONTEXT.format(2, "a2a"),
+    "cp2 p2p": CONTEXT.format(2, "p2p"),
+    "cp4 allgather": CONTEXT.format(4, "allgather"),
+    "cp4 p2p": CONTEXT.format(4, "p2p"),
+    "dp2": "--dp 2",
+    "tp2·pp2": TENSOR.format(2) + PIPELINE.format(2),
+    "tp2·dp2": TENSOR.format(2) + "--dp 2",
+    "tp2+sp·cp2": TENSOR.format(2) + SP + CONTEXT.format(2, "allgather"),
+    "pp2·cp2": PIPELINE.format(2) + CONTEXT.format(2, "a2a"),
+    "tp2·pp2·dp2": TENSOR.format(2) + PIPELINE.format(2) + "--dp 2",
+    "pp2·dp2 zero-bubble": PIPELINE.format(2) + "--pipeline-schedule zero-bubble --dp 2",
+    "zero dp2": ZERO + "--dp 2",
+    "zero cp2": ZERO + CONTEXT.format(2, "p2p"),
+    "zero cp2·dp2": ZERO + CONTEXT.format(2, "allgather") + "--dp 2",
+    "zero tp2·dp2": ZERO + TENSOR.format(2) + "--dp 2",
+    "zero tp2+sp·dp2": ZERO + TENSOR.format(2) + SP + "--dp 2",
+    "zero pp2·dp2": ZERO + PIPELINE.format(2) + "--dp 2",
+    "zero pp2·dp2 zero-bubble": ZERO + PIPELINE.format(2) + "--pipeline-schedule zero-bubble --dp 2",
+}
+TWICE = {"tp2", "pp2", "cp2 p2p", "zero dp2"}
+"""Layouts that are tried with all models; the others with one each, in turn."""
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Layouts and the models that each is tried with."""
+    models = list(MODELS)
+    chosen = {name: models if name in TWICE else [models[n % len(models)]] for n, name in enumerate(LAYOUTS)}
+    return [(name, model) for name, each in chosen.items() for model in each]

@@ -1,0 +1,56 @@
+"""What a layout of ranks cannot do with a plan is told before any rank starts, with its rule."""
+
+import pytest
+
+from megatron.schedule.data_efficiency_flags import describe
+from megatron.schedule.plan_layout import layout_problems
+from tests.support.configurations import make_config, make_plan
+
+GROWING = "--train-iters 20 --curriculum seqlen_truncate:min=8,max=128,duration=10,quantum=4 "
+LTD = "--train-iters 20 --random-ltd --random-ltd-min 24 --random-ltd-quantum 8 --random-ltd-duration 10 "
+
+
+def problems(flags: str, replicas: int = 1) -> list[str]:
+    config = make_config(flags, replicas)
+    efficiency, _ = describe(config)
+    return layout_problems(config, make_plan(config, efficiency), replicas)
+
+
+@pytest.mark.parametrize(
+    ("flags", "multiple", "where"),
+    [
+        (GROWING + "--context-parallel-size 2", 0, ""),
+        (GROWING + "--context-parallel-size 4", 8, "rows of length 20 at step 1,"),
+        (GROWING + "--tensor-model-parallel-size 4", 0, ""),
+        (GROWING + "--tensor-model-parallel-size 4 --sequence-parallel", 0, ""),
+        (LTD + "--context-parallel-size 4", 0, ""),
+        (
+            LTD + "--context-parallel-size 4 --tensor-model-parallel-size 4 --sequence-parallel",
+            16,
+            "kept tokens of length 24 at step 1",
+        ),
+        (
+            "--train-iters 2 --seq-length 132 --context-parallel-size 4",
+            8,
+            "--seq-length 132, rows of length 132",
+        ),
+    ],
+)
+def test_lengths_that_slices_do_not_divide(flags: str, multiple: int, where: str) -> None:
+    found = problems(flags)
+    assert len(found) == (multiple > 0)
+    for line in found:
+        assert f"must be a multiple of {multiple}, " in line and "fewer ranks" in line
+        assert where.rstrip(",") in line
+
+
+def test_micro_batches_that_do_not_go_in_groups() -> None:
+    flags = (
+        "--train-iters 9 --num-layers 4 --pipeline-model-parallel-size 2 "
+        "--num-virtual-stages-per-pipeline-rank 2 --micro-batch-size 2 --global-batch-size "
+    )
+    assert problems(flags + "16") == [] == problems(flags + "16", 2)
+    (line,) = problems(flags + "20", 2)
+    assert "in groups of --pipeline-model-parallel-size 2" in line and "at step 1 a rank has 5" in line
+    (line,) = problems(flags + "16 --rampup-batch-size 4 2 40")
+    assert "at step 3 a rank has 3" in line
