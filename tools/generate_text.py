@@ -13,8 +13,9 @@ import torch
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
 from megatron.batches.gpt import document_inputs
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import flag, parse, unused_flags
 from megatron.config.config import TokenizerOptions
+from megatron.config.foreign import Foreign, is_our
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.evaluation.generate import continuation, decode_documents, generate
 from megatron.evaluation.restore import restore, tokenizer_of
@@ -25,6 +26,18 @@ EXAMPLES = """\
   python tools/generate_text.py --load runs/small --prompt "The function returns" --num-tokens 100 \\
       --temperature 0.8
 """
+
+LENGTHS = "out-seq-length max-new-tokens maximum-tokens tokens-to-generate num-tokens-to-generate"
+OTHER_WORD = "it is another word for a flag of ours"
+FOREIGN = {
+    **{name: Foreign(None, OTHER_WORD, ours=is_our("num_tokens")) for name in LENGTHS.split()},
+    **{name: Foreign(None, OTHER_WORD, ours=is_our("output")) for name in ("genfile", "sample-output-file")},
+    "greedy": Foreign(None, OTHER_WORD, ours=is_our("temperature", "0")),
+    "num-samples": Foreign(("1",), "give --prompt once for each text"),
+    "sample-input-file": Foreign((), "give --prompt once for each text"),
+    "text-gen-type": Foreign((), "give --prompt TEXT, or none for a text from its beginning"),
+    "recompute": Foreign(None, "every token is computed from all that the model sees"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +51,7 @@ class Options:
     temperature: float = flag(1.0, "below 1 sharper, above 1 flatter, 0 the likeliest token", at_least=0)
     top_k: int = flag(0, "choose among the k likeliest tokens; 0: all", at_least=0)
     top_p: float = flag(
-        1.0, "choose among the likeliest tokens of this total probability", above=0, at_most=1
+        1.0, "choose among the likeliest tokens of this total probability; 1: all", at_least=0, at_most=1
     )
     seed: int = flag(1234, "of the choices")
     ignore_eod: bool = flag(
@@ -49,7 +62,11 @@ class Options:
 
 
 def main() -> None:
-    options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
+    options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES, foreign=FOREIGN)
+    if not options.top_p:
+        raise UserError("--top-p 0 would leave no token; give 1 for all, or --temperature 0")
+    for line in unused_flags(Options, sys.argv[1:], FOREIGN):
+        print(f"note: {line}", file=sys.stderr)
     if options.output:
         writable_file(options.output)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

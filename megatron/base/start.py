@@ -31,11 +31,38 @@ def imports_are_done() -> None:
 
 
 def missing_module(error: BaseException) -> str:
-    """Which module this Python lacks, and the way out; "" for any other error, and for a bug of this tree."""
+    """Which module this Python lacks or fails to import, and the way out; "" for any other error, and for a
+    bug of this tree."""
+    package = _failed_import(error)
     name = (error.name or "") if isinstance(error, ModuleNotFoundError) else ""
-    if not name or os.path.exists(os.path.join(ROOT, name.split(".")[0])):
+    if name and not _is_ours(name):
+        needed = f", which {package} needs; install it, or" if package else ";"
+        return f"{sys.executable} has no module {name}{needed} {environment()}"
+    if package:
+        why = " ".join(str(error).split()) or type(error).__name__
+        return (
+            f"{package} cannot be imported by {sys.executable}: {why}; install it again, or {environment()}"
+        )
+    return ""
+
+
+def _failed_import(error: BaseException) -> str:
+    """The package outside this tree whose import has ended in an error, the first on the way to it; "" where
+    none has."""
+    trace = error.__traceback__ if isinstance(error, Exception) else None
+    while trace is not None:
+        name = str(trace.tb_frame.f_globals.get("__name__", "__main__")).split(".")[0]
+        if trace.tb_frame.f_code.co_name == "<module>" and name != "__main__" and not _is_ours(name):
+            return name
+        trace = trace.tb_next
+    if isinstance(error, ModuleNotFoundError) or not isinstance(error, ImportError):
         return ""
-    return f"{sys.executable} has no module {name}; {environment()}"
+    name = error.name or ""  # of a package that lacks what this tree wants of it
+    return "" if not name or _is_ours(name) else name.split(".")[0]
+
+
+def _is_ours(module: str) -> bool:
+    return os.path.exists(os.path.join(ROOT, module.split(".")[0]))
 
 
 def environment() -> str:

@@ -1,11 +1,24 @@
 """The flags of evaluation beside training, and of what is logged."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from megatron.config.arguments import flag
 
 free_flag = functools.partial(flag, resume="free")
+
+NEEDS = {
+    "--tensorboard-dir or --wandb-project": (
+        "tensorboard_log_interval",
+        "log_memory_to_tensorboard",
+        "log_timers_to_tensorboard",
+    ),
+    "--tensorboard-dir": ("tensorboard_queue_size",),
+    "--wandb-project": ("wandb_exp_name", "wandb_entity", "wandb_save_dir"),
+    "--timing-log-level 1 or 2": ("log_timers_to_tensorboard", "timing_log_option"),
+    "--profile": ("profile_step_start", "profile_step_end", "profile_ranks"),
+}
+"""Flags that do nothing without another one."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,24 @@ class LoggingConfig:
     wandb_exp_name: str | None = free_flag(None, "name of the run there", metavar="TEXT")
     wandb_entity: str | None = free_flag(None, "user or team that owns the project", metavar="TEXT")
     wandb_save_dir: str | None = free_flag(None, "where wandb keeps its files; --save", metavar="FOLDER")
+
+
+def idle_notes(logging: LoggingConfig) -> list[str]:
+    """What is asked of the log and does nothing, as another flag is not given."""
+    asked = {field.name for field in fields(logging) if getattr(logging, field.name) != field.default}
+    met = {
+        "--tensorboard-dir or --wandb-project": logging.tensorboard_dir or logging.wandb_project,
+        "--tensorboard-dir": logging.tensorboard_dir,
+        "--wandb-project": logging.wandb_project,
+        "--timing-log-level 1 or 2": logging.timing_log_level,
+        "--profile": logging.profile,
+    }
+    idle = [
+        (needed, [f"--{name.replace('_', '-')}" for name in names if name in asked])
+        for needed, names in NEEDS.items()
+        if not met[needed]
+    ]
+    return [f"{', '.join(flags)} without {needed} writes nothing" for needed, flags in idle if flags]
 
 
 def _profile(logging: LoggingConfig) -> list[str]:

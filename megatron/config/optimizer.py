@@ -109,6 +109,12 @@ def _warmup_before_the_end(optimizer: OptimizerConfig, training: TrainingConfig)
 def _last_part(optimizer: OptimizerConfig, training: TrainingConfig) -> list[str]:
     unit, whole = decay_horizon(optimizer, training)
     last = getattr(optimizer, f"lr_wsd_decay_{unit}")
+    given = [one for one in UNITS if getattr(optimizer, f"lr_wsd_decay_{one}") == 0]
+    if optimizer.lr_decay_style == "WSD" and given and not last:
+        return [
+            f"--lr-wsd-decay-{given[0]} 0 must be at least 1; for a rate that stays at its peak, give "
+            "--lr-decay-style constant"
+        ]
     if optimizer.lr_decay_style == "WSD" and not last:
         return [
             f"--lr-decay-style WSD decays over {unit} here and needs --lr-wsd-decay-{unit}; "

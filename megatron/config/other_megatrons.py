@@ -262,7 +262,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         "data-cluster-path repeated-dataloader return-data-index",
     ),
     **_unused(CURRICULUM, "data-efficiency-curriculum-learning"),
-    **_refused(CURRICULUM, "curriculum-learning-legacy"),
+    **_refused(CURRICULUM, "curriculum-learning-legacy curriculum-learning"),
     **_unused(
         "datasets are memory-mapped .bin and .idx files, read without worker processes",
         """data-impl=mmap|infer num-workers=0|2 no-mmap-bin-files enable-msc disable-msc no-data-sharding""",

@@ -105,6 +105,8 @@ def _pairs(content: Mapping[Any, Any], groups: Collection[str]) -> Iterator[tupl
 def _unknown(key: Any, value: Any, names: Collection[str], groups: Collection[str]) -> str:
     """What is said of a key that is no flag, or of a section that is none, with the nearest that is one."""
     section = isinstance(value, dict)
+    if section and str(key).replace("-", "_") in groups:
+        return f"the section {key} stands inside another one; sections stand side by side, without indent"
     known = [name.replace("-", "_") for name in ((*groups, *names) if section else names)]
     nearest = difflib.get_close_matches(
         str(key).removeprefix("--").replace("-", "_"), known, n=1, cutoff=0.75

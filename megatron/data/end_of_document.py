@@ -39,7 +39,7 @@ def find_end(
             return EndOfDocument(vocabulary[found[0]], found[0], reason)
     raise UserError(
         f"the tokenizer has none of the usual end-of-document tokens ({', '.join(EOD_NAMES)}); name it "
-        "with --eod-token"
+        "with --eod-token, or, if it has none, train it again with one of these among its special tokens"
     )
 
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from megatron.config.values import as_words
+
 BOM = b"\xef\xbb\xbf"
 """What some editors write before UTF-8 text; it is not part of the text."""
 
@@ -112,10 +114,8 @@ def _complaint(record: Any, keys: Sequence[str]) -> str:
         return f"holds {_kind(record)}, not an object with keys{_of_a_list(record)}"
     for key in keys:
         if key not in record:
-            return (
-                f"has no key {key!r}; its keys are {', '.join(map(str, record)) or 'none'}; choose "
-                "with --json-keys"
-            )
+            way = as_words(key, record.__contains__) or "choose with --json-keys"
+            return f"has no key {key!r}; its keys are {', '.join(map(str, record)) or 'none'}; {way}"
         if not isinstance(record[key], str):
             return f"key {key!r} holds {_kind(record[key])}, not a text"
         if not record[key].isascii() and _surrogate(record[key]):

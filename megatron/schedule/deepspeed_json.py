@@ -1,6 +1,7 @@
 """DeepSpeed's `data_efficiency` JSON, read unchanged. Every switch must agree with the ones inside it."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def read_deepspeed_json(path: str) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_without_doubles)
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
+        why = error.strerror if isinstance(error, OSError) else f"{error}{_more_than_json(error)}"
         raise UserError(f"--data-efficiency-config {path}: cannot be read as JSON: {why}") from None
     known = content.keys() & KNOWN if isinstance(content, dict) else ()
     if not known or not isinstance(content.get("data_efficiency", {}), dict):
@@ -59,6 +60,20 @@ def read_deepspeed_json(path: str) -> dict[str, Any]:
             f"--data-efficiency-config {path}: has no data_efficiency section; add one or leave the flag out"
         )
     return content
+
+
+def _more_than_json(error: ValueError) -> str:
+    """The way out where a file has what only relatives of JSON know: comments, and a comma behind the last
+    of several."""
+    if not isinstance(error, json.JSONDecodeError):
+        return ""
+    before, rest = error.doc[: error.pos].rstrip(), error.doc[error.pos :].lstrip()
+    if rest.startswith(("#", "//", "/*")):
+        return "; JSON has no comments, take them out"
+    last = rest.startswith(("}", "]")) and before.endswith(",")
+    if last or re.match(r",\s*[}\]]", rest):
+        return "; JSON has no comma behind the last of several, take it out"
+    return ""
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -49,6 +49,8 @@ def unused_keys(path: str, content: dict[str, Any]) -> list[str]:
     warms_up = _at(content, "scheduler").get("type") in DECAYS
     if warms_up and "warmup_type" not in _at(content, "scheduler", "params"):
         notes.append(f"{path}: without a warmup_type DeepSpeed's warm-up is logarithmic; here it is linear")
+    if warms_up and "warmup_max_lr" not in _at(content, "scheduler", "params"):
+        notes.append(f"{path}: without a warmup_max_lr DeepSpeed's rate rises to 0.001; here to --lr")
     return notes
 
 

@@ -54,6 +54,12 @@ def cut_records(path: Path, kept: int, afresh: bool) -> None:
         file.writelines(line + "\n" for line in own)
 
 
+def recorded_kinds(path: Path, iteration: int) -> set[str]:
+    """The kinds of the records of a step."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    return {key[1] for line in lines if (key := _key(line)) and key[0] == iteration}
+
+
 def _cut_begun(path: Path) -> None:
     """Cut off a last line that a killed run has only begun, as the next one would be glued to it."""
     content = path.read_bytes() if path.is_file() else b""

@@ -4,11 +4,14 @@ import json
 import os
 from typing import Any
 
+import torch
+
 from megatron.base.files import whole_file
 from megatron.config.config import Config
-from megatron.parallel.mesh import Mesh
+from megatron.parallel.mesh import Mesh, gather_over
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Plan
+from megatron.train.json_records import recorded_kinds
 from megatron.train.log_line import log_line, validation_block
 from megatron.train.memory import memory_line, memory_scalars
 from megatron.train.places import metrics_path
@@ -71,16 +74,23 @@ class Log:
         times = self.timers.collect(self.mesh, names=NOT_OF_A_STEP)
         skip_train = self.config.training.skip_train
         totals = self.start.totals if skip_train else self.plan.totals(iteration)
-        kind = "valid" if what == "validation" else "test"
+        kind, of = ("valid", "") if what == "validation" else ("test", " test")
         text = validation_block(iteration, losses, what)
         self._write(
             Record(
                 iteration,
                 validation_fields(kind, iteration, totals, losses, windows),
-                validation_scalars(losses, what) | self._timing_scalars(times),
+                validation_scalars(losses, what) | self._timing_scalars(times, of),
                 "\n".join([text, *self._timing_lines(times)]),
             )
         )
+
+    def lacks_validation(self, iteration: int) -> bool:
+        """Whether the records know the training of a step and not its validation. All ranks call it alike."""
+        path = metrics_path(self.config) if self.mesh.first else None
+        kinds = recorded_kinds(path, iteration) if path else set()
+        lacks = torch.tensor([float("train" in kinds and "valid" not in kinds)], device=self.mesh.device)
+        return bool(gather_over(lacks, self.mesh.world).any())
 
     def close(self) -> None:
         """Finish the files."""
@@ -100,9 +110,10 @@ class Log:
             scalars |= memory_scalars(self.mesh.device)
         return scalars
 
-    def _timing_scalars(self, times: Times) -> dict[str, float]:
+    def _timing_scalars(self, times: Times, of: str = "") -> dict[str, float]:
+        """Those of the test have names of their own: it comes at the step of the last validation."""
         asked = self.config.logging.log_timers_to_tensorboard
-        return {f"{name}-time": max(seconds) for name, seconds in times.items()} if asked else {}
+        return {f"{name}-time{of}": max(seconds) for name, seconds in times.items()} if asked else {}
 
     def _text(self, iteration: int, times: Times) -> str:
         line = log_line(

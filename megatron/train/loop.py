@@ -21,10 +21,14 @@ from megatron.train.stop import stop_wishes
 
 def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
     """Train from the step after `start` to the end of the plan, or until a signal or a limit; returns the
-    last step done. `save(iteration)` writes a checkpoint."""
+    last step done. `save(iteration)` writes a checkpoint. A validation that a killed run has begun behind its
+    checkpoint is made up for."""
     training, checkpoint, mesh = run.config.training, run.config.checkpoint, run.mesh
     share = BatchShare(mesh.data.rank, mesh.data.size, training.micro_batch_size, slices_of(mesh))
     steps = (run.plan.at(number) for number in range(start + 1, run.plan.steps + 1))
+    interval = run.config.logging.eval_interval
+    if 0 < start < run.plan.steps and _due(start, interval) and log.lacks_validation(start):
+        validate(run, start, log)
     for stage in run.stages:
         stage.train()
     iteration = saved = start
@@ -51,15 +55,12 @@ def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
             log.train(iteration, outcome)
             advance(1, f"loss {sum(outcome.known.values()):.3f}")
             stop = stop or _due(iteration, training.exit_interval)
-            validation = _due(iteration, run.config.logging.eval_interval)
-            if validation and not stop:
-                validate(run, iteration, log)
             last = stop or iteration == run.plan.steps
             if checkpoint.save and (last or _due(iteration, checkpoint.save_interval)):
                 with log.timers.span("save-checkpoint"):
                     save(iteration)
                 saved = iteration
-            if validation and stop:  # little time may be left, and the checkpoint matters more
+            if _due(iteration, interval):  # after saving: whatever ends a validation costs no step
                 validate(run, iteration, log)
             if stop:
                 break

@@ -66,16 +66,16 @@ def test_times_follow_every_line_of_the_log(run: tuple[Path, str]) -> None:
     blocks = run[1].split("(min, max) time across ranks (ms):\n")[1:]
     named = [set(re.findall(r"^    (\S+) \.+: \(", block, re.MULTILINE)) for block in blocks]
     of_a_step = LEVELS.keys() - {"save-checkpoint", "eval-time"}
-    # lines at 1 and 2, the validation at 3, the line at 4 (the checkpoint of 3 follows its validation), the
-    # line at 6, the validation at 6, and the test at the end, after the last checkpoint
+    # lines at 1 and 2, the validation at 3 behind its checkpoint, the lines at 4 and 6, the validation at 6
+    # behind the last checkpoint, and the test at the end
     assert named == [
         of_a_step,
         of_a_step,
-        {"eval-time"},
-        of_a_step | {"save-checkpoint"},
-        of_a_step,
-        {"eval-time"},
         {"eval-time", "save-checkpoint"},
+        of_a_step,
+        of_a_step,
+        {"eval-time", "save-checkpoint"},
+        {"eval-time"},
     ]
 
 
@@ -83,7 +83,9 @@ def test_scalars_of_memory_times_and_utilisation(run: tuple[Path, str]) -> None:
     board = EventAccumulator(str(run[0] / "board"))
     board.Reload()
     tags = set(board.Tags()["scalars"])
-    assert {"mfu", "hfu", "throughput", "mem-max-resident-bytes", "eval-time-time", "params-norm"} <= tags
+    assert {"mfu", "hfu", "throughput", "mem-max-resident-bytes", "params-norm"} <= tags
+    assert [point.step for point in board.Scalars("eval-time-time")] == [3, 6]
+    assert [point.step for point in board.Scalars("eval-time-time test")] == [6]
     assert [point.step for point in board.Scalars("forward-backward-time")] == [1, 2, 4, 6]
     assert [point.step for point in board.Scalars("mfu")] == list(range(1, STEPS + 1))
     ratio = board.Scalars("hfu")[0].value / board.Scalars("mfu")[0].value

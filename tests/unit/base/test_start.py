@@ -96,6 +96,31 @@ def test_a_module_that_this_tree_lacks_is_a_bug(tree: Path) -> None:
     assert status == 1 and "ModuleNotFoundError: No module named 'megatron.base.errors'" in said
 
 
+BROKEN = r"numpy cannot be imported by \S+: "
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("import absent_part", r"\S+ has no module absent_part, which numpy needs; install it, or make "),
+        (
+            "raise ImportError('built for another one')",
+            BROKEN + "built for another one; install it again, ",
+        ),
+        ("raise OSError('libx.so: cannot open')", BROKEN + "libx.so: cannot open; "),
+        ("from json import no_such_name", BROKEN + "cannot import name 'no_such_name' from 'json'.*; "),
+        ("None.dtype", BROKEN + "'NoneType' object has no attribute 'dtype'; "),
+    ],
+)
+def test_a_package_that_is_broken_is_told_by_its_name_and_reason(
+    tree: Path, tmp_path_factory: pytest.TempPathFactory, content: str, told: str
+) -> None:
+    packages = tmp_path_factory.mktemp("packages")
+    (packages / "numpy.py").write_text(content + "\n")
+    status, said = ended([sys.executable, "-S", "tools/plan_run.py"], tree, PYTHONPATH=str(packages))
+    assert status == 2 and re.fullmatch(f"error: {told}.*\n", said), said
+
+
 def test_ctrl_c_while_a_command_imports_is_no_traceback(tree: Path) -> None:
     (tree / "numpy.py").write_text(
         "import time\n"

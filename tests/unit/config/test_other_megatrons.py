@@ -83,6 +83,7 @@ REFUSED_ALONE = """
 --hybrid-override-pattern M*M|--batch-size 8|--warmup 0.1|--model-parallel-size 2|--mlp-type residual
 --load x --no-load-optim|--load x --use-checkpoint-opt_param-scheduler|--save x --no-save-optim
 --load x --no-load-lr-state|--aml-data-download-path x|--append-eod|--logits-load-dir x|--qk-clip
+--curriculum-learning
 """
 
 

@@ -189,6 +189,10 @@ BROKEN = {
         ("--lr-warmup-iters 101", ["--lr-warmup-iters 101", "100 iters"]),
         ("--lr-warmup-iters 51 --lr-decay-iters 50", ["--lr-warmup-iters 51", "50 iters"]),
         ("--lr-warmup-samples -1", ["--lr-warmup-samples -1"]),
+        (
+            "--lr-decay-style WSD --lr-wsd-decay-tokens 0",
+            ["--lr-wsd-decay-tokens 0 must be at least 1", "--lr-decay-style constant"],
+        ),
         ("--lr-decay-style WSD", ["--lr-decay-style WSD", "--lr-wsd-decay-tokens"]),
         ("--lr-decay-style WSD --lr-wsd-decay-tokens 1000", ["--lr-decay-style WSD", "iters"]),
         ("--adam-beta1 1", ["--adam-beta1 1"]),

@@ -131,6 +131,10 @@ def test_flags_win_over_yaml_and_null_is_no_value(tmp_path: Path) -> None:
         ("kitchn:\n  heat: 200\n", ["unknown section kitchn", "did you mean kitchen?"]),
         ("garden: {heat: 200}\n", ["unknown section garden", "sections are kitchen"]),
         ("kitchen: {gests: 3}\n", ["unknown key gests", "did you mean guests?"]),
+        (
+            "kitchen:\n  kitchen:\n    heat: 200\n",
+            ["the section kitchen stands inside another one; sections stand side by side"],
+        ),
         ("heat: warm\n", ["--heat takes a number", "'warm'"]),
         ("fan: 3\n", ["--fan takes true or false", "3"]),
         ("style: fried\n", ["--style fried", "baked"]),

@@ -238,7 +238,9 @@ def test_no_end_of_document(folder, changed):
         for token, number in content["model"]["vocab"].items()
     }
     with pytest.raises(
-        UserError, match=r"none of the usual end-of-document tokens \(.*\); name it with --eod-token"
+        UserError,
+        match=r"none of the usual end-of-document tokens \(.*\); name it with --eod-token, or, if it has "
+        "none, train it again with one of these among its special tokens",
     ):
         build_tokenizer(changed(added_tokens=[], model=content["model"] | {"vocab": vocabulary}))
 

@@ -5,7 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from megatron.base.errors import UserError
 from megatron.batches.gpt import document_inputs
+from megatron.config.arguments import parse, unused_flags
 from megatron.config.data import DataConfig
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.data.tokenizer import build_tokenizer
@@ -13,7 +15,7 @@ from megatron.data.tokenizer_value import Tokenizer
 from megatron.evaluation.generate import _choose, continuation, generate
 from tests.support.made_up_text import TEXTS, write_metaspace, write_sentencepiece, write_tokenizer
 from tests.support.models import make_model
-from tools.generate_text import _altered
+from tools.generate_text import FOREIGN, Options, _altered, main
 
 KINDS = ["byte-level", "sentencepiece", "llama2", "metaspace", "llama json"]
 
@@ -172,3 +174,39 @@ def test_a_prompt_that_its_tokenizer_alters_is_told(tmp_path):
     )
     numbers = build_tokenizer(TokenizerOptions(tokenizer_type="NullTokenizer", vocab_size=9))
     assert _altered(numbers, "1  2", ids_of(numbers, "1  2")) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        ("--out-seq-length 12", "num_tokens", 12),
+        ("--max_new_tokens 12", "num_tokens", 12),
+        ("--maximum_tokens 12", "num_tokens", 12),
+        ("--tokens-to-generate 12", "num_tokens", 12),
+        ("--greedy", "temperature", 0.0),
+        ("--genfile a.txt", "output", "a.txt"),
+    ],
+)
+def test_flags_that_others_generate_with_are_read(words: str, name: str, value: object) -> None:
+    argv = f"--load run {words}".split()
+    assert getattr(parse(Options, argv, description="", foreign=FOREIGN), name) == value
+    (note,) = unused_flags(Options, argv, FOREIGN)
+    assert note.startswith(f"read {words} as --{name.replace('_', '-')} ")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--num-samples 10", "--num-samples 10 is refused: give --prompt once for each text"),
+        ("--text-gen-type unconditional", "or none for a text from its beginning"),
+        ("--top_p 0.0 --top_k 0", "--top-p 0 would leave no token; give 1 for all, or --temperature 0"),
+    ],
+)
+def test_flags_that_others_generate_with_are_refused_with_a_way_out(
+    words: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["generate_text.py", "--load", "run", *words.split()])
+    with pytest.raises(UserError) as caught:
+        main()
+    (problem,) = caught.value.problems
+    assert told in problem

@@ -577,6 +577,11 @@ def test_every_mistake_in_a_json_is_one_problem_that_names_the_file(
     "content, words",
     [
         ("{", ["cannot be read as JSON"]),
+        ('{"seed": 1, # why\n "a": 2}', ["line 1 column 13", "JSON has no comments, take them out"]),
+        ('// head\n{"seed": 1}', ["line 1 column 1", "JSON has no comments, take them out"]),
+        ('{"seed": 1 /* why */}', ["JSON has no comments, take them out"]),
+        ('{"seed": 1,\n}', ["line 2 column 1", "no comma behind the last of several, take it out"]),
+        ('{"a": [1, 2,]}', ["no comma behind the last of several, take it out"]),
         ("[1]", ["no data_efficiency section"]),
         ('{"data_efficiency": 3}', ["no data_efficiency section"]),
         ('{"curriculum_learning": {"enabled": true}}', ["curriculum_learning is enabled", "seqlen_truncate"]),

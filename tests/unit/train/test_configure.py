@@ -91,3 +91,33 @@ def test_a_batch_that_follows_from_the_ranks_is_told(monkeypatch: pytest.MonkeyP
         config, found = read_config((flags + more).split(), "", "")
         assert found == notes
         assert config.training.global_batch_size == 2 * ranks or more
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (
+            "--log-timers-to-tensorboard --tensorboard-dir board",
+            ["--log-timers-to-tensorboard without --timing-log-level 1 or 2 writes nothing"],
+        ),
+        (
+            "--log-memory-to-tensorboard --tensorboard-log-interval 2",
+            [
+                "--tensorboard-log-interval, --log-memory-to-tensorboard without --tensorboard-dir or "
+                "--wandb-project writes nothing"
+            ],
+        ),
+        (
+            "--wandb-exp-name a --profile-step-end 20",
+            [
+                "--wandb-exp-name without --wandb-project writes nothing",
+                "--profile-step-end without --profile writes nothing",
+            ],
+        ),
+        ("--log-timers-to-tensorboard --tensorboard-dir board --timing-log-level 1", []),
+        ("--log-memory-to-tensorboard --wandb-project p --wandb-exp-name a", []),
+    ],
+)
+def test_what_is_asked_of_the_log_and_does_nothing_is_told(flags: str, told: list[str]) -> None:
+    shape = "--num-layers 2 --hidden-size 32 --num-attention-heads 2 "
+    assert read_config((OTHERS + STOP + shape + flags).split(), "", "")[1] == told

@@ -1,5 +1,6 @@
 """When a run validates, saves and stops, and what it says of that."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -36,16 +37,31 @@ def events(folder: Path, flags: str, start: int = 0) -> tuple[list[str], int]:
     [
         ("", 0, "t1 t2 t3 t4 t5 t6 t7 t8 t9 t10 s10"),
         ("--save-interval 4", 0, "t1 t2 t3 t4 s4 t5 t6 t7 t8 s8 t9 t10 s10"),
-        ("--save-interval 5 --eval-interval 5", 3, "t4 t5 v5 s5 t6 t7 t8 t9 t10 v10 s10"),
+        ("--save-interval 5 --eval-interval 5", 3, "t4 t5 s5 v5 t6 t7 t8 t9 t10 s10 v10"),
         ("--eval-interval 3 --exit-interval 6", 0, "t1 t2 t3 v3 t4 t5 t6 s6 v6"),
-        ("--exit-interval 4 --eval-interval 3 --save-interval 3", 1, "t2 t3 v3 s3 t4 s4"),
+        ("--exit-interval 4 --eval-interval 3 --save-interval 3", 1, "t2 t3 s3 v3 t4 s4"),
     ],
 )
 def test_events_come_in_their_order(tmp_path: Path, flags: str, start: int, wanted: str) -> None:
-    """A run that stops early saves before it validates: little time may be left."""
+    """A run saves before it validates: whatever ends a validation costs no step."""
     found, last = events(tmp_path, flags, start)
     assert " ".join(found) == wanted
     assert last == int(wanted.replace("v", "s").split()[-1][1:])
+
+
+def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path: Path) -> None:
+    """The records of a run that was killed while it validated behind the checkpoint of step 4."""
+    flags = "--eval-interval 2 --save-interval 4"
+    whole = events(tmp_path / "whole", flags)[0]
+    events(tmp_path / "cut", flags)
+    path = tmp_path / "cut" / "metrics.jsonl"
+    every = path.read_text().splitlines(keepends=True)
+    lines = [line for line in every if json.loads(line)["iteration"] <= 4]
+    assert json.loads(lines[-1])["kind"] == "valid"
+    path.write_text("".join(lines[:-1]))
+    assert events(tmp_path / "cut", flags, start=4)[0] == [one for one in whole if one != "s4"]
+    path.write_text("".join(lines))
+    assert events(tmp_path / "cut", flags, start=4)[0].count("v4") == 1
 
 
 def test_time_that_is_up_stops_after_one_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
