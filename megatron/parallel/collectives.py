@@ -1,6 +1,7 @@
 """Communication inside a model, with its gradients: what goes one way in the forward pass goes the other way
 in the backward pass. Along an axis of one rank each of these is nothing at all."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ def all_gather(x: Tensor, axis: Axis, dim: int = 0) -> Tensor:
     if axis.group is None:
         return x
     parts = x.new_empty((axis.size * x.shape[0], *x.shape[1:]))
-    dist.all_gather_into_tensor(parts, x.contiguous(), group=axis.group)
+    _named("all_gather_single", "all_gather_into_tensor")(parts, x.contiguous(), group=axis.group)
     return parts if dim == 0 else torch.cat(parts.chunk(axis.size), dim)
 
 
@@ -51,8 +52,21 @@ def reduce_scatter(x: Tensor, axis: Axis, dim: int = 0) -> Tensor:
         return x
     parts = x if dim == 0 else torch.cat(x.chunk(axis.size, dim))
     mine = x.new_empty((len(parts) // axis.size, *parts.shape[1:]))
-    dist.reduce_scatter_tensor(mine, parts.contiguous(), group=axis.group)
+    scatter_sums(mine, parts.contiguous(), axis)
     return mine
+
+
+def scatter_sums(mine: Tensor, parts: Tensor, axis: Axis, async_op: bool = False) -> dist.Work | None:
+    """Fill `mine` with this rank's part of the sums over the axis of `parts`, which lie one behind another."""
+    scatter = _named("reduce_scatter_single", "reduce_scatter_tensor")
+    work: dist.Work | None = scatter(mine, parts, group=axis.group, async_op=async_op)
+    return work
+
+
+def _named(name: str, older: str) -> Callable[..., Any]:
+    """A function of torch.distributed, which had an older name before torch 2.13."""
+    found: Callable[..., Any] = getattr(dist, name, None) or getattr(dist, older)
+    return found
 
 
 def all_to_all(x: Tensor, send: list[int], receive: list[int], axis: Axis) -> Tensor:

@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megatron.parallel.collectives import all_gather
+from megatron.parallel.collectives import all_gather, scatter_sums
 from megatron.parallel.data_parallel import BUCKET_ELEMENTS, GradientBuckets
 from megatron.parallel.mesh import Axis, Mesh
 from megatron.parallel.placement import Placement
@@ -61,8 +61,7 @@ class ShardedBuckets(GradientBuckets):
             work.wait()
         gradients = [one.grad for one in self.groups[bucket].values() if one.grad is not None]
         packed = self._packed[bucket] = pack(gradients, self.axis.size)
-        group = self.axis.group
-        return dist.reduce_scatter_tensor(self.sums[bucket], packed.view(-1), group=group, async_op=True)
+        return scatter_sums(self.sums[bucket], packed.view(-1), self.axis, async_op=True)
 
     def _finish(self, bucket: int) -> None:
         super()._finish(bucket)

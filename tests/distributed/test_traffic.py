@@ -51,7 +51,7 @@ def step_traffic(mesh: Mesh, flags: str, data_parallel_size: int) -> tuple[dict[
         setattr(owner, name, call)
 
     count(dist, "all_reduce", lambda tensor: tensor)
-    for name in ("all_gather_into_tensor", "reduce_scatter_tensor", "all_to_all_single"):
+    for name in ("all_gather_single", "reduce_scatter_single", "all_to_all_single"):
         count(dist, name, lambda _, tensor, *more: tensor)
     count(dist, "batch_isend_irecv", lambda operations: operations[0].tensor)
     count(Links, "send", lambda _, tensor, *more: tensor)
@@ -68,17 +68,17 @@ def expected(layout: str) -> list[tuple[dict[str, int], int]]:
     match layout:
         case "tp2":  # both ways of every layer twice, behind the embedding and before the head
             sums = MICRO_BATCHES * (4 * LAYERS + 2) * HIDDEN
-            one = {"all_reduce": sums + ONCE, "all_gather_into_tensor": MICRO_BATCHES * LOSSES}
+            one = {"all_reduce": sums + ONCE, "all_gather_single": MICRO_BATCHES * LOSSES}
             return [(one, half)] * 2
         case "tp2+sp":  # a gather of halves for every scattered sum of wholes
             both = MICRO_BATCHES * (4 * LAYERS + 2) * HIDDEN
             gathers = both // 2 + MICRO_BATCHES * LOSSES
             sums = slices + ONCE
-            one = {"all_gather_into_tensor": gathers, "reduce_scatter_tensor": both, "all_reduce": sums}
+            one = {"all_gather_single": gathers, "reduce_scatter_single": both, "all_reduce": sums}
             return [(one, half)] * 2
         case "cp2 allgather":  # keys and values, of which this rank has half
             pairs = MICRO_BATCHES * LAYERS * HIDDEN
-            one = {"all_gather_into_tensor": pairs, "reduce_scatter_tensor": 2 * pairs, **gradients}
+            one = {"all_gather_single": pairs, "reduce_scatter_single": 2 * pairs, **gradients}
             return [(one, WHOLE)] * 2
         case "cp2 a2a":  # query, key, value and result, each half of a hidden state, there and back
             pairs = MICRO_BATCHES * LAYERS * 2 * 4 * HIDDEN // 2
@@ -92,7 +92,7 @@ def expected(layout: str) -> list[tuple[dict[str, int], int]]:
             first, last = (VOCABULARY * WIDTH + layers // 2 + more for more in (POSITIONS, 2 * WIDTH))
             return [(one, first), (one, last)]
         case "zero dp2":  # sums of all gradients scattered, and of the weights the own half
-            one = {"reduce_scatter_tensor": WHOLE * BYTES, "all_gather_into_tensor": WHOLE * BYTES // 2}
+            one = {"reduce_scatter_single": WHOLE * BYTES, "all_gather_single": WHOLE * BYTES // 2}
             return [(one | {"all_reduce": ONCE}, WHOLE)] * 2
         case _:  # dp2: all gradients once
             return [(gradients, WHOLE)] * 2
