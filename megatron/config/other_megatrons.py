@@ -338,8 +338,8 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     **_unused(
         "to save memory, recompute whole layers with --recompute-granularity full",
         """checkpoint-num-layers=1 checkpoint-in-cpu contigious-checkpointing
-        deepspeed-activation-checkpointing synchronize-each-layer profile-backward recompute-method=uniform
-        recompute-num-layers=1 recompute-modules cpu-offloading-* fine-grained-* offload-modules
+        deepspeed-activation-checkpointing synchronize-each-layer profile-backward
+        recompute-modules cpu-offloading-* fine-grained-* offload-modules
         min-offloaded-tensor-size delta-offload-bytes-across-pp-ranks activation-offload-fraction
         delay-offload-until-cuda-graph mlp-chunks-for-training=1 split-transformers
         memory-centric-tiled-linear tile-factor=1 no-clone-scatter-output-in-embedding

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from megatron.config.arguments import flag
 from megatron.config.checkpoint import CheckpointConfig
+from megatron.config.model import ModelConfig
 
 UNITS = ("tokens", "samples", "iters")
 
@@ -40,6 +41,13 @@ class TrainingConfig:
         choices=("full", "selective"),
         resume="free",
     )
+    recompute_method: str = flag(
+        "uniform",
+        "with full: all layers, in runs whose inputs alone are kept, or a block of the first of every stage",
+        choices=("uniform", "block"),
+        resume="free",
+    )
+    recompute_num_layers: int = flag(1, "layers of such a run, or of the block", at_least=1, resume="free")
     distributed_backend: str | None = flag(
         None, "nccl on GPUs, gloo elsewhere", choices=("nccl", "gloo"), resume="free"
     )
@@ -95,10 +103,19 @@ def _stop(training: TrainingConfig) -> list[str]:
     return []
 
 
+def _recompute(training: TrainingConfig, model: ModelConfig) -> list[str]:
+    number = training.recompute_num_layers
+    if number > model.num_layers:
+        return [f"--recompute-num-layers {number} is more than --num-layers {model.num_layers}"]
+    if training.recompute_granularity != "full" and (number > 1 or training.recompute_method != "uniform"):
+        return ["--recompute-method and --recompute-num-layers need --recompute-granularity full"]
+    return []
+
+
 def _something_to_evaluate(training: TrainingConfig, checkpoint: CheckpointConfig) -> list[str]:
     if training.skip_train and not checkpoint.load:
         return ["--skip-train evaluates a checkpoint; give --load FOLDER"]
     return []
 
 
-RULES = (_batch, _rampup, _stop, _something_to_evaluate)
+RULES = (_batch, _rampup, _stop, _recompute, _something_to_evaluate)

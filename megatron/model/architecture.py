@@ -8,7 +8,8 @@ class Architecture:
     """Everything that a model is built from. `kv_channels`: width of a head; `ffn_hidden_size`: inner
     width of the MLP; `activation`: an entry of `ACTIVATIONS` in mlp.py, two factors of it where `gated`;
     `vocab_size`: tokens that there are, `padded_vocab_size`: rows of the tables; `bf16`: activations in
-    bfloat16; `recompute`: in the backward pass, whole layers again or only attention's explicit weights."""
+    bfloat16. In the backward pass are computed again: `recomputed_layers`, in runs of `recompute_run` whose
+    inputs alone are kept; with `recompute_attention` attention's explicit weights."""
 
     num_layers: int
     hidden_size: int
@@ -34,5 +35,6 @@ class Architecture:
     attention_backend: str
     init_method_std: float
     bf16: bool
-    recompute: bool
+    recomputed_layers: tuple[int, ...]
+    recompute_run: int
     recompute_attention: bool

@@ -1,5 +1,7 @@
 """The layers of a model, some of which drop tokens."""
 
+from collections.abc import Collection, Iterable
+
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -10,7 +12,7 @@ from megatron.model.context import Context
 from megatron.model.random_ltd import through_kept
 from megatron.parallel.layers import ONE_RANK
 from megatron.parallel.mesh import Mesh
-from megatron.parallel.slices import Moves, Slices, slices_of
+from megatron.parallel.slices import Moves, slices_of
 
 
 class Stack(nn.ModuleDict):
@@ -28,7 +30,7 @@ class Stack(nn.ModuleDict):
         super().__init__({str(layer): Block(architecture, layer, mesh) for layer in layers})
         self.slices = slices_of(mesh)
         self.row = {layer: row for row, layer in enumerate(dropping)}
-        self.recompute = architecture.recompute
+        self.runs = runs_of(layers, architecture.recomputed_layers, architecture.recompute_run)
         self.kernels_draw = draws_in_kernels(architecture)
 
     def forward(
@@ -40,35 +42,40 @@ class Stack(nn.ModuleDict):
     ) -> Tensor:
         """`kept_LBR`: the positions that each dropping layer keeps of each row, or None where nothing is
         dropped; `moves`: how they come to the ranks that compute them, where a sequence is shared."""
-        for number, layer in self.items():
-            row, kept = self.row.get(int(number)), None
-            if kept_LBR is not None and row is not None:
-                kept = (kept_LBR[row], moves[row] if moves else None, self.slices)
-            if self.recompute and self.training:
-                x_BTD = checkpoint(
-                    _run,
-                    layer,
-                    x_BTD,
-                    context,
-                    kept,
-                    use_reentrant=False,
-                    preserve_rng_state=self.kernels_draw,
-                )
+
+        def run(numbers: list[int], x_BTD: Tensor) -> Tensor:
+            for number in numbers:
+                row, layer = self.row.get(number), self[str(number)]
+                if kept_LBR is None or row is None:
+                    x_BTD = layer(x_BTD, context)
+                else:
+                    move = moves[row] if moves else None
+                    x_BTD = through_kept(layer, x_BTD, context, kept_LBR[row], move, self.slices)
+            return x_BTD
+
+        for numbers, again in self.runs:
+            if again and self.training:
+                draw = self.kernels_draw
+                x_BTD = checkpoint(run, numbers, x_BTD, use_reentrant=False, preserve_rng_state=draw)
             else:
-                x_BTD = _run(layer, x_BTD, context, kept)
+                x_BTD = run(numbers, x_BTD)
         return x_BTD
+
+
+def runs_of(layers: Iterable[int], again: Collection[int], together: int) -> list[tuple[list[int], bool]]:
+    """Layers in runs, and whether a run is computed again in the backward pass: so many of these layers
+    together, and each of the others alone."""
+    runs: list[tuple[list[int], bool]] = []
+    for layer in layers:
+        joins = runs and runs[-1][1] and layer in again and len(runs[-1][0]) < together
+        if joins:
+            runs[-1][0].append(layer)
+        else:
+            runs.append(([layer], layer in again))
+    return runs
 
 
 def draws_in_kernels(architecture: Architecture) -> bool:
     """Whether attention's kernels drop probabilities by a generator of the device, instead of keyed bits."""
     explicit = architecture.attention_backend in (*EXPLICIT, "auto")
     return architecture.attention_dropout > 0 and not explicit
-
-
-def _run(
-    layer: nn.Module,
-    x_BTD: Tensor,
-    context: Context,
-    kept: tuple[Tensor, Moves | None, Slices] | None,
-) -> Tensor:
-    return layer(x_BTD, context) if kept is None else through_kept(layer, x_BTD, context, *kept)

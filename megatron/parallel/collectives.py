@@ -57,7 +57,7 @@ def reduce_scatter(x: Tensor, axis: Axis, dim: int = 0) -> Tensor:
 
 
 def scatter_sums(mine: Tensor, parts: Tensor, axis: Axis, async_op: bool = False) -> dist.Work | None:
-    """Fill `mine` with this rank's part of the sums over the axis of `parts`, which lie one behind another."""
+    """Fill `mine` with this rank's part of the sums over the axis of `parts`, one behind another."""
     scatter = _named("reduce_scatter_single", "reduce_scatter_tensor")
     work: dist.Work | None = scatter(mine, parts, group=axis.group, async_op=async_op)
     return work

@@ -3,12 +3,14 @@
 from megatron.config.config import Config
 from megatron.model.architecture import Architecture
 from megatron.model.flops import decoder_flops
+from megatron.parallel.stages import stages_of
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import RowFlops
 
 
 def gpt_architecture(config: Config, vocab_size: int) -> Architecture:
     """The GPT of a resolved configuration over `vocab_size` tokens."""
+    uniform = config.training.recompute_method == "uniform"
     model, multiple = config.model, config.model.make_vocab_size_divisible_by
     return Architecture(
         num_layers=model.num_layers,
@@ -35,11 +37,22 @@ def gpt_architecture(config: Config, vocab_size: int) -> Architecture:
         attention_backend=model.attention_backend,
         init_method_std=model.init_method_std,
         bf16=config.training.bf16,
-        recompute=config.training.recompute_granularity == "full",
+        recomputed_layers=recomputed_layers(config),
+        recompute_run=config.training.recompute_num_layers if uniform else 1,
         recompute_attention=config.training.recompute_granularity == "selective",
     )
 
 
+def recomputed_layers(config: Config) -> tuple[int, ...]:
+    """Numbers of the layers that are computed again: all, or the first few of every stage."""
+    training = config.training
+    if training.recompute_granularity != "full":
+        return ()
+    stages = [one.layers for one in stages_of(config.parallel, config.model)]
+    few = training.recompute_num_layers if training.recompute_method == "block" else None
+    return tuple(layer for layers in stages for layer in layers[:few])
+
+
 def gpt_flops(config: Config, efficiency: DataEfficiency, vocab_size: int) -> RowFlops:
     """FLOPs of a row of a GPT; a `vocab_size` of 0 leaves the logits out."""
-    return decoder_flops(gpt_architecture(config, vocab_size), len(efficiency.dropping_layers))
+    return decoder_flops(gpt_architecture(config, vocab_size), efficiency.dropping_layers)

@@ -41,7 +41,9 @@ DOCUMENTS = "--eod-mask-loss --reset-attention-mask --reset-position-ids "
 MODELS = {
     "gpt": SEQTRU + "--attention-dropout 0.1 ",
     "llama": SEQRES + LLAMA + "--attention-dropout 0 ",
-    "documents": SEQTRU + DOCUMENTS + "--attention-dropout 0.1 --recompute-granularity full ",
+    "documents": SEQTRU
+    + DOCUMENTS
+    + "--attention-dropout 0.1 --recompute-granularity full --recompute-num-layers 2 ",
     "llama documents": SEQTRU + DOCUMENTS + LLAMA + "--attention-dropout 0 ",
 }
 

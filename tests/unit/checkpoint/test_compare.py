@@ -28,6 +28,8 @@ FREE = {
     "exit_interval",
     "exit_duration_in_mins",
     "recompute_granularity",
+    "recompute_method",
+    "recompute_num_layers",
     "deterministic_mode",
     "distributed_backend",
     "distributed_timeout_minutes",

@@ -107,7 +107,7 @@ NEUTRAL = """
 --accumulate-allreduce-grads-in-fp32 --overlap-grad-reduce --attention-softmax-in-fp32 --DDP-impl local
 --no-query-key-layer-scaling --calculate-per-token-loss --use-mcore-models --no-save-rng --no-load-rng
 --hysteresis 2|--vocab-extra-ids 0|--softmax-type vanilla|--glu-linear-offset 0.0|--exp-avg-dtype FP32
---rotary-seq-len-interpolation-factor 1|--recompute-method uniform --recompute-num-layers 1
+--rotary-seq-len-interpolation-factor 1
 --mlp-type standard|--exit-signal-handler --tp-comm-overlap --disable-tp-comm-bulk-dgrad
 --ckpt-format torch_dist|--use-torch-fsdp2 false|--data-impl mmap|--manual-gc-interval 0
 """

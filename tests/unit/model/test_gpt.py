@@ -212,14 +212,19 @@ def test_recomputed_layers_give_the_same_gradients_and_keep_less():
         kept_bytes[-1] += tensor.nbytes
         return tensor
 
-    for more in ("", "--recompute-granularity selective", "--recompute-granularity full"):
+    full = "--recompute-granularity full "
+    ways = ("", "--recompute-granularity selective", full, full + "--recompute-num-layers 2")
+    for more in (*ways, full + "--recompute-method block"):
         model = make_model(flags + more, dropping=(1,))
         kept_bytes.append(0)
         with saved_tensors_hooks(count, lambda one: one):
             loss = loss_of(model, batch._replace(kept=kept), 7)
         loss.backward()
         gradients.append({name: one.grad for name, one in model.named_parameters()})
-    assert kept_bytes[0] > 1.2 * kept_bytes[1] > 1.2**2 * kept_bytes[2]
+    nothing, selective, every, pairs, first = kept_bytes
+    assert nothing > 1.2 * selective > 1.2**2 * every
+    assert every > pairs, "the input of a run alone is kept"
+    assert nothing > first > every, "the first layer of three"
     for name, value in gradients[0].items():
         assert all(torch.equal(value, others[name]) for others in gradients[1:]), name
 

@@ -334,10 +334,12 @@ def test_flops_of_a_row_by_hand() -> None:
         3 * 2 * 2 * 8 * (6 * 6 + 3 * 3) / 2
     )  # 2 matmuls of 2·T·T·8 FLOPs, half of them causal, and twice that backward
     logits = 6 * 8 * 10 * 6
+    first = 6 * weights * 6 + 3 * 2 * 2 * 8 * 6 * 6 / 2  # the layer that drops nothing
     selective = "--recompute-granularity selective --attention-dropout"
     for flags, again in (
         ("", 0),
         ("--recompute-granularity full", (linear + attention) / 3),
+        ("--recompute-granularity full --recompute-method block", first / 3),
         (f"{selective} 0.1", attention / 3),
         (f"{selective} 0", 0),
     ):
