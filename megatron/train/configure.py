@@ -57,6 +57,9 @@ def _replicas(values: dict[str, Any], problems: list[str]) -> tuple[list[str], i
     each, ranks = math.prod(sizes), world_size()
     if ranks % each:
         words = " x ".join(f"{spelling(name)} {size}" for name, size in zip(names, sizes) if size > 1)
-        line = f"{ranks} ranks were started, which is no multiple of {words} = {each}; start {each} or more"
+        line = (
+            f"{ranks} ranks were started, which is no multiple of {words} = {each}; start so many with "
+            "torchrun, or see the run on one with tools/plan_run.py"
+        )
         return [*problems, line], 1
     return problems, ranks // each
