@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Train on this machine: RANKS=8 bash scripts/launch/node.sh [flags of pretrain_gpt.py]
+# RANKS: processes, else one a GPU. SCRIPT: another command than pretrain_gpt.py. The plan is shown first.
+set -euo pipefail
+root="$(cd "$(dirname "$0")/../.." && pwd)"
+ranks="${RANKS:-$(nvidia-smi --list-gpus 2> /dev/null | wc -l || true)}"
+[ "$ranks" -gt 0 ] || { echo "error: no GPU is here; give RANKS=2 for two processes" >&2; exit 2; }
+script="$root/${SCRIPT:-pretrain_gpt.py}"
+python "$root/tools/plan_run.py" torchrun --nproc-per-node "$ranks" "$script" "$@"
+exec torchrun --standalone --nproc-per-node "$ranks" "$script" "$@"

@@ -1,0 +1,61 @@
+"""The launchers: one machine, and two "nodes" on loopback that meet at torchrun's rendezvous."""
+
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import ROOT, records
+
+FLAGS = (
+    "--num-layers 2 --hidden-size 32 --num-attention-heads 4 --seq-length 32 --micro-batch-size 2 "
+    "--global-batch-size 8 --lr 1e-3 --mock-data --vocab-size 100 --train-iters 3 --eval-iters 0 "
+    "--log-interval 1 "
+)
+
+
+def start(script: str, folder: Path, *flags: str, **variables: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    words = ["bash", str(ROOT / "scripts" / "launch" / script), *FLAGS.split(), "--save", str(folder), *flags]
+    return subprocess.Popen(
+        words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error[-3000:]
+    return out
+
+
+def losses(folder: Path) -> list[float]:
+    return [one["lm_loss"] for one in records(folder) if one["kind"] == "train"]
+
+
+def test_one_machine_and_two_nodes_train_the_same(tmp_path: Path) -> None:
+    """Two ranks of one tensor axis on one machine; then on two, with the axis across them."""
+    layout = ("--tensor-model-parallel-size", "2")
+    out = finish(start("node.sh", tmp_path / "one", *layout, RANKS="2"))
+    assert out.index("Plan of the run") < out.index("iteration        1/"), "the plan comes first"
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        head = f"127.0.0.1:{unused.getsockname()[1]}"
+    nodes = [start("nodes.sh", tmp_path / "two", *layout, NODES="2", HEAD=head, RANKS="1") for _ in range(2)]
+    for node in nodes:
+        finish(node)
+    assert len(losses(tmp_path / "two")) == 3
+    assert losses(tmp_path / "two") == losses(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("script", "words"), [("node.sh", "give RANKS=2"), ("nodes.sh", "give NODES=2 HEAD=")]
+)
+def test_what_a_launcher_needs_is_said_in_one_line(tmp_path: Path, script: str, words: str) -> None:
+    if shutil.which("nvidia-smi") and script == "node.sh":
+        pytest.skip("this machine has GPUs, and the launcher takes them")
+    process = start(script, tmp_path)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2 and words in error and error.count("\n") == 1
