@@ -56,10 +56,11 @@ def train_step(
     found = {name: mean if items[name] else None for name, mean in zip(names, means)}
     result = StepResult(found, grad_norm, stop > 0)
     _require_finite(step.number, result)
-    with timers.span("optimizer"), timers.span("optimizer-inner-step"):
-        update(run.optimizer, step.learning_rate)
-    with timers.span("optimizer"), timers.span("params-all-gather"):
-        run.gradients.share_weights()
+    with timers.span("optimizer"):
+        with timers.span("optimizer-inner-step"):
+            update(run.optimizer, step.learning_rate)
+        with timers.span("params-all-gather"):
+            run.gradients.share_weights()
     return result
 
 
