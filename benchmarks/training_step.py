@@ -113,7 +113,7 @@ def _our_step(
     def step() -> None:
         gradients.zero()
         model(batch, scales={LM_LOSS: 1 / (rows * length)})[LM_LOSS].backward()
-        clip(gradients, 1.0)
+        clip(gradients, gradients.square().sqrt(), 1.0)
         update(optimizer, 1e-4)
 
     return step
