@@ -20,6 +20,7 @@ from megatron.data.tokenizer_value import Tokenizer
 from megatron.evaluation.generate import continuation, decode_documents, generate
 from megatron.evaluation.restore import restore, tokenizer_of
 from megatron.model.gpt import GPT
+from megatron.model.inputs import to_device
 from megatron.preprocess.round_trip import first_change
 
 EXAMPLES = """\
@@ -88,10 +89,7 @@ def main() -> None:
         """Positions, and where documents begin, as in training."""
         eod = restored.manifest.vocabulary.eod
         _, positions, starts = document_inputs(ids.cpu().numpy(), config.data, eod)
-        return (
-            positions.to(device) if positions is not None else None,
-            starts.to(device) if starts is not None else None,
-        )
+        return to_device((positions, starts), device)
 
     generator = torch.Generator(device).manual_seed(options.seed)
     texts = []

@@ -38,14 +38,14 @@ def drop(x_BTD: Tensor, probability: float, keys_BT: Tensor | None, site: Tensor
 def drop_attention(
     weights_BHQT: Tensor,
     probability: float,
-    query_keys_BQ: Tensor | None,
-    keys_BT: Tensor | None,
+    query_keys_BQ: Tensor,
+    keys_BT: Tensor,
     heads_H: Tensor,
     site: Tensor,
 ) -> Tensor:
     """Dropout of attention probabilities, keyed by query token, head and key token. `heads_H`: a salt for
     every head; `site`: that of the key tokens."""
-    if keys_BT is None or query_keys_BQ is None or not probability:
+    if not probability:
         return weights_BHQT
     query_BHQ = _mix64(query_keys_BQ[:, None] ^ heads_H[:, None]).to(torch.int32)
     key_BT = _mix64(keys_BT ^ site).to(torch.int32)

@@ -17,8 +17,6 @@ Forward = Callable[[int, int, Tensor | None], Any]
 """From chunk, micro-batch and received hidden states to those of the chunk, or to the last stage's result."""
 Backward = Callable[[Any, Tensor | None], None]
 """From what `forward` gave and the gradient of its hidden states, None of the last stage's."""
-Shape = Callable[[int], tuple[int, ...]]
-"""From a micro-batch to the shape of its hidden states on this rank."""
 
 
 class Links:
@@ -60,12 +58,12 @@ class Links:
 def run_schedule(
     actions: Iterable[Action],
     links: Links,
-    shape: Shape,
+    shape: tuple[int, ...],
     forward: Forward,
     backward: Backward,
     deferred: Deferred | None = None,
 ) -> None:
-    """Do the actions of a step."""
+    """Do the actions of a step. `shape`: of a micro-batch's hidden states on this rank."""
     work = _Work(links, shape, forward, backward, deferred)
     for action in actions:
         if action.kind == FORWARD:
@@ -81,7 +79,12 @@ class _Work:
     """A step on its way: what is held between the actions of a rank."""
 
     def __init__(
-        self, links: Links, shape: Shape, forward: Forward, backward: Backward, deferred: Deferred | None
+        self,
+        links: Links,
+        shape: tuple[int, ...],
+        forward: Forward,
+        backward: Backward,
+        deferred: Deferred | None,
     ):
         self.links, self.shape, self.forward, self.backward = links, shape, forward, backward
         self.deferred = deferred
@@ -93,7 +96,7 @@ class _Work:
         stage, tag = self._stage(action)
         received = None
         if stage > 0:
-            received = self.links.receive(self.shape(action.micro_batch), stage - 1, tag).requires_grad_()
+            received = self.links.receive(self.shape, stage - 1, tag).requires_grad_()
         output = self.forward(action.chunk, action.micro_batch, received)
         if stage < self.links.stages - 1:
             self.links.send(output.detach(), stage + 1, tag + 2)

@@ -26,8 +26,8 @@ class Block(NamedTuple):
         return self.first_query == self.first_key
 
 
-Mask = Callable[[Tensor, Block], Tensor]
-"""Attention's weights of a block after dropout."""
+Drop = Callable[[Tensor, Block], Tensor]
+"""Dropout of attention's weights of a block."""
 Allowed = Callable[[Block], Tensor | None]
 """Allowed pairs of a block [B or 1, 1, c, c], None where all are."""
 
@@ -44,7 +44,7 @@ def blocks(rank: int, source: int, ranks: int) -> list[Block]:
 
 
 def ring_attention(
-    query: Tensor, keys: Tensor, value: Tensor, axis: Axis, allowed: Allowed, drop: Mask | None = None
+    query: Tensor, keys: Tensor, value: Tensor, axis: Axis, allowed: Allowed, drop: Drop | None = None
 ) -> Tensor:
     """Attention [B, H, 2c, K] of this rank's two chunks of queries to all keys before them."""
     found: Tensor = _Ring.apply(query, keys, value, axis, allowed, drop)
@@ -60,7 +60,7 @@ class _Ring(torch.autograd.Function):
         value: Tensor,
         axis: Axis,
         allowed: Allowed,
-        drop: Mask | None,
+        drop: Drop | None,
     ) -> Tensor:
         precision = torch.promote_types(query.dtype, torch.float32)
         out = torch.zeros(query.shape, dtype=precision, device=query.device)
@@ -127,7 +127,7 @@ def _scores(query: Tensor, keys: Tensor, block: Block, allowed: Allowed) -> Tens
 
 
 def _attend(
-    query: Tensor, keys: Tensor, value: Tensor, block: Block, allowed: Allowed, drop: Mask | None
+    query: Tensor, keys: Tensor, value: Tensor, block: Block, allowed: Allowed, drop: Drop | None
 ) -> tuple[Tensor, Tensor]:
     """What a chunk of queries finds in a chunk of keys, and the logarithms of its denominators; those of a
     query that sees none are -inf."""
@@ -155,7 +155,7 @@ def _add_gradients(
     query_grad: Tensor,
     block: Block,
     allowed: Allowed,
-    drop: Mask | None,
+    drop: Drop | None,
 ) -> None:
     """Add a block's gradients: of the queries here, of keys and values to what travels with them."""
     query, grad, log_sum, slope = mine

@@ -88,10 +88,8 @@ def _run_micro_batches(
         with timers.span("backward-compute"):
             torch.autograd.backward(list(found.values()) if gradient is None else found, gradient)
 
-    def shape(_: int) -> tuple[int, ...]:
-        rows = step.rows // (len(micro_batches) * mesh.data.size)
-        return stages[0].received_shape(rows, step.sequence_length)
-
+    rows = step.rows // (len(micro_batches) * mesh.data.size)
+    shape = stages[0].received_shape(rows, step.sequence_length)
     schedule = SCHEDULES[run.config.parallel.pipeline_schedule]
     actions = schedule(mesh.pipeline.rank, mesh.pipeline.size, len(micro_batches), len(stages))
     links = Links(mesh, len(stages), stages[0].precision)
