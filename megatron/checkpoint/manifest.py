@@ -13,6 +13,8 @@ from megatron.data.vocabulary import Vocabulary
 
 FORMAT = 2
 NAME = "index.json"
+OF_STEP = ("iteration", "totals", "plan", "rises", "loss_scale", "files", "tensors")
+"""What a checkpoint says of its step; the rest is the run's."""
 
 
 class FileEntry(NamedTuple):
@@ -44,7 +46,8 @@ class Manifest:
 
     `config`: flags by group. `data`, `analyses`: what identifies corpora and difficulties. `schedule`:
     where the learning rate's warm-up and decay end. `totals`: counters after `iteration` steps. `plan`: a
-    digest of these steps. `rises`: where custom pacings rose in them. All as JSON gives it back."""
+    digest of these steps. `rises`: where custom pacings rose in them. `loss_scale`: the state of loss scaling
+    in float16. All as JSON gives it back."""
 
     task: str
     config: dict[str, dict[str, Any]]
@@ -58,6 +61,7 @@ class Manifest:
     totals: dict[str, int] = field(default_factory=dict)
     plan: int = 0
     rises: dict[str, list[list[int]]] = field(default_factory=dict)
+    loss_scale: dict[str, float] = field(default_factory=dict)
     files: dict[str, FileEntry] = field(default_factory=dict)
     tensors: dict[str, TensorEntry] = field(default_factory=dict)
 
@@ -124,7 +128,7 @@ def as_read(manifest: Manifest) -> Manifest:
 def _content(manifest: Manifest) -> dict[str, Any]:
     """The JSON object: the step first, the long lists last."""
     values = {one.name: getattr(manifest, one.name) for one in dataclasses.fields(manifest)}
-    parts = {name: values.pop(name) for name in ("iteration", "totals", "plan", "rises", "files", "tensors")}
+    parts = {name: values.pop(name) for name in OF_STEP}
     words = {name: values[name]._asdict() if name == "vocabulary" else values[name] for name in values}
     entries = {
         name: {one: entry._asdict() for one, entry in parts.pop(name).items()}
@@ -137,8 +141,8 @@ def _parsed(content: Any) -> Manifest:
     """The value behind a JSON object; any exception of a wrong shape where it is none."""
     if content["format"] != FORMAT:
         raise ValueError("another format")
-    later: dict[str, Any] = {"task": "gpt", "versions": {}, "rises": {}}  # than the first checkpoints
-    values = later | {
+    later = {"task": "gpt", **{name: {} for name in ("versions", "rises", "loss_scale")}}  # than the first
+    values: dict[str, Any] = later | {
         one.name: content[one.name]
         for one in dataclasses.fields(Manifest)
         if one.name in content or one.name not in later

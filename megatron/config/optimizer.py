@@ -2,13 +2,15 @@
 them."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from megatron.config.arguments import flag
 from megatron.config.training import UNITS, TrainingConfig
 
 schedule_flag = functools.partial(flag, resume="schedule")
+scale_flag = functools.partial(flag, at_most=1e30, resume="schedule")
+SCALING = ("loss_scale", "initial_loss_scale", "min_loss_scale", "loss_scale_window", "hysteresis")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,15 @@ class OptimizerConfig:
     adam_beta1: float = schedule_flag(0.9, "decay of the mean of gradients", at_least=0, below=1)
     adam_beta2: float = schedule_flag(0.999, "decay of the mean of squared gradients", at_least=0, below=1)
     adam_eps: float = schedule_flag(1e-8, "added to the root of the mean square", at_least=0)
+    loss_scale: float = scale_flag(
+        0.0, "with --fp16: factor of the loss in the backward pass; 0: one that adapts itself", at_least=0
+    )
+    initial_loss_scale: float = scale_flag(2.0**32, "factor to begin with", above=0)
+    min_loss_scale: float = scale_flag(1.0, "least factor", above=0)
+    loss_scale_window: int = schedule_flag(
+        1000, "steps without an overflow behind which the factor doubles", at_least=1
+    )
+    hysteresis: int = schedule_flag(2, "at which overflow after that it is halved", at_least=1)
 
 
 class Horizon(NamedTuple):
@@ -141,7 +152,25 @@ def _start_of_the_fall(optimizer: OptimizerConfig, training: TrainingConfig) -> 
     return []
 
 
+def _least_loss_scale(optimizer: OptimizerConfig) -> list[str]:
+    least, first = optimizer.min_loss_scale, optimizer.initial_loss_scale
+    if least > first:
+        return [f"--min-loss-scale {least:g} must be at most --initial-loss-scale {first:g}"]
+    return []
+
+
+def idle_scale_notes(optimizer: OptimizerConfig, training: TrainingConfig) -> list[str]:
+    """Notes about flags of loss scaling that do nothing."""
+    defaults = {one.name: one.default for one in fields(optimizer)}
+    given = [f"--{name.replace('_', '-')}" for name in SCALING if getattr(optimizer, name) != defaults[name]]
+    if training.fp16 and optimizer.loss_scale:
+        idle = [name for name in given if name != "--loss-scale"]
+        return [f"{' and '.join(idle)} do nothing: --loss-scale never changes"] if idle else []
+    return [f"{' and '.join(given)} do nothing without --fp16"] if given and not training.fp16 else []
+
+
 RULES = (
+    _least_loss_scale,
     _lowest_rate,
     _first_rate,
     _one_decay,

@@ -135,14 +135,13 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         keep-fp8-transpose-cache""",
     ),
     **_always(
-        "gradients are always accumulated and reduced in fp32, while the backward pass runs",
+        "gradients are always accumulated in fp32, and reduced while the backward pass runs",
         """accumulate-allreduce-grads-in-fp32 overlap-grad-reduce DDP-impl ddp-bucket-size ddp-num-buckets
         ddp-pad-buckets-for-high-nccl-busbw ddp-reduce-scatter-with-fp32-accumulation
         ddp-average-in-collective ddp-param-name-patterns-for-fp32-local-accumulation
         no-contiguous-buffers-in-local-ddp no-gradient-accumulation-fusion
         no-gradient-reduce-div-fusion""",
     ),
-    **_refused("gradients are always accumulated and reduced in fp32; leave that out", "grad-reduce-in-bf16"),
     **_unused(
         "torch.distributed is used as it is",
         """use-sharp sharp-enabled-group use-nccl-ub disable-symmetric-registration
@@ -198,7 +197,11 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         langrl-* refit-method""",
     ),
     # Numbers
-    **_refused("use --bf16, or fp32", "fp16 fp16-lm-cross-entropy fp8-format fp8-e4m3 fp8-hybrid fp4-format"),
+    **_refused(
+        "the loss is computed in fp32; leave that out",
+        "fp16-lm-cross-entropy",
+    ),
+    **_refused("use --bf16, --fp16 or fp32", "fp8-format fp8-e4m3 fp8-hybrid fp4-format"),
     **_unused(
         "it tunes fp8 or fp4, which are not built here",
         """fp8-* no-fp8-* disable-fp8-* fp4-* first-last-layers-bf16 num-layers-at-start-in-bf16
@@ -209,11 +212,6 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         """fp32-residual-connection te-precision-config-file output-logit-dtype
         disable-bf16-reduced-precision-matmul batch-invariant-mode use-precision-aware-optimizer
         main-grads-dtype=fp32 main-params-dtype=fp32 exp-avg-dtype=fp32 exp-avg-sq-dtype=fp32""",
-    ),
-    **_unused(
-        "fp32 and bf16 need no loss scaling",
-        """hysteresis=2 loss-scale=0|1 initial-loss-scale=4294967296 loss-scale-window=1000
-        min-loss-scale=1""",
     ),
     **_always("queries are never scaled by the layer's number", "no-query-key-layer-scaling"),
     **_always(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from megatron.base.apex import find_apex, uses_apex
 from megatron.config.arguments import flag
 from megatron.config.checkpoint import CheckpointConfig
 from megatron.config.model import ModelConfig
@@ -34,6 +35,10 @@ class TrainingConfig:
     )
     seed: int = flag(1234, "of weights, draws and dropout")
     bf16: bool = flag(False, "compute in bfloat16; weights and gradients stay in fp32")
+    fp16: bool = flag(False, "the same in float16, with a scaled loss")
+    grad_reduce_in_bf16: bool = flag(
+        False, "with --bf16: gradients are summed over ranks in bfloat16: half the bytes, fewer digits"
+    )
     recompute_granularity: str | None = flag(
         None,
         "what is computed again in the backward pass to save memory: whole layers, or attention's weights "
@@ -56,6 +61,12 @@ class TrainingConfig:
     )
     deterministic_mode: bool = flag(
         False, "on GPUs, only kernels that repeat their results to the bit; a CPU always does", resume="free"
+    )
+    apex: bool = flag(
+        None,
+        "AdamW and LayerNorm by NVIDIA's apex; where it is found beside a GPU, unless it says false",
+        follows=uses_apex,
+        resume="free",
     )
     ignore_memory_estimate: bool = flag(
         False, "start even where the memory that the run will take seems not to be there", resume="free"
@@ -118,4 +129,25 @@ def _something_to_evaluate(training: TrainingConfig, checkpoint: CheckpointConfi
     return []
 
 
-RULES = (_batch, _rampup, _stop, _recompute, _something_to_evaluate)
+def _apex(training: TrainingConfig) -> list[str]:
+    try:
+        if training.apex:
+            find_apex()
+    except ImportError as error:
+        return [
+            f"--apex: NVIDIA's apex is not found ({error}); build it from its source, as apex on PyPI is "
+            "another project, or leave --apex out"
+        ]
+    return []
+
+
+def _one_precision(training: TrainingConfig) -> list[str]:
+    found = (
+        ["--bf16 and --fp16 are given; a run has one precision"] if training.bf16 and training.fp16 else []
+    )
+    if training.grad_reduce_in_bf16 and not training.bf16:
+        found.append("--grad-reduce-in-bf16 needs --bf16; give it, or leave the other out")
+    return found
+
+
+RULES = (_apex, _one_precision, _batch, _rampup, _stop, _recompute, _something_to_evaluate)

@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 
+import torch
+
 
 @dataclass(frozen=True)
 class Architecture:
     """Everything that a model is built from. `kv_channels`: width of a head; `ffn_hidden_size`: inner
     width of the MLP; `activation`: an entry of `ACTIVATIONS` in mlp.py, two factors of it where `gated`;
-    `vocab_size`: tokens that there are, `padded_vocab_size`: rows of the tables; `bf16`: activations in
-    bfloat16. In the backward pass are computed again: `recomputed_layers`, in runs of `recompute_run` whose
-    inputs alone are kept; with `recompute_attention` attention's explicit weights."""
+    `vocab_size`: tokens that there are, `padded_vocab_size`: rows of the tables; `precision`: of activations,
+    where it is not that of the weights; `apex`: LayerNorm by NVIDIA's apex. In the backward pass are computed
+    again: `recomputed_layers`, in runs of `recompute_run` whose inputs alone are kept; with
+    `recompute_attention` attention's explicit weights."""
 
     num_layers: int
     hidden_size: int
@@ -34,7 +37,8 @@ class Architecture:
     attention_dropout: float
     attention_backend: str
     init_method_std: float
-    bf16: bool
+    precision: torch.dtype | None
+    apex: bool
     recomputed_layers: tuple[int, ...]
     recompute_run: int
     recompute_attention: bool

@@ -37,7 +37,7 @@ class GPT(StageModule):
         stage: Stage | None = None,
     ):
         stage = stage or Stage(range(architecture.num_layers))
-        super().__init__(mesh, stage, architecture.hidden_size, torch.bfloat16 if architecture.bf16 else None)
+        super().__init__(mesh, stage, architecture.hidden_size, architecture.precision)
         hidden, padded = architecture.hidden_size, architecture.padded_vocab_size
         positions, std = architecture.max_position_embeddings, architecture.init_method_std
         learned, tied = architecture.position_embedding_type == "learned_absolute", architecture.tied_head

@@ -22,7 +22,8 @@ pass would keep it waiting, too."""
 
 class GradientBuckets:
     """Owns the gradients of the parameters, as views of flat tensors. What the optimizer updates on this rank
-    is in `parameters`, where that lies in `placements`, and its gradients in `sums`, flat ones by bucket."""
+    is in `parameters`, where that lies in `placements`, and its gradients in `sums`, flat ones by bucket.
+    `sent_as`: the precision in which they are sent and summed, where it is not their own."""
 
     def __init__(
         self,
@@ -30,7 +31,9 @@ class GradientBuckets:
         table: dict[str, Placement],
         mesh: Mesh,
         bucket_elements: int = BUCKET_ELEMENTS,
+        sent_as: torch.dtype | None = None,
     ):
+        self.sent_as, self._sent = sent_as, dict[int, Tensor]()
         self.parameters, self.placements, self.mesh = parameters, table, mesh
         self.groups = group_alike(parameters, table, bucket_elements)
         self.flats = [_flat_gradients(group) for group in self.groups]
@@ -75,11 +78,21 @@ class GradientBuckets:
     def _sum(self, bucket: int) -> dist.Work | None:
         """Sum a bucket over its axes, one after another; only the last is waited for later."""
         work = None
+        sent = self._sent[bucket] = self._as_sent(self.flats[bucket])
         for axis in self._axes[bucket]:
             if work is not None:
                 work.wait()
-            work = dist.all_reduce(self.flats[bucket], group=axis.group, async_op=True)
+            work = dist.all_reduce(sent, group=axis.group, async_op=True)
         return work
+
+    def _as_sent(self, gradients: Tensor) -> Tensor:
+        return gradients if self.sent_as is None else gradients.to(self.sent_as)
+
+    def _take(self, bucket: int, into: Tensor) -> None:
+        """Keep what has come, in the gradients' own precision."""
+        sent = self._sent.pop(bucket)
+        if self.sent_as is not None:
+            into.copy_(sent)
 
     def wait(self) -> None:
         """Until all sums are there; a bucket with a parameter that got no gradient is summed now."""
@@ -94,6 +107,8 @@ class GradientBuckets:
         """Until the sums of a bucket are there."""
         if (work := self._works[bucket]) is not None:
             work.wait()
+        if bucket in self._sent:
+            self._take(bucket, self.sums[bucket])
         self._works[bucket] = None
 
     def square(self) -> Tensor:

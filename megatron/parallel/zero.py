@@ -30,10 +30,11 @@ class ShardedBuckets(GradientBuckets):
         table: dict[str, Placement],
         mesh: Mesh,
         bucket_elements: int = BUCKET_ELEMENTS,
+        sent_as: torch.dtype | None = None,
     ):
         self.axis = mesh.axis(*SHARING)
         own = {name: placement_of_rows(table[name], len(one), self.axis) for name, one in parameters.items()}
-        super().__init__(parameters, own, mesh, bucket_elements)
+        super().__init__(parameters, own, mesh, bucket_elements, sent_as)
         self._packed: dict[int, Tensor] = {}
         self.sums = [flat[: sum(self._widths(bucket))] for bucket, flat in enumerate(self.flats)]
         slices = {name: part for bucket in range(len(self.flats)) for name, part in self._slices(bucket)}
@@ -59,9 +60,11 @@ class ShardedBuckets(GradientBuckets):
             self._finish(bucket - UNDERWAY)
         if (work := super()._sum(bucket)) is not None:
             work.wait()
+        self._take(bucket, self.flats[bucket])
         gradients = [one.grad for one in self.groups[bucket].values() if one.grad is not None]
-        packed = self._packed[bucket] = pack(gradients, self.axis.size)
-        return scatter_sums(self.sums[bucket], packed.view(-1), self.axis, async_op=True)
+        packed = self._packed[bucket] = self._as_sent(pack(gradients, self.axis.size).view(-1))
+        mine = self._sent[bucket] = self.sums[bucket].to(packed.dtype)
+        return scatter_sums(mine, packed, self.axis, async_op=True)
 
     def _finish(self, bucket: int) -> None:
         super()._finish(bucket)
@@ -83,12 +86,16 @@ class ShardedBuckets(GradientBuckets):
 
 
 def make_gradients(
-    parameters: dict[str, nn.Parameter], table: dict[str, Placement], mesh: Mesh, shared: bool
+    parameters: dict[str, nn.Parameter],
+    table: dict[str, Placement],
+    mesh: Mesh,
+    shared: bool,
+    sent_as: torch.dtype | None = None,
 ) -> GradientBuckets:
     """The gradients of a run. `shared`: ranks with the same weights share the optimizer, where there are
-    several."""
+    several. `sent_as`: the precision of sums over ranks, where it is not that of the gradients."""
     kind = ShardedBuckets if shared and mesh.axis(*SHARING).size > 1 else GradientBuckets
-    return kind(parameters, table, mesh)
+    return kind(parameters, table, mesh, sent_as=sent_as)
 
 
 def rows_of(rows: int, axis: Axis) -> slice:

@@ -68,7 +68,7 @@ def contradictions(
         return []  # told where it is described
     pairs = [
         *_batches(content, training, data_parallel_size),
-        *_precision(content, training),
+        *_precision(content, training, optimizer),
         *_optimizer(content, optimizer),
         *_scheduler(content, training, optimizer),
     ]
@@ -107,12 +107,24 @@ def _own_batches(content: dict[str, Any], ranks: int) -> list[str]:
     ]
 
 
-def _precision(content: dict[str, Any], training: TrainingConfig) -> Iterator[Pair]:
-    if _at(content, "fp16").get("enabled") not in (False, None):
-        precision = "bf16" if training.bf16 else "fp32"
-        yield Pair("fp16.enabled", content["fp16"]["enabled"], "the flags' precision", precision)
-    for name in ("bf16", "bfloat16"):
-        yield Pair(f"{name}.enabled", _at(content, name).get("enabled"), "--bf16", training.bf16)
+def _precision(
+    content: dict[str, Any], training: TrainingConfig, optimizer: OptimizerConfig
+) -> Iterator[Pair]:
+    """Loss scaling is compared where the run has it; DeepSpeed's patience is renewed by a window alone."""
+    for name, mine in (("bf16", training.bf16), ("bfloat16", training.bf16), ("fp16", training.fp16)):
+        yield Pair(f"{name}.enabled", _at(content, name).get("enabled"), f"--{name[:4]}", mine)
+    scaling = _at(content, "fp16")
+    power = math.log2(optimizer.initial_loss_scale)
+    flags = {
+        "loss_scale": ("--loss-scale", optimizer.loss_scale),
+        "initial_scale_power": ("--initial-loss-scale as a power of 2,", power),
+        "loss_scale_window": ("--loss-scale-window", optimizer.loss_scale_window),
+        "hysteresis": ("--hysteresis", optimizer.hysteresis),
+        "min_loss_scale": ("--min-loss-scale", optimizer.min_loss_scale),
+        "consecutive_hysteresis": ("--hysteresis is renewed", False),
+    }
+    for name, (flag, value) in flags.items() if training.fp16 else ():
+        yield Pair(f"fp16.{name}", scaling.get(name), flag, value)
 
 
 def _optimizer(content: dict[str, Any], mine: OptimizerConfig) -> Iterator[Pair]:

@@ -1,6 +1,9 @@
 """From a resolved configuration to the plain values that a GPT is built from and priced by."""
 
+import torch
+
 from megatron.config.config import Config
+from megatron.config.training import TrainingConfig
 from megatron.model.architecture import Architecture
 from megatron.model.flops import decoder_flops
 from megatron.parallel.stages import stages_of
@@ -36,11 +39,19 @@ def gpt_architecture(config: Config, vocab_size: int) -> Architecture:
         attention_dropout=model.attention_dropout,
         attention_backend=model.attention_backend,
         init_method_std=model.init_method_std,
-        bf16=config.training.bf16,
+        precision=precision_of(config.training),
+        apex=config.training.apex,
         recomputed_layers=recomputed_layers(config),
         recompute_run=config.training.recompute_num_layers if uniform else 1,
         recompute_attention=config.training.recompute_granularity == "selective",
     )
+
+
+def precision_of(training: TrainingConfig) -> torch.dtype | None:
+    """Of activations, where it is not that of the weights."""
+    if training.bf16:
+        return torch.bfloat16
+    return torch.float16 if training.fp16 else None
 
 
 def recomputed_layers(config: Config) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from megatron.checkpoint.saved_config import saved_config
 from megatron.config.arguments import spelling, understand, unused_flags
 from megatron.config.config import RULES, Config, Rule, complete
 from megatron.config.logging import idle_notes
+from megatron.config.optimizer import idle_scale_notes
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.parallel.ranks import world_size
 from megatron.schedule import data_efficiency_flags
@@ -24,7 +25,8 @@ def read_config(argv: list[str], description: str, examples: str) -> tuple[Confi
     problems, replicas = _replicas(values, problems)
     config = complete(Config, values | model, problems, replicas, rules)
     batch = [] if "global_batch_size" in values else _batch_of_ranks(config, replicas)
-    return config, [*notes, *batch, *idle_notes(config.logging), *unused_flags(Config, argv, FOREIGN_FLAGS)]
+    idle = [*idle_notes(config.logging), *idle_scale_notes(config.optimizer, config.training)]
+    return config, [*notes, *batch, *idle, *unused_flags(Config, argv, FOREIGN_FLAGS)]
 
 
 def _batch_of_ranks(config: Config, ranks: int) -> list[str]:

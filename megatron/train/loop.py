@@ -48,10 +48,11 @@ def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
         loaded = batches(make, steps, mesh.device.type == "cuda")
         for step, micro_batches in log.timers.over("batch-generator", loaded):
             ready = time.perf_counter()
-            losses, norm, stop = train_step(run, step, micro_batches, should_stop, log.timers)
+            losses, norm, stop, skipped = train_step(run, step, micro_batches, should_stop, log.timers)
             after = time.perf_counter()
             iteration = step.number
-            outcome = Outcome(losses, norm, after - before, ready - before, params_norm=params_norm(run))
+            waited, scale = ready - before, run.scaler.state.factor
+            outcome = Outcome(losses, norm, after - before, waited, scale, skipped, params_norm(run))
             log.train(iteration, outcome)
             advance(1, f"loss {sum(outcome.known.values()):.3f}")
             stop = stop or _due(iteration, training.exit_interval)

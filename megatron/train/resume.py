@@ -25,6 +25,7 @@ from megatron.checkpoint.save import retain, save_checkpoint
 from megatron.checkpoint.saved_config import with_new_flags
 from megatron.config.optimizer import decay_horizon, warmup_horizon
 from megatron.data.corpora import identity
+from megatron.optim.loss_scale import LossScale
 from megatron.optim.optimizer import SLOTS, optimizer_state, restore_optimizer
 from megatron.parallel.mesh import share_bytes, together
 from megatron.parallel.ranks import world_size
@@ -96,11 +97,15 @@ def resume(run: Run) -> Start:
 def _read(run: Run, folder: Path, saved: Manifest, weights_only: bool, known: set[str]) -> bytes:
     """Fill this rank's weights, and moments where there are any."""
     load_model(run.parameters, run.placements, folder, saved, known)
-    if saved.iteration and not weights_only:
+    if weights_only:
+        return b""
+    if saved.loss_scale:
+        run.scaler.state = LossScale(**saved.loss_scale)  # type: ignore[arg-type]
+    if updates := saved.iteration - run.scaler.state.skipped_steps:
         updated = run.gradients.parameters
         boxes = boxes_of(updated, run.gradients.placements)
         wanted = {f"optimizer.{slot}.{name}": box for name, box in boxes.items() for slot in SLOTS}
-        restore_optimizer(run.optimizer, updated, read_boxes(folder, saved, wanted), saved.iteration)
+        restore_optimizer(run.optimizer, updated, read_boxes(folder, saved, wanted), updates)
     return b""
 
 
@@ -120,7 +125,10 @@ def save_run(run: Run, mine: Manifest, iteration: int) -> None:
     files = {"model": weights, "optimizer": moments}
     totals, plan = run.plan.totals(iteration), run.plan.digest(iteration)
     rises = custom_rises(run.efficiency, run.plan, iteration)
-    manifest = dataclasses.replace(mine, iteration=iteration, totals=totals, plan=plan, rises=rises)
+    scale = run.scaler.state._asdict() if run.config.training.fp16 else {}
+    manifest = dataclasses.replace(
+        mine, iteration=iteration, totals=totals, plan=plan, rises=rises, loss_scale=scale
+    )
     folder = save_checkpoint(root, files, table, manifest, run.mesh)
     if not run.mesh.first:
         return

@@ -15,6 +15,7 @@ from megatron.config.parallel import ranks_of_model
 from megatron.curriculum.sampler import Sampler, make_sampler
 from megatron.data.corpora import unevaluated
 from megatron.data.vocabulary import endless
+from megatron.optim.loss_scale import LossScaler, first_loss_scale
 from megatron.optim.optimizer import make_optimizer
 from megatron.parallel.data_parallel import GradientBuckets
 from megatron.parallel.deferred import Deferred
@@ -56,7 +57,8 @@ class Run(Prepared):
     mesh: Mesh
     stages: tuple[StageModule, ...]
     gradients: GradientBuckets
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
+    scaler: LossScaler
     deferred: Deferred | None = None
 
     @property
@@ -138,15 +140,18 @@ def build(prepared: Prepared, mesh: Mesh) -> Run:
     stages = tuple(_stage(prepared, mesh, one) for one in _stages(config, mesh))
     parameters = {name: one for stage in stages for name, one in stage.named_parameters()}
     table = {name: one for stage in stages for name, one in placements(stage).items()}
-    gradients = make_gradients(parameters, table, mesh, config.parallel.use_distributed_optimizer)
+    sent_as = torch.bfloat16 if config.training.grad_reduce_in_bf16 else None
+    shared = config.parallel.use_distributed_optimizer
+    gradients = make_gradients(parameters, table, mesh, shared, sent_as)
     deferred = _deferred(config, stages, gradients)
-    optimizer = make_optimizer(list(gradients.parameters.values()), config.optimizer)
+    optimizer = make_optimizer(list(gradients.parameters.values()), config.optimizer, config.training.apex)
     return Run(
         **vars(prepared),
         mesh=mesh,
         stages=stages,
         gradients=gradients,
         optimizer=optimizer,
+        scaler=LossScaler(first_loss_scale(config.optimizer, config.training)),
         deferred=deferred,
     )
 

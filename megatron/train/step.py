@@ -11,6 +11,7 @@ from torch import Tensor
 from megatron.base.errors import UserError
 from megatron.base.keys import key, signed
 from megatron.model.inputs import to_device
+from megatron.optim.loss_scale import after_step
 from megatron.optim.optimizer import clip, update
 from megatron.parallel.mesh import sum_over
 from megatron.parallel.pipeline import Links, run_schedule
@@ -23,11 +24,12 @@ from megatron.train.timers import UNTIMED, Timers
 
 class StepResult(NamedTuple):
     """What a step came to. `losses`: means by name, None where nothing counted; `grad_norm`: before clipping;
-    `stop`: whether any rank wishes to stop."""
+    `stop`: whether any rank wishes to stop; `skipped`: the gradients overflowed, and nothing was updated."""
 
     losses: dict[str, float | None]
     grad_norm: float
     stop: bool
+    skipped: bool = False
 
 
 def train_step(
@@ -39,7 +41,7 @@ def train_step(
 ) -> StepResult:
     """One update. Every loss is divided by its own count over the global batch before the backward pass,
     so every reduction is a sum; the host waits for the device once."""
-    names, mesh = list(run.task.losses), run.mesh
+    names, mesh, loss_scale = list(run.task.losses), run.mesh, run.scaler.state.factor
     items = loss_counts(run, step, micro_batches)
     run.gradients.zero()
     run.gradients.begin(len(micro_batches))
@@ -50,12 +52,16 @@ def train_step(
     with timers.span("optimizer"), timers.span("optimizer-clip-main-grad"):
         wishes = torch.full((1,), float(should_stop()), dtype=torch.float64, device=mesh.device)
         totals = sum_over(torch.cat([sums, wishes, run.gradients.square()[None]]), mesh.world)
-        norm = totals[-1].sqrt()
-        clip(run.gradients, norm, run.config.optimizer.clip_grad)
+        norm = totals[-1].sqrt() / loss_scale
+        clip(run.gradients, norm, run.config.optimizer.clip_grad, loss_scale)
     *means, stop, grad_norm = torch.cat([totals[:-1], norm[None]]).tolist()
-    found = {name: mean if items[name] else None for name, mean in zip(names, means)}
-    result = StepResult(found, grad_norm, stop > 0)
+    found = {name: mean / loss_scale if items[name] else None for name, mean in zip(names, means)}
+    overflow = run.config.training.fp16 and not math.isfinite(grad_norm)
+    result = StepResult(found, grad_norm, stop > 0, overflow)
     _require_finite(step.number, result)
+    run.scaler.state = after_step(run.scaler.state, overflow, run.config.optimizer)
+    if overflow:
+        return result
     with timers.span("optimizer"):
         with timers.span("optimizer-inner-step"):
             update(run.optimizer, step.learning_rate)
@@ -70,7 +76,7 @@ def _run_micro_batches(
     """Forward and backward passes of all micro-batches by the pipeline's schedule; the scaled losses that
     this rank adds to those of the batch, float64."""
     names, mesh, stages = list(run.task.losses), run.mesh, run.stages
-    scales = {name: 1 / max(count, 1) for name, count in items.items()}
+    scales = {name: run.scaler.state.factor / max(count, 1) for name, count in items.items()}
     number = key(run.config.training.seed, "dropout", step.number)
     step_key = torch.full((), signed(number), dtype=torch.int64, device=mesh.device)
     sums = torch.zeros(len(names), dtype=torch.float64, device=mesh.device)
@@ -127,7 +133,7 @@ def _kernel_draws(run: Run, step_key: int, batch: Any) -> Iterator[None]:
 
 def _require_finite(number: int, result: StepResult) -> None:
     losses = [loss for loss in result.losses.values() if loss is not None]
-    if not all(map(math.isfinite, (*losses, result.grad_norm))):
+    if not all(map(math.isfinite, losses if result.skipped else (*losses, result.grad_norm))):
         loss = " and ".join(map(str, losses))
         raise UserError(
             f"iteration {number}: the loss is {loss} and the gradient's norm {result.grad_norm}; nothing was "

@@ -12,8 +12,8 @@ import torch
 from megatron.config.config import Config
 from megatron.schedule.plan import Plan
 
-# Dense bf16 TFLOP/s as NVIDIA states them; the first name that fits counts. A bare H100 or H200 is SXM.
-BF16_PEAKS = {
+# Dense bf16 and fp16 TFLOP/s as NVIDIA states them; the first name that fits counts. A bare H100 is SXM.
+PEAKS = {
     "H100 NVL": 835.0,
     "H100 PCIe": 756.0,
     "H100": 989.0,
@@ -46,9 +46,10 @@ def device_peak(config: Config, device_name: str) -> float | None:
     """Dense TFLOP/s of a device of this name in the run's precision; None where nobody states them."""
     if config.logging.device_peak_tflops is not None:
         return config.logging.device_peak_tflops
-    if not config.training.bf16 or "MIG" in device_name.split():  # a slice of a GPU has a share of its peak
+    sliced = "MIG" in device_name.split()  # and has a share of its GPU's peak
+    if sliced or _precision(config) == "fp32":
         return None
-    found = (peak for name, peak in BF16_PEAKS.items() if re.match(rf"(NVIDIA )?{name}\b", device_name))
+    found = (peak for name, peak in PEAKS.items() if re.match(rf"(NVIDIA )?{name}\b", device_name))
     return next(found, None)
 
 
@@ -63,11 +64,16 @@ def explain(config: Config, device_name: str, peak: float | None) -> str:
         "throughput: 6 FLOPs a weight and token, causal attention counted half, every layer at its own kept "
         "length; HFU adds the recomputed forward pass"
     )
+    precision = _precision(config)
     if peak is None:
-        precision = "bf16" if config.training.bf16 else "fp32"
         return (
             f"{counted}\nno MFU: the {precision} peak of {device_name} is not known; --device-peak-tflops "
             "states it"
         )
-    source = "as --device-peak-tflops states" if config.logging.device_peak_tflops else "bf16, dense"
+    source = "as --device-peak-tflops states" if config.logging.device_peak_tflops else f"{precision}, dense"
     return f"{counted}\npeak of {device_name}: {peak:g} TFLOP/s, {source}"
+
+
+def _precision(config: Config) -> str:
+    """The precision of the run's products in a word."""
+    return "bf16" if config.training.bf16 else "fp16" if config.training.fp16 else "fp32"

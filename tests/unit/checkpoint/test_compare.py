@@ -19,6 +19,7 @@ FLAGS = flags_of(Config)
 GROUPS = sorted({one.group for one in FLAGS} - {""})
 PLAN: Any = SimpleNamespace(steps=100, totals=lambda step: {}, digest=lambda step: 1)
 FREE = {
+    "apex",
     "attention_backend",
     "allow_trailing_bytes",
     "micro_batch_size",

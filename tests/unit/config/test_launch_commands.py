@@ -100,15 +100,10 @@ def read(command: str) -> tuple[Options, list[str]]:
     "command, refused",
     [
         (
-            GPT3_175B,
-            ["--fp16 is"],
-        ),
-        (
             LLAMA3_8B,
             [
                 "--apply-layernorm-1p is",
                 "--decoupled-lr 5.0e-4, --decoupled-min-lr 4.5e-5 are",
-                "--grad-reduce-in-bf16 is",
                 "--fp8-format hybrid is",
             ],
         ),
@@ -120,14 +115,20 @@ def read(command: str) -> tuple[Options, list[str]]:
                 "--expert-model-parallel-size 2 is",
             ],
         ),
-        (DATA_EFFICIENCY + " --fp16", ["--fp16 is"]),
     ],
-    ids=["gpt3", "llama3", "mixtral", "data-efficiency"],
+    ids=["llama3", "mixtral"],
 )
 def test_commands_that_are_refused_have_all_their_reasons_told(command: str, refused: list[str]) -> None:
     with pytest.raises(UserError) as caught:
         read(command)
     assert [problem.partition(" refused: ")[0] for problem in caught.value.problems] == refused
+
+
+def test_gpt3_of_megatron_in_float16() -> None:
+    config, notes = read(GPT3_175B)
+    assert (config.training.fp16, config.optimizer.initial_loss_scale) == (True, 2.0**32)
+    assert config.parallel.pipeline_model_parallel_size == 16
+    assert notes == []
 
 
 def test_a_llama_of_megatron_deepspeed() -> None:

@@ -68,13 +68,14 @@ def test_no_suggestion_leads_to_a_flag_that_may_be_refused(name: str) -> None:
 REFUSED_ALONE = """
 --expert-model-parallel-size 8|--ds-sequence-parallel-size 2
 --pipeline-model-parallel-split-rank 1|--standalone-embedding-stage
---fp16|--fp8-format hybrid|--fp8-e4m3|--num-experts 8|--num-experts 4 8|--use-torch-fsdp2|--use-megatron-fsdp
+--fp16-lm-cross-entropy|--fp8-format hybrid|--fp8-e4m3|--num-experts 8|--num-experts 4 8
+--use-torch-fsdp2|--use-megatron-fsdp
 --dataloader-type cyclic|--qk-layernorm|--apply-layernorm-1p|--quick-geglu|--window-size 128,0
 --multi-latent-attention|--mtp-num-layers 1|--use-rope-scaling|--rotary-interleaved|--softmax-type learnable
 --rotary-seq-len-interpolation-factor 2|--apply-query-key-layer-scaling|--fp32-residual-connection
 --apply-residual-connection-post-layernorm|--glu-linear-offset 1.0|--activation-func-clamp-value 7
 --init-method-xavier-uniform|--embedding-init-method-std 1.0|--data-parallel-random-init|--freeze-all-layers
---grad-reduce-in-bf16|--use-precision-aware-optimizer|--exp-avg-dtype bf16|--decoupled-lr 5e-4
+--use-precision-aware-optimizer|--exp-avg-dtype bf16|--decoupled-lr 5e-4
 --start-weight-decay 0.1|--weight-decay-incr-style cosine|--step-batch-size-schedule 0:768
 --iterations-to-skip 3 4|--data-args-path list.txt|--per-split-data-args-path list.json|--fim-data
 --sample-rate 0.5|--full-validation|--multiple-validation-sets|--eval-global-batch-size 64
@@ -148,11 +149,11 @@ def test_one_note_tells_of_all_flags_that_do_nothing_with_each_reason_once() -> 
 
 
 def test_one_line_refuses_all_flags_of_a_reason() -> None:
-    flags = "--num-experts 8 --moe-router-topk 2 --moe-grouped-gemm --fp16 --expert-model-parallel-size 2"
+    flags = "--num-experts 8 --moe-router-topk 2 --moe-grouped-gemm --fp8-e4m3 --expert-model-parallel-size 2"
     assert problems_of(flags + " --train-iters 5") == [
         "--num-experts 8, --moe-router-topk 2, --moe-grouped-gemm are refused: mixture of experts is not "
         "built here yet; leave that out",
-        "--fp16 is refused: use --bf16, or fp32",
+        "--fp8-e4m3 is refused: use --bf16, --fp16 or fp32",
         "--expert-model-parallel-size 2 is refused: expert parallelism, and these ways of sharing, are not "
         "built here; leave it at 1",
     ]
@@ -236,7 +237,7 @@ def test_flags_of_another_megatron_may_stand_in_yaml(tmp_path: Path) -> None:
     assert (model.num_query_groups, model.norm_epsilon) == (2, 1e-6)
     read, unused = notes_of(f"--config {path}")
     assert "--num-key-value-heads 2 as" in read and unused.startswith("not used here: --num-workers (")
-    path.write_text("expert_model_parallel_size: 2\nfp16: true\n")
+    path.write_text("expert_model_parallel_size: 2\nfp8-format: hybrid\n")
     with pytest.raises(UserError) as caught:
         make_config(f"--config {path} --train-iters 1")
     assert len(caught.value.problems) == 2

@@ -64,12 +64,27 @@ def test_equal_and_automatic_values_are_silent(tmp_path: Path) -> None:
     assert notes == []
 
 
+def test_loss_scaling_is_compared_where_the_run_has_it(tmp_path: Path) -> None:
+    recipe = {"enabled": True, "loss_scale": 0, "initial_scale_power": 11, "loss_scale_window": 500}
+    recipe |= {"hysteresis": 2, "min_loss_scale": 1, "consecutive_hysteresis": False}
+    content = AGREED | {"fp16": recipe}
+    scaling = FLAGS + "--fp16 --initial-loss-scale 2048 --loss-scale-window 500 "
+    assert told(tmp_path, content, scaling) == []
+    assert len(told(tmp_path, content, FLAGS + "--fp16 ")) == 2
+    (window,) = told(tmp_path, content, scaling + "--loss-scale-window 1000 ")
+    assert "fp16.loss_scale_window 500 and --loss-scale-window 1000 differ" in window
+    (power,) = told(tmp_path, content, scaling + "--initial-loss-scale 4096 ")
+    assert "initial_scale_power 11 and --initial-loss-scale as a power of 2, 12.0 differ" in power
+    (renewed,) = told(tmp_path, AGREED | {"fp16": recipe | {"consecutive_hysteresis": True}}, scaling)
+    assert "fp16.consecutive_hysteresis true" in renewed
+
+
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
         ("train_micro_batch_size_per_gpu", 1, ["train_micro_batch_size_per_gpu 1", "--micro-batch-size 2"]),
         ("gradient_clipping", 1.0, ["gradient_clipping 1.0", "--clip-grad 0.5"]),
-        ("fp16.enabled", True, ["fp16.enabled true", "fp32"]),
+        ("fp16.enabled", True, ["fp16.enabled true", "--fp16 false"]),
         ("bf16.enabled", True, ["bf16.enabled true", "--bf16 false"]),
         ("optimizer.type", "Lamb", ['optimizer.type "Lamb"', "--optimizer adam"]),
         ("optimizer.params.lr", 6e-5, ["optimizer.params.lr 6e-05", "--lr 0.001"]),

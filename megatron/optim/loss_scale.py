@@ -1,0 +1,57 @@
+"""Loss scaling for float16, in which small gradients are 0: the loss is multiplied before the backward pass,
+and the gradients are divided behind it (arXiv 1710.03740).
+
+A step whose gradients overflow is skipped on all ranks. It counts as a step of the plan, not of AdamW.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from megatron.base.errors import UserError
+from megatron.config.optimizer import OptimizerConfig
+from megatron.config.training import TrainingConfig
+
+
+class LossScale(NamedTuple):
+    """The state of loss scaling. `factor`: of the loss; `good_steps`: since it changed or overflowed;
+    `overflows_left`: before it is halved; `skipped_steps`: of the whole run."""
+
+    factor: float = 1.0
+    good_steps: int = 0
+    overflows_left: int = 1
+    skipped_steps: int = 0
+
+
+@dataclass
+class LossScaler:
+    """Holds the state of the step that comes next."""
+
+    state: LossScale
+
+
+def first_loss_scale(optimizer: OptimizerConfig, training: TrainingConfig) -> LossScale:
+    """The state before the first step; the factor is 1 but in float16."""
+    if not training.fp16:
+        return LossScale()
+    return LossScale(optimizer.loss_scale or optimizer.initial_loss_scale, 0, optimizer.hysteresis)
+
+
+def after_step(state: LossScale, overflow: bool, optimizer: OptimizerConfig) -> LossScale:
+    """The state behind a step, by the rule of Megatron-LM's DynamicGradScaler: an overflow halves the factor
+    once `hysteresis` of them have come, and a window without any doubles it and renews that patience.
+    UserError where an overflow cannot be helped by a smaller factor."""
+    factor, good, left, skipped = state
+    skipped += overflow
+    if optimizer.loss_scale:
+        return LossScale(factor, good, left, skipped)
+    if overflow:
+        least, left = optimizer.min_loss_scale, max(left - 1, 0)
+        if left == 0 and factor <= least:
+            raise UserError(
+                f"the gradients overflow in float16 even with the least loss scale, {factor:g}; lower --lr, "
+                "lengthen the warm-up, lower --min-loss-scale, or compute with --bf16 or in fp32"
+            )
+        return LossScale(max(factor / 2, least) if left == 0 else factor, 0, left, skipped)
+    if good + 1 < optimizer.loss_scale_window:
+        return LossScale(factor, good + 1, left, skipped)
+    return LossScale(factor * 2, 0, optimizer.hysteresis, skipped)
