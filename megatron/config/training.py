@@ -6,6 +6,7 @@ from megatron.base.apex import find_apex, uses_apex
 from megatron.config.arguments import flag
 from megatron.config.checkpoint import CheckpointConfig
 from megatron.config.model import ModelConfig
+from megatron.config.parallel import ParallelConfig
 
 UNITS = ("tokens", "samples", "iters")
 
@@ -62,10 +63,15 @@ class TrainingConfig:
     deterministic_mode: bool = flag(
         False, "on GPUs, only kernels that repeat their results to the bit; a CPU always does", resume="free"
     )
+    compile: bool = flag(
+        False,
+        "layers by torch.compile: the first steps take minutes, and the later ones less time and memory",
+        resume="free",
+    )
     apex: bool = flag(
         None,
         "AdamW and LayerNorm by NVIDIA's apex; where it is found beside a GPU, unless it says false",
-        follows=uses_apex,
+        follows=lambda training: not training.compile and uses_apex(),
         resume="free",
     )
     ignore_memory_estimate: bool = flag(
@@ -129,6 +135,17 @@ def _something_to_evaluate(training: TrainingConfig, checkpoint: CheckpointConfi
     return []
 
 
+def _compile(training: TrainingConfig, parallel: ParallelConfig) -> list[str]:
+    found = []
+    if training.apex:
+        found.append("--apex, whose kernels cannot be compiled; leave one of them out")
+    if parallel.pipeline_schedule == "zero-bubble":
+        found.append("--pipeline-schedule zero-bubble, which parts backward passes; take 1f1b")
+    if parallel.context_parallel_size > 1 and "p2p" in parallel.cp_comm_type:
+        found.append("--cp-comm-type p2p, whose ring is no graph; take allgather or a2a")
+    return [f"--compile does not go with {line}" for line in found if training.compile]
+
+
 def _apex(training: TrainingConfig) -> list[str]:
     try:
         if training.apex:
@@ -150,4 +167,4 @@ def _one_precision(training: TrainingConfig) -> list[str]:
     return found
 
 
-RULES = (_apex, _one_precision, _batch, _rampup, _stop, _recompute, _something_to_evaluate)
+RULES = (_compile, _apex, _one_precision, _batch, _rampup, _stop, _recompute, _something_to_evaluate)

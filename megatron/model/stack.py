@@ -1,7 +1,9 @@
 """The layers of a model, some of which drop tokens."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -60,6 +62,13 @@ class Stack(nn.ModuleDict):
             else:
                 x_BTD = run(numbers, x_BTD)
         return x_BTD
+
+
+def compile_layers(layers: nn.ModuleDict, backend: str | Callable[..., Any] = "inductor") -> None:
+    """From now on compute each layer by torch.compile, as one graph without a break. Layers of the same kind
+    share a graph; a second one is made when lengths change, and that is of any length."""
+    for layer in layers.values():
+        layer.forward = torch.compile(layer.forward, fullgraph=True, backend=backend)
 
 
 def runs_of(layers: Iterable[int], again: Collection[int], together: int) -> list[tuple[list[int], bool]]:

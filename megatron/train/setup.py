@@ -1,6 +1,8 @@
 """A run before its first step: what follows from the configuration and the files, then model, gradients and
 optimizer."""
 
+import os
+import shutil
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +17,7 @@ from megatron.config.parallel import ranks_of_model
 from megatron.curriculum.sampler import Sampler, make_sampler
 from megatron.data.corpora import unevaluated
 from megatron.data.vocabulary import endless
+from megatron.model.stack import compile_layers
 from megatron.optim.loss_scale import LossScaler, first_loss_scale
 from megatron.optim.optimizer import make_optimizer
 from megatron.parallel.data_parallel import GradientBuckets
@@ -81,7 +84,7 @@ class Run(Prepared):
 def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
     """Open the data and the analyses, and compute the plan; also notes for the user."""
     efficiency, notes = describe(config)
-    if problems := start_problems(config.checkpoint, config.training.skip_train):
+    if problems := [*start_problems(config.checkpoint, config.training.skip_train), *_compiler(config)]:
         raise UserError(*problems)
     if not config.training.dry_run:
         _check_places(config)
@@ -106,6 +109,14 @@ def join(task: Task, config: Config, efficiency: DataEfficiency, data: Data) -> 
         sampler=make_sampler(data.splits["train"], efficiency, plan),
         rows=task.make_rows(config, efficiency, data.vocabulary),
     )
+
+
+def _compiler(config: Config) -> list[str]:
+    """What --compile lacks on this machine."""
+    names = (os.environ.get("CXX", "g++"), "clang++", "c++")
+    if not config.training.compile or any(map(shutil.which, names)):
+        return []
+    return ["--compile needs a C++ compiler, and there is no g++ here; install one, or leave --compile out"]
 
 
 def _check_places(config: Config) -> None:
@@ -162,6 +173,8 @@ def _stage(prepared: Prepared, mesh: Mesh, stage: Stage) -> StageModule:
     model = prepared.task.build_model(config, vocab_size, prepared.efficiency.dropping_layers, mesh, stage)
     initialize(model, config.training.seed)
     model.to(mesh.device)
+    if config.training.compile:
+        compile_layers(model.layers)
     return model
 
 

@@ -20,6 +20,7 @@ GROUPS = sorted({one.group for one in FLAGS} - {""})
 PLAN: Any = SimpleNamespace(steps=100, totals=lambda step: {}, digest=lambda step: 1)
 FREE = {
     "apex",
+    "compile",
     "attention_backend",
     "allow_trailing_bytes",
     "micro_batch_size",
