@@ -16,7 +16,6 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from megatron.base.units import duration
 from megatron.checkpoint.manifest import Manifest
 from megatron.checkpoint.save import Files
 from megatron.parallel.mesh import beside, wait_for_all
@@ -46,7 +45,8 @@ class Checkpoints:
         before = time.perf_counter()
         content = content_of(self.run, self.manifest, iteration)
         content = content._replace(files=self._copy(content.files))
-        how = f" beside the training, which waited {duration(time.perf_counter() - before)} for a copy"
+        waited = f"{1e3 * (time.perf_counter() - before):.0f} ms"
+        how = f" beside the training, which waited {waited} for a copy"
         flags, mesh = self.run.config.checkpoint, self.beside
         if mesh.first:
             line = f"scheduled an async checkpoint save at iteration {iteration:7d} to {flags.save}"
