@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -76,10 +76,14 @@ def aside(path: Path) -> Path:
     return next(place for place in places if not os.path.lexists(place))
 
 
-def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def checksum(path: Path, advance: Callable[[int], None] = lambda size: None) -> str:
+    """SHA-256 of a file; `advance` gets the size of every piece that is read."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(1 << 20))
+    with open(path, "rb", buffering=0) as file:
+        while size := file.readinto(buffer):
+            digest.update(buffer[:size])
+            advance(size)
+    return digest.hexdigest()
 
 
 def spread_blocks(path: str | Path, length: int) -> Iterator[bytes]:

@@ -72,10 +72,10 @@ def following(options: type, saved: dict[str, Any], mine: dict[str, Any]) -> lis
         for group, policies in by_themselves.items()
         if group
     }
-    return [one.name for one in flags if _by_default(one, saved, saved) and _by_default(one, changed, mine)]
+    return [one.name for one in flags if by_default(one, saved, saved) and by_default(one, changed, mine)]
 
 
-def _by_default(one: Flag, config: dict[str, Any], told: dict[str, Any]) -> bool:
+def by_default(one: Flag, config: dict[str, Any], told: dict[str, Any]) -> bool:
     """Whether what `told` says of a flag is what follows from the others in `config`."""
     groups = Known(**{group: Known(**values) for group, values in config.items() if isinstance(values, dict)})
     try:

@@ -172,16 +172,22 @@ def _opened(folder: Path, manifest: Manifest, name: str) -> Iterator[Any]:
         raise UserError(f"{path}: is damaged ({error}); {_another(folder)}") from None
 
 
-def require_file(folder: Path, manifest: Manifest, name: str, verify: bool = False) -> None:
+def require_file(
+    folder: Path,
+    manifest: Manifest,
+    name: str,
+    verify: bool = False,
+    advance: Callable[[int], None] = lambda size: None,
+) -> None:
     """UserError where a file of a checkpoint is missing or of another size. `verify`: or of another
-    checksum."""
+    checksum; `advance` gets the size of what is read for it."""
     path, entry = folder / name, manifest.files.get(name)
     damaged = f"{path}: is damaged ({{}}); {_another(folder)}"
     if entry is None or not path.is_file():
         raise UserError(damaged.format("it is missing"))
     if path.stat().st_size != entry.bytes:
         raise UserError(damaged.format(f"{path.stat().st_size} bytes instead of {entry.bytes}"))
-    if verify and checksum(path) != entry.sha256:
+    if verify and checksum(path, advance) != entry.sha256:
         raise UserError(damaged.format("its checksum differs"))
 
 

@@ -68,22 +68,29 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `index.json`, the last file of a checkpoint, with a checksum of itself."""
-    content = _content(manifest)
-    text = json.dumps(content | {"checksum": checksum_of(content)}, indent=1)
-    (folder / NAME).write_text(text + "\n", encoding="utf-8")
+    (folder / NAME).write_bytes(sealed(_content(manifest)).encode())
 
 
-def checksum_of(content: dict[str, Any]) -> str:
-    """SHA-256 of a JSON object without its own checksum."""
+def sealed(content: dict[str, Any]) -> str:
+    """The text of an index. Its last field is a checksum of the text before it, not of what that means:
+    1e-5 and 1E-5 are the same number, and one bit apart."""
     rest = {name: value for name, value in content.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return _with_seal(json.dumps(rest, indent=1).removesuffix("\n}"))
+
+
+SEAL = ',\n "checksum": "'
+
+
+def _with_seal(text: str) -> str:
+    return f'{text}{SEAL}{hashlib.sha256(text.encode()).hexdigest()}"\n}}\n'
 
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a checkpoint; UserError where it is damaged."""
     path = folder / NAME
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes().decode()
+        content = json.loads(text)
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path}: cannot be read ({error}); load an older checkpoint with --ckpt-step"
@@ -97,7 +104,7 @@ def read_manifest(folder: Path) -> Manifest:
         found = _parsed(content)
     except (KeyError, TypeError, AttributeError, ValueError):
         raise UserError(f"{path}: is not the index of a checkpoint of format {FORMAT}") from None
-    if not older and content.get("checksum") != checksum_of(content):
+    if not older and text != _with_seal(text.rpartition(SEAL)[0]):
         raise UserError(
             f"{path}: is damaged (its checksum differs); load an older checkpoint with --ckpt-step"
         )

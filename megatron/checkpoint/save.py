@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from megatron.base.errors import UserError
-from megatron.base.files import checksum, sync_file, whole_file, whole_folder, writable_folder
+from megatron.base.files import whole_file, whole_folder, writable_folder
 from megatron.checkpoint.manifest import NAME, FileEntry, Manifest, Part, TensorEntry, write_manifest
+from megatron.checkpoint.tensor_file import write_tensors
 from megatron.parallel.layers import ONE_RANK
 from megatron.parallel.mesh import Mesh, together
 from megatron.parallel.placement import Placement, copies
@@ -44,7 +43,7 @@ def save_checkpoint(
     root: str | Path, files: Files, table: dict[str, Placement], manifest: Manifest, mesh: Mesh = ONE_RANK
 ) -> Path:
     """Write the tensors and the manifest, and then point to the new checkpoint. Every rank writes files of
-    its own at once, the first one the rest; of copies each is written by one. `table`: placements of all
+    its own at once, as `own_tensors` shares them, and the first one the rest. `table`: placements of all
     tensors."""
     target = folder_of(root, manifest.iteration)
     with ExitStack() as held:
@@ -79,7 +78,7 @@ def _told(work: Callable[[], bytes], target: Path) -> Callable[[], bytes]:
     def told() -> bytes:
         try:
             return work()
-        except (SafetensorError, OSError) as error:
+        except OSError as error:
             raise UserError(
                 f"{target}: could not be written ({error}); make room there, then start the run again"
             ) from None
@@ -91,24 +90,26 @@ def _write(folder: Path, files: Files, table: dict[str, Placement], mesh: Mesh) 
     """Write this rank's files; their sizes, checksums and tensors."""
     written: dict[str, Any] = {}
     for kind, tensors in files.items():
-        mine = _own(tensors, table, mesh)
-        if not mine and not mesh.first:
+        if not tensors and not mesh.first:
             continue
-        path = folder / _file_name(kind, mesh)
-        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in mine.items()}, path)
-        path.chmod(folder.stat().st_mode & 0o666)
-        sync_file(path)
+        name = _file_name(kind, mesh)
+        size, digest = write_tensors(folder / name, tensors)
         boxes = {
             name: (str(one.dtype), table[name].offset, list(one.shape), table[name].global_shape)
-            for name, one in mine.items()
+            for name, one in tensors.items()
         }
-        written[path.name] = (path.stat().st_size, checksum(path), boxes)
+        written[name] = (size, digest, boxes)
     return written
 
 
 def _file_name(kind: str, mesh: Mesh) -> str:
     part = f"-{mesh.world.rank + 1:05d}-of-{mesh.world.size:05d}" if mesh.world.size > 1 else ""
     return f"{kind}{part}.safetensors"
+
+
+def own_tensors(files: Files, table: dict[str, Placement], mesh: Mesh) -> Files:
+    """The tensors that this rank writes: those that have copies are shared among their holders by size."""
+    return {kind: _own(tensors, table, mesh) for kind, tensors in files.items()}
 
 
 def _own(

@@ -16,6 +16,9 @@ class CheckpointConfig:
     save_retain_interval: int | None = free_flag(
         None, "keep only checkpoints at multiples of this, and the newest", at_least=1
     )
+    async_save: bool = free_flag(
+        False, "write checkpoints beside the training, which waits only for a copy of them"
+    )
     ckpt_step: int | None = free_flag(None, "load this step instead of the newest")
     finetune: bool = free_flag(False, "take only the weights from --load and start at step 0")
     exit_on_missing_checkpoint: bool = free_flag(False, "stop where --load holds no checkpoint")
@@ -35,8 +38,9 @@ def _save(checkpoint: CheckpointConfig) -> list[str]:
     for name in ("save_interval", "save_retain_interval"):
         if getattr(checkpoint, name) is not None and not checkpoint.save:
             found.append(f"{spelling(name)} {getattr(checkpoint, name)} needs --save FOLDER")
-    if checkpoint.overwrite_run and not checkpoint.save:
-        found.append("--overwrite-run needs --save FOLDER")
+    for name in ("async_save", "overwrite_run"):
+        if getattr(checkpoint, name) and not checkpoint.save:
+            found.append(f"{spelling(name)} needs --save FOLDER")
     return found
 
 

@@ -305,14 +305,18 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     # Checkpoints
     **_unused(
         "checkpoints are safetensors files with checksums, read on any number of ranks",
-        """ckpt-format=torch_dist|torch auto-detect-ckpt-format dist-ckpt-* distrib-optim-* async-*
-        use-persistent-ckpt-worker ckpt-fully-parallel-* no-ckpt-fully-parallel-save
+        """ckpt-format=torch_dist|torch auto-detect-ckpt-format dist-ckpt-* distrib-optim-*
+        ckpt-fully-parallel-* no-ckpt-fully-parallel-save
         ckpt-assume-constant-structure
         ckpt-drop-redundant-extra-state ckpt-pg-tensors-cache-* no-ckpt-load-validate-sharding-integrity
         disable-ckpt-load-validate-sharding-integrity no-strict-fsdp-dtensor-load
         disable-strict-fsdp-dtensor-load verify-integrity universal-checkpoint replication replication-*
         no-initialization checkpoint-io-buffer-size checkpoint-data-parallel checkpoint-writer-decoupled
         aio-intra-op-parallelism ckpt-convert-update-legacy-dist-opt-format""",
+    ),
+    **_unused(
+        "--async-save writes in a thread of every rank",
+        "async-ckpt-* async-strategy use-persistent-ckpt-worker",
     ),
     **_refused(f"another format of checkpoints {NOT_YET}", "ckpt-convert-format ckpt-convert-save"),
     **_refused("give --finetune to load the weights alone", "no-load-optim", needs="load"),

@@ -3,7 +3,7 @@ works together with others."""
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -157,6 +157,16 @@ def repeat_exactly() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def beside(mesh: Mesh, timeout_minutes: float) -> Mesh:
+    """The same ranks with a process group of their own, on CPUs, for what another thread does beside the
+    steps: in one group its messages and theirs would meet in another order on every rank."""
+    if mesh.world.group is None:
+        return replace(mesh, device=CPU)
+    timeout = timedelta(minutes=timeout_minutes)
+    group = dist.new_group(list(range(mesh.world.size)), timeout, backend="gloo")
+    return replace(mesh, device=CPU, world=mesh.world._replace(group=group))
 
 
 def stop_mesh() -> None:

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,15 @@ from megatron.parallel.slices import slices_of
 from megatron.schedule.plan import Step
 from megatron.train.log import Log
 from megatron.train.records import Outcome
+from megatron.train.saving import Checkpoints
 from megatron.train.setup import Run
 from megatron.train.step import params_norm, train_step
 from megatron.train.stop import stop_wishes
 
 
-def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
+def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
     """Train from the step after `start` to the end of the plan, or until a signal or a limit; returns the
-    last step done. `save(iteration)` writes a checkpoint. A validation that a killed run has begun behind its
+    last step done, whose checkpoint is whole by then. A validation that a killed run has begun behind its
     checkpoint is made up for."""
     training, checkpoint, mesh = run.config.training, run.config.checkpoint, run.mesh
     share = BatchShare(mesh.data.rank, mesh.data.size, training.micro_batch_size, slices_of(mesh))
@@ -31,19 +31,23 @@ def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
         validate(run, start, log)
     for stage in run.stages:
         stage.train()
-    iteration = saved = start
+    iteration = start
 
     def make(step: Step) -> list[Any]:
         return run.rows.batch(run.sampler, step, share)
 
     def acknowledge() -> str:
-        return _stopping(checkpoint, iteration, saved) if mesh.prints_log else ""
+        return _stopping(checkpoint, iteration, checkpoints.saved) if mesh.prints_log else ""
 
     quiet = not (mesh.prints_log and sys.stderr.isatty())
     with (
-        stop_wishes(training.exit_duration_in_mins, acknowledge) as should_stop,
+        stop_wishes(training.exit_duration_in_mins, acknowledge) as wished,
         progress("training", run.plan.steps, "steps", start=start, quiet=quiet) as advance,
     ):
+
+        def should_stop() -> bool:  # which all ranks learn of in the step, so that all end with the failure
+            return wished() or checkpoints.failed
+
         before = time.perf_counter()
         loaded = batches(make, steps, mesh.device.type == "cuda")
         for step, micro_batches in log.timers.over("batch-generator", loaded):
@@ -59,15 +63,15 @@ def train(run: Run, start: int, log: Log, save: Callable[[int], Any]) -> int:
             last = stop or iteration == run.plan.steps
             if checkpoint.save and (last or _due(iteration, checkpoint.save_interval)):
                 with log.timers.span("save-checkpoint"):
-                    save(iteration)
-                saved = iteration
+                    checkpoints.save(iteration)
             if _due(iteration, interval):  # after saving: whatever ends a validation costs no step
                 validate(run, iteration, log)
             if stop:
                 break
             before = time.perf_counter()
+        checkpoints.wait()  # before a signal would end the process again
     if iteration < run.plan.steps and mesh.prints_log:
-        way = _how_to_go_on(checkpoint, saved == iteration)
+        way = _how_to_go_on(checkpoint, checkpoints.saved == iteration)
         print(f"stopped at iteration {iteration} of {run.plan.steps}; {way}", flush=True)
     return iteration
 

@@ -26,7 +26,7 @@ GIB = 2**30
 
 class Memory(NamedTuple):
     """Bytes of a rank. `activations`: the most that is there beside the others, in the largest micro-batch
-    of `rows` rows of `length` tokens."""
+    of `rows` rows of `length` tokens; `copies`: what --async-save writes, where that is the same memory."""
 
     weights: int
     gradients: int
@@ -34,10 +34,11 @@ class Memory(NamedTuple):
     activations: int
     rows: int
     length: int
+    copies: int = 0
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.moments + self.activations
+        return self.weights + self.gradients + self.moments + self.activations + self.copies
 
 
 def estimate_memory(prepared: Prepared, device: torch.device, layout: Layout = ONE) -> Memory:
@@ -57,16 +58,19 @@ def estimate_memory(prepared: Prepared, device: torch.device, layout: Layout = O
         weights, peak = total.tolist()
     activations = (peak - 2 * weights) // (layout.tensor * layout.context)
     weights //= layout.tensor * layout.pipeline
-    shared = prepared.config.parallel.use_distributed_optimizer
-    moments = 2 * weights // (layout.data * layout.context if shared else 1)
-    return Memory(weights, weights, moments, activations, step.rows, step.sequence_length)
+    shared, holders = prepared.config.parallel.use_distributed_optimizer, layout.data * layout.context
+    moments = 2 * weights // (holders if shared else 1)
+    copied = prepared.config.checkpoint.async_save and device.type == "cpu"
+    copies = 3 * weights // holders if copied else 0  # of what several ranks hold each writes a share
+    return Memory(weights, weights, moments, activations, step.rows, step.sequence_length, copies)
 
 
 def check_memory(memory: Memory, device: torch.device, local_ranks: int, ignore: bool) -> str:
     """The estimate in a line; UserError where it does not fit into what is free, unless that is ignored."""
     free = free_memory(device)
     sharing = local_ranks if device.type == "cpu" else 1
-    parts = {name: getattr(memory, name) for name in ("weights", "gradients", "moments", "activations")}
+    names = ("weights", "gradients", "moments", "activations", *(["copies"] if memory.copies else []))
+    parts = {name: getattr(memory, name) for name in names}
     words = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
     line = (
         f"memory a rank: about {memory.total / GIB:.2f} GiB ({words}) for {memory.rows} rows of "

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from contextlib import ExitStack
-from typing import Any
 
 from megatron.base.errors import UserError
 from megatron.base.files import hold
@@ -20,7 +19,6 @@ from megatron.parallel.mesh import (
     repeat_exactly,
     start_mesh,
     stop_mesh,
-    wait_for_all,
 )
 from megatron.parallel.ranks import (
     joined_ranks,
@@ -37,7 +35,8 @@ from megatron.train.log import Log, write_description
 from megatron.train.loop import train, validate
 from megatron.train.memory_estimate import check_memory, estimate_memory
 from megatron.train.places import locks
-from megatron.train.resume import describe_run, keep_earlier, require_same_run, resume, save_run
+from megatron.train.resume import describe_run, keep_earlier, require_same_run, resume
+from megatron.train.saving import Checkpoints
 from megatron.train.setup import Prepared, Run, build, layout_of, prepare
 
 
@@ -98,12 +97,10 @@ def _train(prepared: Prepared, manifest: Manifest, mesh: Mesh) -> None:
     if mesh.prints_log:
         print("\n".join(describe_passes(run.sampler, plan)), flush=True)
 
-    def save(iteration: int) -> Any:
-        save_run(run, manifest, iteration)
-        wait_for_all(mesh)  # so that no rank takes the time of writing for that of its next step
-
-    begun = start.iteration
-    done = begun if config.training.skip_train else train(run, begun, log, save)
+    done = begun = start.iteration
+    if not config.training.skip_train:
+        with Checkpoints(run, manifest, begun) as checkpoints:
+            done = train(run, begun, log, checkpoints)
     if done == plan.steps or config.training.skip_train:
         if not config.logging.eval_interval or done % config.logging.eval_interval or done == begun:
             validate(run, done, log)

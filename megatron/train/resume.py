@@ -3,13 +3,16 @@
 import dataclasses
 import json
 import platform
+import time
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from megatron.base.errors import UserError
+from megatron.base.units import duration
 from megatron.checkpoint.compare import resume_problems
 from megatron.checkpoint.earlier import goes_on, set_aside
 from megatron.checkpoint.load import (
@@ -21,13 +24,15 @@ from megatron.checkpoint.load import (
 )
 from megatron.checkpoint.manifest import Manifest, as_read, read_manifest
 from megatron.checkpoint.meaning import custom_rises
-from megatron.checkpoint.save import retain, save_checkpoint
+from megatron.checkpoint.save import Files, own_tensors, retain, save_checkpoint
 from megatron.checkpoint.saved_config import with_new_flags
+from megatron.config.checkpoint import CheckpointConfig
 from megatron.config.optimizer import decay_horizon, warmup_horizon
 from megatron.data.corpora import identity
 from megatron.optim.loss_scale import LossScale
 from megatron.optim.optimizer import SLOTS, optimizer_state, restore_optimizer
-from megatron.parallel.mesh import share_bytes, together
+from megatron.parallel.mesh import Mesh, share_bytes, together
+from megatron.parallel.placement import Placement
 from megatron.parallel.ranks import world_size
 from megatron.schedule.data_efficiency import saved_form
 from megatron.train.records import Start
@@ -116,23 +121,41 @@ def keep_earlier(run: Run, start: Start) -> None:
         print(f"note: the checkpoints of an earlier run in this place are kept in {aside}", flush=True)
 
 
-def save_run(run: Run, mine: Manifest, iteration: int) -> None:
-    """Write a checkpoint of the steps done so far."""
-    root = run.config.checkpoint.save or ""
+class Content(NamedTuple):
+    """What a checkpoint is made of: tensors that this rank writes, their places, and what is said of them."""
+
+    files: Files
+    table: dict[str, Placement]
+    manifest: Manifest
+
+
+def content_of(run: Run, mine: Manifest, iteration: int) -> Content:
+    """The content of a checkpoint of the steps done so far. Its tensors are those of the run itself."""
     weights = {name: parameter.data for name, parameter in run.parameters.items()}
     moments = optimizer_state(run.optimizer, run.gradients.parameters)
     table = run.placements | {name: run.gradients.placements[name.split(".", 2)[2]] for name in moments}
-    files = {"model": weights, "optimizer": moments}
+    files = own_tensors({"model": weights, "optimizer": moments}, table, run.mesh)
     totals, plan = run.plan.totals(iteration), run.plan.digest(iteration)
     rises = custom_rises(run.efficiency, run.plan, iteration)
     scale = run.scaler.state._asdict() if run.config.training.fp16 else {}
     manifest = dataclasses.replace(
         mine, iteration=iteration, totals=totals, plan=plan, rises=rises, loss_scale=scale
     )
-    folder = save_checkpoint(root, files, table, manifest, run.mesh)
-    if not run.mesh.first:
+    return Content(files, table, manifest)
+
+
+def write_checkpoint(flags: CheckpointConfig, content: Content, mesh: Mesh, how: str = "") -> None:
+    """Write a checkpoint, then delete those that are not to be kept. `how`: more to tell of it."""
+    root, iteration, before = flags.save or "", content.manifest.iteration, time.perf_counter()
+    folder = save_checkpoint(root, *content, mesh)
+    if not mesh.first:
         return
-    retain(root, run.config.checkpoint.save_retain_interval, iteration)
-    print(
-        f"saved {folder}\n  successfully saved checkpoint from iteration {iteration:7d} to {root}", flush=True
-    )
+    retain(root, flags.save_retain_interval, iteration)
+    took = f"in {duration(time.perf_counter() - before)}{how}"
+    line = f"saved {folder} {took}\n  successfully saved checkpoint from iteration {iteration:7d} to {root}\n"
+    print(line, end="", flush=True)  # at once: it may come from another thread
+
+
+def save_run(run: Run, mine: Manifest, iteration: int) -> None:
+    """Write a checkpoint of the steps done so far."""
+    write_checkpoint(run.config.checkpoint, content_of(run, mine, iteration), run.mesh)

@@ -13,14 +13,21 @@ from megatron.checkpoint.manifest import read_manifest
 from megatron.optim.optimizer import SLOTS
 from megatron.parallel.mesh import Mesh
 from megatron.train.resume import describe_run, resume, save_run
+from megatron.train.saving import Checkpoints
 from tests.support.parity import BASE, LAYOUTS, MODELS, ZERO, make_run, place_of, train_steps
 from tests.support.ranks import run_layout
 
 T = TypeVar("T")
 HALF, WHOLE = 10, 20
 BATCH = "--global-batch-size 12 "
-MORE = {"one": "", "zero dp3": ZERO + "--dp 3"}
-"""Layouts beside those that are compared with one rank."""
+ASYNC = "--async-save "
+MORE = {
+    "one": "",
+    "zero dp3": ZERO + "--dp 3",
+    "async tp2·pp2": ASYNC + LAYOUTS["tp2·pp2"],
+    "async zero dp2": ASYNC + LAYOUTS["zero dp2"],
+}
+"""Layouts beside those that are compared with one rank, and two that go on training while they save."""
 PAIRS = [
     ("zero dp2", "one", "gpt"),
     ("one", "zero dp2", "gpt"),
@@ -32,7 +39,11 @@ PAIRS = [
     ("pp2", "tp2", "gpt"),
     ("cp2 allgather", "tp2+sp", "llama"),
     ("dp2", "zero dp2", "gpt"),
+    ("pp2 uneven", "pp2 interleaved", "gpt"),
+    ("async tp2·pp2", "one", "gpt"),
+    ("async zero dp2", "zero tp2+sp·dp2", "llama"),
 ]
+"""Saved on, gone on from, model (`gpt` has tied heads)."""
 
 
 def run_on(layout: str, model: str, function: Callable[..., T], *arguments: Any) -> list[T]:
@@ -43,11 +54,15 @@ def run_on(layout: str, model: str, function: Callable[..., T], *arguments: Any)
 
 
 def from_start(mesh: Mesh, flags: str, replicas: int, steps: int, save: str = "") -> torch.Tensor:
-    """The first steps of a run, saved behind them where a folder is named."""
+    """The first steps of a run, saved behind them where a folder is named, and a few more where that is done
+    beside them."""
     run = make_run(mesh, flags + (f" --save {save}" if save else ""), torch.float64, replicas)
     points = train_steps(run, 1, steps)
     if save:
-        save_run(run, describe_run(run), steps)
+        with Checkpoints(run, describe_run(run)) as checkpoints:
+            checkpoints.save(steps)
+            if ASYNC in flags:
+                points = torch.cat([points, train_steps(run, steps + 1, steps + 2)])
     return points
 
 
@@ -69,7 +84,9 @@ def test_a_checkpoint_goes_on_on_another_layout(first: str, then: str, model: st
     before = run_on(first, model, from_start, HALF, str(tmp_path))
     after = run_on(then, model, from_checkpoint, str(tmp_path))
     wanted = never_stopped(model)
-    for found, part in [(one, wanted[:HALF]) for one in before] + [(one, wanted[HALF:]) for one in after]:
+    for found, part in [(one, wanted[: len(one)]) for one in before] + [
+        (one, wanted[HALF:]) for one in after
+    ]:
         torch.testing.assert_close(found, part, rtol=1e-10, atol=0)
 
 

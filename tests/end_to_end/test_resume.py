@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from megatron.checkpoint.manifest import checksum_of
+from megatron.checkpoint.manifest import sealed
 from tests.end_to_end.conftest import EFFICIENT, MODEL, ROOT, Prepared, command, records, run_command
 
 STEPS = 30
@@ -38,9 +38,14 @@ def training(prepared: Prepared, folder: Path, *more: str) -> list[str]:
     return ["pretrain_gpt.py", *MODEL, *data, *EFFICIENT, "--train-iters", str(STEPS), *saving, *more]
 
 
+def tensor_files(folder: Path, kind: str) -> list[bytes]:
+    """The weights or the moments of the last step, a file a rank."""
+    return [path.read_bytes() for path in sorted((folder / f"iter_{STEPS:07d}").glob(f"{kind}*"))]
+
+
 def weights(folder: Path) -> list[bytes]:
     """The weights of the last step, a file a rank."""
-    return [path.read_bytes() for path in sorted((folder / f"iter_{STEPS:07d}").glob("model*"))]
+    return tensor_files(folder, "model")
 
 
 def processes_of(folder: Path) -> list[int]:
@@ -55,9 +60,10 @@ def processes_of(folder: Path) -> list[int]:
 
 
 def interrupt(
-    words: list[str], folder: Path, after: int, how: signal.Signals, ranks: int = 1
+    words: list[str], folder: Path, after: int, how: signal.Signals, ranks: int = 1, saving: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Start a run and send a signal to all of its processes once `after` steps are recorded."""
+    """Start a run and send a signal to all of its processes once `after` steps are recorded, and, where
+    `saving` says so, once it then writes a checkpoint."""
     process = subprocess.Popen(
         command(*words, ranks=ranks), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -65,7 +71,10 @@ def interrupt(
     end = time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:
         if path.is_file() and sum(1 for line in path.open() if '"train"' in line) >= after:
-            break
+            if not saving or list(folder.glob(".iter_*.partial")):
+                break
+            time.sleep(0.0005)
+            continue
         time.sleep(0.005)
     for number in processes_of(folder):
         os.kill(number, how)
@@ -96,6 +105,27 @@ def test_killed_twice_and_started_again(
     assert weights(tmp_path) == weights(unbroken[ranks])
 
 
+def test_a_run_on_a_layout_is_killed_beside_and_while_saving(prepared: Prepared, tmp_path: Path) -> None:
+    """Tensor and pipeline ranks that save beside their steps. A kill that comes too late to break a save is
+    repeated at the next one."""
+    flags = ("--tensor-model-parallel-size", "2", "--pipeline-model-parallel-size", "2", "--async-save")
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    run_command(*training(prepared, whole, *flags), ranks=4)
+    words = training(prepared, folder, *flags)
+    assert interrupt(words, folder, 6, signal.SIGKILL, 4).returncode != 0
+    for after in (7, 11, 15, 19, 23):
+        assert interrupt(words, folder, after, signal.SIGKILL, 4, saving=True).returncode != 0
+        if list(folder.glob(".iter_*.partial")):
+            break
+    assert list(folder.glob(".iter_*.partial")), "killed while it saved"
+    assert "going on after step" in run_command(*words, ranks=4).stdout
+    assert records(folder) == records(whole)
+    for kind in ("model", "optimizer"):
+        found = [tensor_files(one, kind) for one in (folder, whole)]
+        assert found[0] == found[1] and len(found[0]) == 4
+    assert not list(folder.glob(".iter_*"))
+
+
 def test_two_ranks_compute_what_one_computes(unbroken: dict[int, Path]) -> None:
     one, two = records(unbroken[1]), records(unbroken[2])
     assert len(one) == len(two) > STEPS
@@ -108,11 +138,14 @@ def test_two_ranks_compute_what_one_computes(unbroken: dict[int, Path]) -> None:
         }
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    ("how", "more"),
+    [(signal.SIGTERM, []), (signal.SIGINT, []), (signal.SIGUSR1, []), (signal.SIGTERM, ["--async-save"])],
+)
 def test_a_signal_saves_and_the_same_command_goes_on(
-    prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path, how
+    prepared: Prepared, unbroken: dict[int, Path], tmp_path: Path, how: signal.Signals, more: list[str]
 ) -> None:
-    words = training(prepared, tmp_path)
+    words = training(prepared, tmp_path, *more)
     stopped = interrupt(words, tmp_path, 5, how)
     assert stopped.returncode == 0, stopped.stdout
     assert "the same command goes on" in stopped.stdout
@@ -329,7 +362,7 @@ def test_a_checkpoint_older_than_a_flag_goes_on(
     content = json.loads(index.read_text())
     del content["task"], content["config"]["model"]["squared_relu"], content["config"]["training"]["bf16"]
     del content["config"]["optimizer"]["lr_warmup_init"], content["config"]["model"]["kv_channels"]
-    index.write_text(json.dumps(content | {"checksum": checksum_of(content)}))
+    index.write_text(sealed(content))
     run_command(*training(prepared, folder))
     assert weights(folder) == weights(unbroken[1])
     (refused,) = run_command(*training(prepared, folder, "--squared-relu"), status=2).stderr.splitlines()

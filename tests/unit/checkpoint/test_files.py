@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from megatron.base.errors import UserError
-from megatron.checkpoint.load import Box, find_checkpoint, load_model, read_boxes, require_file
-from megatron.checkpoint.manifest import Manifest, read_manifest
+from megatron.checkpoint.load import Box, find_checkpoint, load_model, read_boxes, require_file, verify_files
+from megatron.checkpoint.manifest import Manifest, read_manifest, sealed
 from megatron.checkpoint.save import checkpoints_in, retain, save_checkpoint
 from megatron.data.vocabulary import Vocabulary
+from megatron.parallel.mesh import Mesh
 from megatron.parallel.placement import Placement
 
 MANIFEST = Manifest("gpt", {}, Vocabulary(100, None, None), [], [], {}, {}, {})
@@ -240,22 +241,41 @@ def test_only_own_checkpoints_beside_the_interval_are_deleted(tmp_path: Path) ->
     assert list(checkpoints_in(tmp_path)) == [3, 4, 8, 10], "another program's 3 stays"
 
 
-def test_one_turned_bit_of_the_index_is_noticed(tmp_path: Path) -> None:
-    """Whatever still reads as JSON has another checksum."""
+def damage(folder: Path) -> str:
+    """What is said of a checkpoint that is read whole, as a run that goes on reads it; empty where it is
+    well."""
+    try:
+        verify_files(folder, read_manifest(folder), Mesh())
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def test_one_bit_anywhere_in_a_checkpoint_is_noticed(tmp_path: Path) -> None:
+    """In every byte of every file one of its bits, all eight in turn."""
+    folder = save(tmp_path, 3)
+    assert damage(folder) == ""
+    for path in sorted(folder.iterdir()):
+        content = bytearray(path.read_bytes())
+        for place in range(len(content)):
+            content[place] ^= 1 << place % 8
+            path.write_bytes(content)
+            assert str(path) in damage(folder), f"byte {place} of {path.name}"
+            content[place] ^= 1 << place % 8
+        path.write_bytes(content)
+    assert damage(folder) == ""
+
+
+def test_an_index_is_compared_as_text(tmp_path: Path) -> None:
+    """What means the same as before is not what was written; and what is written anew is."""
     folder = save(tmp_path, 3)
     path = folder / "index.json"
-    text = path.read_text()
-    for old, new in (
-        ('"iteration": 3', '"iteration": 2'),
-        ('"size": 100', '"size": 101'),
-        ("[3, 0]", "[2, 0]"),
-    ):
-        flat = json.dumps(json.loads(text))
-        assert flat.count(old)
-        path.write_text(flat.replace(old, new))
+    content = json.loads(path.read_text())
+    path.write_text(sealed(content | {"schedule": {"warm-up": 1e-5}}))
+    assert read_manifest(folder).schedule == {"warm-up": 1e-5}
+    for other in (path.read_text().replace("1e-05", "1E-05"), json.dumps(json.loads(path.read_text()))):
+        path.write_text(other)
         assert "is damaged (its checksum differs)" in refusal(read_manifest, folder)
-    path.write_text(text)
-    assert read_manifest(folder).iteration == 3
 
 
 def test_a_checkpoint_of_the_format_of_whole_tensors_is_read(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_nothing_is_said_of_values_that_ask_for_what_is_so(text: str) -> None:
 
 
 UNUSED = """
---data-cache-path /cache|--num-workers 8|--async-save|--log-progress|--rerun-mode disabled|--manual-gc
+--data-cache-path /cache|--num-workers 8|--async-strategy nvrx|--log-progress|--manual-gc|--rerun-mode off
 --zero-contigious-gradients|--overlap-param-gather|--logging-level 20
 --train-doc-idx-path x|--data-efficiency-curriculum-learning|--cpu-optimizer|--empty-unused-memory-level 1
 --distributed-timeout-seconds-after-init 60|--one-logger-project x|--no-one-logger|--inprocess-restart

@@ -10,6 +10,8 @@ from megatron.parallel.mesh import Mesh
 from megatron.train.log import Log
 from megatron.train.loop import _how_to_go_on, _stopping, train
 from megatron.train.records import Start
+from megatron.train.resume import describe_run
+from megatron.train.saving import Checkpoints
 from tests.end_to_end.conftest import records
 from tests.support.runs import make_run
 
@@ -23,7 +25,15 @@ def events(folder: Path, flags: str, start: int = 0) -> tuple[list[str], int]:
         run.config, run.efficiency, run.plan, Mesh(), Start(start, run.plan.totals(start), start, False)
     )
     seen: list[str] = []
-    last = train(run, start, log, lambda step: seen.append(f"s{step} after {len(records(folder))}"))
+
+    class Noted(Checkpoints):
+        def save(self, iteration: int) -> None:
+            seen.append(f"s{iteration} after {len(records(folder))}")
+            super().save(iteration)
+
+    with Noted(run, describe_run(run), start) as checkpoints:
+        last = train(run, start, log, checkpoints)
+        assert checkpoints.saved == last
     log.close()
     done = [f"{one['kind'][0]}{one['iteration']}" for one in records(folder)]
     for event in reversed(seen):

@@ -94,6 +94,15 @@ def test_ranks_that_share_the_optimizer_share_its_moments_alone() -> None:
     assert shared._replace(moments=alone.moments) == alone
 
 
+def test_copies_that_are_saved_beside_the_training_are_counted_on_cpus() -> None:
+    layout, flags = Layout(tensor=2, data=3), "--save somewhere "
+    alone, copied = (estimate_memory(prepare(flags + more), CPU, layout) for more in ("", "--async-save "))
+    assert copied == alone._replace(copies=alone.weights)  # a third of weights and two moments
+    assert copied.total == alone.total + alone.weights
+    assert ", copies " in check_memory(copied, CPU, 1, True)
+    assert ", copies " not in check_memory(alone, CPU, 1, True)
+
+
 def test_what_does_not_fit_is_refused_with_the_numbers() -> None:
     memory = Memory(2**50, 2**50, 2**51, 2**40, 8, 2048)
     with pytest.raises(UserError) as caught:

@@ -13,7 +13,7 @@ import pytest
 from megatron.base.errors import UserError
 from megatron.checkpoint import meaning
 from megatron.checkpoint.compare import resume_problems
-from megatron.checkpoint.manifest import Manifest, checksum_of, read_manifest, write_manifest
+from megatron.checkpoint.manifest import Manifest, read_manifest, sealed, write_manifest
 from megatron.checkpoint.meaning import custom_rises
 from megatron.checkpoint.save import clear_unfinished
 from megatron.data.vocabulary import Vocabulary
@@ -315,7 +315,7 @@ def test_a_checkpoint_of_another_format_is_told_by_its_number(
     content = json.loads((tmp_path / "index.json").read_text())
     assert read_manifest(tmp_path) == mine
     older = {name: value for name, value in content.items() if name not in ("rises", "checksum")}
-    (tmp_path / "index.json").write_text(json.dumps(older | {"checksum": checksum_of(older)}))
+    (tmp_path / "index.json").write_text(sealed(older))
     assert read_manifest(tmp_path) == mine, "an index from before there were rises"
     (tmp_path / "index.json").write_text(json.dumps(content | change))
     with pytest.raises(UserError, match=words):

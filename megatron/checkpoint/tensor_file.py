@@ -1,0 +1,65 @@
+"""A safetensors file, written and hashed in one pass: its bytes are those of the library's own writer.
+
+The format is eight bytes with the length of the header, a JSON header with type, shape and place of every
+tensor, and then the tensors' bytes: https://github.com/huggingface/safetensors#format.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+TYPES = {
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""Names of types in the order of the file: the widest first, so that every tensor is aligned."""
+PIECE = 1 << 20
+"""Bytes that are hashed and then written while the processor's cache still holds them."""
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> tuple[int, str]:
+    """Write a new file and force it to disk; its size in bytes and its SHA-256. Tensors of a GPU, and those
+    that are not dense, are copied one at a time. OSError where it cannot be written."""
+    order = list(TYPES)
+    named = dict(sorted(tensors.items(), key=lambda pair: (order.index(pair[1].dtype), pair[0])))
+    digest = hashlib.sha256()
+    with open(path, "xb") as file:
+        for piece in _pieces(named):
+            digest.update(piece)
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell(), digest.hexdigest()
+
+
+def _pieces(named: dict[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """The bytes of the file."""
+    yield _header(named)
+    for tensor in named.values():
+        content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        for start in range(0, len(content), PIECE):
+            yield content[start : start + PIECE]
+
+
+def _header(named: dict[str, Tensor]) -> bytes:
+    """Length and JSON, with spaces up to a multiple of eight bytes."""
+    ends = list(accumulate((one.nbytes for one in named.values()), initial=0))
+    entries = {
+        name: {"dtype": TYPES[one.dtype], "shape": list(one.shape), "data_offsets": [start, end]}
+        for (name, one), start, end in zip(named.items(), ends, ends[1:])
+    }
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
