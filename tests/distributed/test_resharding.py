@@ -13,13 +13,29 @@ from megatron.checkpoint.manifest import read_manifest
 from megatron.optim.optimizer import SLOTS
 from megatron.parallel.mesh import Mesh
 from megatron.train.resume import describe_run, resume, save_run
-from tests.support.parity import BASE, LAYOUTS, MODELS, ZERO, make_run, place_of, train_steps
+from tests.support.parity import (
+    BASE,
+    LAYOUTS,
+    MODELS,
+    PIPELINE,
+    ZERO,
+    ZERO2,
+    ZERO3,
+    make_run,
+    place_of,
+    train_steps,
+)
 from tests.support.ranks import run_layout
 
 T = TypeVar("T")
 HALF, WHOLE = 10, 20
 BATCH = "--global-batch-size 12 "
-MORE = {"one": "", "zero dp3": ZERO + "--dp 3"}
+MORE = {
+    "one": "",
+    "zero dp3": ZERO + "--dp 3",
+    "zero-3 dp3": ZERO3 + "--dp 3",
+    "zero-2 pp2·dp2": ZERO2 + PIPELINE.format(2) + "--dp 2",
+}
 """Layouts beside those that are compared with one rank."""
 PAIRS = [
     ("zero dp2", "one", "gpt"),
@@ -32,6 +48,12 @@ PAIRS = [
     ("pp2", "tp2", "gpt"),
     ("cp2 allgather", "tp2+sp", "llama"),
     ("dp2", "zero dp2", "gpt"),
+    ("zero-3 dp2", "one", "gpt"),
+    ("one", "zero-3 dp2", "gpt"),
+    ("zero-3 dp2", "tp2", "llama"),
+    ("zero-2 pp2·dp2", "zero-3 dp2", "gpt"),
+    ("zero-3 dp3", "zero-3 tp2·dp2", "documents"),
+    ("zero-3 dp4 hybrid", "zero dp3", "llama"),
 ]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.fsdp  # it takes seconds, and forked ranks then have it
 
 from megatron.parallel.layout import Layout
 from megatron.parallel.mesh import CPU, make_mesh
