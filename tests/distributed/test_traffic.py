@@ -13,7 +13,7 @@ import torch.distributed as dist
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.pipeline import Links
 from tests.support.parity import make_run, place_of, train_steps
-from tests.support.ranks import run_layout
+from tests.support.ranks import handed_in, run_layout
 
 LAYERS, ROWS, LENGTH, WIDTH, VOCABULARY, MICRO_BATCHES, BYTES = 4, 2, 64, 32, 56, 4, 8
 FLAGS = (
@@ -33,11 +33,6 @@ WHOLE = VOCABULARY * WIDTH + POSITIONS + LAYERS * LAYER + 2 * WIDTH
 """Parameters of the model."""
 ONCE = 3 * BYTES
 """Loss, wishes to stop and the norm, summed over all ranks."""
-
-
-def handed_in(*arguments: Any, **named: Any) -> torch.Tensor:
-    """What a function of torch.distributed sends, which takes what it fills before that."""
-    return arguments[1] if len(arguments) > 1 else named.get("input", named.get("input_tensor"))
 
 
 def step_traffic(mesh: Mesh, flags: str, data_parallel_size: int) -> tuple[dict[str, int], int]:
