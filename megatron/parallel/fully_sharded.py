@@ -7,6 +7,7 @@ gradients of a whole stage never exist. Sums over other axes than those of the s
 rows, behind the last backward pass.
 """
 
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
@@ -73,6 +74,8 @@ def _share(stage: StageModule, mesh: Mesh, again: bool) -> list["FSDPModule"]:
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
     assert mesh.shard.group is not None
+    # it warns of views as outputs, which may not be changed in place: nobody changes a stage's
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
     ranks = DeviceMesh.from_group(mesh.shard.group, mesh.device.type)
     # a layer casts its weights anyway; cast before they are gathered, they are the same bits and fewer bytes
     kept = next(stage.parameters()).dtype

@@ -19,10 +19,8 @@ def layout_problems(config: Config, plan: Plan, data_parallel_size: int) -> list
 
 def _instances(config: Config, data_parallel_size: int) -> list[str]:
     """Copies of what ranks share that these ranks cannot hold."""
-    context, copies = (
-        config.parallel.context_parallel_size,
-        config.parallel.num_distributed_optimizer_instances,
-    )
+    flags = config.parallel
+    context, copies = flags.context_parallel_size, flags.num_distributed_optimizer_instances
     if context * data_parallel_size % copies == 0:
         return []
     words = f" x --context-parallel-size {context}" if context > 1 else ""
