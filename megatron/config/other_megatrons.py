@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from megatron.config.foreign import ANY, Foreign, Translation, is_our
+from megatron.config.parallel import GRADIENTS, WEIGHTS
 from megatron.config.values import flatten
 
 
@@ -52,8 +53,18 @@ def _profiled_steps(given: list[str], _: Mapping[str, Any]) -> dict[str, list[st
 
 
 def _zero_stage(given: list[str], _: Mapping[str, Any]) -> dict[str, list[str]]:
-    """From the first stage on the optimizer's states are shared; what else is shared changes no number."""
-    return {} if given == ["0"] else {"use_distributed_optimizer": ["true"]}
+    """The first stage shares the optimizer's states, the second gradients too, the third weights too."""
+    stage = " ".join(given)
+    if stage in ("0", "1"):
+        return {} if stage == "0" else {"use_distributed_optimizer": ["true"]}
+    return {"data_parallel_sharding_strategy": [{"2": GRADIENTS, "3": WEIGHTS}.get(stage, stage)]}
+
+
+def _kept_weights(_: list[str], raw: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Weights that stay whole behind the forward pass, where fully_shard is asked for."""
+    asked = flatten(raw.get("use_torch_fsdp2"))
+    on = asked and str(asked[0]).lower() != "false"
+    return {"data_parallel_sharding_strategy": [GRADIENTS]} if on else {}
 
 
 TRANSLATED: dict[str, Translation] = {
@@ -73,6 +84,7 @@ TRANSLATED: dict[str, Translation] = {
     "deepscale-config": is_our("data_efficiency_config"),
     "profile-steps": _profiled_steps,
     "zero-stage": _zero_stage,
+    "torch-fsdp2-no-reshard-after-forward": _kept_weights,
     "enable-zbh1-pipeline": is_our("pipeline_schedule", "zero-bubble"),
 }
 
@@ -117,22 +129,24 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         ep-overlap-early-attn-memory-release symmetric-ar-type""",
     ),
     **_unused(
-        "weights are whole on every rank, and --use-distributed-optimizer shares the optimizer's states",
-        """num-distributed-optimizer-instances=1 overlap-param-gather
+        "what ranks share is shared by rows of every weight, and stays where it is computed",
+        """overlap-param-gather
         overlap-param-gather-with-optimizer-step zero-* remote-device=none use-pin-memory
         no-use-layer-wise-param-layout gtp-*""",
     ),
     **_always("DeepSpeed is not needed", "deepspeed deepscale"),
     **_refused(
-        "sharded weights are not built here yet; leave that out",
-        """use-torch-fsdp2 use-megatron-fsdp data-parallel-sharding-strategy=no_shard
-        outer-dp-sharding-strategy=no_shard""",
+        "what is shared is not shared again between --num-distributed-optimizer-instances; leave that out",
+        "outer-dp-sharding-strategy=no_shard",
+    ),
+    **_always(
+        "--data-parallel-sharding-strategy says what is shared, and models are built without memory",
+        "use-megatron-fsdp init-model-with-meta-device",
     ),
     **_unused(
-        "it tunes sharded weights, which are not built here",
-        """megatron-fsdp-* fsdp-* torch-fsdp2-no-reshard-after-forward suggested-communication-unit-size
-        enable-full-sharding-in-hsdp create-all-gather-group init-model-with-meta-device
-        keep-fp8-transpose-cache""",
+        "it tunes sharded weights, which PyTorch's fully_shard tunes itself",
+        """megatron-fsdp-* fsdp-* suggested-communication-unit-size create-all-gather-group
+        enable-full-sharding-in-hsdp keep-fp8-transpose-cache""",
     ),
     **_always(
         "gradients are always accumulated in fp32, and reduced while the backward pass runs",

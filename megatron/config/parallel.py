@@ -8,6 +8,9 @@ from megatron.config.model import ModelConfig
 from megatron.config.pipeline_layout import EMBEDDING, HEAD, LAYER, read_layout, text_problems
 
 WAYS = ("p2p", "allgather", "a2a")
+STRATEGIES = ("no_shard", "optim", "optim_grads", "optim_grads_params")
+NOTHING, OPTIMIZER, GRADIENTS, WEIGHTS = STRATEGIES
+"""What ranks with the same weights share: nothing, moments (ZeRO-1), gradients too (2), weights too (3)."""
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero-bubble")
 SPLITS = (
     ("pipeline_model_parallel_layout",),
@@ -69,9 +72,31 @@ class ParallelConfig:
         "ranks of data and context share the optimizer's states: each updates a part of the weights (ZeRO-1)",
         resume="free",
     )
+    use_torch_fsdp2: bool = flag(
+        False, "they share gradients and weights, too, by PyTorch's fully_shard (ZeRO-3)", resume="free"
+    )
+    data_parallel_sharding_strategy: str = flag(
+        None,
+        "what they share: nothing, the optimizer's states (ZeRO-1), gradients too (ZeRO-2), or weights too "
+        "(ZeRO-3); it follows from the two flags above",
+        choices=STRATEGIES,
+        follows=lambda parallel: _strategy(parallel.use_torch_fsdp2, parallel.use_distributed_optimizer),
+        resume="free",
+    )
+    num_distributed_optimizer_instances: int = flag(
+        1,
+        "how many times they share it: neighbouring ranks, as those of a node, share one copy, and sums go "
+        "between the copies",
+        at_least=1,
+        resume="free",
+    )
     use_tp_pp_dp_mapping: bool = flag(
         False, "neighbouring ranks are pipelines before they are replicas", resume="free"
     )
+
+
+def _strategy(fully: bool, optimizer: bool) -> str:
+    return WEIGHTS if fully else OPTIMIZER if optimizer else NOTHING
 
 
 def ranks_of_model(parallel: ParallelConfig) -> int:
@@ -229,4 +254,26 @@ def _schedule(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
     return []
 
 
-RULES = (_heads, _one_way, _exchanged_heads, _one_split, _layout, _stages, _schedule)
+def _sharding(parallel: ParallelConfig) -> list[str]:
+    strategy, copies = parallel.data_parallel_sharding_strategy, parallel.num_distributed_optimizer_instances
+    whole, found = strategy in (NOTHING, OPTIMIZER), []
+    words = f"--data-parallel-sharding-strategy {strategy}"
+    if strategy == NOTHING and parallel.use_distributed_optimizer:
+        found.append(f"{words} and --use-distributed-optimizer contradict each other; give one of them")
+    if whole and parallel.use_torch_fsdp2:
+        found.append(f"{words} and --use-torch-fsdp2 contradict each other; give one of them")
+    if strategy == NOTHING and copies > 1:
+        found.append(
+            f"--num-distributed-optimizer-instances {copies}: nothing is shared; give "
+            "--use-distributed-optimizer or --use-torch-fsdp2, or leave it out"
+        )
+    if not whole and parallel.pipeline_schedule == "zero-bubble":
+        found.append(
+            "--pipeline-schedule zero-bubble leaves gradients of weights for later, and shared gradients "
+            f"({words}) are summed at once; take 1f1b, or share the optimizer's states alone with "
+            "--data-parallel-sharding-strategy optim"
+        )
+    return found
+
+
+RULES = (_sharding, _heads, _one_way, _exchanged_heads, _one_split, _layout, _stages, _schedule)

@@ -109,12 +109,14 @@ def window_sums(
     advance: Advance = lambda amount, note="": None,
 ) -> Tensor:
     """Float64 [corpora, columns] = `shape`: what `measure` gives for the windows of every corpus, summed,
-    the ranks sharing the work."""
+    the ranks sharing the work. Those that are left without windows at the end measure the first one for
+    nothing, as others may need what they hold of the weights."""
     sums = torch.zeros(shape, dtype=torch.float64, device=mesh.device)
     size = micro_batch_size
-    for first in range(mesh.data.rank * size, len(windows), mesh.data.size * size):
+    for start in range(0, len(windows), mesh.data.size * size):
+        first = start + mesh.data.rank * size
         part = windows[first : first + size]
-        rows = measure(part)
+        rows = measure(part if len(part) else windows[:1])
         if rows is not None and mesh.tensor.rank == 0:  # its other ranks have the same
             for corpus in np.unique(part[:, 0]):
                 sums[corpus] += rows[torch.from_numpy(part[:, 0] == corpus).to(rows.device)].sum(0)

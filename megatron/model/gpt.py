@@ -28,6 +28,7 @@ class GPT(StageModule):
 
     rotary_table: Tensor
     embedding_salt: Tensor
+    entrances = ("token_losses", "logits")
 
     def __init__(
         self,

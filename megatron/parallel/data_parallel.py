@@ -22,8 +22,9 @@ pass would keep it waiting, too."""
 
 class GradientBuckets:
     """Owns the gradients of the parameters, as views of flat tensors. What the optimizer updates on this rank
-    is in `parameters`, where that lies in `placements`, and its gradients in `sums`, flat ones by bucket.
-    `sent_as`: the precision in which they are sent and summed, where it is not their own."""
+    is in `parameters`, where that lies in `placements`, and its gradients in `sums`, flat ones by bucket. All
+    that it holds of the weights between steps is in `held`, where that lies in `held_placements`. `sent_as`:
+    the precision in which gradients are sent and summed, where it is not their own."""
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class GradientBuckets:
     ):
         self.sent_as, self._sent = sent_as, dict[int, Tensor]()
         self.parameters, self.placements, self.mesh = parameters, table, mesh
+        self.held, self.held_placements = parameters, table
         self.groups = group_alike(parameters, table, bucket_elements)
         self.flats = [_flat_gradients(group) for group in self.groups]
         self.sums = self.flats
@@ -76,14 +78,9 @@ class GradientBuckets:
                 self._works.append(self._sum(len(self._works)))
 
     def _sum(self, bucket: int) -> dist.Work | None:
-        """Sum a bucket over its axes, one after another; only the last is waited for later."""
-        work = None
+        """Sum a bucket over its axes; only the last is waited for later."""
         sent = self._sent[bucket] = self._as_sent(self.flats[bucket])
-        for axis in self._axes[bucket]:
-            if work is not None:
-                work.wait()
-            work = dist.all_reduce(sent, group=axis.group, async_op=True)
-        return work
+        return start_sums(sent, self._axes[bucket])
 
     def _as_sent(self, gradients: Tensor) -> Tensor:
         return gradients if self.sent_as is None else gradients.to(self.sent_as)
@@ -161,10 +158,21 @@ def alike(one: Placement, other: Placement) -> bool:
 
 
 def _axes(placement: Placement, mesh: Mesh) -> list[Axis]:
-    """Where a gradient is summed: between the stages that share it, then over all others at once."""
-    names = placement.sum_over
-    shared = [mesh.embedding] if "embedding" in names else []
-    return [*shared, mesh.axis(*(name for name in names if name != "embedding"))]
+    """Where a gradient is summed: between the stages that share it, then over all others at once, and at last
+    between ranks with the same share."""
+    names, apart = placement.sum_over, ("embedding", "replica")
+    first, last = ([mesh.axis(name)] if name in names else [] for name in apart)
+    return [*first, mesh.axis(*(name for name in names if name not in apart)), *last]
+
+
+def start_sums(tensor: Tensor, axes: list[Axis]) -> dist.Work | None:
+    """Sum a tensor over axes, one after another; the last sum is on its way."""
+    work = None
+    for axis in axes:
+        if work is not None:
+            work.wait()
+        work = dist.all_reduce(tensor, group=axis.group, async_op=True)
+    return work
 
 
 def _norms(flat: Tensor) -> Tensor:

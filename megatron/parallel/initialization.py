@@ -11,11 +11,17 @@ from megatron.parallel.placement import Placement, fill_constants, placements
 
 
 def initialize(model: nn.Module, seed: int) -> None:
-    """Fill every parameter from (seed, its global name, place in the global tensor), and all constants."""
+    """Fill every parameter of a model, and all its constants."""
+    initialize_weights(dict(model.named_parameters()), placements(model), seed)
+    fill_constants(model)
 
-    def fill(item: tuple[str, Placement]) -> None:
-        name, placement = item
-        parameter = model.get_parameter(name)
+
+def initialize_weights(parameters: dict[str, nn.Parameter], table: dict[str, Placement], seed: int) -> None:
+    """Fill parameters, whole ones or parts, from (seed, their global names, places in the global tensors)."""
+
+    def fill(item: tuple[str, nn.Parameter]) -> None:
+        name, parameter = item
+        placement = table[name]
         if not placement.std:
             parameter.data.fill_(placement.value)
             return
@@ -24,5 +30,4 @@ def initialize(model: nn.Module, seed: int) -> None:
         parameter.data.copy_(torch.from_numpy(numbers).mul_(placement.std))
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        list(pool.map(fill, placements(model).items()))
-    fill_constants(model)
+        list(pool.map(fill, parameters.items()))

@@ -13,7 +13,8 @@ AXES = ("tensor", "context", "data", "pipeline")
 class Layout:
     """How many ranks work together along every axis. `sequence_parallel`: between matrices, ranks of the
     tensor axis share the tokens; `context_way`: how attention joins the parts of a sequence (allgather, p2p,
-    a2a); `order`: the axes, of which the first has neighbouring ranks."""
+    a2a); `order`: the axes, of which the first has neighbouring ranks; `instances`: how many times ranks with
+    the same weights share what they share, neighbours each time."""
 
     tensor: int = 1
     context: int = 1
@@ -22,6 +23,7 @@ class Layout:
     sequence_parallel: bool = False
     context_way: str = "allgather"
     order: tuple[str, ...] = AXES
+    instances: int = 1
 
     @property
     def ranks(self) -> int:

@@ -15,6 +15,8 @@ from megatron.parallel.layout import AXES, Layout
 from megatron.parallel.ranks import launched_rank, local_rank, world_size
 
 CPU = torch.device("cpu")
+SHARING = ("data", "context")
+"""Along these axes ranks hold the same weights."""
 JOINT = (("context", "data"), ("tensor", "context"), ("tensor", "context", "data"))
 """Axes over which ranks work together at once: the sums of gradients, and the slices of a sequence."""
 
@@ -35,10 +37,11 @@ ALONE = Axis()
 class Mesh:
     """`world`: all ranks. Along `data` ranks compute other rows of the same batch, along `context` other
     tokens of the same rows, along `tensor` other parts of the same matrices, along `pipeline` other layers.
-    `embedding`: the first and the last stage, which share a tied head. `sequence_parallel`: between matrices
-    the tensor axis shares the tokens; `context_way`: how attention joins the parts of a sequence; `joint`:
-    several axes as one; `edges`: on GPUs a group for each direction between two ranks of the pipeline, as
-    NCCL keeps only the order of messages in a group."""
+    `shard`: ranks of data and context that share what all of them would hold alike, `replica`: those that
+    have the same share. `embedding`: the first and the last stage, which share a tied head.
+    `sequence_parallel`: between matrices the tensor axis shares the tokens; `context_way`: how attention
+    joins the parts of a sequence; `joint`: several axes as one; `edges`: on GPUs a group for each direction
+    between two ranks of the pipeline, as NCCL keeps only the order of messages in a group."""
 
     device: torch.device = CPU
     world: Axis = ALONE
@@ -46,6 +49,8 @@ class Mesh:
     context: Axis = ALONE
     tensor: Axis = ALONE
     pipeline: Axis = ALONE
+    shard: Axis = ALONE
+    replica: Axis = ALONE
     embedding: Axis = ALONE
     sequence_parallel: bool = False
     context_way: str = "allgather"
@@ -110,12 +115,17 @@ def make_mesh(device: torch.device, layout: Layout, rank: int) -> Mesh:
 
     single = {name: axis(layout.members(rank, (name,))) for name in AXES}
     stages = layout.members(rank, ("pipeline",))
+    alike = layout.members(rank, SHARING)
+    each = len(alike) // layout.instances
+    first = alike.index(rank) // each * each
     edges = _edges(stages, rank) if device.type == "cuda" else {}
     used = [tuple(name for name in names if single[name].size > 1) for names in JOINT]
     return Mesh(
         device,
         world=Axis(rank, layout.ranks, made[tuple(range(layout.ranks))]),
         **single,
+        shard=axis(alike[first : first + each]),
+        replica=axis(alike[alike.index(rank) % each :: each]),
         embedding=axis(sorted({stages[0], stages[-1]})),
         sequence_parallel=layout.sequence_parallel and layout.tensor > 1,
         context_way=layout.context_way,

@@ -33,10 +33,12 @@ def stages_of(parallel: ParallelConfig, model: ModelConfig) -> list[Stage]:
 
 
 class StageModule(nn.Module):
-    """A model, or a stage of one. `dtype`: precision of hidden states where it is not that of the weights."""
+    """A model, or a stage of one. `dtype`: precision of hidden states where it is not that of the weights;
+    `entrances`: methods beside `forward` that compute with the weights."""
 
     layers: nn.ModuleDict
     kernels_draw: bool
+    entrances: tuple[str, ...] = ()
 
     def __init__(self, mesh: Mesh, stage: Stage, hidden_size: int, dtype: torch.dtype | None):
         super().__init__()

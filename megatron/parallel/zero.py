@@ -11,11 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megatron.parallel.collectives import all_gather, scatter_sums
-from megatron.parallel.data_parallel import BUCKET_ELEMENTS, GradientBuckets
-from megatron.parallel.mesh import Axis, Mesh
+from megatron.parallel.data_parallel import BUCKET_ELEMENTS, GradientBuckets, start_sums
+from megatron.parallel.mesh import SHARING, Axis, Mesh
 from megatron.parallel.placement import Placement
 
-SHARING = ("data", "context")
 UNDERWAY = 2
 """Buckets that are summed at once, as each of them is there twice meanwhile."""
 
@@ -32,9 +31,10 @@ class ShardedBuckets(GradientBuckets):
         bucket_elements: int = BUCKET_ELEMENTS,
         sent_as: torch.dtype | None = None,
     ):
-        self.axis = mesh.axis(*SHARING)
-        own = {name: placement_of_rows(table[name], len(one), self.axis) for name, one in parameters.items()}
+        self.axis = mesh.shard
+        own = {name: placement_of_rows(table[name], len(one), mesh) for name, one in parameters.items()}
         super().__init__(parameters, own, mesh, bucket_elements, sent_as)
+        self.held_placements = table
         self._packed: dict[int, Tensor] = {}
         self.sums = [flat[: sum(self._widths(bucket))] for bucket, flat in enumerate(self.flats)]
         slices = {name: part for bucket in range(len(self.flats)) for name, part in self._slices(bucket)}
@@ -55,16 +55,25 @@ class ShardedBuckets(GradientBuckets):
         return found
 
     def _sum(self, bucket: int) -> dist.Work | None:
-        """Sum a bucket over its other axes, then give every rank the sums of its rows."""
+        """Sum a bucket over its other axes, then give every rank the sums of its rows, and sum these over the
+        ranks that have the same."""
         if bucket >= UNDERWAY:
             self._finish(bucket - UNDERWAY)
-        if (work := super()._sum(bucket)) is not None:
+        replica = [axis for axis in self._axes[bucket] if axis is self.mesh.replica]
+        others = [axis for axis in self._axes[bucket] if axis is not self.mesh.replica]
+        sent = self._sent[bucket] = self._as_sent(self.flats[bucket])
+        if (work := start_sums(sent, others)) is not None:
             work.wait()
         self._take(bucket, self.flats[bucket])
         gradients = [one.grad for one in self.groups[bucket].values() if one.grad is not None]
         packed = self._packed[bucket] = self._as_sent(pack(gradients, self.axis.size).view(-1))
         mine = self._sent[bucket] = self.sums[bucket].to(packed.dtype)
-        return scatter_sums(mine, packed, self.axis, async_op=True)
+        work = scatter_sums(mine, packed, self.axis, async_op=True)
+        if not replica:
+            return work
+        if work is not None:
+            work.wait()
+        return start_sums(mine, replica)
 
     def _finish(self, bucket: int) -> None:
         super()._finish(bucket)
@@ -85,31 +94,19 @@ class ShardedBuckets(GradientBuckets):
             parameter.copy_(part.reshape(-1)[: parameter.numel()].view_as(parameter))
 
 
-def make_gradients(
-    parameters: dict[str, nn.Parameter],
-    table: dict[str, Placement],
-    mesh: Mesh,
-    shared: bool,
-    sent_as: torch.dtype | None = None,
-) -> GradientBuckets:
-    """The gradients of a run. `shared`: ranks with the same weights share the optimizer, where there are
-    several. `sent_as`: the precision of sums over ranks, where it is not that of the gradients."""
-    kind = ShardedBuckets if shared and mesh.axis(*SHARING).size > 1 else GradientBuckets
-    return kind(parameters, table, mesh, sent_as=sent_as)
-
-
 def rows_of(rows: int, axis: Axis) -> slice:
     """This rank's of so many rows: as many on every rank, but fewer or none on the last ones."""
     each = -(-rows // axis.size)
     return slice(min(axis.rank * each, rows), min((axis.rank + 1) * each, rows))
 
 
-def placement_of_rows(whole: Placement, rows: int, axis: Axis) -> Placement:
-    """Where this rank's rows of a parameter lie: no other rank of the axis holds them."""
+def placement_of_rows(whole: Placement, rows: int, mesh: Mesh) -> Placement:
+    """Where this rank's rows of a parameter lie: no other rank of its shares holds them."""
+    again = ("replica",) if mesh.replica.size > 1 else ()
     return whole._replace(
-        offset=(whole.offset[0] + rows_of(rows, axis).start, *whole.offset[1:]),
-        sum_over=tuple(name for name in whole.sum_over if name not in SHARING),
-        copies_over=tuple(name for name in whole.copies_over if name not in SHARING),
+        offset=(whole.offset[0] + rows_of(rows, mesh.shard).start, *whole.offset[1:]),
+        sum_over=(*(name for name in whole.sum_over if name not in SHARING), *again),
+        copies_over=(*(name for name in whole.copies_over if name not in SHARING), *again),
     )
 
 

@@ -10,7 +10,24 @@ from megatron.schedule.plan import Plan
 
 def layout_problems(config: Config, plan: Plan, data_parallel_size: int) -> list[str]:
     """What the layout of ranks cannot do with a plan, each with its rule and the ways out."""
-    return [*_lengths(config, plan), *_micro_batches(config, plan, data_parallel_size)]
+    return [
+        *_lengths(config, plan),
+        *_micro_batches(config, plan, data_parallel_size),
+        *_instances(config, data_parallel_size),
+    ]
+
+
+def _instances(config: Config, data_parallel_size: int) -> list[str]:
+    """Copies of what ranks share that these ranks cannot hold."""
+    flags = config.parallel
+    context, copies = flags.context_parallel_size, flags.num_distributed_optimizer_instances
+    if context * data_parallel_size % copies == 0:
+        return []
+    words = f" x --context-parallel-size {context}" if context > 1 else ""
+    return [
+        f"--num-distributed-optimizer-instances {copies}: {data_parallel_size} data-parallel ranks{words} "
+        "cannot be parted into so many equal groups; give a number that divides them, or start other ranks"
+    ]
 
 
 def _lengths(config: Config, plan: Plan) -> list[str]:

@@ -82,7 +82,7 @@ def whole_size(prepared: Prepared) -> int:
 
 def count_line(run: Run) -> str:
     """Megatron's line of how large this rank's part of the model is."""
-    parameters, mesh = sum(one.numel() for one in run.parameters.values()), run.mesh
+    parameters, mesh = sum(one.numel() for stage in run.stages for one in stage.parameters()), run.mesh
     place = f"({mesh.tensor.rank}, {mesh.pipeline.rank})"
     return f" > number of parameters on (tensor, pipeline) model parallel rank {place}: {parameters}"
 

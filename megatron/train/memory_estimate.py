@@ -9,15 +9,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from megatron.base.errors import UserError
 from megatron.batches.loader import BatchShare
+from megatron.config.config import Config
+from megatron.config.parallel import GRADIENTS, NOTHING, OPTIMIZER, WEIGHTS
 from megatron.model.inputs import to_device
 from megatron.parallel.layout import ONE, Layout
 from megatron.schedule.plan import Step
+from megatron.tasks.architecture import precision_of
 from megatron.train.setup import Prepared
 
 FEW_LAYERS = 4
@@ -58,11 +62,23 @@ def estimate_memory(prepared: Prepared, device: torch.device, layout: Layout = O
         weights, peak = total.tolist()
     activations = (peak - 2 * weights) // (layout.tensor * layout.context)
     weights //= layout.tensor * layout.pipeline
-    shared, holders = prepared.config.parallel.use_distributed_optimizer, layout.data * layout.context
-    moments = 2 * weights // (holders if shared else 1)
+    holders = layout.data * layout.context
+    held = _held(prepared.config, weights, holders // layout.instances)
     copied = prepared.config.checkpoint.async_save and device.type == "cpu"
     copies = 3 * weights // holders if copied else 0  # of what several ranks hold each writes a share
-    return Memory(weights, weights, moments, activations, step.rows, step.sequence_length, copies)
+    return Memory(*held, activations, step.rows, step.sequence_length, copies)
+
+
+def _held(config: Config, weights: int, ranks: int) -> tuple[int, int, int]:
+    """Bytes of weights, gradients and moments of a rank that shares a stage's weights with so many. Where the
+    weights are shared, too, those of the layer at work and its gradients come on top."""
+    strategy = config.parallel.data_parallel_sharding_strategy
+    share = weights // ranks
+    if strategy in (NOTHING, OPTIMIZER):
+        return weights, weights, 2 * (weights if strategy == NOTHING else share)
+    half = precision_of(config.training) is not None
+    whole = weights // (2 if half else 1) if strategy == GRADIENTS and ranks > 1 else 0
+    return share + whole, share, 2 * share
 
 
 def check_memory(memory: Memory, device: torch.device, local_ranks: int, ignore: bool) -> str:
@@ -155,14 +171,27 @@ def _simulate(
     scales = dict.fromkeys(task.losses, 1.0)
     with FakeTensorMode() as fake, torch.device(device), _Live() as live:
         model = task.build_model(config, vocab_size, tuple(range(1, 1 + dropping))).train()
-        weights = sum(one.numel() * one.element_size() for one in model.parameters())
+        weights = _bytes(model)
+        if config.parallel.data_parallel_sharding_strategy in (GRADIENTS, WEIGHTS):
+            _cast(model.layers, model.precision)  # before they are gathered, so that layers keep no casts
+        simulated = _bytes(model)
         for parameter in model.parameters():
             parameter.grad = torch.zeros_like(parameter)
         shapes = type(inputs)(*(fake.from_tensor(one) if torch.is_tensor(one) else one for one in inputs))
         step_key = torch.zeros((), dtype=torch.int64)
         losses = model(to_device(shapes, device), step_key, scales)
         torch.autograd.backward(list(losses.values()))
-    return weights, live.most
+    return weights, live.most + 2 * (weights - simulated)
+
+
+def _cast(layers: nn.Module, precision: torch.dtype) -> None:
+    for module in layers.modules():
+        for name, one in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(one.detach().to(precision)))
+
+
+def _bytes(model: nn.Module) -> int:
+    return sum(one.numel() * one.element_size() for one in model.parameters())
 
 
 class _Live(TorchDispatchMode):

@@ -22,14 +22,14 @@ from megatron.optim.loss_scale import LossScaler, first_loss_scale
 from megatron.optim.optimizer import make_optimizer
 from megatron.parallel.data_parallel import GradientBuckets
 from megatron.parallel.deferred import Deferred
-from megatron.parallel.initialization import initialize
+from megatron.parallel.fully_sharded import make_gradients
+from megatron.parallel.initialization import initialize_weights
 from megatron.parallel.layers import Linear
 from megatron.parallel.layout import AXES, Layout
 from megatron.parallel.mesh import Mesh
-from megatron.parallel.placement import Placement, placements
+from megatron.parallel.placement import Placement, fill_constants
 from megatron.parallel.ranks import world_size
 from megatron.parallel.stages import Stage, StageModule, stages_of
-from megatron.parallel.zero import make_gradients
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, build_plan
@@ -73,12 +73,12 @@ class Run(Prepared):
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
         """This rank's part of every parameter that it has, by its global name."""
-        return {name: one for stage in self.stages for name, one in stage.named_parameters()}
+        return self.gradients.held
 
     @property
     def placements(self) -> dict[str, Placement]:
         """Where these parts lie."""
-        return {name: one for stage in self.stages for name, one in placements(stage).items()}
+        return self.gradients.held_placements
 
 
 def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
@@ -140,6 +140,7 @@ def layout_of(config: Config, ranks: int) -> Layout:
         sequence_parallel=flags.sequence_parallel,
         context_way=flags.cp_comm_type[0],
         order=("tensor", "context", "pipeline", "data") if flags.use_tp_pp_dp_mapping else AXES,
+        instances=flags.num_distributed_optimizer_instances,
     )
 
 
@@ -149,11 +150,12 @@ def build(prepared: Prepared, mesh: Mesh) -> Run:
     if mesh.device.type == "cpu":
         torch.set_flush_denormal(True)
     stages = tuple(_stage(prepared, mesh, one) for one in _stages(config, mesh))
-    parameters = {name: one for stage in stages for name, one in stage.named_parameters()}
-    table = {name: one for stage in stages for name, one in placements(stage).items()}
+    strategy = config.parallel.data_parallel_sharding_strategy
     sent_as = torch.bfloat16 if config.training.grad_reduce_in_bf16 else None
-    shared = config.parallel.use_distributed_optimizer
-    gradients = make_gradients(parameters, table, mesh, shared, sent_as)
+    gradients = make_gradients(stages, mesh, strategy, sent_as)
+    initialize_weights(gradients.held, gradients.held_placements, config.training.seed)
+    for stage in stages:
+        fill_constants(stage)
     deferred = _deferred(config, stages, gradients)
     optimizer = make_optimizer(list(gradients.parameters.values()), config.optimizer, config.training.apex)
     return Run(
@@ -168,11 +170,12 @@ def build(prepared: Prepared, mesh: Mesh) -> Run:
 
 
 def _stage(prepared: Prepared, mesh: Mesh, stage: Stage) -> StageModule:
-    """The layers of a stage with their first weights."""
+    """The layers of a stage, without memory for their weights."""
     config, vocab_size = prepared.config, prepared.data.vocabulary.size
-    model = prepared.task.build_model(config, vocab_size, prepared.efficiency.dropping_layers, mesh, stage)
-    initialize(model, config.training.seed)
-    model.to(mesh.device)
+    with torch.device("meta"):
+        model = prepared.task.build_model(
+            config, vocab_size, prepared.efficiency.dropping_layers, mesh, stage
+        )
     if config.training.compile:
         compile_layers(model.layers)
     return model

@@ -14,7 +14,18 @@ from megatron.optim.optimizer import SLOTS
 from megatron.parallel.mesh import Mesh
 from megatron.train.resume import describe_run, resume, save_run
 from megatron.train.saving import Checkpoints
-from tests.support.parity import BASE, LAYOUTS, MODELS, ZERO, make_run, place_of, train_steps
+from tests.support.parity import (
+    BASE,
+    LAYOUTS,
+    MODELS,
+    PIPELINE,
+    ZERO,
+    ZERO2,
+    ZERO3,
+    make_run,
+    place_of,
+    train_steps,
+)
 from tests.support.ranks import run_layout
 
 T = TypeVar("T")
@@ -24,6 +35,8 @@ ASYNC = "--async-save "
 MORE = {
     "one": "",
     "zero dp3": ZERO + "--dp 3",
+    "zero-3 dp3": ZERO3 + "--dp 3",
+    "zero-2 pp2·dp2": ZERO2 + PIPELINE.format(2) + "--dp 2",
     "async tp2·pp2": ASYNC + LAYOUTS["tp2·pp2"],
     "async zero dp2": ASYNC + LAYOUTS["zero dp2"],
 }
@@ -42,6 +55,12 @@ PAIRS = [
     ("pp2 uneven", "pp2 interleaved", "gpt"),
     ("async tp2·pp2", "one", "gpt"),
     ("async zero dp2", "zero tp2+sp·dp2", "llama"),
+    ("zero-3 dp2", "one", "gpt"),
+    ("one", "zero-3 dp2", "gpt"),
+    ("zero-3 dp2", "tp2", "llama"),
+    ("zero-2 pp2·dp2", "zero-3 dp2", "gpt"),
+    ("zero-3 dp3", "zero-3 tp2·dp2", "documents"),
+    ("zero-3 dp4 hybrid", "zero dp3", "llama"),
 ]
 """Saved on, gone on from, model (`gpt` has tied heads)."""
 

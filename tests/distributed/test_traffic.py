@@ -1,6 +1,7 @@
 """A layout that is ignored would train the same model, too: what every rank sends in a step, and how much of
 the model it holds, against the formulas."""
 
+import gc
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ import torch.distributed as dist
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.pipeline import Links
 from tests.support.parity import make_run, place_of, train_steps
-from tests.support.ranks import run_layout
+from tests.support.ranks import handed_in, run_layout
 
 LAYERS, ROWS, LENGTH, WIDTH, VOCABULARY, MICRO_BATCHES, BYTES = 4, 2, 64, 32, 56, 4, 8
 FLAGS = (
@@ -26,8 +27,9 @@ LOSSES = 2 * ROWS * LENGTH * BYTES
 TABLE = VOCABULARY * WIDTH * BYTES
 LAYER_MATRICES = 12 * WIDTH * WIDTH
 SPLIT_BIASES, WHOLE_VECTORS = 3 * WIDTH + 4 * WIDTH, 2 * WIDTH + 4 * WIDTH
+LAYER = LAYER_MATRICES + SPLIT_BIASES + WHOLE_VECTORS
 POSITIONS = LENGTH * WIDTH
-WHOLE = VOCABULARY * WIDTH + POSITIONS + LAYERS * (LAYER_MATRICES + SPLIT_BIASES + WHOLE_VECTORS) + 2 * WIDTH
+WHOLE = VOCABULARY * WIDTH + POSITIONS + LAYERS * LAYER + 2 * WIDTH
 """Parameters of the model."""
 ONCE = 3 * BYTES
 """Loss, wishes to stop and the norm, summed over all ranks."""
@@ -44,17 +46,17 @@ def step_traffic(mesh: Mesh, flags: str, data_parallel_size: int) -> tuple[dict[
         function = getattr(owner, name)
 
         def call(*arguments: Any, **more: Any) -> Any:
-            tensor = tensor_of(*arguments)
+            tensor = tensor_of(*arguments, **more)
             sent[name] += tensor.numel() * tensor.element_size()
             return function(*arguments, **more)
 
         setattr(owner, name, call)
 
-    count(dist, "all_reduce", lambda tensor: tensor)
+    count(dist, "all_reduce", lambda tensor, **_: tensor)
     for name in ("all_gather_single", "reduce_scatter_single", "all_to_all_single"):
-        count(dist, name, lambda _, tensor, *more: tensor)
+        count(dist, name, handed_in)
     count(dist, "batch_isend_irecv", lambda operations: operations[0].tensor)
-    count(Links, "send", lambda _, tensor, *more: tensor)
+    count(Links, "send", handed_in)
     train_steps(run, 2, 2)
     return dict(sent), sum(one.numel() for one in run.parameters.values())
 
@@ -94,6 +96,19 @@ def expected(layout: str) -> list[tuple[dict[str, int], int]]:
         case "zero dp2":  # sums of all gradients scattered, and of the weights the own half
             one = {"reduce_scatter_single": WHOLE * BYTES, "all_gather_single": WHOLE * BYTES // 2}
             return [(one | {"all_reduce": ONCE}, WHOLE)] * 2
+        case "zero-2 dp2":  # sums of all gradients with every micro-batch, all weights once
+            sums = MICRO_BATCHES * WHOLE * BYTES
+            one = {"reduce_scatter_single": sums, "all_gather_single": WHOLE * BYTES // 2}
+            return [(one | {"all_reduce": ONCE}, WHOLE // 2)] * 2
+        case "zero-3 dp2" | "zero-3 dp4 hybrid":  # weights of layers twice with every micro-batch
+            sums, gathers = MICRO_BATCHES * WHOLE * BYTES, MICRO_BATCHES * (WHOLE + LAYERS * LAYER) * BYTES
+            one = {"reduce_scatter_single": sums, "all_gather_single": gathers // 2}
+            if layout == "zero-3 dp2":
+                return [(one | {"all_reduce": ONCE}, WHOLE // 2)] * 2
+            return [(one | {"all_reduce": WHOLE * BYTES // 2 + ONCE}, WHOLE // 2)] * 4
+        case "zero dp4 hybrid":  # sums of the rows between the two shares
+            one = {"reduce_scatter_single": WHOLE * BYTES, "all_gather_single": WHOLE * BYTES // 2}
+            return [(one | {"all_reduce": WHOLE * BYTES // 2 + ONCE}, WHOLE)] * 4
         case _:  # dp2: all gradients once
             return [(gradients, WHOLE)] * 2
 
@@ -107,6 +122,10 @@ LAYOUTS = {
     "pp2": "--pipeline-model-parallel-size 2 ",
     "dp2": "--dp 2",
     "zero dp2": "--use-distributed-optimizer --dp 2",
+    "zero dp4 hybrid": "--use-distributed-optimizer --num-distributed-optimizer-instances 2 --dp 4",
+    "zero-2 dp2": "--data-parallel-sharding-strategy optim_grads --dp 2",
+    "zero-3 dp2": "--use-torch-fsdp2 --dp 2",
+    "zero-3 dp4 hybrid": "--use-torch-fsdp2 --num-distributed-optimizer-instances 2 --dp 4",
 }
 
 
@@ -115,3 +134,37 @@ def test_traffic_and_parameters_of_every_rank(layout: str) -> None:
     more, place, replicas = place_of(LAYOUTS[layout])
     flags = FLAGS.format(ROWS * MICRO_BATCHES * replicas) + more
     assert run_layout(place, step_traffic, flags, replicas) == expected(layout)
+
+
+def held_bytes(mesh: Mesh, flags: str, data_parallel_size: int) -> int:
+    """Bytes of all tensors that a run has added to this process, behind its first step."""
+
+    def alive() -> int:
+        gc.collect()
+        tensors = [one for one in gc.get_objects() if isinstance(one, torch.Tensor)]
+        local = [getattr(one, "_local_tensor", one).untyped_storage() for one in tensors]
+        return sum({one._cdata: one.nbytes() for one in local}.values())
+
+    before = alive()
+    run = make_run(mesh, flags, torch.float64, data_parallel_size)
+    train_steps(run, 1, 1)
+    return alive() - before
+
+
+@pytest.mark.parametrize(
+    ("layout", "copies"),
+    [
+        ("dp2", 4),
+        ("zero dp2", 2 + 2 / 2),
+        ("zero-2 dp2", 4 / 2),
+        ("zero-3 dp2", 4 / 2),
+        ("zero-3 dp4 hybrid", 4 / 2),
+    ],
+)
+def test_a_rank_holds_its_share_of_weights_gradients_and_moments(layout: str, copies: float) -> None:
+    """Weights, gradients and two moments are four copies of the model, of which a rank has what ZeRO says
+    (arXiv 1910.02054, figure 1). Keys of dropout and counts of steps are below a KiB."""
+    more, place, replicas = place_of(LAYOUTS[layout])
+    flags = FLAGS.format(ROWS * MICRO_BATCHES * replicas) + more
+    for found in run_layout(place, held_bytes, flags, replicas):
+        assert 0 <= found - copies * WHOLE * BYTES < 1024

@@ -117,7 +117,8 @@ def deviations(model: str, layout: str, precision: torch.dtype) -> tuple[float, 
         for name, (offset, part) in curve.weights.items():
             _, whole = wanted.weights[name]
             box = tuple(slice(low, low + size) for low, size in zip(offset, part.shape))
-            weight = max(weight, float((whole[box] - part).abs().max()))
+            if part.numel():
+                weight = max(weight, float((whole[box] - part).abs().max()))
     loss, norm = worst.tolist()
     return loss, norm, weight
 
@@ -127,6 +128,9 @@ CONTEXT = "--context-parallel-size {} --cp-comm-type {} "
 PIPELINE = "--pipeline-model-parallel-size {} "
 SP = "--sequence-parallel "
 ZERO = "--use-distributed-optimizer "
+ZERO2 = "--data-parallel-sharding-strategy optim_grads "
+ZERO3 = "--use-torch-fsdp2 "
+HYBRID = "--num-distributed-optimizer-instances 2 "
 LAYOUTS: dict[str, str] = {
     "tp2": TENSOR.format(2),
     "tp4": TENSOR.format(4),
@@ -157,6 +161,17 @@ LAYOUTS: dict[str, str] = {
     "zero tp2+sp·dp2": ZERO + TENSOR.format(2) + SP + "--dp 2",
     "zero pp2·dp2": ZERO + PIPELINE.format(2) + "--dp 2",
     "zero pp2·dp2 zero-bubble": ZERO + PIPELINE.format(2) + "--pipeline-schedule zero-bubble --dp 2",
+    "zero dp4 hybrid": ZERO + HYBRID + "--dp 4",
+    "zero-2 dp2": ZERO2 + "--dp 2",
+    "zero-3 dp2": ZERO3 + "--dp 2",
+    "zero-3 tp2·dp2": ZERO3 + TENSOR.format(2) + "--dp 2",
+    "zero-2 tp2+sp·dp2": ZERO2 + TENSOR.format(2) + SP + "--dp 2",
+    "zero-3 pp2·dp2": ZERO3 + PIPELINE.format(2) + "--dp 2",
+    "zero-2 pp2·dp2 interleaved": ZERO2
+    + PIPELINE.format(2)
+    + "--num-virtual-stages-per-pipeline-rank 2 --dp 2",
+    "zero-3 cp2": ZERO3 + CONTEXT.format(2, "p2p"),
+    "zero-3 dp4 hybrid": ZERO3 + HYBRID + "--dp 4",
 }
 TWICE = {"tp2", "pp2", "cp2 p2p", "zero dp2"}
 """Layouts that are tried with all models; the others with one each, in turn."""

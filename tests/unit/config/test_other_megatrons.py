@@ -69,7 +69,7 @@ REFUSED_ALONE = """
 --expert-model-parallel-size 8|--ds-sequence-parallel-size 2
 --pipeline-model-parallel-split-rank 1|--standalone-embedding-stage
 --fp16-lm-cross-entropy|--fp8-format hybrid|--fp8-e4m3|--num-experts 8|--num-experts 4 8
---use-torch-fsdp2|--use-megatron-fsdp
+--outer-dp-sharding-strategy optim
 --dataloader-type cyclic|--qk-layernorm|--apply-layernorm-1p|--quick-geglu|--window-size 128,0
 --multi-latent-attention|--mtp-num-layers 1|--use-rope-scaling|--rotary-interleaved|--softmax-type learnable
 --rotary-seq-len-interpolation-factor 2|--apply-query-key-layer-scaling|--fp32-residual-connection
@@ -177,7 +177,21 @@ def test_one_line_refuses_all_flags_of_a_reason() -> None:
         ("--override-lr-scheduler", "--override-opt_param-scheduler", "--override-opt-param-scheduler"),
         ("--save x --persistent-save-interval 5", "--save x --save-interval 5", "--save-interval 5"),
         ("--zero-stage 1", "--use-distributed-optimizer", "--zero-stage 1 as --use-distributed-optimizer"),
-        ("--zero-stage=3", "--use-distributed-optimizer", "--use-distributed-optimizer"),
+        (
+            "--zero-stage=2",
+            "--data-parallel-sharding-strategy optim_grads",
+            "--data-parallel-sharding-strategy optim_grads",
+        ),
+        (
+            "--zero-stage 3 --use-distributed-optimizer",
+            "--use-distributed-optimizer --data-parallel-sharding-strategy optim_grads_params",
+            "--data-parallel-sharding-strategy optim_grads_params",
+        ),
+        (
+            "--use-torch-fsdp2 --torch-fsdp2-no-reshard-after-forward",
+            "--use-torch-fsdp2 --data-parallel-sharding-strategy optim_grads",
+            "--data-parallel-sharding-strategy optim_grads",
+        ),
         (
             "--pipeline-model-parallel-size 2 --enable-zbh1-pipeline --enable-zbh1-exact-semantics",
             "--pipeline-model-parallel-size 2 --pipeline-schedule zero-bubble",

@@ -8,6 +8,7 @@ from tests.support.configurations import STOP, problems_of
 PIPELINE = "--pipeline-model-parallel-size 2 "
 FIRST, LAST = "--decoder-first-pipeline-num-layers", "--decoder-last-pipeline-num-layers"
 LAYOUT, COUNTED = "--pipeline-model-parallel-layout", "--account-for-embedding-in-pipeline-split"
+STRATEGY = "--data-parallel-sharding-strategy"
 RUNS = "--num-virtual-stages-per-pipeline-rank"
 VALID = {
     "model": [
@@ -39,6 +40,9 @@ VALID = {
         "--num-layers 3 --account-for-embedding-in-pipeline-split --pipeline-model-parallel-size 4",
         PIPELINE + "--pipeline-model-parallel-layout 'Et|t|t|tL'",
         PIPELINE + "--num-layers 6 --num-layers-per-virtual-pipeline-stage 1",
+        f"--use-distributed-optimizer {STRATEGY} optim_grads_params --num-distributed-optimizer-instances 2",
+        f"--use-torch-fsdp2 {STRATEGY} optim_grads",
+        PIPELINE + f"--pipeline-schedule zero-bubble {STRATEGY} optim",
     ],
     "optimizer": [
         "--lr-decay-style WSD --lr-wsd-decay-iters 20 --lr-warmup-fraction 0",
@@ -169,6 +173,16 @@ BROKEN = {
         (PIPELINE + f"{LAYOUT} 'Ett|mttL'", [f"{LAYOUT} Ett|mttL: m has no meaning"]),
         (PIPELINE + f"{LAYOUT} 'E(t|ttt*xL'", ["( * x has no meaning"]),
         (PIPELINE + f"{LAYOUT} 'Ett|t|tL'", ["3 stages", "--pipeline-model-parallel-size 2"]),
+        (f"{STRATEGY} no_shard --use-distributed-optimizer", [f"{STRATEGY} no_shard and --use-distributed"]),
+        (f"{STRATEGY} optim --use-torch-fsdp2", [f"{STRATEGY} optim and --use-torch-fsdp2 contradict"]),
+        ("--num-distributed-optimizer-instances 2", ["nothing is shared; give --use-distributed-optimizer"]),
+        ("--num-distributed-optimizer-instances 0", ["--num-distributed-optimizer-instances 0 must be"]),
+        (f"{STRATEGY} params", [f"{STRATEGY} params"]),
+        (
+            PIPELINE + "--pipeline-schedule zero-bubble --use-torch-fsdp2",
+            ["zero-bubble", f"({STRATEGY} optim_grads_params)", "take 1f1b, or", f"{STRATEGY} optim"],
+        ),
+        (PIPELINE + f"--pipeline-schedule zero-bubble {STRATEGY} optim_grads", ["optim_grads) are summed"]),
     ],
     "optimizer": [
         ("--lr 0", ["--lr 0.0 must be above 0"]),

@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from megatron.parallel.data_parallel import GradientBuckets
 from megatron.parallel.mesh import Axis, Mesh
 from megatron.parallel.placement import Placement
-from megatron.parallel.zero import make_gradients, pack, padded, placement_of_rows, rows_of, width
+from megatron.parallel.zero import pack, padded, placement_of_rows, rows_of, width
 
 
 @pytest.mark.parametrize(
@@ -30,8 +29,10 @@ def test_rows_are_cut_alike_and_the_last_ranks_have_fewer(
 def test_a_slice_lies_where_its_rows_do_and_has_no_copies_over_the_ranks_that_share() -> None:
     """Rows 10 to 14 of 20, of which the last of three ranks has one."""
     whole = Placement((20, 4), (10, 2), ("data", "context", "embedding"), ("data", "context", "tensor"), 0.3)
-    found = placement_of_rows(whole, 5, Axis(2, 3))
+    found = placement_of_rows(whole, 5, Mesh(shard=Axis(2, 3)))
     assert found == Placement((20, 4), (14, 2), ("embedding",), ("tensor",), 0.3)
+    twice = placement_of_rows(whole, 5, Mesh(shard=Axis(2, 3), replica=Axis(0, 2)))
+    assert twice == found._replace(sum_over=("embedding", "replica"), copies_over=("tensor", "replica"))
 
 
 def test_what_is_packed_has_a_row_for_each_rank() -> None:
@@ -42,9 +43,3 @@ def test_what_is_packed_has_a_row_for_each_rank() -> None:
     for rank, row in enumerate(pack([matrix, vector], 3)):
         for whole, part in zip((matrix, vector), row.split([4, 1])):
             assert torch.equal(part, padded(whole[rows_of(len(whole), Axis(rank, 3))], len(part)))
-
-
-def test_one_rank_shares_with_nobody() -> None:
-    parameters = {"a": torch.nn.Parameter(torch.ones(2))}
-    found = make_gradients(parameters, {"a": Placement((2,), (0,))}, Mesh(), True)
-    assert type(found) is GradientBuckets and found.parameters is parameters

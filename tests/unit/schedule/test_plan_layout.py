@@ -44,6 +44,15 @@ def test_lengths_that_slices_do_not_divide(flags: str, multiple: int, where: str
         assert where.rstrip(",") in line
 
 
+def test_copies_of_what_is_shared_that_do_not_divide_the_ranks() -> None:
+    flags = "--train-iters 2 --seq-length 128 --use-torch-fsdp2 --num-distributed-optimizer-instances 4 "
+    assert problems(flags, 4) == problems(flags, 8) == problems(flags + "--context-parallel-size 2", 2) == []
+    (line,) = problems(flags, 6)
+    assert "--num-distributed-optimizer-instances 4: 6 data-parallel ranks cannot be parted" in line
+    (line,) = problems(flags + "--context-parallel-size 2", 3)
+    assert "3 data-parallel ranks x --context-parallel-size 2 cannot" in line
+
+
 def test_micro_batches_that_do_not_go_in_groups() -> None:
     flags = (
         "--train-iters 9 --num-layers 4 --pipeline-model-parallel-size 2 "

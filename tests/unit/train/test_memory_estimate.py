@@ -103,6 +103,20 @@ def test_copies_that_are_saved_beside_the_training_are_counted_on_cpus() -> None
     assert ", copies " not in check_memory(alone, CPU, 1, True)
 
 
+def test_ranks_that_share_weights_hold_their_part_of_all() -> None:
+    """With ZeRO-2 whole weights stand beside the shares; what a layer casts is gathered so and not held."""
+    layout = Layout(tensor=2, context=2, data=6, instances=2)
+    strategy = "--data-parallel-sharding-strategy optim_grads"
+    flags = ("", strategy, strategy + "_params", "--bf16 ", "--bf16 " + strategy + "_params")
+    alone, second, third, half, half_third = (estimate_memory(prepare(one), CPU, layout) for one in flags)
+    share = alone.weights // 6
+    assert third == alone._replace(weights=share, gradients=share, moments=2 * share)
+    assert second == third._replace(weights=share + alone.weights)
+    layers = GPT_TASK.build_model(prepare("").config, 1000, ()).layers
+    casts = sum(2 * one.numel() for one in layers.parameters()) / 4
+    assert half.activations - half_third.activations == pytest.approx(casts, rel=0.03)
+
+
 def test_what_does_not_fit_is_refused_with_the_numbers() -> None:
     memory = Memory(2**50, 2**50, 2**51, 2**40, 8, 2048)
     with pytest.raises(UserError) as caught:
