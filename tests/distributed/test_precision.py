@@ -75,7 +75,7 @@ def test_a_run_that_has_skipped_all_its_steps_goes_on(tmp_path: Path) -> None:
     assert second.updates == {STEPS - second.scaling[3]} != {0}
 
 
-@pytest.mark.parametrize("layout", ["tp2", "pp2", "zero dp2"])
+@pytest.mark.parametrize("layout", ["tp2", "pp2", "zero dp2", "zero-3 dp2"])
 def test_all_ranks_skip_the_same_steps(layout: str, tmp_path: Path) -> None:
     (wanted,) = on("one", tmp_path / "one")
     found = on(layout, tmp_path / "ranks")

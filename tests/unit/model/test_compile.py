@@ -48,7 +48,7 @@ def test_few_graphs_serve_all_lengths_and_have_the_numbers_of_none(model: str) -
     assert 1 < graphs <= (4 if model == "llama" else 2)
 
 
-@pytest.mark.parametrize("layout", ["tp2+sp", "cp2 a2a"])
+@pytest.mark.parametrize("layout", ["tp2+sp", "cp2 a2a", "zero-3 dp2"])
 def test_collectives_are_inside_the_graph(layout: str) -> None:
     flags, place, replicas = place_of(LAYOUTS[layout])
     results = [
