@@ -83,6 +83,11 @@ def ranks_of_model(parallel: ParallelConfig) -> int:
     )
 
 
+def zero_stage(parallel: ParallelConfig) -> int:
+    """What replicas share, by the numbers of arXiv 1910.02054: nothing (0), moments (1)."""
+    return int(parallel.use_distributed_optimizer)
+
+
 def length_multiple(parallel: ParallelConfig) -> int:
     """What every length must be a multiple of, so that the slices of a sequence are equal."""
     pieces = parallel.tensor_model_parallel_size if parallel.sequence_parallel else 1

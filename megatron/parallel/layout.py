@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from megatron.config.parallel import ParallelConfig, ranks_of_model
+
 AXES = ("tensor", "context", "data", "pipeline")
 """Megatron's order of ranks: neighbours along the first axis have neighbouring numbers."""
 
@@ -45,3 +47,16 @@ class Layout:
 
 
 ONE = Layout()
+
+
+def layout_of(flags: ParallelConfig, ranks: int) -> Layout:
+    """How the flags share a run among so many ranks."""
+    return Layout(
+        tensor=flags.tensor_model_parallel_size,
+        context=flags.context_parallel_size,
+        data=ranks // ranks_of_model(flags),
+        pipeline=flags.pipeline_model_parallel_size,
+        sequence_parallel=flags.sequence_parallel,
+        context_way=flags.cp_comm_type[0],
+        order=("tensor", "context", "pipeline", "data") if flags.use_tp_pp_dp_mapping else AXES,
+    )

@@ -12,14 +12,14 @@ from megatron.batches.loader import BatchShare
 from megatron.config.parallel import ranks_of_model
 from megatron.data.vocabulary import Vocabulary
 from megatron.model.gpt import LM_LOSS
-from megatron.parallel.layout import Layout
+from megatron.parallel.layout import Layout, layout_of
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.slices import slices_of
 from megatron.parallel.stages import StageModule
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.tasks.gpt import GPT_TASK
 from megatron.tasks.task import Data
-from megatron.train.setup import Run, build, join, layout_of
+from megatron.train.setup import Run, build, join
 from megatron.train.step import train_step
 from tests.support.configurations import make_config
 from tests.support.corpora import make_corpus
@@ -103,7 +103,8 @@ def place_of(layout: str) -> tuple[str, Layout, int]:
     flags, _, replicas = layout.partition("--dp ")
     data_parallel_size = int(replicas or 1)
     config = make_config(BASE + flags, data_parallel_size)
-    return flags, layout_of(config, data_parallel_size * ranks_of_model(config.parallel)), data_parallel_size
+    ranks = data_parallel_size * ranks_of_model(config.parallel)
+    return flags, layout_of(config.parallel, ranks), data_parallel_size
 
 
 def deviations(model: str, layout: str, precision: torch.dtype) -> tuple[float, float, float]:

@@ -1,0 +1,162 @@
+"""What a rank sends in a step, in closed form: bytes by axis of the mesh and by kind of communication. Bytes are
+those that are handed to the library; `wire_bytes` says what of them leaves the rank.
+
+Kept tokens that another rank computes are not counted: who moves follows from the draw of a step, and it is a
+few of a hundred tokens.
+"""
+
+import math
+from collections import Counter
+
+from megatron.model.share import Batch, Parameters, Share, layer_parameters, stage_parameters
+from megatron.parallel.stages import Stage
+from megatron.parallel.zero import SHARING
+
+Traffic = Counter[tuple[str, str]]
+"""Bytes by axis ("tensor", "context", "data", several joined by "+", "pipeline", "embedding", "world") and kind."""
+
+SUM, GATHER, SCATTER, EXCHANGE = "all_reduce", "all_gather", "reduce_scatter", "all_to_all"
+RING, SEND = "ring", "send"
+ONCE = 3 * 8
+"""Loss, wishes to stop and the norm, summed over all ranks behind every step."""
+
+
+def step_traffic(share: Share, stages: list[Stage], batch: Batch, micro_batches: int, zero_stage: int) -> Traffic:
+    """What a rank with these stages hands to the library in a step."""
+    total: Traffic = Counter()
+    for stage in stages:
+        for pair, size in _micro_batch(share, stage, batch).items():
+            total[pair] += size * micro_batches
+    total += _gradients(share, stages, zero_stage, micro_batches)
+    if share.layout.ranks > 1:
+        total["world", SUM] += ONCE
+    return +total
+
+
+def wire_bytes(kind: str, size: float, ranks: int) -> float:
+    """What leaves a rank where so many bytes are handed to a ring algorithm of this kind."""
+    others = ranks - 1
+    return size * {SUM: 2 * others / ranks, GATHER: others, RING: 1, SEND: 1}.get(kind, others / ranks)
+
+
+def axis_ranks(share: Share, axis: str) -> int:
+    """Ranks of an axis, or of several joined by "+"."""
+    layout = share.layout
+    if axis == "world":
+        return layout.ranks
+    if axis == "embedding":
+        return 2
+    return math.prod(getattr(layout, name) for name in axis.split("+"))
+
+
+def _micro_batch(share: Share, stage: Stage, batch: Batch) -> Traffic:
+    """Of a micro-batch, there and back."""
+    found: Traffic = Counter()
+    recomputed, last = share.architecture.recomputed_layers, stage.layers.stop - 1
+    for layer in stage.layers:
+        length = batch.kept_length if layer in share.dropping else batch.length
+        again = layer in recomputed
+        found += _context(share, batch.rows, length, again)
+        found += _layer(share, batch.rows, length, again, again and _ends_run(share, layer, last, stage))
+    found += _ends(share, stage, batch)
+    return found + _pipeline(share, stage, batch)
+
+
+def _ends_run(share: Share, layer: int, last: int, stage: Stage) -> bool:
+    """Whether the recomputation ends behind this layer, before its last sum, as nothing needs that."""
+    one = share.architecture
+    if one.hidden_dropout:
+        return False
+    first = next(number for number in stage.layers if number in one.recomputed_layers)
+    following = layer + 1
+    return (following - first) % one.recompute_run == 0 or layer == last or following not in one.recomputed_layers
+
+
+def _sums(share: Share, hidden: int, count: int) -> Traffic:
+    """So many times tokens come in or go out over the tensor axis, there and back."""
+    ranks = share.layout.tensor
+    if ranks == 1:
+        return Counter()
+    if share.shares_tokens:  # one way gathers parts, the other one parts sums
+        return Counter({("tensor", GATHER): count * hidden // ranks, ("tensor", SCATTER): count * hidden})
+    return Counter({("tensor", SUM): count * hidden})
+
+
+def _layer(share: Share, rows: int, length: int, again: bool, ends_run: bool) -> Traffic:
+    """Attention and MLP: in and out, there and back; where the layer is computed again, there once more."""
+    hidden = rows * share.computed(length) * share.architecture.hidden_size * share.element
+    found = _sums(share, hidden, 4)
+    if not again or share.layout.tensor == 1:
+        return found
+    outs = 2 - ends_run
+    if share.shares_tokens:
+        found["tensor", GATHER] += 2 * hidden // share.layout.tensor
+        found["tensor", SCATTER] += outs * hidden
+    else:
+        found["tensor", SUM] += outs * hidden
+    return found
+
+
+def _context(share: Share, rows: int, length: int, again: bool) -> Traffic:
+    """What joins the parts of a sequence in one layer."""
+    ranks, way = share.layout.context, share.layout.context_way
+    if ranks == 1:
+        return Counter()
+    times, tokens = 2 if again else 1, rows * share.computed(length) * share.element
+    if way == "allgather":
+        mine = 2 * share.keys * tokens
+        return Counter({("context", GATHER): times * mine, ("context", SCATTER): ranks * mine})
+    if way == "p2p":
+        mine = 2 * share.queries * tokens
+        return Counter({("context", RING): times * (ranks - 1) * mine + ranks * 2 * mine})
+    groups = share.keys // share.architecture.kv_channels
+    keys = share.keys if groups % ranks == 0 else share.queries
+    return Counter({("context", EXCHANGE): (times + 1) * (2 * share.queries + 2 * keys) * tokens})
+
+
+def _ends(share: Share, stage: Stage, batch: Batch) -> Traffic:
+    """Embedding and head."""
+    tokens = batch.rows * share.computed(batch.length)
+    hidden, found = tokens * share.architecture.hidden_size * share.element, Counter()
+    if share.layout.tensor == 1:
+        return found
+    if stage.first:  # out alone, and in with shared tokens the gradients are gathered
+        found["tensor", SCATTER if share.shares_tokens else SUM] += hidden
+        found["tensor", GATHER] += hidden // share.layout.tensor if share.shares_tokens else 0
+    if stage.last:
+        found["tensor", SCATTER if share.shares_tokens else SUM] += hidden
+        found["tensor", GATHER] += hidden // share.layout.tensor if share.shares_tokens else 0
+        found["tensor", GATHER] += 2 * tokens * max(share.element, 4)  # sums and the labels' logits
+    return found
+
+
+def _pipeline(share: Share, stage: Stage, batch: Batch) -> Traffic:
+    """Hidden states to the next stage, and gradients to the one before."""
+    hidden = batch.rows * share.held(batch.length) * share.architecture.hidden_size * share.element
+    return Counter({("pipeline", SEND): hidden * ((not stage.last) + (not stage.first))})
+
+
+def _gradients(share: Share, stages: list[Stage], zero_stage: int, micro_batches: int) -> Traffic:
+    """Sums of gradients, and updated weights."""
+    found: Traffic = Counter()
+    sharing = joined(share, SHARING)
+    for one in (one for stage in stages for one in stage_parameters(share, stage)):
+        size, ranks = share.weight_bytes * one.elements, axis_ranks(share, sharing) if sharing else 1
+        axes = tuple(name for name in one.sum_over if name != "embedding")
+        if "embedding" in one.sum_over:
+            found["embedding", SUM] += size
+        if zero_stage and ranks > 1:
+            if others := joined(share, tuple(name for name in axes if name not in SHARING)):
+                found[others, SUM] += size
+            part = share.weight_bytes * one.share(ranks)
+            found[sharing, SCATTER] += ranks * part
+            found[sharing, GATHER] += part
+        elif axis := joined(share, axes):
+            found[axis, SUM] += size
+    return found
+
+
+def joined(share: Share, axes: tuple[str, ...]) -> str:
+    """The name of these axes as one, as far as they have several ranks."""
+    names = ("tensor", "context", "data")
+    return "+".join(name for name in names if name in axes and getattr(share.layout, name) > 1)
