@@ -43,11 +43,11 @@ def states(parameters: Iterable[Parameters], sharing: int, zero_stage: int, weig
 
 
 class Kept(NamedTuple):
-    """Bytes that a stage keeps of a micro-batch: until the gradients of its weights are there, and the part
-    of the head, until those of its hidden states are."""
+    """Bytes that a stage keeps of a micro-batch: until the gradients of its weights are there, and until those
+    of its result are: what is sent to the next stage, or what the head has made."""
 
     layers: int
-    head: int
+    result: int
 
 
 def kept(share: Share, stage: Stage, batch: Batch, device: str = "cpu", documents: bool = False) -> Kept:
@@ -56,7 +56,8 @@ def kept(share: Share, stage: Stage, batch: Batch, device: str = "cpu", document
     total = sum(size for size, _ in _runs(share, stage, batch, device, documents))
     if stage.first and one.hidden_dropout:
         total += batch.rows * share.held(batch.length) * one.hidden_size
-    return Kept(total, _head_kept(share, batch, device) if stage.last else 0)
+    sent = batch.rows * share.held(batch.length) * _width(share)
+    return Kept(total, _head_kept(share, batch, device) if stage.last else sent)
 
 
 def working(share: Share, stage: Stage, batch: Batch, device: str = "cpu", documents: bool = False) -> int:
@@ -82,6 +83,13 @@ def working(share: Share, stage: Stage, batch: Batch, device: str = "cpu", docum
         most = max(most, size - later + inside + _mlp_working(share, batch.rows, length) - given_back)
         later -= size
     return max(most, 0)
+
+
+def returned(share: Share, stages: list[Stage], batch: Batch, micro_batches: int) -> int:
+    """Bytes of gradients on their way to the stages before: the engine keeps the last ones."""
+    count = min(micro_batches * len(stages), (len(stages) + 1) * share.layout.pipeline + 1)
+    going = any(not stage.first for stage in stages)
+    return going * count * batch.rows * share.held(batch.length) * _width(share)
 
 
 def end_of_backward(share: Share, stages: list[Stage], zero_stage: int, sharing: int) -> int:

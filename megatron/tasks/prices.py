@@ -7,7 +7,7 @@ import numpy as np
 
 from megatron.config.config import Config
 from megatron.config.parallel import chunks_of, zero_stage
-from megatron.model.memory import States, end_of_backward, gathered, kept, states, working
+from megatron.model.memory import States, end_of_backward, gathered, kept, returned, states, working
 from megatron.model.share import Batch, Share, elements, layer_parameters, stage_parameters
 from megatron.model.traffic import Traffic, step_traffic
 from megatron.parallel.layout import Layout
@@ -73,6 +73,7 @@ def _rank_price(
     parameters = [one for each in stages for one in stage_parameters(share, each)]
     sizes = [kept(share, each, batch, device, documents) for each in stages]
     held, number = most_bytes(config.parallel.pipeline_schedule, rank, layout.pipeline, count, sizes)
+    held += returned(share, stages, batch, count)
     moment = max(working(share, each, batch, device, documents) for each in stages)
     end = end_of_backward(share, stages, stage, sharing)
     return RankPrice(
