@@ -1,45 +1,18 @@
 """What a layout of a GPT's run costs, from its configuration: memory, traffic, bubble and FLOPs of a step, before
 any rank starts."""
 
-from dataclasses import dataclass
-
-import numpy as np
-
 from megatron.config.config import Config
 from megatron.config.parallel import chunks_of, zero_stage
-from megatron.model.memory import States, end_of_backward, gathered, kept, returned, states, working
+from megatron.model.memory import end_of_backward, gathered, kept, returned, states, working
 from megatron.model.share import Batch, Share, elements, layer_parameters, stage_parameters
-from megatron.model.traffic import Traffic, step_traffic
+from megatron.model.traffic import step_traffic
 from megatron.parallel.layout import Layout
 from megatron.parallel.simulate import PipelineCost, most_bytes, pipeline_cost
 from megatron.parallel.stages import Stage, stages_of
 from megatron.schedule.data_efficiency import DataEfficiency
-from megatron.schedule.plan import Plan, Step
+from megatron.schedule.plan import Step
 from megatron.tasks.architecture import gpt_architecture
-
-
-@dataclass(frozen=True)
-class RankPrice:
-    """Of a rank of the pipeline: its parameters; bytes of `states`; the most of `activations`, which are `held`
-    micro-batches' and what is there for a moment; bytes sent in a step."""
-
-    layers: int
-    parameters: int
-    states: States
-    activations: int
-    held: int
-    traffic: Traffic
-
-    @property
-    def total(self) -> int:
-        return sum(self.states) + self.activations
-
-
-def fullest_step(plan: Plan) -> Step:
-    """The step whose layers compute most of a sample, and of such steps the one with most samples."""
-    work = (plan.rows / plan.batch_size) * (plan.sequence_length + plan.kept_length)
-    order = np.lexsort((-np.arange(plan.steps), plan.batch_size, work))
-    return plan.at(int(order[-1]) + 1)
+from megatron.tasks.task import RankPrice
 
 
 def batch_of(config: Config, step: Step) -> Batch:
@@ -56,6 +29,13 @@ def share_of(config: Config, efficiency: DataEfficiency, vocab_size: int, layout
         efficiency.dropping_layers,
         defers=config.parallel.pipeline_schedule == "zero-bubble",
     )
+
+
+def gpt_prices(
+    config: Config, efficiency: DataEfficiency, vocab_size: int, layout: Layout, step: Step, device: str
+) -> list[RankPrice]:
+    """The prices of a layout of a GPT's run in a step, by the rank of the pipeline."""
+    return prices(config, share_of(config, efficiency, vocab_size, layout), step, device)
 
 
 def prices(config: Config, share: Share, step: Step, device: str) -> list[RankPrice]:
