@@ -1,7 +1,7 @@
-"""What a rank holds, in closed form: weights, gradients, moments, what layers keep for their backward pass, and
-what is there beside it for a moment. It follows what the code of this folder does, tensor by tensor. Without
-explicit attention a layer keeps what arXiv 2205.05198 counts, equation 2: with tensor ranks that share no tokens
-to the byte, with those that do two gathered inputs more.
+"""What a rank holds, in closed form: weights, gradients, moments, what layers keep for their backward pass,
+and what is there beside it for a moment. It follows what the code of this folder does, tensor by tensor.
+Without explicit attention a layer keeps what arXiv 2205.05198 counts, equation 2: with tensor ranks that
+share no tokens to the byte, with those that do two gathered inputs more.
 
 Bytes that no tensor of PyTorch has are not counted: buffers of NCCL, kernels' own, the allocator's rest.
 """
@@ -43,8 +43,8 @@ def states(parameters: Iterable[Parameters], sharing: int, zero_stage: int, weig
 
 
 class Kept(NamedTuple):
-    """Bytes that a stage keeps of a micro-batch: until the gradients of its weights are there, and until those
-    of its result are: what is sent to the next stage, or what the head has made."""
+    """Bytes that a stage keeps of a micro-batch: until the gradients of its weights are there, and until
+    those of its result are: what is sent to the next stage, or what the head has made."""
 
     layers: int
     result: int

@@ -26,15 +26,15 @@ class Parameters(NamedTuple):
     rows: int
     columns: int
     sum_over: tuple[str, ...] = OWN
-    count: int = 1
+    copies: int = 1
 
     @property
     def elements(self) -> int:
-        return self.count * self.rows * self.columns
+        return self.copies * self.rows * self.columns
 
     def share(self, ranks: int) -> int:
         """Elements that the first of so many ranks has, which share them by rows."""
-        return self.count * -(-self.rows // ranks) * self.columns
+        return self.copies * -(-self.rows // ranks) * self.columns
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""What a rank sends in a step, in closed form: bytes by axis of the mesh and by kind of communication. Bytes are
-those that are handed to the library; `wire_bytes` says what of them leaves the rank.
+"""What a rank sends in a step, in closed form: bytes by axis of the mesh and by kind of communication. Bytes
+are those that are handed to the library; `wire_bytes` says what of them leaves the rank.
 
 Kept tokens that another rank computes are not counted: who moves follows from the draw of a step, and it is a
 few of a hundred tokens.
@@ -8,12 +8,14 @@ few of a hundred tokens.
 import math
 from collections import Counter
 
-from megatron.model.share import Batch, Parameters, Share, layer_parameters, stage_parameters
+from megatron.model.share import Batch, Share, stage_parameters
+from megatron.model.stack import runs_of
 from megatron.parallel.stages import Stage
 from megatron.parallel.zero import SHARING
 
 Traffic = Counter[tuple[str, str]]
-"""Bytes by axis ("tensor", "context", "data", several joined by "+", "pipeline", "embedding", "world") and kind."""
+"""Bytes by axis ("tensor", "context", "data", several joined by "+", "pipeline", "embedding", "world") and
+kind."""
 
 SUM, GATHER, SCATTER, EXCHANGE = "all_reduce", "all_gather", "reduce_scatter", "all_to_all"
 RING, SEND = "ring", "send"
@@ -21,7 +23,9 @@ ONCE = 3 * 8
 """Loss, wishes to stop and the norm, summed over all ranks behind every step."""
 
 
-def step_traffic(share: Share, stages: list[Stage], batch: Batch, micro_batches: int, zero_stage: int) -> Traffic:
+def step_traffic(
+    share: Share, stages: list[Stage], batch: Batch, micro_batches: int, zero_stage: int
+) -> Traffic:
     """What a rank with these stages hands to the library in a step."""
     total: Traffic = Counter()
     for stage in stages:
@@ -52,24 +56,23 @@ def axis_ranks(share: Share, axis: str) -> int:
 def _micro_batch(share: Share, stage: Stage, batch: Batch) -> Traffic:
     """Of a micro-batch, there and back."""
     found: Traffic = Counter()
-    recomputed, last = share.architecture.recomputed_layers, stage.layers.stop - 1
+    recomputed = share.architecture.recomputed_layers
     for layer in stage.layers:
         length = batch.kept_length if layer in share.dropping else batch.length
         again = layer in recomputed
         found += _context(share, batch.rows, length, again)
-        found += _layer(share, batch.rows, length, again, again and _ends_run(share, layer, last, stage))
+        found += _layer(share, batch.rows, length, again, again and _ends_run(share, layer, stage))
     found += _ends(share, stage, batch)
     return found + _pipeline(share, stage, batch)
 
 
-def _ends_run(share: Share, layer: int, last: int, stage: Stage) -> bool:
+def _ends_run(share: Share, layer: int, stage: Stage) -> bool:
     """Whether the recomputation ends behind this layer, before its last sum, as nothing needs that."""
     one = share.architecture
     if one.hidden_dropout:
         return False
-    first = next(number for number in stage.layers if number in one.recomputed_layers)
-    following = layer + 1
-    return (following - first) % one.recompute_run == 0 or layer == last or following not in one.recomputed_layers
+    runs = runs_of(stage.layers, one.recomputed_layers, one.recompute_run)
+    return any(numbers[-1] == layer for numbers, _ in runs)
 
 
 def _sums(share: Share, hidden: int, count: int) -> Traffic:
@@ -117,7 +120,8 @@ def _context(share: Share, rows: int, length: int, again: bool) -> Traffic:
 def _ends(share: Share, stage: Stage, batch: Batch) -> Traffic:
     """Embedding and head."""
     tokens = batch.rows * share.computed(batch.length)
-    hidden, found = tokens * share.architecture.hidden_size * share.element, Counter()
+    hidden = tokens * share.architecture.hidden_size * share.element
+    found: Traffic = Counter()
     if share.layout.tensor == 1:
         return found
     if stage.first:  # out alone, and in with shared tokens the gradients are gathered

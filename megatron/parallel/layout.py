@@ -38,6 +38,16 @@ class Layout:
         """Where a rank sits on every axis."""
         return dict(zip(self.order, map(int, np.unravel_index(rank, self.sizes, order="F"))))
 
+    def groups(self, axes: tuple[str, ...]) -> np.ndarray:
+        """The ranks [groups, size] that differ along these axes alone, ascending in a group and by the first
+        of each."""
+        grid = np.arange(self.ranks).reshape(self.sizes, order="F")
+        last = [place for place, axis in enumerate(self.order) if axis in axes]
+        size = math.prod(self.sizes[place] for place in last)
+        rows = np.moveaxis(grid, last, range(-len(last), 0)).reshape(-1, size)
+        rows = np.sort(rows, axis=1)
+        return rows[rows[:, 0].argsort()]
+
     def members(self, rank: int, axes: tuple[str, ...]) -> list[int]:
         """The ranks that differ from this one along these axes alone, ascending."""
         place = self.place(rank)

@@ -145,8 +145,8 @@ def messages(schedule: Schedule, ranks: int, micro_batches: int, chunks: int = 1
 
 
 class PipelineCost(NamedTuple):
-    """Of a step, in times of a forward pass over a stage of work 1: from its start to its end, and the share of
-    it in which ranks wait."""
+    """Of a step, in times of a forward pass over a stage of work 1: from its start to its end, and the share
+    of it in which ranks wait."""
 
     makespan: float
     bubble: float
@@ -156,8 +156,8 @@ class PipelineCost(NamedTuple):
 def pipeline_cost(
     name: str, ranks: int, micro_batches: int, chunks: int, work: tuple[float, ...]
 ) -> PipelineCost:
-    """The same as of `simulate`. Of many micro-batches the first are simulated: each `ranks` more take as long
-    as the `ranks` before."""
+    """The same as of `simulate`. Of many micro-batches the first are simulated: each `ranks` more take as
+    long as the `ranks` before."""
     spans = {}
     for count in (micro_batches,) if micro_batches <= 3 * ranks else (2 * ranks, 3 * ranks):
         spans[count] = simulate(SCHEDULES[name], ranks, count, chunks, work=work).makespan
@@ -170,9 +170,9 @@ def pipeline_cost(
 def most_bytes(
     name: str, rank: int, ranks: int, micro_batches: int, sizes: Sequence[tuple[int, int]]
 ) -> tuple[int, int]:
-    """The most bytes that a rank keeps at once, and of how many micro-batches in a chunk these are. `sizes`: by
-    chunk, what a micro-batch takes from its forward pass until its last action, and until its hidden states
-    have their gradients."""
+    """The most bytes that a rank keeps at once, and of how many micro-batches in a chunk these are. `sizes`:
+    by chunk, what a micro-batch takes from its forward pass until its last action, and until its hidden
+    states have their gradients."""
     if name != "gpipe":  # the others hold no more later
         micro_batches = min(micro_batches, 3 * ranks)
     actions = list(SCHEDULES[name](rank, ranks, micro_batches, len(sizes)))

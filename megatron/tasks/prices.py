@@ -1,5 +1,7 @@
-"""What a layout of a GPT's run costs, from its configuration: memory, traffic, bubble and FLOPs of a step, before
-any rank starts."""
+"""What a layout of a GPT's run costs, from its configuration: memory, traffic, bubble and FLOPs of a step,
+before any rank starts."""
+
+import numpy as np
 
 from megatron.config.config import Config
 from megatron.config.parallel import chunks_of, zero_stage
@@ -11,7 +13,7 @@ from megatron.parallel.simulate import PipelineCost, most_bytes, pipeline_cost
 from megatron.parallel.stages import Stage, stages_of
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Step
-from megatron.tasks.architecture import gpt_architecture
+from megatron.tasks.architecture import gpt_architecture, gpt_flops
 from megatron.tasks.task import RankPrice
 
 
@@ -42,7 +44,9 @@ def prices(config: Config, share: Share, step: Step, device: str) -> list[RankPr
     """A price for every rank of the pipeline; the ranks of the other axes have the same."""
     batch, count = batch_of(config, step), micro_batches(config, share.layout, step)
     stages, ranks = stages_of(config.parallel, config.model), share.layout.pipeline
-    return [_rank_price(config, share, stages[rank::ranks], rank, batch, count, device) for rank in range(ranks)]
+    return [
+        _rank_price(config, share, stages[rank::ranks], rank, batch, count, device) for rank in range(ranks)
+    ]
 
 
 def _rank_price(
@@ -86,3 +90,12 @@ def pipeline_of(config: Config, share: Share, step: Step) -> PipelineCost:
         chunks_of(parallel, config.model),
         work,
     )
+
+
+def step_flops(
+    config: Config, efficiency: DataEfficiency, vocab_size: int, step: Step
+) -> tuple[float, float]:
+    """FLOPs of a step: of the model, and of the hardware, which computes some of it again."""
+    lengths = (np.array([length]) for length in (step.sequence_length, step.kept_length))
+    model, hardware = gpt_flops(config, efficiency, vocab_size)(*lengths)
+    return step.rows * float(model[0]), step.rows * float(hardware[0])

@@ -26,8 +26,8 @@ class Data(NamedTuple):
 
 @dataclass(frozen=True)
 class RankPrice:
-    """Of a rank of the pipeline: its parameters; bytes of `states`; the most of `activations`, which are `held`
-    micro-batches' and what is there for a moment; bytes sent in a step."""
+    """Of a rank of the pipeline: its parameters; bytes of `states`; the most of `activations`, which are
+    `held` micro-batches' and what is there for a moment; bytes sent in a step."""
 
     layers: int
     parameters: int

@@ -26,11 +26,11 @@ from megatron.checkpoint.saved_config import with_new_flags
 from megatron.config.optimizer import decay_horizon, warmup_horizon
 from megatron.data.corpora import identity
 from megatron.optim.optimizer import SLOTS, optimizer_state, restore_optimizer
+from megatron.parallel.layout import layout_of
 from megatron.parallel.mesh import share_bytes, together
 from megatron.parallel.ranks import world_size
 from megatron.schedule.data_efficiency import saved_form
 from megatron.train.records import Start
-from megatron.parallel.layout import layout_of
 from megatron.train.setup import Prepared, Run
 
 

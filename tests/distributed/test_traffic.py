@@ -118,8 +118,8 @@ def test_traffic_and_parameters_of_every_rank(layout: str) -> None:
 
 
 def test_the_formulas_by_hand() -> None:
-    """A hidden state is 2 x 64 x 32 numbers of 8 bytes; two ways of four layers twice, behind the embedding and
-    before the head, and a pair of numbers a token for the loss."""
+    """A hidden state is 2 x 64 x 32 numbers of 8 bytes; two ways of four layers twice, behind the embedding
+    and before the head, and a pair of numbers a token for the loss."""
     more, place, _ = place_of(LAYOUTS["tp2"])
     sent, parameters = formula(FLAGS.format(8) + more, place, 1)[0]
     hidden, losses = 2 * 64 * 32 * 8, 2 * 2 * 64 * 8

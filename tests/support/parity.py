@@ -55,13 +55,20 @@ class Curve(NamedTuple):
     weights: dict[str, tuple[tuple[int, ...], torch.Tensor]]
 
 
-def make_run(mesh: Mesh, flags: str, precision: torch.dtype, data_parallel_size: int) -> Run:
-    """The run of these flags at step 0, in training mode."""
+def make_run(
+    mesh: Mesh,
+    flags: str,
+    precision: torch.dtype,
+    data_parallel_size: int,
+    vocab_size: int = 50,
+    length: int = 64,
+) -> Run:
+    """The run of these flags at step 0, in training mode, over samples of `length` tokens."""
     config = make_config(flags, data_parallel_size)
     efficiency, _ = describe(config)
-    corpora = {"train": [(None, make_corpus(160, 64))], "valid": [], "test": []}
+    corpora = {"train": [(None, make_corpus(160, length))], "valid": [], "test": []}
     task = dataclasses.replace(GPT_TASK, build_model=partial(_model, precision))
-    return build(join(task, config, efficiency, Data(corpora, Vocabulary(50, 0, None))), mesh)
+    return build(join(task, config, efficiency, Data(corpora, Vocabulary(vocab_size, 0, None))), mesh)
 
 
 def train_steps(run: Run, first: int, last: int) -> torch.Tensor:

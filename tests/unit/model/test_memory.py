@@ -1,5 +1,5 @@
-"""What a rank holds, in closed form: against tensors that have a shape and no content, and against the counts of
-arXiv 2205.05198."""
+"""What a rank holds, in closed form: against tensors that have a shape and no content, and against the counts
+of arXiv 2205.05198."""
 
 from typing import Any, NamedTuple
 
@@ -101,8 +101,8 @@ def test_one_rank_against_its_tensors(name: str) -> None:
 @pytest.mark.parametrize("tensor", [1, 2, 8])
 @pytest.mark.parametrize("heads", [8, 32])
 def test_a_layer_keeps_what_the_paper_counts(tensor: int, heads: int) -> None:
-    """sbh(10 + 24/t + 5as/ht) (equation 2) of 2 bytes an element. Here softmax stays in single precision, 2 more
-    a score; there are statistics of the norms, and weights of 4 bytes have copies of 2."""
+    """sbh(10 + 24/t + 5as/ht) (equation 2) of 2 bytes an element. Here softmax stays in single precision, 2
+    more a score; there are statistics of the norms, and weights of 4 bytes have copies of 2."""
     flags = f"--num-layers 2 --hidden-size 1024 --num-attention-heads {heads} --seq-length 512 --bf16 "
     rows, length, hidden = 2, 512, 1024
     sbh, scores = rows * length * hidden, rows * heads * length * length
@@ -120,7 +120,7 @@ def test_a_layer_keeps_what_the_paper_counts(tensor: int, heads: int) -> None:
 
 
 def test_replicas_share_by_rows() -> None:
-    parameters = [Parameters(10, 4), Parameters(3, 1, count=2)]
+    parameters = [Parameters(10, 4), Parameters(3, 1, copies=2)]
     whole, part = 46 * 4, (3 * 4 + 2 * 1) * 4  # of 10 and 3 rows the first of four has 3 and 1
     assert states(parameters, 4, 0, 4) == (whole, whole, 2 * whole)
     assert states(parameters, 4, 1, 4) == (whole, whole, 2 * part)
