@@ -68,19 +68,21 @@ def working(share: Share, stage: Stage, batch: Batch, device: str = "cpu", docum
     given_back = head - _table(share) if stage.last else 0
     most = _head_working(share, batch, device) if stage.last else 0
     later = sum(size for size, _ in runs)
+    sizes = {length: layer_kept(share, batch.rows, length, device, documents) for length in batch[1:]}
+    asks = {length: _attention_working(share, batch.rows, length, documents) for length in batch[1:]}
+    backs = {length: _mlp_working(share, batch.rows, length) for length in batch[1:]}
     for size, numbers in runs:
         lengths = [_length(share, batch, number) for number in numbers]
-        layers = [layer_kept(share, batch.rows, length, device, documents) for length in lengths]
-        again = _recomputed(share, numbers)
-        inside = sum(layers) - batch.rows * share.held(batch.length) * _width(share) if again else 0
-        length = max(lengths)
-        attention = _attention_working(share, batch.rows, length, documents)
+        again, length = _recomputed(share, numbers), max(lengths)
+        inside = sum(sizes[one] for one in lengths) if again else 0
+        inside -= batch.rows * share.held(batch.length) * _width(share) if again else 0
+        attention = asks[length]
         most = max(most, attention - later - head)
         if attention and (again or share.architecture.recompute_attention):
-            repeated = inside - layers[-1] if again else -size
+            repeated = inside - sizes[lengths[-1]] if again else -size
             arriving = batch.rows * share.held(length) * _width(share)
             most = max(most, size - later + repeated + attention + arriving - given_back)
-        most = max(most, size - later + inside + _mlp_working(share, batch.rows, length) - given_back)
+        most = max(most, size - later + inside + backs[length] - given_back)
         later -= size
     return max(most, 0)
 

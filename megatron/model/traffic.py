@@ -55,24 +55,17 @@ def axis_ranks(share: Share, axis: str) -> int:
 
 def _micro_batch(share: Share, stage: Stage, batch: Batch) -> Traffic:
     """Of a micro-batch, there and back."""
+    one, kinds = share.architecture, Counter[tuple[int, bool, bool]]()
+    for numbers, again in runs_of(stage.layers, one.recomputed_layers, one.recompute_run):
+        for number in numbers:
+            length = batch.kept_length if number in share.dropping else batch.length
+            kinds[length, again, again and number == numbers[-1]] += 1
     found: Traffic = Counter()
-    recomputed = share.architecture.recomputed_layers
-    for layer in stage.layers:
-        length = batch.kept_length if layer in share.dropping else batch.length
-        again = layer in recomputed
-        found += _context(share, batch.rows, length, again)
-        found += _layer(share, batch.rows, length, again, again and _ends_run(share, layer, stage))
-    found += _ends(share, stage, batch)
-    return found + _pipeline(share, stage, batch)
-
-
-def _ends_run(share: Share, layer: int, stage: Stage) -> bool:
-    """Whether the recomputation ends behind this layer, before its last sum, as nothing needs that."""
-    one = share.architecture
-    if one.hidden_dropout:
-        return False
-    runs = runs_of(stage.layers, one.recomputed_layers, one.recompute_run)
-    return any(numbers[-1] == layer for numbers, _ in runs)
+    for (length, again, last), count in kinds.items():
+        of_layer = _context(share, batch.rows, length, again) + _layer(share, batch.rows, length, again, last)
+        for pair, size in of_layer.items():
+            found[pair] += count * size
+    return found + _ends(share, stage, batch) + _pipeline(share, stage, batch)
 
 
 def _sums(share: Share, hidden: int, count: int) -> Traffic:
@@ -85,13 +78,14 @@ def _sums(share: Share, hidden: int, count: int) -> Traffic:
     return Counter({("tensor", SUM): count * hidden})
 
 
-def _layer(share: Share, rows: int, length: int, again: bool, ends_run: bool) -> Traffic:
-    """Attention and MLP: in and out, there and back; where the layer is computed again, there once more."""
+def _layer(share: Share, rows: int, length: int, again: bool, last: bool) -> Traffic:
+    """Attention and MLP: in and out, there and back; where the layer is computed again, there once more.
+    Behind the `last` of a run the recomputation ends before the sum, unless dropout needs it."""
     hidden = rows * share.computed(length) * share.architecture.hidden_size * share.element
     found = _sums(share, hidden, 4)
     if not again or share.layout.tensor == 1:
         return found
-    outs = 2 - ends_run
+    outs = 1 if last and not share.architecture.hidden_dropout else 2
     if share.shares_tokens:
         found["tensor", GATHER] += 2 * hidden // share.layout.tensor
         found["tensor", SCATTER] += outs * hidden

@@ -152,19 +152,23 @@ class PipelineCost(NamedTuple):
     bubble: float
 
 
-@cache
 def pipeline_cost(
     name: str, ranks: int, micro_batches: int, chunks: int, work: tuple[float, ...]
 ) -> PipelineCost:
     """The same as of `simulate`. Of many micro-batches the first are simulated: each `ranks` more take as
     long as the `ranks` before."""
-    spans = {}
-    for count in (micro_batches,) if micro_batches <= 3 * ranks else (2 * ranks, 3 * ranks):
-        spans[count] = simulate(SCHEDULES[name], ranks, count, chunks, work=work).makespan
-    last = max(spans)
-    makespan = spans[last] + (micro_batches - last) / ranks * (spans[last] - min(spans.values()))
-    busy = micro_batches * sum(work) * COSTS[FORWARD] + micro_batches * sum(work) * COSTS[BACKWARD]
+    first = min(micro_batches, 2 * ranks)
+    makespan = _makespan(name, ranks, first, chunks, work)
+    if micro_batches > first:
+        each = (makespan - _makespan(name, ranks, ranks, chunks, work)) / ranks
+        makespan += (micro_batches - first) * each
+    busy = micro_batches * sum(work) * (COSTS[FORWARD] + COSTS[BACKWARD])
     return PipelineCost(makespan, 1 - busy / (ranks * makespan))
+
+
+@cache
+def _makespan(name: str, ranks: int, micro_batches: int, chunks: int, work: tuple[float, ...]) -> float:
+    return simulate(SCHEDULES[name], ranks, micro_batches, chunks, work=work).makespan
 
 
 def most_bytes(
@@ -174,7 +178,7 @@ def most_bytes(
     by chunk, what a micro-batch takes from its forward pass until its last action, and until its hidden
     states have their gradients."""
     if name != "gpipe":  # the others hold no more later
-        micro_batches = min(micro_batches, 3 * ranks)
+        micro_batches = min(micro_batches, 2 * ranks)
     actions = list(SCHEDULES[name](rank, ranks, micro_batches, len(sizes)))
     last = {(one.micro_batch, one.chunk): place for place, one in enumerate(actions)}
     held = count = 0

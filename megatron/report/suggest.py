@@ -4,6 +4,7 @@ would cost."""
 import dataclasses
 import re
 from collections.abc import Iterator
+from itertools import product
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -40,7 +41,7 @@ class Suggestion(NamedTuple):
 
 def read_machines(words: tuple[str, ...]) -> tuple[int, int]:
     """Devices, and bytes of memory of each, of the words of --suggest-layout."""
-    found = re.fullmatch(r"([\d.]+) *([A-Za-z]*)", words[1]) if len(words) == 2 else None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([A-Za-z]*)", words[1]) if len(words) == 2 else None
     if not found or not words[0].isdecimal() or int(words[0]) < 1 or found[2].upper() not in UNITS:
         raise UserError(
             f"--suggest-layout {' '.join(words)}: give devices and the memory of each, such as 64 80GiB"
@@ -109,26 +110,26 @@ def _problems(config: Config, data_parallel_size: int) -> list[str]:
 def _candidates(
     config: Config, efficiency: DataEfficiency, devices: int, ranks_a_node: int
 ) -> Iterator[dict[str, Any]]:
-    """Flags of layouts of so many devices: tensor groups are inside a machine and share tokens."""
-    layers = config.model.num_layers
+    """Flags of layouts of so many devices. Tensor groups are inside a machine and share tokens, and replicas
+    share moments, as both take less memory for the same bytes."""
+    layers, recomputations = config.model.num_layers, _recomputations(config, efficiency)
     for tensor in _divisors(min(devices, ranks_a_node)):
         for context in CONTEXTS:
             for pipeline in _divisors(layers):
                 if devices % (tensor * context * pipeline):
                     continue
-                replicas = devices // (tensor * pipeline)
-                for schedule in _schedules(layers, pipeline):
-                    for recompute in _recomputations(config, efficiency):
-                        for shared in (False, True) if replicas > 1 else (False,):
-                            yield {
-                                "tensor_model_parallel_size": tensor,
-                                "sequence_parallel": tensor > 1,
-                                "context_parallel_size": context,
-                                "pipeline_model_parallel_size": pipeline,
-                                **schedule,
-                                "use_distributed_optimizer": shared,
-                                "recompute_granularity": recompute,
-                            }
+                for schedule, again in product(_schedules(layers, pipeline), recomputations):
+                    if again == "selective" and context > 1:  # the ring has no explicit weights
+                        continue
+                    yield {
+                        "tensor_model_parallel_size": tensor,
+                        "sequence_parallel": tensor > 1,
+                        "context_parallel_size": context,
+                        "pipeline_model_parallel_size": pipeline,
+                        **schedule,
+                        "use_distributed_optimizer": devices > tensor * pipeline,
+                        "recompute_granularity": again,
+                    }
 
 
 def _schedules(layers: int, pipeline: int) -> list[dict[str, Any]]:
