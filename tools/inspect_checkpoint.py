@@ -32,7 +32,7 @@ from megatron.checkpoint.load import find_checkpoint, made_elsewhere
 from megatron.checkpoint.manifest import NAME, Manifest, TensorEntry, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.arguments import flag, parse
-from megatron.parallel.layout import AXES
+from megatron.parallel.layout import AXES, layout_of
 from megatron.report.checkpoint_tables import (
     deviation_table,
     flag_table,
@@ -40,7 +40,6 @@ from megatron.report.checkpoint_tables import (
     pair_table,
     tensor_table,
 )
-from megatron.train.setup import layout_of
 
 EXAMPLES = """\
   the newest checkpoint of a run, with the checksums of all bytes
@@ -153,7 +152,7 @@ def _told(content: dict[str, Any]) -> dict[str, Any]:
 def _facts(folder: Path, manifest: Manifest) -> dict[str, Any]:
     """What a checkpoint says of its run and of the ranks that have written it."""
     config, ranks = saved_config(manifest.config, folder), ranks_of(manifest)
-    layout = layout_of(config, ranks)
+    layout = layout_of(config.parallel, ranks)
     axes = {axis: getattr(layout, axis) for axis in AXES if getattr(layout, axis) > 1}
     more = {
         "sequence parallel": layout.sequence_parallel,

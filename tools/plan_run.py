@@ -8,6 +8,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from megatron.base.command import run_command
 
 import csv
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,22 +24,38 @@ from megatron.base.units import exact
 from megatron.config import checkpoint, data, logging
 from megatron.config.arguments import flag, understand, unused_flags
 from megatron.config.config import RULES, Config, Rule, complete
-from megatron.config.launch import unwrap
+from megatron.config.launch import ranks_a_node, unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
-from megatron.config.parallel import chunks_of, counted_letters, stage_texts
+from megatron.config.parallel import chunks_of, counted_letters, ranks_of_model, stage_texts
+from megatron.parallel.layout import Layout, layout_of
 from megatron.parallel.schedules import SCHEDULES
 from megatron.parallel.simulate import simulate
+from megatron.report.cost import Machines, step_cost
+from megatron.report.groups import group_notes, group_table, rank_table
+from megatron.report.prices import (
+    memory_table,
+    miss_lines,
+    step_lines,
+    suggestion_lines,
+    suggestion_table,
+    traffic_table,
+)
+from megatron.report.suggest import Suggestion, read_machines, suggestions
 from megatron.report.timeline import timeline
 from megatron.schedule import data_efficiency_flags
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
-from megatron.schedule.plan import Plan, build_plan
+from megatron.schedule.plan import Plan, build_plan, fullest_step
 from megatron.schedule.plan_layout import layout_problems
 from megatron.schedule.plan_notes import plan_notes
 from megatron.schedule.plan_summary import summarise, tables
 from megatron.tasks.architecture import gpt_flops
+from megatron.tasks.prices import batch_of, pipeline_of, prices, share_of, step_flops
 
 MOST_ROWS = 10_000
+DEVICE = "cuda"
+"""Layouts are priced for GPUs, where logits are computed in larger chunks than on a CPU."""
+SUGGESTED = 10
 COLUMNS = (
     "batch_size",
     "sequence_length",
@@ -77,20 +94,35 @@ class Options(Config):
     output: str | None = flag(None, "folder for plan.csv, plan.json and plan.png", metavar="FOLDER")
     data_parallel_size: int = flag(1, "data-parallel ranks that will share a batch", at_least=1)
     timeline: bool = flag(False, "print who does what when in the last step's pipeline")
+    ranks: bool = flag(False, "print where every rank sits")
+    suggest_layout: tuple[str, ...] = flag(
+        (), "print the layouts that fit on so many GPUs of so much memory, such as 64 80GiB", metavar="WORD"
+    )
+    gpus_per_node: int = flag(8, "GPUs of a machine, where no launch command says it", at_least=1)
+    compute_efficiency: float = flag(
+        0.5, "share of --device-peak-tflops (989 with --bf16, else 495) that is reached", above=0, at_most=1
+    )
+    node_bandwidth: float = flag(450.0, "GB/s that a GPU sends inside a machine", above=0)
+    network_bandwidth: float = flag(50.0, "GB/s that a GPU sends between machines", above=0)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Print the plan of the run that these flags describe, and write it where --output says."""
-    argv = unwrap(sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
+    ranks_of_node, argv = ranks_a_node(argv), unwrap(argv)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
     # A plan depends on no token, no checkpoint and no log, so that rules about them have nothing to ask for.
     apart = (*data.RULES, *checkpoint.RULES, *logging.RULES)
     rules: list[Rule] = [*(rule for rule in RULES if rule not in apart), *data_efficiency_flags.RULES]
     config: Options = complete(Options, values, problems, rules=rules)
     efficiency, notes = describe(config)
+    wanted = read_machines(config.suggest_layout) if config.suggest_layout else None
     plan = build_plan(config, efficiency, gpt_flops(config, efficiency, config.tokenizer.vocab_size or 0))
-    if problems := layout_problems(config, plan, config.data_parallel_size):
+    if (problems := layout_problems(config, plan, config.data_parallel_size)) and not wanted:
         raise UserError(*problems)
+    layout = layout_of(config.parallel, config.data_parallel_size * ranks_of_model(config.parallel))
+    machines = _machines(config, ranks_of_node or config.gpus_per_node)
+    notes += group_notes(layout, machines.ranks_a_node)
     notes += plan_notes(config, efficiency, plan)
     summary = summarise(config, efficiency, plan, config.data_parallel_size)
     if config.output:
@@ -98,10 +130,73 @@ def main(argv: list[str] | None = None) -> None:
     for note in [*unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
         print(f"note: {note}", file=sys.stderr)
     show(*tables(summary))
+    if wanted:
+        _suggest(config, efficiency, plan, machines, *wanted)
+    else:
+        _price(config, efficiency, plan, layout, machines)
     if config.timeline:
         print("\n".join(_timeline(config, plan)))
     if config.output:
         print(f"wrote plan.csv, plan.json and plan.png to {config.output}")
+
+
+def _machines(config: Options, ranks_of_node: int) -> Machines:
+    """The machines that a step is priced on."""
+    peak = config.logging.device_peak_tflops or (989.0 if config.training.bf16 else 495.0)
+    bandwidths = (config.node_bandwidth * 1e9, config.network_bandwidth * 1e9)
+    return Machines(peak * 1e12, config.compute_efficiency, *bandwidths, ranks_of_node)
+
+
+def _price(
+    config: Options, efficiency: DataEfficiency, plan: Plan, layout: Layout, machines: Machines
+) -> None:
+    """Memory, traffic and time of the layout in the step whose layers compute most."""
+    step, vocab_size = fullest_step(plan), config.tokenizer.vocab_size or 0
+    share = share_of(config, efficiency, vocab_size, layout)
+    found = prices(config, share, step, DEVICE)
+    fullest = max(found, key=lambda one: one.total)
+    parts = [memory_table(found, batch_of(config, step))]
+    if layout.ranks > 1:
+        parts += [traffic_table(share, fullest, machines), group_table(layout, machines.ranks_a_node)]
+    if config.ranks:
+        parts.append(rank_table(layout, machines.ranks_a_node))
+    pipeline = pipeline_of(config, share, step)
+    model, hardware = step_flops(config, efficiency, vocab_size, step)
+    cost = step_cost(share, fullest, hardware, pipeline.bubble, machines)
+    show(*parts)
+    print("\n".join(step_lines(cost, pipeline, hardware, model)))
+
+
+def _suggest(
+    config: Options, efficiency: DataEfficiency, plan: Plan, machines: Machines, devices: int, memory: int
+) -> None:
+    """The layouts that fit, or what would help."""
+    vocab_size, step = config.tokenizer.vocab_size or 0, fullest_step(plan)
+
+    def found(config: Config, devices: int) -> list[Suggestion]:
+        return suggestions(config, efficiency, vocab_size, plan, step, devices, machines, DEVICE)
+
+    every = found(config, devices)
+    if fits := [one for one in every if one.price.total <= memory]:
+        show(suggestion_table(fits[:SUGGESTED], memory))
+        print("\n".join(suggestion_lines(fits[:SUGGESTED])))
+        print(f"{len(fits)} of {len(every)} layouts fit; {exact(devices)} devices; {_assumed(machines)}")
+        return
+    smaller = dataclasses.replace(config, training=dataclasses.replace(config.training, micro_batch_size=1))
+    tries = {"--micro-batch-size 1": (smaller, devices)} if config.training.micro_batch_size > 1 else {}
+    tries |= {f"{exact(devices * 2**more)} devices": (config, devices * 2**more) for more in (1, 2, 3)}
+    helped = [
+        words for words, one in tries.items() if any(each.price.total <= memory for each in found(*one))
+    ]
+    print("\n".join(miss_lines(every, memory, helped[:2])))
+
+
+def _assumed(machines: Machines) -> str:
+    return (
+        f"assumed: {machines.efficiency:.0%} of {machines.peak / 1e12:g} TFLOP/s, "
+        f"{machines.inside / 1e9:g} GB/s inside "
+        f"and {machines.between / 1e9:g} GB/s between machines of {machines.ranks_a_node}, no overlap"
+    )
 
 
 def _timeline(config: Options, plan: Plan) -> list[str]:

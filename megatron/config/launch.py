@@ -23,6 +23,12 @@ def unwrap(words: list[str]) -> list[str]:
     return [*flags, "--data-parallel-size", str(_replicas(ranks, flags))]
 
 
+def ranks_a_node(words: list[str]) -> int | None:
+    """Ranks of a machine, as a launch command has them; None where it does not say."""
+    found = re.search(r"--(?:nproc[-_]per[-_]node|num_gpus)[= ](\d+)", " ".join(words))
+    return int(found[1]) if found else None
+
+
 def _replicas(ranks: int, flags: list[str]) -> int:
     """How many replicas of the model so many ranks make, at least one: training says where they are too
     few."""

@@ -108,6 +108,12 @@ def ranks_of_model(parallel: ParallelConfig) -> int:
     )
 
 
+def zero_stage(parallel: ParallelConfig) -> int:
+    """What replicas share, by the numbers of arXiv 1910.02054: nothing (0), moments (1), gradients, too (2),
+    or all (3)."""
+    return STRATEGIES.index(parallel.data_parallel_sharding_strategy)
+
+
 def length_multiple(parallel: ParallelConfig) -> int:
     """What every length must be a multiple of, so that the slices of a sequence are equal."""
     pieces = parallel.tensor_model_parallel_size if parallel.sequence_parallel else 1

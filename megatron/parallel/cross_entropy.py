@@ -113,6 +113,8 @@ class _HeadCrossEntropy(torch.autograd.Function):
                 slope = _slope(logits, normaliser, labels_N[part], weights, scale, rows).to(hidden_ND.dtype)
                 torch.mm(slope, head, out=hidden_grad[part])
                 _add_product(head_grad[: rows.entries], slope.T, hidden_ND[part])
+                del slope
+            del logits  # before those of the next chunk are there
         ctx.save_for_backward(hidden_grad, head_grad)
         return torch.stack(sums).sum() * scale
 

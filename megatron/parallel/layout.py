@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from megatron.config.parallel import ParallelConfig, ranks_of_model
+
 AXES = ("tensor", "context", "data", "pipeline")
 """Megatron's order of ranks: neighbours along the first axis have neighbouring numbers."""
 
@@ -30,6 +32,11 @@ class Layout:
         return math.prod(self.sizes)
 
     @property
+    def sharing(self) -> int:
+        """Ranks that share what those with the same weights would hold alike."""
+        return self.data * self.context // self.instances
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """Ranks along each axis, in the layout's order."""
         return tuple(getattr(self, axis) for axis in self.order)
@@ -37,6 +44,20 @@ class Layout:
     def place(self, rank: int) -> dict[str, int]:
         """Where a rank sits on every axis."""
         return dict(zip(self.order, map(int, np.unravel_index(rank, self.sizes, order="F"))))
+
+    def groups(self, axes: tuple[str, ...]) -> np.ndarray:
+        """The ranks [groups, size] that differ along these axes alone, ascending in a group and by the first
+        of each. "shard" and "replica" are axes, too, as in a mesh."""
+        if axes in (("shard",), ("replica",)):
+            shares = self.groups(("data", "context")).reshape(-1, self.instances, self.sharing)
+            shares = shares if axes == ("shard",) else shares.swapaxes(1, 2)
+            return shares.reshape(-1, shares.shape[-1])
+        grid = np.arange(self.ranks).reshape(self.sizes, order="F")
+        last = [place for place, axis in enumerate(self.order) if axis in axes]
+        size = math.prod(self.sizes[place] for place in last)
+        rows = np.moveaxis(grid, last, range(-len(last), 0)).reshape(-1, size)
+        rows = np.sort(rows, axis=1)
+        return rows[rows[:, 0].argsort()]
 
     def members(self, rank: int, axes: tuple[str, ...]) -> list[int]:
         """The ranks that differ from this one along these axes alone, ascending."""
@@ -47,3 +68,17 @@ class Layout:
 
 
 ONE = Layout()
+
+
+def layout_of(flags: ParallelConfig, ranks: int) -> Layout:
+    """How the flags share a run among so many ranks."""
+    return Layout(
+        tensor=flags.tensor_model_parallel_size,
+        context=flags.context_parallel_size,
+        data=ranks // ranks_of_model(flags),
+        pipeline=flags.pipeline_model_parallel_size,
+        sequence_parallel=flags.sequence_parallel,
+        context_way=flags.cp_comm_type[0],
+        order=("tensor", "context", "pipeline", "data") if flags.use_tp_pp_dp_mapping else AXES,
+        instances=flags.num_distributed_optimizer_instances,
+    )

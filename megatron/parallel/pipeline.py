@@ -2,6 +2,7 @@
 and gradients to the one before. Shapes follow from the plan, so nothing is agreed upon on the way. With one
 stage there is nobody to talk to, and a step is the accumulation of gradients over its micro-batches."""
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,14 +27,14 @@ class Links:
         self.axis, self.device, self.dtype = mesh.pipeline, mesh.device, dtype
         self.stages = chunks * mesh.pipeline.size
         self.groups = mesh.edges
-        self.sent: list[tuple[dist.Work | None, Tensor]] = []
+        self.sent: dict[int, tuple[dist.Work | None, Tensor]] = {}
 
     def send(self, tensor: Tensor, stage: int, tag: int) -> None:
-        """Start sending to the rank of a stage; the tensor is kept until `wait`."""
+        """Start sending to the rank of a stage; the tensor is kept until `forget` or `wait`."""
         there = stage % self.axis.size
         group = self.groups.get((self.axis.rank, there), self.axis.group)
         work = dist.isend(tensor, group=group, group_dst=self._place(there, group), tag=tag)
-        self.sent.append((work, tensor))
+        self.sent[tag] = work, tensor
 
     def receive(self, shape: tuple[int, ...], stage: int, tag: int) -> Tensor:
         """What the rank of a stage sends."""
@@ -47,12 +48,16 @@ class Links:
         """A rank's place in the group of an edge, whose ranks ascend, or of the whole pipeline."""
         return there if group is self.axis.group else int(there > self.axis.rank)
 
+    def forget(self, tag: int) -> None:
+        """Keep a message no longer, which has arrived."""
+        work, _ = self.sent.pop(tag)
+        if work is not None:
+            work.wait()
+
     def wait(self) -> None:
         """Until all that was sent has gone."""
-        for work, _ in self.sent:
-            if work is not None:
-                work.wait()
-        self.sent.clear()
+        for tag in list(self.sent):
+            self.forget(tag)
 
 
 def run_schedule(
@@ -90,6 +95,8 @@ class _Work:
         self.deferred = deferred
         self.held: dict[Action, tuple[Tensor | None, Any]] = {}
         self.waiting: dict[int, list[Callable[[], None]]] = {}
+        self.returned: deque[int] = deque()
+        self.unread = links.stages + links.axis.size
 
     def go_forward(self, action: Action) -> None:
         """Receive, compute, send; of what is sent only the graph is kept."""
@@ -110,13 +117,22 @@ class _Work:
         gradient = None
         if stage < self.links.stages - 1:
             gradient = self.links.receive(output.shape, stage + 1, tag + 1)
+            self.links.forget(tag + 2)
         if self.deferred is not None and action.kind == INPUT:
             self.deferred.waiting = self.waiting[action.micro_batch] = []
         self.backward(output, gradient)
         if self.deferred is not None:
             self.deferred.waiting = None
         if received is not None and received.grad is not None:
-            self.links.send(received.grad, stage - 1, tag - 1)
+            self._return(received.grad, stage - 1, tag - 1)
+
+    def _return(self, gradient: Tensor, stage: int, tag: int) -> None:
+        """Send a gradient, and keep the last ones alone: no rank but GPipe's holds more micro-batches than
+        `unread`, so the others have been read."""
+        self.links.send(gradient, stage, tag)
+        self.returned.append(tag)
+        if len(self.returned) > self.unread:
+            self.links.forget(self.returned.popleft())
 
     def add_weight_gradients(self, action: Action) -> None:
         """Do what a backward pass has left."""

@@ -5,9 +5,10 @@ a receive blocks and a send does not."""
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
-from megatron.parallel.schedules import BACKWARD, FORWARD, INPUT, WEIGHT, Action, Schedule
+from megatron.parallel.schedules import BACKWARD, FORWARD, INPUT, SCHEDULES, WEIGHT, Action, Schedule
 
 COSTS = {FORWARD: 1.0, BACKWARD: 2.0, INPUT: 1.0, WEIGHT: 1.0}
 """Time of an action in that of a forward pass."""
@@ -141,3 +142,53 @@ def messages(schedule: Schedule, ranks: int, micro_batches: int, chunks: int = 1
                 if one.stage != stage:
                     orders.setdefault((one.stage % ranks, rank), ([], []))[1].append(one)
     return orders
+
+
+class PipelineCost(NamedTuple):
+    """Of a step, in times of a forward pass over a stage of work 1: from its start to its end, and the share
+    of it in which ranks wait."""
+
+    makespan: float
+    bubble: float
+
+
+def pipeline_cost(
+    name: str, ranks: int, micro_batches: int, chunks: int, work: tuple[float, ...]
+) -> PipelineCost:
+    """The same as of `simulate`. Of many micro-batches the first are simulated: each `ranks` more take as
+    long as the `ranks` before."""
+    first = min(micro_batches, 2 * ranks)
+    makespan = _makespan(name, ranks, first, chunks, work)
+    if micro_batches > first:
+        each = (makespan - _makespan(name, ranks, ranks, chunks, work)) / ranks
+        makespan += (micro_batches - first) * each
+    busy = micro_batches * sum(work) * (COSTS[FORWARD] + COSTS[BACKWARD])
+    return PipelineCost(makespan, 1 - busy / (ranks * makespan))
+
+
+@cache
+def _makespan(name: str, ranks: int, micro_batches: int, chunks: int, work: tuple[float, ...]) -> float:
+    return simulate(SCHEDULES[name], ranks, micro_batches, chunks, work=work).makespan
+
+
+def most_bytes(
+    name: str, rank: int, ranks: int, micro_batches: int, sizes: Sequence[tuple[int, int]]
+) -> tuple[int, int]:
+    """The most bytes that a rank keeps at once, and of how many micro-batches in a chunk these are. `sizes`:
+    by chunk, what a micro-batch takes from its forward pass until its last action, and until its hidden
+    states have their gradients."""
+    if name != "gpipe":  # the others hold no more later
+        micro_batches = min(micro_batches, 2 * ranks)
+    actions = list(SCHEDULES[name](rank, ranks, micro_batches, len(sizes)))
+    last = {(one.micro_batch, one.chunk): place for place, one in enumerate(actions)}
+    held = count = 0
+    found = (0, 0)
+    for place, one in enumerate(actions):
+        whole, early = sizes[one.chunk]
+        if one.kind == FORWARD:
+            held, count = held + whole + early, count + 1
+            found = max(found, (held, count))
+        held -= early if one.kind in (BACKWARD, INPUT) else 0
+        if last[one.micro_batch, one.chunk] == place:
+            held, count = held - whole, count - 1
+    return found

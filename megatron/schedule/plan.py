@@ -94,6 +94,13 @@ class Plan:
         return {name: int(getattr(self, name)[step - 1]) if step else 0 for name in names}
 
 
+def fullest_step(plan: Plan) -> Step:
+    """The step whose layers compute most of a sample, and of such steps the one with most samples."""
+    work = (plan.rows / plan.batch_size) * (plan.sequence_length + plan.kept_length)
+    order = np.lexsort((-np.arange(plan.steps), plan.batch_size, work))
+    return plan.at(int(order[-1]) + 1)
+
+
 def build_plan(config: Config, efficiency: DataEfficiency, row_flops: RowFlops) -> Plan:
     """The plan of a resolved configuration; `row_flops` prices a row. UserError where a pacing decreases."""
     parts: list[dict[str, np.ndarray]] = []

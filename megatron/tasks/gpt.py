@@ -18,6 +18,7 @@ from megatron.parallel.stages import Stage
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Step
 from megatron.tasks.architecture import gpt_architecture, gpt_flops
+from megatron.tasks.prices import gpt_prices
 from megatron.tasks.task import Data, Task
 
 
@@ -87,4 +88,5 @@ GPT_TASK = Task(
     known_counts=known_counts,
     row_losses=row_losses,
     row_flops=gpt_flops,
+    prices=gpt_prices,
 )

@@ -8,6 +8,9 @@ from megatron.batches.loader import Rows
 from megatron.config.config import Config
 from megatron.data.corpora import Splits
 from megatron.data.vocabulary import Vocabulary
+from megatron.model.memory import States
+from megatron.model.traffic import Traffic
+from megatron.parallel.layout import Layout
 from megatron.parallel.stages import StageModule
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import RowFlops, Step
@@ -19,6 +22,23 @@ class Data(NamedTuple):
     splits: Splits
     vocabulary: Vocabulary
     end: str = ""
+
+
+@dataclass(frozen=True)
+class RankPrice:
+    """Of a rank of the pipeline: its parameters; bytes of `states`; the most of `activations`, which are
+    `held` micro-batches' and what is there for a moment; bytes sent in a step."""
+
+    layers: int
+    parameters: int
+    states: States
+    activations: int
+    held: int
+    traffic: Traffic
+
+    @property
+    def total(self) -> int:
+        return sum(self.states) + self.activations
 
 
 @dataclass(frozen=True)
@@ -34,7 +54,8 @@ class Task:
     over; each loss is divided by its own count over the global batch. `known_counts`: these counts of a
     whole step where the plan alone says them, else None. `row_losses`: sum and count [rows, 2] of every
     loss for every row, float64, nothing dropped, or hidden states like `forward`.
-    `row_flops`: what a row costs."""
+    `row_flops`: what a row costs; `prices`: what the ranks of a pipeline hold and send, from the
+    configuration, the vocabulary's size, the layout, a step and the kind of device."""
 
     name: str
     open_data: Callable[[Config], Data]
@@ -44,3 +65,4 @@ class Task:
     known_counts: Callable[[Config, Step], dict[str, int] | None]
     row_losses: Callable[..., Any]
     row_flops: Callable[[Config, DataEfficiency, int], RowFlops]
+    prices: Callable[[Config, DataEfficiency, int, Layout, Step, str], list[RankPrice]]

@@ -1,31 +1,19 @@
-"""How much memory a rank will take, before it takes any: a step of the model with tensors that have a shape
-and no content, counted by what they would hold."""
+"""How much memory a rank will take, before it takes any, and whether that is free."""
 
-import dataclasses
 import os
-import weakref
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from megatron.base.errors import UserError
-from megatron.batches.loader import BatchShare
-from megatron.config.config import Config
-from megatron.config.parallel import GRADIENTS, NOTHING, OPTIMIZER, WEIGHTS
-from megatron.model.inputs import to_device
 from megatron.parallel.layout import ONE, Layout
-from megatron.schedule.plan import Step
-from megatron.tasks.architecture import precision_of
+from megatron.schedule.plan import fullest_step
 from megatron.train.setup import Prepared
 
-FEW_LAYERS = 4
 GIB = 2**30
+BYTES_SAVED = 12
+"""Of a parameter: weight and moments."""
 
 
 class Memory(NamedTuple):
@@ -46,39 +34,16 @@ class Memory(NamedTuple):
 
 
 def estimate_memory(prepared: Prepared, device: torch.device, layout: Layout = ONE) -> Memory:
-    """What a rank will hold at its fullest. A model of many layers is reckoned from few: what each
-    kind of layer adds is the same for all of it."""
-    step, inputs = _largest_micro_batch(prepared)
-    layers = prepared.config.model.num_layers
-    dropping = len(prepared.efficiency.dropping_layers)
-    if layers <= FEW_LAYERS:
-        weights, peak = _simulate(prepared, inputs, layers, dropping, device)
-    else:
-        least, whole = np.array(_simulate(prepared, inputs, 2, 0, device)), layers - dropping
-        each = np.array(_simulate(prepared, inputs, 3, 0, device)) - least
-        total = least + (whole - 2) * each
-        if dropping:
-            total += dropping * (np.array(_simulate(prepared, inputs, 3, 1, device)) - least)
-        weights, peak = total.tolist()
-    activations = (peak - 2 * weights) // (layout.tensor * layout.context)
-    weights //= layout.tensor * layout.pipeline
-    holders = layout.data * layout.context
-    held = _held(prepared.config, weights, holders // layout.instances)
-    copied = prepared.config.checkpoint.async_save and device.type == "cpu"
-    copies = 3 * weights // holders if copied else 0  # of what several ranks hold each writes a share
-    return Memory(*held, activations, step.rows, step.sequence_length, copies)
-
-
-def _held(config: Config, weights: int, ranks: int) -> tuple[int, int, int]:
-    """Bytes of weights, gradients and moments of a rank that shares a stage's weights with so many. Where the
-    weights are shared, too, those of the layer at work and its gradients come on top."""
-    strategy = config.parallel.data_parallel_sharding_strategy
-    share = weights // ranks
-    if strategy in (NOTHING, OPTIMIZER):
-        return weights, weights, 2 * (weights if strategy == NOTHING else share)
-    half = precision_of(config.training) is not None
-    whole = weights // (2 if half else 1) if strategy == GRADIENTS and ranks > 1 else 0
-    return share + whole, share, 2 * share
+    """What the rank with most will hold at its fullest, in the step whose layers compute most."""
+    task, config, step = prepared.task, prepared.config, fullest_step(prepared.plan)
+    vocab_size = prepared.data.vocabulary.size
+    found = task.prices(config, prepared.efficiency, vocab_size, layout, step, device.type)
+    fullest = max(found, key=lambda one: one.total)
+    rows = step.rows * config.training.micro_batch_size // step.batch_size
+    copied = config.checkpoint.async_save and device.type == "cpu"
+    holders = layout.data * layout.context  # of what several ranks hold, each saves a share
+    copies = BYTES_SAVED * fullest.parameters // holders if copied else 0
+    return Memory(*fullest.states, fullest.activations, rows, step.sequence_length, copies)
 
 
 def check_memory(memory: Memory, device: torch.device, local_ranks: int, ignore: bool) -> str:
@@ -148,75 +113,3 @@ def _group_free(folder: Path) -> int | None:
             cached = int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
             return max(int(most) - now + cached, 0)
     return None
-
-
-def _largest_micro_batch(prepared: Prepared) -> tuple[Step, Any]:
-    """The first micro-batch of the step with the longest rows, by what its layers compute, as a step of its
-    own."""
-    plan, size = prepared.plan, prepared.config.training.micro_batch_size
-    work = (plan.rows / plan.batch_size) * (plan.sequence_length + plan.kept_length)
-    step = plan.at(int(np.argmax(work)) + 1)
-    alone = step._replace(batch_size=size, rows=step.rows * size // step.batch_size, drawn_before=0)
-    return alone, prepared.rows.batch(prepared.sampler, alone, BatchShare(0, 1, size))[0]
-
-
-def _simulate(
-    prepared: Prepared, inputs: Any, layers: int, dropping: int, device: torch.device
-) -> tuple[int, int]:
-    """Bytes of the weights, and the most bytes at once in a forward and backward pass with all gradients
-    there, of a model with so many layers."""
-    config = prepared.config
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, num_layers=layers))
-    task, vocab_size = prepared.task, prepared.data.vocabulary.size
-    scales = dict.fromkeys(task.losses, 1.0)
-    with FakeTensorMode() as fake, torch.device(device), _Live() as live:
-        model = task.build_model(config, vocab_size, tuple(range(1, 1 + dropping))).train()
-        weights = _bytes(model)
-        if config.parallel.data_parallel_sharding_strategy in (GRADIENTS, WEIGHTS):
-            _cast(model.layers, model.precision)  # before they are gathered, so that layers keep no casts
-        simulated = _bytes(model)
-        for parameter in model.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        shapes = type(inputs)(*(fake.from_tensor(one) if torch.is_tensor(one) else one for one in inputs))
-        step_key = torch.zeros((), dtype=torch.int64)
-        losses = model(to_device(shapes, device), step_key, scales)
-        torch.autograd.backward(list(losses.values()))
-    return weights, live.most + 2 * (weights - simulated)
-
-
-def _cast(layers: nn.Module, precision: torch.dtype) -> None:
-    for module in layers.modules():
-        for name, one in list(module.named_parameters(recurse=False)):
-            setattr(module, name, nn.Parameter(one.detach().to(precision)))
-
-
-def _bytes(model: nn.Module) -> int:
-    return sum(one.numel() * one.element_size() for one in model.parameters())
-
-
-class _Live(TorchDispatchMode):
-    """Counts the bytes of all tensors that are alive, and the most of them at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.most = 0
-        self.known: set[int] = set()
-
-    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = operation(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor.untyped_storage())
-        return result
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        number = storage._cdata
-        if number not in self.known:
-            self.known.add(number)
-            self.now += storage.nbytes()
-            self.most = max(self.most, self.now)
-            weakref.finalize(storage, self._forget, number, storage.nbytes())
-
-    def _forget(self, number: int, size: int) -> None:
-        self.known.discard(number)
-        self.now -= size

@@ -12,6 +12,7 @@ from megatron.checkpoint.manifest import Manifest
 from megatron.checkpoint.save import clear_unfinished
 from megatron.curriculum.sampler import describe_passes
 from megatron.data.tokenizer_files import keep_tokenizer
+from megatron.parallel.layout import layout_of
 from megatron.parallel.mesh import (
     Mesh,
     agree,
@@ -37,7 +38,7 @@ from megatron.train.memory_estimate import check_memory, estimate_memory
 from megatron.train.places import locks
 from megatron.train.resume import describe_run, keep_earlier, require_same_run, resume
 from megatron.train.saving import Checkpoints
-from megatron.train.setup import Prepared, Run, build, layout_of, prepare
+from megatron.train.setup import Prepared, Run, build, prepare
 
 
 def pretrain(argv: list[str], task: Task, description: str, examples: str) -> None:
@@ -60,7 +61,7 @@ def pretrain(argv: list[str], task: Task, description: str, examples: str) -> No
     if config.training.deterministic_mode:
         repeat_exactly()
     with joined_ranks(), ExitStack() as held:
-        training, layout = config.training, layout_of(config, world_size())
+        training, layout = config.training, layout_of(config.parallel, world_size())
         mesh = start_mesh(training.distributed_backend, training.distributed_timeout_minutes, layout)
         for lock in locks(config) if mesh.first else ():
             held.enter_context(hold(lock))
@@ -74,7 +75,7 @@ def _memory_line(prepared: Prepared) -> str:
     """What a rank will take of what is free; UserError where it does not fit."""
     training = prepared.config.training
     device = device_of_rank(training.distributed_backend)
-    memory = estimate_memory(prepared, device, layout_of(prepared.config, world_size()))
+    memory = estimate_memory(prepared, device, layout_of(prepared.config.parallel, world_size()))
     return check_memory(memory, device, ranks_here(), training.ignore_memory_estimate)
 
 

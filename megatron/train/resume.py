@@ -31,12 +31,13 @@ from megatron.config.optimizer import decay_horizon, warmup_horizon
 from megatron.data.corpora import identity
 from megatron.optim.loss_scale import LossScale
 from megatron.optim.optimizer import SLOTS, optimizer_state, restore_optimizer
+from megatron.parallel.layout import layout_of
 from megatron.parallel.mesh import Mesh, share_bytes, together
 from megatron.parallel.placement import Placement
 from megatron.parallel.ranks import world_size
 from megatron.schedule.data_efficiency import saved_form
 from megatron.train.records import Start
-from megatron.train.setup import Prepared, Run, layout_of
+from megatron.train.setup import Prepared, Run
 
 
 def describe_run(prepared: Prepared) -> Manifest:
@@ -69,7 +70,7 @@ def require_same_run(prepared: Prepared, mine: Manifest) -> None:
     saved = read_manifest(folder)
     saved = dataclasses.replace(saved, config=with_new_flags(saved.config, folder))
     override = flags.override_opt_param_scheduler
-    replicas = layout_of(prepared.config, world_size()).data
+    replicas = layout_of(prepared.config.parallel, world_size()).data
     if problems := resume_problems(saved, mine, prepared.plan, override, replicas):
         raise UserError(*problems)
 

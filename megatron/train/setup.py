@@ -13,7 +13,6 @@ from megatron.base.files import writable_file, writable_folder
 from megatron.batches.loader import Rows
 from megatron.checkpoint.earlier import start_problems
 from megatron.config.config import Config
-from megatron.config.parallel import ranks_of_model
 from megatron.curriculum.sampler import Sampler, make_sampler
 from megatron.data.corpora import unevaluated
 from megatron.data.vocabulary import endless
@@ -25,7 +24,7 @@ from megatron.parallel.deferred import Deferred
 from megatron.parallel.fully_sharded import make_gradients
 from megatron.parallel.initialization import initialize_weights
 from megatron.parallel.layers import Linear
-from megatron.parallel.layout import AXES, Layout
+from megatron.parallel.layout import layout_of
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.placement import Placement, fill_constants
 from megatron.parallel.ranks import world_size
@@ -90,7 +89,7 @@ def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
         _check_places(config)
     data = task.open_data(config)
     prepared = join(task, config, efficiency, data)
-    if problems := layout_problems(config, prepared.plan, layout_of(config, world_size()).data):
+    if problems := layout_problems(config, prepared.plan, layout_of(config.parallel, world_size()).data):
         raise UserError(*problems)
     notes += [*plan_notes(config, efficiency, prepared.plan), *unevaluated(config, data.splits)]
     corpora = [corpus for blend in data.splits.values() for _, corpus in blend]
@@ -127,21 +126,6 @@ def _check_places(config: Config) -> None:
             writable_folder(folder)
     if path:
         writable_file(path)
-
-
-def layout_of(config: Config, ranks: int) -> Layout:
-    """How the flags share a run among so many ranks."""
-    flags = config.parallel
-    return Layout(
-        tensor=flags.tensor_model_parallel_size,
-        context=flags.context_parallel_size,
-        data=ranks // ranks_of_model(flags),
-        pipeline=flags.pipeline_model_parallel_size,
-        sequence_parallel=flags.sequence_parallel,
-        context_way=flags.cp_comm_type[0],
-        order=("tensor", "context", "pipeline", "data") if flags.use_tp_pp_dp_mapping else AXES,
-        instances=flags.num_distributed_optimizer_instances,
-    )
 
 
 def build(prepared: Prepared, mesh: Mesh) -> Run:

@@ -1,6 +1,7 @@
 """A layout that is ignored would train the same model, too: what every rank sends in a step, and how much of
-the model it holds, against the formulas."""
+the model it holds, against the formulas by which a layout is priced."""
 
+import dataclasses
 import gc
 from collections import Counter
 from collections.abc import Callable
@@ -10,32 +11,32 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from megatron.model import traffic
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.pipeline import Links
+from megatron.schedule.data_efficiency_flags import describe
+from megatron.tasks.prices import prices, share_of
+from tests.support.configurations import make_config, make_plan
 from tests.support.parity import make_run, place_of, train_steps
 from tests.support.ranks import handed_in, run_layout
 
-LAYERS, ROWS, LENGTH, WIDTH, VOCABULARY, MICRO_BATCHES, BYTES = 4, 2, 64, 32, 56, 4, 8
+MICRO_BATCHES = 4
 FLAGS = (
-    f"--num-layers {LAYERS} --hidden-size {WIDTH} --num-attention-heads 4 --seq-length {LENGTH} "
-    f"--micro-batch-size {ROWS} --global-batch-size {{}} --train-iters 2 --make-vocab-size-divisible-by 8 "
+    "--num-layers 4 --hidden-size 32 --num-attention-heads 4 --seq-length 64 --micro-batch-size 2 "
+    "--global-batch-size {} --train-iters 2 --make-vocab-size-divisible-by 8 "
     "--hidden-dropout 0 --attention-dropout 0 "
 )
-HIDDEN = ROWS * LENGTH * WIDTH * BYTES
-LOSSES = 2 * ROWS * LENGTH * BYTES
-"""Sums and logits of the labels of a micro-batch."""
-TABLE = VOCABULARY * WIDTH * BYTES
-LAYER_MATRICES = 12 * WIDTH * WIDTH
-SPLIT_BIASES, WHOLE_VECTORS = 3 * WIDTH + 4 * WIDTH, 2 * WIDTH + 4 * WIDTH
-LAYER = LAYER_MATRICES + SPLIT_BIASES + WHOLE_VECTORS
-POSITIONS = LENGTH * WIDTH
-WHOLE = VOCABULARY * WIDTH + POSITIONS + LAYERS * LAYER + 2 * WIDTH
-"""Parameters of the model."""
-ONCE = 3 * BYTES
-"""Loss, wishes to stop and the norm, summed over all ranks."""
+KINDS = {
+    "all_reduce": traffic.SUM,
+    "all_gather_single": traffic.GATHER,
+    "reduce_scatter_single": traffic.SCATTER,
+    "all_to_all_single": traffic.EXCHANGE,
+    "batch_isend_irecv": traffic.RING,
+    "send": traffic.SEND,
+}
 
 
-def step_traffic(mesh: Mesh, flags: str, data_parallel_size: int) -> tuple[dict[str, int], int]:
+def counted(mesh: Mesh, flags: str, data_parallel_size: int) -> tuple[dict[str, int], int]:
     """Bytes that this rank hands to each function of torch.distributed in the second step, and the elements
     of its parameters."""
     run = make_run(mesh, flags, torch.float64, data_parallel_size)
@@ -47,7 +48,7 @@ def step_traffic(mesh: Mesh, flags: str, data_parallel_size: int) -> tuple[dict[
 
         def call(*arguments: Any, **more: Any) -> Any:
             tensor = tensor_of(*arguments, **more)
-            sent[name] += tensor.numel() * tensor.element_size()
+            sent[KINDS[name]] += tensor.numel() * tensor.element_size()
             return function(*arguments, **more)
 
         setattr(owner, name, call)
@@ -58,82 +59,80 @@ def step_traffic(mesh: Mesh, flags: str, data_parallel_size: int) -> tuple[dict[
     count(dist, "batch_isend_irecv", lambda operations: operations[0].tensor)
     count(Links, "send", handed_in)
     train_steps(run, 2, 2)
-    return dict(sent), sum(one.numel() for one in run.parameters.values())
+    return dict(sent), sum(one.numel() for stage in run.stages for one in stage.parameters())
 
 
-def expected(layout: str) -> list[tuple[dict[str, int], int]]:
-    """The same by formula, rank by rank."""
-    inner = LAYERS * (LAYER_MATRICES + SPLIT_BIASES)
-    half = VOCABULARY * WIDTH // 2 + POSITIONS + LAYERS * WHOLE_VECTORS + 2 * WIDTH + inner // 2
-    slices = (POSITIONS + LAYERS * WHOLE_VECTORS + 2 * WIDTH) * BYTES
-    gradients = {"all_reduce": WHOLE * BYTES + ONCE}
-    match layout:
-        case "tp2":  # both ways of every layer twice, behind the embedding and before the head
-            sums = MICRO_BATCHES * (4 * LAYERS + 2) * HIDDEN
-            one = {"all_reduce": sums + ONCE, "all_gather_single": MICRO_BATCHES * LOSSES}
-            return [(one, half)] * 2
-        case "tp2+sp":  # a gather of halves for every scattered sum of wholes
-            both = MICRO_BATCHES * (4 * LAYERS + 2) * HIDDEN
-            gathers = both // 2 + MICRO_BATCHES * LOSSES
-            sums = slices + ONCE
-            one = {"all_gather_single": gathers, "reduce_scatter_single": both, "all_reduce": sums}
-            return [(one, half)] * 2
-        case "cp2 allgather":  # keys and values, of which this rank has half
-            pairs = MICRO_BATCHES * LAYERS * HIDDEN
-            one = {"all_gather_single": pairs, "reduce_scatter_single": 2 * pairs, **gradients}
-            return [(one, WHOLE)] * 2
-        case "cp2 a2a":  # query, key, value and result, each half of a hidden state, there and back
-            pairs = MICRO_BATCHES * LAYERS * 2 * 4 * HIDDEN // 2
-            return [({"all_to_all_single": pairs, "all_reduce": WHOLE * BYTES + ONCE}, WHOLE)] * 2
-        case "cp2 p2p":  # one turn forward with keys and values, two back with their gradients, too
-            turns = MICRO_BATCHES * LAYERS * (HIDDEN + 2 * 2 * HIDDEN)
-            return [({"batch_isend_irecv": turns, **gradients}, WHOLE)] * 2
-        case "pp2":  # hidden states forward, gradients back, and once the tied table
-            sums, layers = TABLE + ONCE, WHOLE - POSITIONS - VOCABULARY * WIDTH - 2 * WIDTH
-            one = {"send": MICRO_BATCHES * HIDDEN, "all_reduce": sums}
-            first, last = (VOCABULARY * WIDTH + layers // 2 + more for more in (POSITIONS, 2 * WIDTH))
-            return [(one, first), (one, last)]
-        case "zero dp2":  # sums of all gradients scattered, and of the weights the own half
-            one = {"reduce_scatter_single": WHOLE * BYTES, "all_gather_single": WHOLE * BYTES // 2}
-            return [(one | {"all_reduce": ONCE}, WHOLE)] * 2
-        case "zero-2 dp2":  # sums of all gradients with every micro-batch, all weights once
-            sums = MICRO_BATCHES * WHOLE * BYTES
-            one = {"reduce_scatter_single": sums, "all_gather_single": WHOLE * BYTES // 2}
-            return [(one | {"all_reduce": ONCE}, WHOLE // 2)] * 2
-        case "zero-3 dp2" | "zero-3 dp4 hybrid":  # weights of layers twice with every micro-batch
-            sums, gathers = MICRO_BATCHES * WHOLE * BYTES, MICRO_BATCHES * (WHOLE + LAYERS * LAYER) * BYTES
-            one = {"reduce_scatter_single": sums, "all_gather_single": gathers // 2}
-            if layout == "zero-3 dp2":
-                return [(one | {"all_reduce": ONCE}, WHOLE // 2)] * 2
-            return [(one | {"all_reduce": WHOLE * BYTES // 2 + ONCE}, WHOLE // 2)] * 4
-        case "zero dp4 hybrid":  # sums of the rows between the two shares
-            one = {"reduce_scatter_single": WHOLE * BYTES, "all_gather_single": WHOLE * BYTES // 2}
-            return [(one | {"all_reduce": WHOLE * BYTES // 2 + ONCE}, WHOLE)] * 4
-        case _:  # dp2: all gradients once
-            return [(gradients, WHOLE)] * 2
+def formula(flags: str, layout: Any, data_parallel_size: int) -> list[tuple[dict[str, int], int]]:
+    """The same as it is priced, rank by rank."""
+    config = make_config(flags, data_parallel_size)
+    efficiency, _ = describe(config)
+    share = dataclasses.replace(share_of(config, efficiency, 50, layout), weight_bytes=8)
+    by_stage = prices(config, share, make_plan(config, efficiency).at(2), "cpu")
+    found = []
+    for rank in range(layout.ranks):
+        price, sent = by_stage[layout.place(rank)["pipeline"]], Counter[str]()
+        for (_, kind), size in price.traffic.items():
+            sent[kind] += size
+        found.append((dict(sent), price.parameters))
+    return found
 
 
+TENSOR, CONTEXT = "--tensor-model-parallel-size 2 ", "--context-parallel-size 2 --cp-comm-type "
+GROUPS = "--group-query-attention --num-query-groups "
 LAYOUTS = {
-    "tp2": "--tensor-model-parallel-size 2 ",
-    "tp2+sp": "--tensor-model-parallel-size 2 --sequence-parallel ",
-    "cp2 allgather": "--context-parallel-size 2 --cp-comm-type allgather ",
-    "cp2 a2a": "--context-parallel-size 2 --cp-comm-type a2a ",
-    "cp2 p2p": "--context-parallel-size 2 --cp-comm-type p2p ",
+    "tp2": TENSOR,
+    "tp2+sp": TENSOR + "--sequence-parallel ",
+    "tp4, few groups": "--tensor-model-parallel-size 4 " + GROUPS + "2 ",
+    "cp2 allgather": CONTEXT + "allgather ",
+    "cp2 allgather, groups": CONTEXT + "allgather " + GROUPS + "2 ",
+    "cp2 a2a": CONTEXT + "a2a ",
+    "cp2 a2a, few groups": CONTEXT + "a2a " + GROUPS + "1 ",
+    "cp2 p2p": CONTEXT + "p2p ",
     "pp2": "--pipeline-model-parallel-size 2 ",
+    "pp2 interleaved": "--pipeline-model-parallel-size 2 --num-virtual-stages-per-pipeline-rank 2 ",
     "dp2": "--dp 2",
     "zero dp2": "--use-distributed-optimizer --dp 2",
     "zero dp4 hybrid": "--use-distributed-optimizer --num-distributed-optimizer-instances 2 --dp 4",
     "zero-2 dp2": "--data-parallel-sharding-strategy optim_grads --dp 2",
     "zero-3 dp2": "--use-torch-fsdp2 --dp 2",
     "zero-3 dp4 hybrid": "--use-torch-fsdp2 --num-distributed-optimizer-instances 2 --dp 4",
+    "zero-3 tp2+sp·dp2": TENSOR + "--sequence-parallel --use-torch-fsdp2 --dp 2",
+    "zero-3 pp2·cp2": "--pipeline-model-parallel-size 2 " + CONTEXT + "allgather --use-torch-fsdp2 ",
+    "zero dp4, rows that do not divide": "--use-distributed-optimizer --hidden-size 36 --dp 4",
+    "tp2·dp2": TENSOR + "--dp 2",
+    "zero tp2+sp·dp2": TENSOR + "--sequence-parallel --use-distributed-optimizer --dp 2",
+    "tp2·pp2": TENSOR + "--pipeline-model-parallel-size 2 ",
+    "tp2+sp·cp2": TENSOR + "--sequence-parallel " + CONTEXT + "allgather ",
+    "cp2·dp2, llama": CONTEXT
+    + "p2p --position-embedding-type rope --normalization RMSNorm --swiglu --disable-bias-linear "
+    "--untie-embeddings-and-output-weights --dp 2",
+    "tp2, recomputed": TENSOR + "--recompute-granularity full ",
+    "tp2, recomputed in runs, dropout": TENSOR
+    + "--recompute-granularity full --recompute-num-layers 2 --hidden-dropout 0.1 ",
+    "tp2+sp, a block recomputed": TENSOR
+    + "--sequence-parallel --recompute-granularity full --recompute-method block --recompute-num-layers 3 ",
+    "cp2 allgather, recomputed": CONTEXT + "allgather --recompute-granularity full ",
+    "cp2 p2p, recomputed": CONTEXT + "p2p --recompute-granularity full ",
+    "tp2, random-LTD": TENSOR + "--random-ltd --random-ltd-min 16 --random-ltd-duration 100 ",
 }
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_traffic_and_parameters_of_every_rank(layout: str) -> None:
     more, place, replicas = place_of(LAYOUTS[layout])
-    flags = FLAGS.format(ROWS * MICRO_BATCHES * replicas) + more
-    assert run_layout(place, step_traffic, flags, replicas) == expected(layout)
+    flags = FLAGS.format(2 * MICRO_BATCHES * replicas) + more
+    assert run_layout(place, counted, flags, replicas) == formula(flags, place, replicas)
+
+
+def test_the_formulas_by_hand() -> None:
+    """A hidden state is 2 x 64 x 32 numbers of 8 bytes; two ways of four layers twice, behind the embedding
+    and before the head, and a pair of numbers a token for the loss."""
+    more, place, _ = place_of(LAYOUTS["tp2"])
+    sent, parameters = formula(FLAGS.format(8) + more, place, 1)[0]
+    hidden, losses = 2 * 64 * 32 * 8, 2 * 2 * 64 * 8
+    assert sent == {"all_reduce": 4 * (4 * 4 + 2) * hidden + 3 * 8, "all_gather": 4 * losses}
+    inside = 4 * (12 * 32 * 32 + 3 * 32 + 4 * 32)
+    assert parameters == 56 * 32 // 2 + 64 * 32 + inside // 2 + 4 * 6 * 32 + 2 * 32
 
 
 def held_bytes(mesh: Mesh, flags: str, data_parallel_size: int) -> int:
@@ -165,6 +164,7 @@ def test_a_rank_holds_its_share_of_weights_gradients_and_moments(layout: str, co
     """Weights, gradients and two moments are four copies of the model, of which a rank has what ZeRO says
     (arXiv 1910.02054, figure 1). Keys of dropout and counts of steps are below a KiB."""
     more, place, replicas = place_of(LAYOUTS[layout])
-    flags = FLAGS.format(ROWS * MICRO_BATCHES * replicas) + more
+    flags = FLAGS.format(2 * MICRO_BATCHES * replicas) + more
+    _, parameters = formula(flags, place, replicas)[0]
     for found in run_layout(place, held_bytes, flags, replicas):
-        assert 0 <= found - copies * WHOLE * BYTES < 1024
+        assert 0 <= found - copies * parameters * 8 < 1024

@@ -12,14 +12,14 @@ from megatron.batches.loader import BatchShare
 from megatron.config.parallel import ranks_of_model
 from megatron.data.vocabulary import Vocabulary
 from megatron.model.gpt import LM_LOSS
-from megatron.parallel.layout import Layout
+from megatron.parallel.layout import Layout, layout_of
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.slices import slices_of
 from megatron.parallel.stages import StageModule
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.tasks.gpt import GPT_TASK
 from megatron.tasks.task import Data
-from megatron.train.setup import Run, build, join, layout_of
+from megatron.train.setup import Run, build, join
 from megatron.train.step import train_step
 from tests.support.configurations import make_config
 from tests.support.corpora import make_corpus
@@ -55,13 +55,20 @@ class Curve(NamedTuple):
     weights: dict[str, tuple[tuple[int, ...], torch.Tensor]]
 
 
-def make_run(mesh: Mesh, flags: str, precision: torch.dtype, data_parallel_size: int) -> Run:
-    """The run of these flags at step 0, in training mode."""
+def make_run(
+    mesh: Mesh,
+    flags: str,
+    precision: torch.dtype,
+    data_parallel_size: int,
+    vocab_size: int = 50,
+    length: int = 64,
+) -> Run:
+    """The run of these flags at step 0, in training mode, over samples of `length` tokens."""
     config = make_config(flags, data_parallel_size)
     efficiency, _ = describe(config)
-    corpora = {"train": [(None, make_corpus(160, 64))], "valid": [], "test": []}
+    corpora = {"train": [(None, make_corpus(160, length))], "valid": [], "test": []}
     task = dataclasses.replace(GPT_TASK, build_model=partial(_model, precision))
-    return build(join(task, config, efficiency, Data(corpora, Vocabulary(50, 0, None))), mesh)
+    return build(join(task, config, efficiency, Data(corpora, Vocabulary(vocab_size, 0, None))), mesh)
 
 
 def train_steps(run: Run, first: int, last: int) -> torch.Tensor:
@@ -103,7 +110,8 @@ def place_of(layout: str) -> tuple[str, Layout, int]:
     flags, _, replicas = layout.partition("--dp ")
     data_parallel_size = int(replicas or 1)
     config = make_config(BASE + flags, data_parallel_size)
-    return flags, layout_of(config, data_parallel_size * ranks_of_model(config.parallel)), data_parallel_size
+    ranks = data_parallel_size * ranks_of_model(config.parallel)
+    return flags, layout_of(config.parallel, ranks), data_parallel_size
 
 
 def deviations(model: str, layout: str, precision: torch.dtype) -> tuple[float, float, float]:

@@ -21,7 +21,7 @@ from megatron.parallel.schedules import (
     one_forward_one_backward,
     zero_bubble,
 )
-from megatron.parallel.simulate import Timed, messages, simulate
+from megatron.parallel.simulate import Timed, messages, most_bytes, pipeline_cost, simulate
 
 
 class Case(NamedTuple):
@@ -183,3 +183,31 @@ def test_another_order_of_messages_is_seen() -> None:
     simulate(disordered, 2, 3)
     orders = messages(disordered, 2, 3)
     assert orders[0, 1][0] == orders[0, 1][1] and orders[1, 0][0] == orders[1, 0][1][::-1]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+@pytest.mark.parametrize("uneven", [False, True])
+def test_a_long_step_costs_what_a_short_one_says(name: str, ranks: int, uneven: bool) -> None:
+    chunks = 2 if name == "interleaved" else 1
+    work = tuple(1 + (uneven and stage == ranks * chunks - 1) * 0.5 for stage in range(ranks * chunks))
+    for groups in (1, 2, 3, 7):
+        whole = simulate(SCHEDULES[name], ranks, groups * ranks, chunks, work=work)
+        cost = pipeline_cost(name, ranks, groups * ranks, chunks, work)
+        assert (cost.makespan, cost.bubble) == pytest.approx((whole.makespan, whole.bubble), rel=0.01)
+
+
+@given(cases())
+@settings(deadline=None)
+def test_the_most_bytes_are_those_of_what_is_held(case: Case) -> None:
+    held = simulate(*case.arguments()).held
+    for rank in range(case.ranks):
+        sizes = [(3, 0)] * case.chunks
+        found = most_bytes(case.name, rank, case.ranks, case.micro_batches, sizes)
+        assert found == (3 * held[rank], held[rank])
+
+
+def test_results_are_given_back_before_gradients_of_weights() -> None:
+    """The last rank of four keeps four micro-batches, and the result of one at a time."""
+    assert most_bytes("zero-bubble", 3, 4, 8, [(10, 1)]) == (41, 4)
+    assert most_bytes("gpipe", 3, 4, 8, [(10, 1)]) == (88, 8)

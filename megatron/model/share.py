@@ -1,0 +1,150 @@
+"""What one rank has of a transformer: the sizes of its part of a layer, and the shapes of its parameters, in
+closed form, so that a layout is priced before any rank starts."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from megatron.model.architecture import Architecture
+from megatron.parallel.layout import ONE, Layout
+from megatron.parallel.stages import Stage
+
+OWN = ("data", "context")
+
+
+class Batch(NamedTuple):
+    """The rows of a micro-batch, their length, and how many of their tokens a dropping layer keeps."""
+
+    rows: int
+    length: int
+    kept_length: int
+
+
+class Parameters(NamedTuple):
+    """So many parameters of this shape on a rank; over which axes their gradients are summed."""
+
+    rows: int
+    columns: int
+    sum_over: tuple[str, ...] = OWN
+    copies: int = 1
+
+    @property
+    def elements(self) -> int:
+        return self.copies * self.rows * self.columns
+
+    def share(self, ranks: int) -> int:
+        """Elements that the first of so many ranks has, which share them by rows."""
+        return self.copies * -(-self.rows // ranks) * self.columns
+
+
+@dataclass(frozen=True)
+class Share:
+    """A rank's share of a model. `dropping`: the layers under random-LTD; `weight_bytes`: of an element of
+    weights, gradients and moments; `defers`: the schedule leaves gradients of weights for later;
+    `zero_stage`: what ranks with the same weights share, where there are several."""
+
+    architecture: Architecture
+    layout: Layout = ONE
+    dropping: tuple[int, ...] = ()
+    weight_bytes: int = 4
+    defers: bool = False
+    zero_stage: int = 0
+
+    @property
+    def gathers(self) -> bool:
+        """Whether weights are gathered before they are used."""
+        return self.zero_stage >= 2 and self.layout.sharing > 1
+
+    @property
+    def element(self) -> int:
+        """Bytes of an element of hidden states."""
+        return 2 if self.architecture.precision else self.weight_bytes
+
+    @property
+    def heads(self) -> int:
+        return self.architecture.num_attention_heads // self.layout.tensor
+
+    @property
+    def queries(self) -> int:
+        """Width of the queries."""
+        return self.heads * self.architecture.kv_channels
+
+    @property
+    def few_groups(self) -> bool:
+        """Whether there are fewer groups than ranks of the tensor axis, which then keep them whole."""
+        return self.architecture.num_query_groups % self.layout.tensor > 0
+
+    @property
+    def keys(self) -> int:
+        """Width of the keys that are computed here."""
+        groups = 1 if self.few_groups else self.architecture.num_query_groups // self.layout.tensor
+        return groups * self.architecture.kv_channels
+
+    @property
+    def inner(self) -> int:
+        return self.architecture.ffn_hidden_size // self.layout.tensor
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the tables."""
+        return self.architecture.padded_vocab_size // self.layout.tensor
+
+    @property
+    def shares_tokens(self) -> bool:
+        """Whether ranks of the tensor axis share the tokens between matrices."""
+        return self.layout.sequence_parallel and self.layout.tensor > 1
+
+    def computed(self, length: int) -> int:
+        """Tokens of a row whose queries are computed here."""
+        return length // self.layout.context
+
+    def held(self, length: int) -> int:
+        """Tokens of a row whose hidden states are here between matrices."""
+        return self.computed(length) // (self.layout.tensor if self.shares_tokens else 1)
+
+
+def layer_parameters(share: Share, count: int = 1) -> list[Parameters]:
+    """The parameters of a layer, or of so many."""
+    one, hidden = share.architecture, share.architecture.hidden_size
+    tokens = (*OWN, "tensor") if share.shares_tokens else OWN
+    few, groups = share.few_groups, one.num_query_groups * one.kv_channels
+    keys = groups if few else share.keys
+    of_keys = (*OWN, "tensor") if few else OWN
+    norms = 2 * (2 if one.normalization == "LayerNorm" else 1)
+    inwards = 2 if one.gated else 1
+    found = [
+        Parameters(hidden, 1, tokens, norms * count),
+        Parameters(share.queries, hidden, OWN, count),
+        Parameters(keys, hidden, of_keys, 2 * count),
+        Parameters(hidden, share.queries, OWN, count),
+        Parameters(share.inner, hidden, OWN, inwards * count),
+        Parameters(hidden, share.inner, OWN, count),
+    ]
+    if one.linear_bias or one.qkv_bias:
+        found += [Parameters(share.queries, 1, OWN, count), Parameters(keys, 1, of_keys, 2 * count)]
+    if one.linear_bias:
+        found += [Parameters(share.inner, 1, OWN, inwards * count), Parameters(hidden, 1, tokens, 2 * count)]
+    return found
+
+
+def stage_parameters(share: Share, stage: Stage) -> list[Parameters]:
+    """The parameters of a stage."""
+    one, found = share.architecture, layer_parameters(share, len(stage.layers))
+    tokens = (*OWN, "tensor") if share.shares_tokens else OWN
+    shared = one.tied_head and stage.first != stage.last
+    if stage.first or (stage.last and one.tied_head):
+        own = (*OWN, "embedding") if shared else OWN
+        found.append(Parameters(share.vocabulary, one.hidden_size, own))
+    if stage.first and one.position_embedding_type == "learned_absolute":
+        found.append(Parameters(one.max_position_embeddings, one.hidden_size, tokens))
+    if stage.last:
+        norms = 2 if one.normalization == "LayerNorm" else 1
+        found.append(Parameters(one.hidden_size, 1, tokens, norms))
+    if stage.last and not one.tied_head:
+        found.append(Parameters(share.vocabulary, one.hidden_size))
+    return found
+
+
+def elements(parameters: Iterable[Parameters]) -> int:
+    """Elements of all of them."""
+    return sum(one.elements for one in parameters)

@@ -1,0 +1,35 @@
+"""What ranks hold at their fullest, tensor by tensor, against what their layout is priced at."""
+
+import pytest
+
+from tests.support.memory import compare
+from tests.support.parity import LAYOUTS
+
+TRIED = (
+    "tp2+sp",
+    "pp2",
+    "pp2 zero-bubble",
+    "cp2 allgather",
+    "cp2 p2p",
+    "zero dp2",
+    "zero-2 dp2",
+    "zero-3 dp2",
+    "zero-3 tp2·dp2",
+    "tp2·pp2",
+)
+
+
+@pytest.mark.parametrize("layout", TRIED)
+def test_the_most_that_every_rank_holds(layout: str) -> None:
+    """Within 3 %: counted is what layers keep and the largest of what else there is, not small tensors. Where
+    weights are gathered, the most of them is added to the most of the rest, which is elsewhere in a step."""
+    for one in compare(LAYOUTS[layout], 4):
+        assert sum(one.price.states) == pytest.approx(one.between, rel=0.01)
+        above = 0.1 if layout.startswith(("zero-2", "zero-3")) else 0.03
+        assert 0.97 * one.most < one.price.total < (1 + above) * one.most
+
+
+def test_many_micro_batches_take_no_more_than_few() -> None:
+    """As messages that have arrived are not kept."""
+    few, many = ([one.most for one in compare(LAYOUTS["pp2"], count)] for count in (6, 9))
+    assert many == pytest.approx(few, rel=0.01)

@@ -1,0 +1,61 @@
+"""The memory of real ranks beside what their layout is priced at."""
+
+import time
+from typing import NamedTuple
+
+import torch
+
+from megatron.parallel.mesh import Mesh
+from megatron.schedule.data_efficiency_flags import describe
+from megatron.schedule.plan import fullest_step
+from megatron.tasks.gpt import GPT_TASK
+from megatron.tasks.task import RankPrice
+from tests.support.configurations import make_config, make_plan
+from tests.support.live import Live
+from tests.support.parity import make_run, place_of, train_steps
+from tests.support.ranks import run_layout
+
+VOCABULARY, LENGTH, ROWS = 1000, 256, 2
+MODEL = (
+    f"--num-layers 4 --hidden-size 128 --num-attention-heads 8 --seq-length {LENGTH} "
+    f"--micro-batch-size {ROWS} --make-vocab-size-divisible-by 8 --train-iters 2 "
+    "--attention-dropout 0 --global-batch-size {} "
+)
+
+
+class Compared(NamedTuple):
+    """Bytes of a rank's tensors between two steps, the most of them in the second, and the price."""
+
+    between: int
+    most: int
+    price: RankPrice
+
+
+def compare(layout: str, micro_batches: int) -> list[Compared]:
+    """Every rank of a layout, which trains two steps of a model of a few megabytes in single precision."""
+    more, place, replicas = place_of(layout)
+    flags = MODEL.format(ROWS * micro_batches * replicas) + more
+    config = make_config(flags, replicas)
+    efficiency, _ = describe(config)
+    step = fullest_step(make_plan(config, efficiency))
+    by_stage = GPT_TASK.prices(config, efficiency, VOCABULARY, place, step, "cpu")
+    found = run_layout(place, _measure, flags, replicas)
+    return [Compared(*one, by_stage[place.place(rank)["pipeline"]]) for rank, one in enumerate(found)]
+
+
+def _measure(mesh: Mesh, flags: str, data_parallel_size: int) -> tuple[int, int]:
+    with Live() as live:
+        run = make_run(mesh, flags, torch.float32, data_parallel_size, VOCABULARY, LENGTH)
+        train_steps(run, 1, 1)
+        between = live.most = _settled(live)
+        train_steps(run, 2, 2)
+        return between, live.most
+
+
+def _settled(live: Live) -> int:
+    """Bytes that are alive, once threads that sum and gather have let go of theirs."""
+    before = -1
+    while before != live.now:
+        before = live.now
+        time.sleep(0.1)
+    return before
