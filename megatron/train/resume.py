@@ -29,6 +29,7 @@ from megatron.optim.optimizer import SLOTS, optimizer_state, restore_optimizer
 from megatron.parallel.mesh import share_bytes, together
 from megatron.parallel.ranks import world_size
 from megatron.schedule.data_efficiency import saved_form
+from megatron.train.places import find_together
 from megatron.train.records import Start
 from megatron.train.setup import Prepared, Run, layout_of
 
@@ -75,7 +76,7 @@ def resume(run: Run) -> Start:
     if not flags.load:
         return start
     tell = partial(print, flush=True) if run.mesh.prints_log else lambda _: None
-    folder = find_checkpoint(flags.load, flags.ckpt_step, tell)
+    folder = find_together(flags.load, flags.ckpt_step, tell, run.mesh)
     if folder is None:
         tell(f"note: --load {flags.load} holds no checkpoint yet; starting from scratch")
         return start
