@@ -90,6 +90,11 @@ def length_multiple(parallel: ParallelConfig) -> int:
     return pieces if context == 1 else context * math.lcm(2, pieces)
 
 
+def zero_stage(parallel: ParallelConfig) -> int:
+    """What ranks with the same weights share, as DeepSpeed counts it."""
+    return int(parallel.use_distributed_optimizer)
+
+
 def chunks_of(parallel: ParallelConfig, model: ModelConfig) -> int:
     """Runs of layers that every rank of a pipeline has."""
     ranks, layers = parallel.pipeline_model_parallel_size, parallel.num_layers_per_virtual_pipeline_stage
