@@ -55,8 +55,8 @@ def _profiled_steps(given: list[str], _: Mapping[str, Any]) -> dict[str, list[st
 
 
 def _zero_stage(given: list[str], _: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The first stage shares the optimizer's states; others are refused."""
-    return {"use_distributed_optimizer": ["true"]} if given == ["1"] else {}
+    """The first stage shares the optimizer's states; those behind it are refused."""
+    return {} if given == ["0"] else {"use_distributed_optimizer": ["true"]}
 
 
 TRANSLATED: dict[str, Translation] = {
