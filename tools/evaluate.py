@@ -20,8 +20,9 @@ from rich.table import Table
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
 from megatron.base.terminal import progress, show
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import flag, parse, unused_flags
 from megatron.config.config import Config, TokenizerOptions
+from megatron.config.other_megatrons import OF_THE_CHECKPOINT
 from megatron.data.corpora import SPLITS, Corpus, open_splits
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.data.vocabulary import Vocabulary, find_vocabulary
@@ -68,7 +69,9 @@ class Options:
 
 
 def main() -> None:
-    options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
+    options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES, foreign=OF_THE_CHECKPOINT)
+    for line in unused_flags(Options, sys.argv[1:], OF_THE_CHECKPOINT):
+        print(f"note: {line}", file=sys.stderr)
     if options.output:
         writable_file(options.output)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

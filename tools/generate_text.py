@@ -16,6 +16,7 @@ from megatron.batches.gpt import document_inputs
 from megatron.config.arguments import flag, parse, unused_flags
 from megatron.config.config import TokenizerOptions
 from megatron.config.foreign import Foreign, is_our
+from megatron.config.other_megatrons import OF_THE_CHECKPOINT
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.evaluation.generate import continuation, decode_documents, generate
 from megatron.evaluation.restore import restore, tokenizer_of
@@ -29,8 +30,12 @@ EXAMPLES = """\
 """
 
 LENGTHS = "out-seq-length max-new-tokens maximum-tokens tokens-to-generate num-tokens-to-generate"
+FROM_CHECKPOINT = "the checkpoint says it"
 OTHER_WORD = "it is another word for a flag of ours"
 FOREIGN = {
+    **OF_THE_CHECKPOINT,
+    **{name: Foreign(None, FROM_CHECKPOINT) for name in ("seq-length", "bf16", "use-checkpoint-args")},
+    "micro-batch-size": Foreign(None, "prompts are continued one by one"),
     **{name: Foreign(None, OTHER_WORD, ours=is_our("num_tokens")) for name in LENGTHS.split()},
     **{name: Foreign(None, OTHER_WORD, ours=is_our("output")) for name in ("genfile", "sample-output-file")},
     "greedy": Foreign(None, OTHER_WORD, ours=is_our("temperature", "0")),

@@ -30,9 +30,12 @@ WAYS_OUT = {
 }
 
 
-def run_command(main: Callable[[], None]) -> None:
-    """Run a command. A user's mistake or a failed file operation ends it with its message and status 2."""
+def run_command(main: Callable[[], None], ranks: bool = False) -> None:
+    """Run a command. A user's mistake or a failed file operation ends it with its message and status 2.
+    `ranks`: torchrun may start it several times; of any other command the first process works alone."""
     imports_are_done()
+    if not ranks and _is_idle():
+        _exit(0)
     _print_everything()
     gc.freeze()  # imported modules stay: a collection that looks through them takes a tenth of a second
     try:
@@ -52,6 +55,17 @@ def run_command(main: Callable[[], None]) -> None:
         traceback.print_exc()
         _exit(1)
     _exit(0)
+
+
+def _is_idle() -> bool:
+    """Whether torchrun has started this process beside another one, which does the same work."""
+    count, rank = os.environ.get("WORLD_SIZE", "1"), os.environ.get("RANK", "0")
+    if "TORCHELASTIC_RUN_ID" not in os.environ or count == "1":
+        return False
+    if rank == "0":
+        words = "this command works in one process, and the others have ended; start it without torchrun"
+        print(f"note: {words}", file=sys.stderr, flush=True)
+    return rank != "0"
 
 
 def _print_everything() -> None:

@@ -80,7 +80,8 @@ def _told(work: Callable[[], bytes], target: Path) -> Callable[[], bytes]:
             return work()
         except OSError as error:
             raise UserError(
-                f"{target}: could not be written ({error}); make room there, then start the run again"
+                f"{target}: could not be written ({error}); see that the folder is there for every rank and "
+                "has room, then start the run again"
             ) from None
 
     return told

@@ -192,9 +192,12 @@ def _read(
     if raw.get("config"):
         names = {dashed(name): one.name for one in flags for name in one.spellings}
         groups = {one.group for one in flags if one.group}
-        from_file, more = read_settings(
-            raw["config"][-1], names, groups, lambda name: bool(find(foreign, name)), switches
-        )
+        try:
+            from_file, more = read_settings(
+                raw["config"][-1], names, groups, lambda name: bool(find(foreign, name)), switches
+            )
+        except ValueError as error:
+            raise UserError(*problems, f"--config {raw['config'][-1]}: {error}") from None
         lists = {one.name for one in flags if one.many and one.field.default == ()}
         none = {name for name, value in from_file.items() if name in lists and value in ([], {})}
         return {**{name: from_file[name] for name in from_file.keys() - none}, **raw}, problems + more

@@ -152,7 +152,7 @@ def _given(raw: Mapping[str, Any], foreign: Mapping[str, Foreign]) -> list[Given
 
 def _refused(one: Given, given: list[Given], raw: Mapping[str, Any]) -> bool:
     entry = one.entry
-    if entry.ours or entry.accepted is None or one.is_one_of(entry.accepted):
+    if entry.accepted is None or one.is_one_of(entry.accepted):
         return False
     needed = [other for other in given if other.name in entry.needs]
     on = any(not other.is_one_of(other.entry.accepted or ()) for other in needed)

@@ -5,11 +5,13 @@ refused. Flags that change none of these are read and do nothing. Some are other
 A name stands with the values that change nothing: `name=1|none`, and `name=` where none is given.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from megatron.config.foreign import ANY, Foreign, Translation, is_our
-from megatron.config.parallel import GRADIENTS, WEIGHTS
+from megatron.config.foreign import ANY, Foreign, Translation, dashed, is_our
+from megatron.config.model import ModelConfig
+from megatron.config.parallel import GRADIENTS, WEIGHTS, ParallelConfig
 from megatron.config.values import flatten
 
 
@@ -85,6 +87,12 @@ TRANSLATED: dict[str, Translation] = {
     "profile-steps": _profiled_steps,
     "zero-stage": _zero_stage,
     "torch-fsdp2-no-reshard-after-forward": _kept_weights,
+    "block-size": is_our("seq_length"),
+    "n-layer": is_our("num_layers"),
+    "n-head": is_our("num_attention_heads"),
+    "n-embd": is_our("hidden_size"),
+    "max-iters": is_our("train_iters"),
+    "learning-rate": is_our("lr"),
     "enable-zbh1-pipeline": is_our("pipeline_schedule", "zero-bubble"),
 }
 
@@ -94,6 +102,15 @@ CURRICULUM = (
     "give --curriculum for one, such as seqlen_truncate:min=...,max=...,duration=..., or "
     "--data-efficiency-config"
 )
+
+OF_THE_CHECKPOINT: dict[str, Foreign] = {
+    dashed(one.name): Foreign(
+        None, "the checkpoint says it, and is read by one process, whatever ranks have written it"
+    )
+    for group in (ModelConfig, ParallelConfig)
+    for one in dataclasses.fields(group)
+}
+"""Flags of a model and its layout, in front of tools that take both from a checkpoint."""
 
 FOREIGN_FLAGS: dict[str, Foreign] = {
     **{
@@ -253,6 +270,12 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     ),
     **_refused("use --rampup-batch-size", "step-batch-size-schedule"),
     **_refused(
+        "the batch of all ranks is --global-batch-size, which is --micro-batch-size x data-parallel ranks x "
+        "accumulated micro-batches; give that",
+        """gradient-accumulation-steps gradient-accumulation-iters gas accumulate-grad-batches
+        train-batch-size""",
+    ),
+    **_refused(
         "every step is trained, in one phase; leave that out",
         "iterations-to-skip phase-transition-iterations",
     ),
@@ -286,6 +309,12 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         "data-args-path per-split-data-args-path",
     ),
     **_refused("write whole paths behind --data-path", "aml-data-download-path"),
+    **_refused(
+        "write each weight before its path: --train-data-path 0.3 A 0.7 B, and so with --valid-data-path and "
+        "--test-data-path; without weights a dataset counts by its samples",
+        """train-data-paths valid-data-paths test-data-paths train-data-weights valid-data-weights
+        test-data-weights weight-by-num-documents weighted-sampler-alpha""",
+    ),
     **_refused(f"it {NOT_YET}", "fim-data sample-rate=1 allow-ambiguous-pad-tokens use-dataset-only"),
     **_unused("it does nothing without --fim-data", "fim-*"),
     **_refused(
@@ -309,7 +338,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         "the tokens are those that the tokenizer's files name; leave that out, or give "
         "--make-vocab-size-divisible-by to pad them",
         """vocab-extra-ids=0
-        padded-vocab-size null-tokenizer-eod-id null-tokenizer-pad-id""",
+        padded-vocab-size pad-vocab-size-to null-tokenizer-eod-id null-tokenizer-pad-id""",
     ),
     **_refused(
         "give it to tools/preprocess_data.py, to which it belongs",

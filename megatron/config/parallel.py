@@ -172,10 +172,6 @@ def _heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
         found.append(f"--num-query-groups {model.num_query_groups} and {words}: one must divide the other")
     if model.ffn_hidden_size % ranks:
         found.append(f"--ffn-hidden-size {model.ffn_hidden_size} is no multiple of {words}")
-    if model.make_vocab_size_divisible_by % ranks:
-        found.append(
-            f"--make-vocab-size-divisible-by {model.make_vocab_size_divisible_by} is no multiple of {words}"
-        )
     return found
 
 
@@ -245,7 +241,26 @@ def _stages(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
         f"--num-layers {model.num_layers} cannot be shared equally by --pipeline-model-parallel-size {ranks}"
         + (f" x {chunks} runs of layers" if chunks > 1 else "")
         + (f" with {' and '.join(words)}" if words else "")
+        + f"; {_equal_shares(parallel, model)}"
     ]
+
+
+def _equal_shares(parallel: ParallelConfig, model: ModelConfig) -> str:
+    """What to give in place of layers that cannot be shared."""
+    ranks, counted = parallel.pipeline_model_parallel_size, _counted(parallel, model)
+    more = counted - model.num_layers
+    ends = [getattr(parallel, name) or 0 for name in SPLITS[1]]
+    others = "or say by --pipeline-model-parallel-layout what lies on every stage"
+    if any(ends):
+        return f"take others for the first and the last rank, {others}"
+    if parallel.num_layers_per_virtual_pipeline_stage and counted % ranks == 0:
+        each = counted // ranks
+        fitting = " or ".join(str(one) for one in range(1, each + 1) if each % one == 0)
+        return f"a rank has {each}, so runs of {fitting} fit; take one of them, {others}"
+    runs = parallel.num_virtual_stages_per_pipeline_rank or parallel.num_layers_per_virtual_pipeline_stage
+    multiple = ranks * (runs or 1)
+    near = [one * multiple - more for one in (counted // multiple, -(-counted // multiple)) if one > 0]
+    return f"take {' or '.join(map(str, near))} layers, {others}"
 
 
 def _schedule(parallel: ParallelConfig, model: ModelConfig) -> list[str]:

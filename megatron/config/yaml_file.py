@@ -1,6 +1,7 @@
 """YAML files of settings, in which no key may stand twice."""
 
 import difflib
+import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,18 +41,34 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 def read_yaml(path: str) -> dict[Any, Any]:
     """The settings of a file; ValueError says why there are none."""
+    text = ""
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
+        text = Path(path).read_text(encoding="utf-8")
+        content = yaml.load(text, _Loader) or {}
     except OSError as error:
         raise ValueError(f"cannot be read as YAML: {error.strerror}") from None
     except yaml.MarkedYAMLError as error:
+        _require_no_toml(text)
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"cannot be read as YAML: {error.problem}{line}") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
+        _require_no_toml(text)
         raise ValueError("must hold 'flag: value' lines")
     return content
+
+
+def _require_no_toml(text: str) -> None:
+    """ValueError for what is no YAML because it is TOML."""
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return
+    raise ValueError(
+        "is TOML, and YAML is read: write 'flag: value' for 'flag = value', and 'section:' above indented "
+        "lines for '[section]'"
+    )
 
 
 def read_settings(
@@ -61,13 +78,11 @@ def read_settings(
     is_foreign: Callable[[str], bool],
     switches: Collection[str] = (),
 ) -> tuple[dict[str, Any], list[str]]:
-    """Values by flag name from a file whose keys are flags, alone or grouped in sections, and the problems.
+    """Values by flag name from a file whose keys are flags, alone or grouped in sections, and the problems;
+    ValueError where it cannot be read, as then nothing is known of it.
     `names`: the flags' names by their spellings in dashes, `switches`: those that are true or false. Values
     of flags of another Megatron are under `foreign-NAME`, as words of a command line."""
-    try:
-        content = read_yaml(path)
-    except ValueError as error:
-        return {}, [f"--config {path}: {error}"]
+    content = read_yaml(path)
     values: dict[str, Any] = {}
     problems = []
     places: dict[str, list[str]] = {}

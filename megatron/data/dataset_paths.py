@@ -9,6 +9,9 @@ from megatron.config.values import as_words
 
 AGAIN = "make the dataset again, or copy it again if it came from elsewhere"
 
+NO_TEXT = (".npy", ".npz", ".pt", ".pth", ".safetensors", ".arrow", ".tfrecord", ".tfrecords", ".mds", ".ds")
+"""Endings of files in which other programs keep tokens."""
+
 
 def require_files(prefix: str) -> None:
     """UserError unless `<prefix>.bin` and `<prefix>.idx` are files."""
@@ -39,6 +42,8 @@ def _what_to_give(prefix: str) -> str:
         return f"there {'are' if len(found) > 1 else 'is'} {', '.join(found[:3])}{more}"
     if not os.path.exists(prefix) and (meant := nearest(prefix, ".idx")):
         return f"did you mean {meant}?"
+    if os.path.isfile(prefix) and ending in NO_TEXT:
+        return f"{ending} is not read; make one of the texts that it came from with tools/preprocess_data.py"
     if os.path.isfile(prefix):
         return "make one of this text with tools/preprocess_data.py"
     return "give the common path of both files without .bin and .idx"

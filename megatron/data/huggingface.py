@@ -10,6 +10,7 @@ import numpy as np
 from megatron.base.errors import UserError, collect_problems
 from megatron.data.bpe_files import made_by, read_bpe, unmade
 from megatron.data.end_of_document import EOD_NAMES, config_beside, find_end
+from megatron.data.mistaken_files import is_tokenizer_json, which_it_is
 from megatron.data.token_engines import gigatoken_engine, probe, tokenizers_engine
 from megatron.data.tokenizer_value import (
     TextSizes,
@@ -22,6 +23,10 @@ from megatron.data.tokenizer_value import (
 )
 
 PAD_NAMES = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>")
+OTHER_VERSION = (
+    "the version of tokenizers that wrote it may know more than the {} that is installed: install that one, "
+    "or bring the file again"
+)
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
@@ -36,7 +41,10 @@ def huggingface(options: Any, engine: str) -> Tokenizer:
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises no narrower class
-        why = f"{error}; bring the file again"
+        way_out = which_it_is(path)
+        if is_tokenizer_json(path):
+            way_out = OTHER_VERSION.format(tokenizers.__version__)
+        why = f"{error}; {way_out}"
         raise UserError(f"{path}: is no tokenizer.json that HF tokenizers can read: {why}") from None
     made = _made_by_merges(tokenizer, path)
     return _by_library(options, engine, tokenizer, {"tokenizer_model": path}, made)

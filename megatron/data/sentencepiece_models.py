@@ -12,6 +12,7 @@ import numpy as np
 
 from megatron.base.errors import UserError
 from megatron.data.end_of_document import config_beside, find_end
+from megatron.data.mistaken_files import which_it_is
 from megatron.data.token_engines import (
     Encode,
     Encoding,
@@ -98,7 +99,7 @@ def _load(path: Path) -> Any:
             raise UserError(f"{path}: is no SentencePiece model: {error}") from None
     raise UserError(
         f"{path}: is no SentencePiece model, or is cut: its {len(content):,} bytes do not say "
-        f"{' and '.join(missing)}; bring the file again"
+        f"{' and '.join(missing)}; {which_it_is(path) if not _fields(content) else 'bring the file again'}"
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from megatron.base.errors import UserError
 from megatron.data.end_of_document import find_end
+from megatron.data.mistaken_files import which_it_is
 from megatron.data.token_engines import tiktoken_engine
 from megatron.data.tokenizer_value import Tokenizer, choose_engine, given_file, given_path, sizes_by_table
 
@@ -114,7 +115,7 @@ def read_ranks(path: Path) -> list[bytes]:
             raise ValueError(problem)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path}: is no whole list of tiktoken's tokens: {error}; bring the file again"
+            f"{path}: is no whole list of tiktoken's tokens: {error}; {which_it_is(path)}"
         ) from None
     return tokens
 

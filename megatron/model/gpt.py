@@ -57,7 +57,8 @@ class GPT(StageModule):
             self.final_norm = make_norm(architecture, mesh)
         if last and not tied:
             self.output_layer = Linear(hidden, padded, std=std, bias=False, split="outputs", mesh=mesh)
-        self.vocab_size, self.dropout = architecture.vocab_size, architecture.hidden_dropout
+        self.vocab_size, self.table_size = architecture.vocab_size, padded
+        self.dropout = architecture.hidden_dropout
         self.kernels_draw = self.layers.kernels_draw
         self.rotary = architecture.position_embedding_type == "rope"
         add_constants(self, lambda: _constants(architecture))
@@ -78,7 +79,8 @@ class GPT(StageModule):
         weights = self.seen(inputs.loss_mask).flatten() if inputs.loss_mask is not None else None
         labels, scale = self.seen(inputs.labels).flatten(), scales[LM_LOSS]
         flat, axis = enter(hidden, self.mesh).flatten(0, 1), self.mesh.tensor
-        loss = cross_entropy_sum(flat, self._head(), labels, weights, self.vocab_size, scale, axis)
+        sizes = (self.vocab_size, scale, axis, self.table_size)
+        loss = cross_entropy_sum(flat, self._head(), labels, weights, *sizes)
         return {LM_LOSS: loss}
 
     @torch.no_grad()
@@ -89,7 +91,8 @@ class GPT(StageModule):
         if not self.stage.last:
             return hidden
         labels, flat = self.seen(inputs.labels), enter(hidden, self.mesh).flatten(0, 1)
-        losses = token_losses(flat, self._head(), labels.flatten(), self.vocab_size, self.mesh.tensor)
+        sizes = (self.vocab_size, self.mesh.tensor, self.table_size)
+        losses = token_losses(flat, self._head(), labels.flatten(), *sizes)
         return losses.view_as(labels)
 
     @torch.no_grad()

@@ -86,8 +86,8 @@ class Share:
 
     @property
     def vocabulary(self) -> int:
-        """Rows of the tables."""
-        return self.architecture.padded_vocab_size // self.layout.tensor
+        """Rows of the tables, of the ranks that have most."""
+        return -(-self.architecture.padded_vocab_size // self.layout.tensor)
 
     @property
     def shares_tokens(self) -> bool:

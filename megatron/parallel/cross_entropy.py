@@ -9,6 +9,7 @@ from torch import Tensor
 
 from megatron.parallel.collectives import all_gather
 from megatron.parallel.mesh import ALONE, Axis
+from megatron.parallel.placement import share
 
 CHUNK_BYTES = {"cpu": 1 << 23, "cuda": 1 << 28}
 LEAST_ROWS = 256
@@ -22,20 +23,26 @@ def cross_entropy_sum(
     vocab_size: int | None = None,
     scale: float = 1.0,
     axis: Axis = ALONE,
+    table_size: int | None = None,
 ) -> Tensor:
     """scale · sum over the tokens of weight · -ln p(label), a scalar. Only the head's first `vocab_size`
-    rows are tokens. `axis`: over it the head is split by equal rows; every rank has all tokens, the whole
-    loss, and the part of the tokens' gradients that comes of its rows."""
-    rows = _Rows.of(head_VD, vocab_size, axis)
+    rows are tokens. `axis`: over it the head's `table_size` rows are shared; every rank has all tokens, the
+    whole loss, and the part of the tokens' gradients that comes of its rows."""
+    rows = _Rows.of(head_VD, vocab_size, axis, table_size)
     return _HeadCrossEntropy.apply(hidden_ND, head_VD, labels_N, weights_N, rows, scale)
 
 
 @torch.no_grad()
 def token_losses(
-    hidden_ND: Tensor, head_VD: Tensor, labels_N: Tensor, vocab_size: int | None = None, axis: Axis = ALONE
+    hidden_ND: Tensor,
+    head_VD: Tensor,
+    labels_N: Tensor,
+    vocab_size: int | None = None,
+    axis: Axis = ALONE,
+    table_size: int | None = None,
 ) -> Tensor:
     """-ln p(label) of every token, [N]."""
-    rows = _Rows.of(head_VD, vocab_size, axis)
+    rows = _Rows.of(head_VD, vocab_size, axis, table_size)
     head = head_VD[: rows.entries].to(hidden_ND.dtype)
     parts = _chunks(len(hidden_ND), rows.largest, head.device)
     return torch.cat([_losses(_logits(hidden_ND[part], head), labels_N[part], rows)[0] for part in parts])
@@ -51,11 +58,11 @@ class _Rows(NamedTuple):
     axis: Axis
 
     @staticmethod
-    def of(head_VD: Tensor, vocab_size: int | None, axis: Axis) -> "_Rows":
-        first = axis.rank * len(head_VD)
-        left = (vocab_size or axis.size * len(head_VD)) - first
-        entries = min(max(left, 0), len(head_VD))
-        return _Rows(first, entries, entries if axis.size == 1 else len(head_VD), axis)
+    def of(head_VD: Tensor, vocab_size: int | None, axis: Axis, table_size: int | None) -> "_Rows":
+        table = table_size or axis.size * len(head_VD)
+        first, _ = share(table, axis)
+        entries = min(max((vocab_size or table) - first, 0), len(head_VD))
+        return _Rows(first, entries, entries if axis.size == 1 else -(-table // axis.size), axis)
 
     def place(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Where labels stand among these rows, kept inside, and whether they do."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from megatron.parallel.collectives import copy_to, gather_along, sum_and_part, sum_from
 from megatron.parallel.deferred import Deferred, deferred_linear
 from megatron.parallel.mesh import Mesh
-from megatron.parallel.placement import add_parameter
+from megatron.parallel.placement import add_parameter, share
 
 ONE_RANK = Mesh()
 SIDES = {"outputs": 0, "inputs": 1}
@@ -116,7 +116,7 @@ class VocabularyEmbedding(nn.Module):
         add_parameter(
             self, "weight", (entries, width), split=0, axis=mesh.tensor, sum_over=own, copies=copies, std=std
         )
-        self.mesh = mesh
+        self.mesh, self.first = mesh, share(entries, mesh.tensor)[0]
 
     def forward(self, index_BT: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """[B, T] of all tokens that attention sees here, to [B, T held, D]."""
@@ -124,7 +124,7 @@ class VocabularyEmbedding(nn.Module):
         if self.mesh.tensor.size == 1:
             return F.embedding(index_BT, self.weight).to(dtype)
         entries = len(self.weight)
-        place = index_BT - self.mesh.tensor.rank * entries
+        place = index_BT - self.first
         inside = (place >= 0) & (place < entries)
         found = F.embedding(place.clamp(0, entries - 1), self.weight) * inside[..., None]
         return leave(found.to(dtype), self.mesh)

@@ -40,16 +40,22 @@ def add_parameter(
     value: float = 0.0,
 ) -> None:
     """Give a module a parameter of this global shape, unfilled: whole, or along the dimension `split` this
-    rank's equal part of the tensor `axis`. `copies`: more axes along which others hold the same."""
+    rank's share on the tensor `axis`. `copies`: more axes along which others hold the same."""
     local, offset, copies = list(shape), [0] * len(shape), ("data", "context", *copies)
     if split is None or axis.size == 1:
         copies = (*copies, "tensor")
     else:
-        local[split] //= axis.size
-        offset[split] = axis.rank * local[split]
+        offset[split], local[split] = share(local[split], axis)
     module.register_parameter(name, nn.Parameter(torch.empty(local)))
     placement = Placement(shape, tuple(offset), sum_over, copies, std, value)
     module.placements = {**getattr(module, "placements", {}), name: placement}  # type: ignore[assignment]
+
+
+def share(total: int, axis: Axis) -> tuple[int, int]:
+    """Where this rank's run of `total` rows begins, and how many it has: the first ranks have one more where
+    the rows do not divide."""
+    each, more = divmod(total, axis.size)
+    return axis.rank * each + min(axis.rank, more), each + (axis.rank < more)
 
 
 def placements(model: nn.Module) -> dict[str, Placement]:

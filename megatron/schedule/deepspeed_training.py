@@ -9,15 +9,17 @@ from typing import Any, NamedTuple
 from megatron.base.errors import UserError
 from megatron.config.data_efficiency import DataEfficiencyConfig
 from megatron.config.optimizer import Horizon, OptimizerConfig, decay_horizon, warmup_horizon
+from megatron.config.parallel import ParallelConfig, zero_stage
 from megatron.config.training import TrainingConfig
 from megatron.schedule.deepspeed_json import read_deepspeed_json
 
 TOTAL, MICRO, STEPS = "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"
+STAGE = "zero_optimization.stage"
 DECAYS = {"WarmupLR": "constant", "WarmupDecayLR": "linear", "WarmupCosineLR": "cosine"}
 """What follows the warm-up in the schedules of DeepSpeed that flags can ask for."""
 CHANGING = ("amp", "torch_autocast", "progressive_layer_drop", "elasticity", "quantize_training")
 """Sections that change the numbers of a run where they are enabled."""
-SECTIONS = ("fp16", "bf16", "bfloat16", "optimizer", "scheduler", *CHANGING)
+SECTIONS = ("fp16", "bf16", "bfloat16", "optimizer", "scheduler", "zero_optimization", *CHANGING)
 COMPARED = {TOTAL, MICRO, STEPS, "gradient_clipping", "data_efficiency", *SECTIONS}
 PARAMS = {
     "optimizer": {
@@ -58,6 +60,7 @@ def contradictions(
     training: TrainingConfig,
     optimizer: OptimizerConfig,
     data_efficiency: DataEfficiencyConfig,
+    parallel: ParallelConfig,
     data_parallel_size: int,
 ) -> list[str]:
     """Where the JSON says something else than the flags, or than itself, as a rule over their groups."""
@@ -69,6 +72,7 @@ def contradictions(
     pairs = [
         *_batches(content, training, data_parallel_size),
         *_precision(content, training, optimizer),
+        Pair(STAGE, _at(content, "zero_optimization").get("stage"), "--zero-stage", zero_stage(parallel)),
         *_optimizer(content, optimizer),
         *_scheduler(content, training, optimizer),
     ]

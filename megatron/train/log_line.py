@@ -34,7 +34,7 @@ def log_line(
         *(_speed(speed) if config.logging.log_throughput else ()),
         f"learning rate: {step.learning_rate:.6E}",
         f"global batch size: {step.batch_size:5d}",
-        *(f"{name}: {loss:.6E}" for name, loss in mean_losses(outcomes).items()),
+        *(f"{name}: {_number(loss)}" for name, loss in mean_losses(outcomes).items()),
         f"loss scale: {last.loss_scale:.1f}",
         f"grad norm: {last.grad_norm:.3f}",
     ]
@@ -67,12 +67,17 @@ def _speed(speed: Rates) -> list[str]:
     return parts
 
 
-def mean_losses(outcomes: list[Outcome]) -> dict[str, float]:
-    """Means of every loss over the steps that were not skipped and in which something counted."""
-    taken = [outcome.known for outcome in outcomes if not outcome.skipped]
-    names = dict.fromkeys(name for losses in taken for name in losses)
-    values = {name: [losses[name] for losses in taken if name in losses] for name in names}
-    return {name: sum(part) / len(part) for name, part in values.items()}
+def mean_losses(outcomes: list[Outcome]) -> dict[str, float | None]:
+    """Means of every loss over the steps that were not skipped and in which something counted; None where
+    nothing did in any of them."""
+    taken = [outcome for outcome in outcomes if not outcome.skipped]
+    names = dict.fromkeys(name for outcome in taken for name in outcome.losses)
+    values = {name: [one.known[name] for one in taken if name in one.known] for name in names}
+    return {name: sum(part) / len(part) if part else None for name, part in values.items()}
+
+
+def _number(loss: float | None) -> str:
+    return "none, as no item of the data counts in it" if loss is None else f"{loss:.6E}"
 
 
 def validation_block(iteration: int, losses: Losses, what: str) -> str:
@@ -81,11 +86,8 @@ def validation_block(iteration: int, losses: Losses, what: str) -> str:
     for corpus, values in list(losses.items())[: MOST_CORPORA + 1]:
         parts = [f" {what} loss at iteration {iteration}" + (f" on {corpus}" if corpus else "")]
         for name, loss in values.items():
-            if loss is None:
-                parts.append(f"{name} value: none, as no item of the data counts in it")
-                continue
-            parts.append(f"{name} value: {loss:.6E}")
-            if name == "lm loss":
+            parts.append(f"{name} value: {_number(loss)}")
+            if name == "lm loss" and loss is not None:
                 parts.append(f"{name} PPL: {perplexity(loss):.6E}")
         lines.append(" | ".join(parts) + " | ")
     if (more := len(losses) - 1 - MOST_CORPORA) > 0:

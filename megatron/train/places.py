@@ -1,9 +1,19 @@
 """Where a run writes: every place is held by one run at a time, and knows which run was the last in it."""
 
+import platform
+import secrets
+from collections.abc import Callable
 from pathlib import Path
 
+from megatron.base.errors import UserError
+from megatron.base.files import checksum
+from megatron.checkpoint.load import find_checkpoint
+from megatron.checkpoint.manifest import NAME
 from megatron.config.config import Config
+from megatron.parallel.mesh import Mesh, together
 from megatron.train.records import Start
+
+SHARE = "name a folder that all machines share, by its whole path"
 
 
 def metrics_path(config: Config) -> Path | None:
@@ -22,6 +32,48 @@ def locks(config: Config) -> list[Path]:
     if records and (training or config.logging.metrics_file):
         places.append(_lock_of_file(records))
     return list(dict.fromkeys(places))
+
+
+def require_shared(folder: str, mesh: Mesh) -> None:
+    """UserError where a rank does not see in a folder what the first one writes there: its machine has a
+    folder of its own, and a checkpoint would be in pieces."""
+    name, here = f".seen-{secrets.token_hex(8)}", platform.node()
+
+    def write() -> bytes:
+        if mesh.first:
+            (Path(folder) / name).touch()
+        return f"{name} {here}".encode()
+
+    written = [one.decode().split(" ", 1) for one in together(write, mesh)]
+    probe = Path(folder) / written[0][0]
+    seen = together(lambda: b"1" if probe.exists() else b"", mesh)
+    if mesh.first:
+        probe.unlink(missing_ok=True)
+    if b"" in seen:
+        rank = seen.index(b"")
+        raise UserError(
+            f"--save {folder}: rank {rank} on {written[rank][1]} does not see there what rank 0 on "
+            f"{written[0][1]} writes; {SHARE}"
+        )
+
+
+def find_together(root: str, iteration: int | None, tell: Callable[[str], None], mesh: Mesh) -> Path | None:
+    """The checkpoint below `root` that all ranks find; UserError where some find another one, or none."""
+    folder = None
+
+    def find() -> bytes:
+        nonlocal folder
+        folder = find_checkpoint(root, iteration, tell)
+        name, content = (folder.name, checksum(folder / NAME)) if folder else ("none", "")
+        return "\n".join([name, content, platform.node()]).encode()
+
+    found = [one.decode().split("\n") for one in together(find, mesh)]
+    other = next((rank for rank, one in enumerate(found) if one[:2] != found[0][:2]), None)
+    if other is not None:
+        names = [f"rank {rank} on {found[rank][2]} finds {found[rank][0]}" for rank in (0, other)]
+        what = "" if found[0][0] != found[other][0] else " of another content"
+        raise UserError(f"--load {root}: {' and '.join(names)}{what} there; {SHARE}")
+    return folder
 
 
 def start_in(place: Path, start: Start, run: str) -> Start:

@@ -20,6 +20,7 @@ from megatron.parallel.mesh import (
     repeat_exactly,
     start_mesh,
     stop_mesh,
+    wait_for_all,
 )
 from megatron.parallel.ranks import (
     joined_ranks,
@@ -35,7 +36,7 @@ from megatron.train.configure import read_config
 from megatron.train.log import Log, write_description
 from megatron.train.loop import train, validate
 from megatron.train.memory_estimate import check_memory, estimate_memory
-from megatron.train.places import locks
+from megatron.train.places import locks, require_shared
 from megatron.train.resume import describe_run, keep_earlier, require_same_run, resume
 from megatron.train.saving import Checkpoints
 from megatron.train.setup import Prepared, Run, build, prepare
@@ -85,8 +86,10 @@ def _train(prepared: Prepared, manifest: Manifest, mesh: Mesh) -> None:
     if config.checkpoint.save and mesh.first and not config.training.skip_train:
         clear_unfinished(config.checkpoint.save)
     agree("the run", _digest(run, manifest), mesh)  # and no rank looks for a checkpoint in an unclear folder
+    if config.checkpoint.save and not config.training.skip_train:
+        require_shared(config.checkpoint.save, mesh)
     start = resume(run)
-    agree("the checkpoint to go on from", start.iteration, mesh)  # from here on all have read it
+    wait_for_all(mesh)  # from here on all have read the checkpoint
     if config.checkpoint.save and mesh.first and not config.training.skip_train:
         keep_earlier(run, start)
         _keep_tokenizer(config.checkpoint.save, run)

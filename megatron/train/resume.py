@@ -36,6 +36,7 @@ from megatron.parallel.mesh import Mesh, share_bytes, together
 from megatron.parallel.placement import Placement
 from megatron.parallel.ranks import world_size
 from megatron.schedule.data_efficiency import saved_form
+from megatron.train.places import find_together
 from megatron.train.records import Start
 from megatron.train.setup import Prepared, Run
 
@@ -82,7 +83,7 @@ def resume(run: Run) -> Start:
     if not flags.load:
         return start
     tell = partial(print, flush=True) if run.mesh.prints_log else lambda _: None
-    folder = find_checkpoint(flags.load, flags.ckpt_step, tell)
+    folder = find_together(flags.load, flags.ckpt_step, tell, run.mesh)
     if folder is None:
         tell(f"note: --load {flags.load} holds no checkpoint yet; starting from scratch")
         return start

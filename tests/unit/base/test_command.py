@@ -95,3 +95,22 @@ def test_what_the_output_cannot_encode_is_shown_by_its_number(encoding: str, sho
         check=True,
     )
     assert (done.stdout.strip(), done.stderr) == (shown, b"")
+
+
+@pytest.mark.parametrize(
+    ("rank", "ranks", "printed", "told"),
+    [
+        ("0", "False", b"done", b"note: this command works in one process"),
+        ("1", "False", b"", b""),
+        ("1", "True", b"done", b""),
+    ],
+)
+def test_a_command_of_one_process_is_done_once_under_torchrun(
+    rank: str, ranks: str, printed: bytes, told: bytes
+) -> None:
+    code = f"from megatron.base.command import run_command\nrun_command(lambda: print('done'), ranks={ranks})"
+    launched = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": rank}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | launched, capture_output=True, check=True
+    )
+    assert done.stdout.strip() == printed and done.stderr.startswith(told) and bool(told) == bool(done.stderr)

@@ -1,5 +1,5 @@
-"""Every flag of Megatron-LM and Megatron-DeepSpeed is used, read as another, refused, or told to be unused.
-The names of their flags are in flags/."""
+"""Every flag of Megatron-LM and Megatron-DeepSpeed is used, read as another, refused, or told to be unused,
+and so are some of other programs. The names of their flags are in flags/."""
 
 import re
 import shlex
@@ -34,6 +34,7 @@ def test_the_lists_are_whole() -> None:
     assert [(path.stem, len(names_of(path))) for path in LISTS] == [
         ("megatron_deepspeed", 330),
         ("megatron_lm", 877),
+        ("others", 20),
     ]
 
 
@@ -85,6 +86,8 @@ REFUSED_ALONE = """
 --load x --no-load-optim|--load x --use-checkpoint-opt_param-scheduler|--save x --no-save-optim
 --load x --no-load-lr-state|--aml-data-download-path x|--append-eod|--logits-load-dir x|--qk-clip
 --curriculum-learning
+--gradient-accumulation-steps 4|--gas 4|--train-batch-size 64
+--train-data-weights 1 2|--weight-by-num-documents|--padded-vocab-size 640|--pad-vocab-size-to 640
 """
 
 
@@ -205,6 +208,19 @@ def test_other_words_for_flags_of_ours(theirs: str, ours: str, told: str) -> Non
     (note,) = notes_of(theirs)
     assert note.startswith("read --") and told in note
     assert notes_of(ours) == []
+
+
+def test_words_of_nanogpt() -> None:
+    words = "--block_size 64 --n_layer 3 --n_head 2 --n_embd 8 --max_iters 7 --learning_rate 1e-3"
+    values, problems = understand(Config, words.split(), foreign=FOREIGN_FLAGS)
+    assert not problems and values == {
+        "seq_length": 64,
+        "num_layers": 3,
+        "num_attention_heads": 2,
+        "hidden_size": 8,
+        "train_iters": 7,
+        "lr": 1e-3,
+    }
 
 
 @pytest.mark.parametrize(

@@ -142,8 +142,18 @@ BROKEN = {
     "parallel": [
         (
             "--pipeline-model-parallel-size 3",
-            ["--num-layers 4 cannot be shared equally", "--pipeline-model-parallel-size 3"],
+            [
+                "--num-layers 4 cannot be shared equally",
+                "--pipeline-model-parallel-size 3",
+                "take 3 or 6 layers",
+            ],
         ),
+        (
+            PIPELINE + "--num-layers 10 --num-layers-per-virtual-pipeline-stage 2",
+            ["--num-layers 10", "a rank has 5, so runs of 1 or 5 fit"],
+        ),
+        (PIPELINE + "--num-layers 10 --num-virtual-stages-per-pipeline-rank 3", ["take 6 or 12 layers"]),
+        (COUNTED + " --pipeline-model-parallel-size 4", ["take 3 or 7 layers"]),
         (PIPELINE + f"{RUNS} 3", ["--num-layers 4", "--pipeline-model-parallel-size 2 x 3 runs of layers"]),
         (
             PIPELINE + "--num-layers 8 --num-layers-per-virtual-pipeline-stage 3",
@@ -152,7 +162,7 @@ BROKEN = {
         ("--pipeline-model-parallel-size 8", ["--num-layers 4", "--pipeline-model-parallel-size 8"]),
         (f"{FIRST} 2", [FIRST, "--pipeline-model-parallel-size of at least 2"]),
         (PIPELINE + f"{FIRST} 5", ["--num-layers 4", f"{FIRST} 5"]),
-        (PIPELINE + f"{FIRST} 1 {LAST} 2", ["--num-layers 4", f"{FIRST} 1 and {LAST} 2"]),
+        (PIPELINE + f"{FIRST} 1 {LAST} 2", [f"{FIRST} 1 and {LAST} 2", "take others for the first and"]),
         (f"--pipeline-model-parallel-size 3 {FIRST} 3 {LAST} 1", ["--num-layers 4", f"{FIRST} 3"]),
         (f"--pipeline-model-parallel-size 4 {LAST} 2", ["--num-layers 4", f"{LAST} 2"]),
         (PIPELINE + f"{FIRST} 1 {RUNS} 3", ["--num-layers 4", "x 3 runs of layers", f"{FIRST} 1"]),

@@ -110,6 +110,18 @@ def test_a_nested_mapping_becomes_specs(tmp_path: Path) -> None:
     assert read("--config", path).wish == ("soup:salt=1", "bread:flour=2", "plain")
 
 
+@pytest.mark.parametrize(
+    "text", ["[kitchen]\nheat = 200\n", "guests = 3\n", "# rest\n[a]\nb = [1, 2]\n", "[a]\n"]
+)
+def test_toml_is_told_alone(tmp_path: Path, text: str) -> None:
+    """Nothing is known of what it holds, so nothing is missing."""
+    path = yaml_file(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        parse(Options, ["--config", path], description="")
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"--config {path}: is TOML, and YAML is read: write 'flag: value'")
+
+
 @pytest.mark.parametrize("key", ["cook", "chef", "--chef"])
 def test_yaml_keys_may_be_any_spelling_of_a_flag(tmp_path: Path, key: str) -> None:
     assert read("--config", yaml_file(tmp_path, f"{key}: Ada\n")).kitchen.cook == "Ada"

@@ -392,7 +392,7 @@ def test_a_path_that_is_no_dataset_names_those_beside_it(tmp_path, monkeypatch):
     for name in ("a_text_document", "a_title_document", "v1.5_text_document", "folder/b"):
         build(name, [[[1]]])
     os.mkdir("empty")
-    for name in ("a.jsonl", "c.jsonl"):
+    for name in ("a.jsonl", "c.jsonl", "part-0.npy"):
         open(name, "w").close()
     told = {
         "a": "no dataset here, a.bin and a.idx do not exist; there are a_text_document, a_title_document",
@@ -402,6 +402,7 @@ def test_a_path_that_is_no_dataset_names_those_beside_it(tmp_path, monkeypatch):
         "folder/": "folder/: is a folder, no dataset; there is folder/b",
         "empty": "empty: is a folder, no dataset; give the common path of both files",
         "c.jsonl": "do not exist; make one of this text with tools/preprocess_data.py",
+        "part-0.npy": ".npy is not read; make one of the texts that it came from with tools/preprocess",
         "a_text_document.bin": "leave out the ending: a_text_document",
         "0.5 a_text_document 0.5 folder/b": "in a YAML file as a list: [0.5, a_text_document, 0.5, folder/b]",
         "[0.5,a_text_document, 0.5,'folder/b']": "as a word of its own: 0.5 a_text_document 0.5 folder/b",

@@ -194,6 +194,17 @@ def test_flags_that_others_generate_with_are_read(words: str, name: str, value: 
     assert note.startswith(f"read {words} as --{name.replace('_', '-')} ")
 
 
+def test_a_launch_script_of_training_generates() -> None:
+    """Model and layout are those of the checkpoint, whatever the flags say."""
+    words = (
+        "--tensor-model-parallel-size 2 --num-layers 4 --hidden_size 64 --seq-length 32 --micro-batch-size 1"
+    )
+    argv = f"--load run {words}".split()
+    assert parse(Options, argv, description="", foreign=FOREIGN) == parse(Options, argv[:2], description="")
+    (note,) = unused_flags(Options, argv, FOREIGN)
+    assert note.startswith("not used here: --tensor-model-parallel-size, --num-layers, --hidden_size (the ")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

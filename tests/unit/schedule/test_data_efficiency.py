@@ -327,7 +327,6 @@ def test_unused_keys_are_noted(write: Callable[[Any], str]) -> None:
     notes = describe(make_config(GPT_1B + write(recipe("voc", "seqlen_truncate", "random_ltd"))))[1]
     unused = [
         "steps_per_print",
-        "zero_optimization",
         "prescale_gradients",
         "dataloader_drop_last",
         "data_sampling.num_epochs",

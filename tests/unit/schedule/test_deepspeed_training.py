@@ -101,6 +101,7 @@ def test_loss_scaling_is_compared_where_the_run_has_it(tmp_path: Path) -> None:
         ("scheduler.params.warmup_min_lr", 0, ["warmup_min_lr 0", "--min-lr 1e-05"]),
         ("scheduler.params.warmup_type", "log", ['warmup_type "log"', "linear"]),
         ("fp16", True, ["fp16 must be a section"]),
+        ("zero_optimization", {"stage": 3}, ["zero_optimization.stage 3", "--zero-stage 0"]),
     ],
 )
 def test_another_value_is_one_problem_that_names_both(
@@ -123,6 +124,13 @@ def test_batches_of_a_json_against_flags_ranks_and_themselves(tmp_path: Path) ->
     assert "gradient_accumulation_steps 2 and" in flags and "= 4 differ" in flags
 
 
+def test_the_stage_of_zero_is_that_of_the_flags(tmp_path: Path) -> None:
+    content = AGREED | {"zero_optimization": {"stage": 1}}
+    assert told(tmp_path, content, FLAGS + "--use-distributed-optimizer ") == []
+    (problem,) = told(tmp_path, AGREED | {"zero_optimization": {"stage": 2}}, FLAGS + "--zero-stage 1 ")
+    assert "zero_optimization.stage 2 and --zero-stage 1 differ; make them agree" in problem
+
+
 @pytest.mark.parametrize("name", CHANGING)
 def test_a_section_that_would_change_the_numbers_is_refused(tmp_path: Path, name: str) -> None:
     assert told(tmp_path, AGREED | {name: {"enabled": False}}) == []
@@ -138,13 +146,13 @@ def test_a_warm_up_in_another_unit(tmp_path: Path) -> None:
 
 
 def test_what_is_not_compared_is_noted(tmp_path: Path) -> None:
-    content = AGREED | {"zero_optimization": {"stage": 1}}
+    content = AGREED | {"steps_per_print": 1, "zero_optimization": {"stage": 0, "overlap_comm": True}}
     content["optimizer"] = {"type": "Adam", "params": {"torch_adam": True}}
     path = tmp_path / "run.json"
     path.write_text(json.dumps(content))
     notes = describe(make_config(f"{FLAGS} --data-efficiency-config {path}"))[1]
     assert [note.removeprefix(f"{path}: ") for note in notes] == [
         "optimizer.params.torch_adam is not used",
-        "zero_optimization is not used",
+        "steps_per_print is not used",
         "without a warmup_type DeepSpeed's warm-up is logarithmic; here it is linear",
     ]

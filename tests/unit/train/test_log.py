@@ -132,6 +132,12 @@ def test_a_validation_of_thousands_of_corpora_is_one_screen() -> None:
     assert lines[-2] == " validation losses on 980 more corpora are in the records"
 
 
+def test_a_step_in_which_nothing_counts_has_no_loss_and_says_so(tmp_path: Path) -> None:
+    log, masked = make_log(tmp_path), Outcome({"lm loss": None}, 0.0, 0.1, 0.0)
+    assert " | lm loss: none, as no item of the data counts in it | " in line_of(log, 2, [masked, masked])
+    assert " | lm loss: 5.000000E+00 | " in line_of(log, 2, [masked, outcome(5.0)])
+
+
 def test_a_loss_that_nothing_counts_in_is_none(tmp_path: Path) -> None:
     block = validation_block(7, {"": {"lm loss": None}}, "validation")
     assert "lm loss value: none, as no item of the data counts in it" in block and "PPL" not in block
