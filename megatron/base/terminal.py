@@ -19,6 +19,11 @@ def show(*parts: RenderableType) -> None:
     Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE).print(*parts, sep="\n")
 
 
+def print_line(text: str) -> None:
+    """Print a text and the end of its line at once and as one: another thread may print between two."""
+    print(f"{text}\n", end="", flush=True)
+
+
 class Advance(Protocol):
     """Call with how much more is done, and a note to show."""
 

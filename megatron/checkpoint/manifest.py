@@ -85,6 +85,14 @@ def _with_seal(text: str) -> str:
     return f'{text}{SEAL}{hashlib.sha256(text.encode()).hexdigest()}"\n}}\n'
 
 
+def _sealed_by_meaning(content: dict[str, Any]) -> bool:
+    """Whether an index has the checksum of its content, as the first ones of this format have. That of a text
+    is never one, so what these notice is noticed still."""
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    whole = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return bool(content.get("checksum") == whole)
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a checkpoint; UserError where it is damaged."""
     path = folder / NAME
@@ -104,7 +112,7 @@ def read_manifest(folder: Path) -> Manifest:
         found = _parsed(content)
     except (KeyError, TypeError, AttributeError, ValueError):
         raise UserError(f"{path}: is not the index of a checkpoint of format {FORMAT}") from None
-    if not older and text != _with_seal(text.rpartition(SEAL)[0]):
+    if not older and text != _with_seal(text.rpartition(SEAL)[0]) and not _sealed_by_meaning(content):
         raise UserError(
             f"{path}: is damaged (its checksum differs); load an older checkpoint with --ckpt-step"
         )
@@ -155,7 +163,7 @@ def _parsed(content: Any) -> Manifest:
         if one.name in content or one.name not in later
     }
     values["vocabulary"] = Vocabulary(**values["vocabulary"])
-    values["files"] = {name: FileEntry(**entry) for name, entry in values["files"].items()}
+    values["files"] = {name: _file(**entry) for name, entry in values["files"].items()}
     values["tensors"] = {name: _tensor(**entry) for name, entry in values["tensors"].items()}
     for name, hint in get_type_hints(Manifest).items():
         if not isinstance(values[name], getattr(hint, "__origin__", hint)):
@@ -163,7 +171,19 @@ def _parsed(content: Any) -> Manifest:
     return Manifest(**values)
 
 
+def _file(bytes: int, sha256: str) -> FileEntry:
+    """The entry behind its JSON; TypeError where its size is no number."""
+    if type(bytes) is not int:
+        raise TypeError("the size of a file is a number")
+    return FileEntry(bytes, sha256)
+
+
 def _tensor(dtype: str, global_shape: list[int], parts: list[Any]) -> TensorEntry:
-    """The entry behind its JSON."""
+    """The entry behind its JSON; TypeError where a word or a number is none."""
+    if not isinstance(dtype, str) or not all(isinstance(file, str) for file, _, _ in parts):
+        raise TypeError("a tensor's type and its files are words")
+    numbers = [global_shape, *(box for _, *both in parts for box in both)]
+    if any(len(box) != len(global_shape) or {*map(type, box)} - {int} for box in numbers):
+        raise TypeError("a tensor's boxes are numbers, as many as it has dimensions")
     boxes = [Part(file, tuple(offset), tuple(shape)) for file, offset, shape in parts]
     return TensorEntry(dtype, tuple(global_shape), boxes)

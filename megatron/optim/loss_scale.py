@@ -36,6 +36,12 @@ def first_loss_scale(optimizer: OptimizerConfig, training: TrainingConfig) -> Lo
     return LossScale(optimizer.loss_scale or optimizer.initial_loss_scale, 0, optimizer.hysteresis)
 
 
+def resumed(saved: dict[str, float], optimizer: OptimizerConfig) -> LossScale:
+    """The state that a checkpoint has, with the flags' factor where they fix it, and their least one."""
+    state = LossScale(**saved)  # type: ignore[arg-type]
+    return state._replace(factor=optimizer.loss_scale or max(state.factor, optimizer.min_loss_scale))
+
+
 def after_step(state: LossScale, overflow: bool, optimizer: OptimizerConfig) -> LossScale:
     """The state behind a step, by the rule of Megatron-LM's DynamicGradScaler: an overflow halves the factor
     once `hysteresis` of them have come, and a window without any doubles it and renews that patience.

@@ -78,9 +78,10 @@ class GradientBuckets:
                 self._works.append(self._sum(len(self._works)))
 
     def _sum(self, bucket: int) -> dist.Work | None:
-        """Sum a bucket over its axes; only the last is waited for later."""
-        sent = self._sent[bucket] = self._as_sent(self.flats[bucket])
-        return start_sums(sent, self._axes[bucket])
+        """Sum a bucket over its axes; only the last is waited for later. What is sent nowhere stays exact."""
+        axes, flat = self._axes[bucket], self.flats[bucket]
+        sent = self._sent[bucket] = self._as_sent(flat) if axes else flat
+        return start_sums(sent, axes)
 
     def _as_sent(self, gradients: Tensor) -> Tensor:
         return gradients if self.sent_as is None else gradients.to(self.sent_as)

@@ -88,8 +88,13 @@ def add_constants(module: nn.Module, make: Callable[[], dict[str, Tensor]]) -> N
 
 
 def fill_constants(model: nn.Module) -> None:
-    """Make the constants of all modules anew, as a model needs that was built on the meta device."""
-    for module in model.modules():
+    """Make the constants of all modules anew, as a model needs that was built on the meta device; ValueError
+    where a buffer is none of them, as nothing would ever fill it there."""
+    filled = set()
+    for prefix, module in model.named_modules():
         if make := getattr(module, "make_constants", None):
             for name, tensor in make().items():
                 getattr(module, name).copy_(tensor)
+                filled.add(f"{prefix}.{name}" if prefix else name)
+    if unfilled := [name for name, _ in model.named_buffers() if name not in filled]:
+        raise ValueError(f"nothing fills {', '.join(unfilled)}; make buffers by add_constants")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from megatron.base.files import whole_file
+from megatron.base.terminal import print_line
 from megatron.config.config import Config
 from megatron.parallel.mesh import Mesh, gather_over
 from megatron.schedule.data_efficiency import DataEfficiency
@@ -66,7 +67,7 @@ class Log:
             self.since = []
         second = min(self.start.iteration + 2, self.plan.steps)  # all is allocated by then
         if self.mesh.first and iteration == second:
-            print(memory_line(self.mesh.world.rank, iteration, self.mesh.device), flush=True)
+            print_line(memory_line(self.mesh.world.rank, iteration, self.mesh.device))
         self.timers.profiling = self.profile.after(iteration)
 
     def validation(self, iteration: int, losses: Losses, windows: int, what: str = "validation") -> None:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from megatron.base.terminal import progress
+from megatron.base.terminal import print_line, progress
 from megatron.batches.loader import BatchShare, batches
 from megatron.config.config import CheckpointConfig
 from megatron.evaluation.losses import mean_losses, validation_windows
@@ -72,7 +72,7 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
         checkpoints.wait()  # before a signal would end the process again
     if iteration < run.plan.steps and mesh.prints_log:
         way = _how_to_go_on(checkpoint, checkpoints.saved == iteration)
-        print(f"stopped at iteration {iteration} of {run.plan.steps}; {way}", flush=True)
+        print_line(f"stopped at iteration {iteration} of {run.plan.steps}; {way}")
     return iteration
 
 

@@ -6,6 +6,7 @@ import torch
 from torch.profiler import ProfilerActivity
 
 from megatron.base.files import whole_file
+from megatron.base.terminal import print_line
 from megatron.config.config import Config
 from megatron.parallel.mesh import Mesh
 
@@ -39,11 +40,11 @@ class Profile:
         if self.running:
             self._write(self.running)
         elif self.waiting:
-            print(f"note: --profile: no step from {self.first + 1} to {self.last} was done", flush=True)
+            print_line(f"note: --profile: no step from {self.first + 1} to {self.last} was done")
 
     def _write(self, running: torch.profiler.profile) -> None:
         running.stop()
         with whole_file(self.path) as file:
             running.export_chrome_trace(file.name)
         self.running = None
-        print(f"profile of rank {self.rank}: {self.path}", flush=True)
+        print_line(f"profile of rank {self.rank}: {self.path}")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from megatron.base.errors import UserError
+from megatron.base.terminal import print_line
 from megatron.base.units import duration
 from megatron.checkpoint.compare import resume_problems
 from megatron.checkpoint.earlier import goes_on, set_aside
@@ -29,7 +30,7 @@ from megatron.checkpoint.saved_config import with_new_flags
 from megatron.config.checkpoint import CheckpointConfig
 from megatron.config.optimizer import decay_horizon, warmup_horizon
 from megatron.data.corpora import identity
-from megatron.optim.loss_scale import LossScale
+from megatron.optim.loss_scale import resumed
 from megatron.optim.optimizer import SLOTS, optimizer_state, restore_optimizer
 from megatron.parallel.layout import layout_of
 from megatron.parallel.mesh import Mesh, share_bytes, together
@@ -107,7 +108,7 @@ def _read(run: Run, folder: Path, saved: Manifest, weights_only: bool, known: se
     if weights_only:
         return b""
     if saved.loss_scale:
-        run.scaler.state = LossScale(**saved.loss_scale)  # type: ignore[arg-type]
+        run.scaler.state = resumed(saved.loss_scale, run.config.optimizer)
     if updates := saved.iteration - run.scaler.state.skipped_steps:
         updated = run.gradients.parameters
         boxes = boxes_of(updated, run.gradients.placements)
@@ -154,8 +155,9 @@ def write_checkpoint(flags: CheckpointConfig, content: Content, mesh: Mesh, how:
         return
     retain(root, flags.save_retain_interval, iteration)
     took = f"in {duration(time.perf_counter() - before)}{how}"
-    line = f"saved {folder} {took}\n  successfully saved checkpoint from iteration {iteration:7d} to {root}\n"
-    print(line, end="", flush=True)  # at once: it may come from another thread
+    print_line(
+        f"saved {folder} {took}\n  successfully saved checkpoint from iteration {iteration:7d} to {root}"
+    )
 
 
 def save_run(run: Run, mine: Manifest, iteration: int) -> None:

@@ -16,6 +16,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from megatron.base.terminal import print_line
 from megatron.checkpoint.manifest import Manifest
 from megatron.checkpoint.save import Files
 from megatron.parallel.mesh import beside, wait_for_all
@@ -50,7 +51,7 @@ class Checkpoints:
         flags, mesh = self.run.config.checkpoint, self.beside
         if mesh.first:
             line = f"scheduled an async checkpoint save at iteration {iteration:7d} to {flags.save}"
-            print(f"  {line}", flush=True)
+            print_line(f"  {line}")
         self.underway = iteration, _start(lambda: write_checkpoint(flags, content, mesh, how))
 
     def wait(self) -> None:

@@ -9,6 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_folder
+from megatron.base.terminal import print_line
 from megatron.checkpoint.earlier import WANDB_ID, run_id
 from megatron.config.config import Config
 from megatron.parallel.mesh import Mesh
@@ -67,7 +68,7 @@ class Lines:
 
     def write(self, record: Record) -> None:
         if record.text:
-            print(record.text, flush=True)
+            print_line(record.text)
 
     def close(self) -> None:
         pass

@@ -123,3 +123,15 @@ def test_sums_are_those_of_the_precision_in_which_they_are_sent(
     for tensors in run_ranks(2, local_gradients, kind, sent_as):
         assert len(tensors) > 20
         assert all(torch.equal(one, other) for one, other in zip(tensors[::2], tensors[1::2]))
+
+
+def first_steps(mesh: Mesh, flags: str) -> torch.Tensor:
+    return train_steps(make_run(mesh, flags, torch.float32, 1), 1, 2)
+
+
+def test_gradients_that_are_sent_nowhere_are_not_rounded() -> None:
+    """Tensor ranks alone have their own parts of matrices, and the same gradients of the rest."""
+    more, place, _ = place_of(LAYOUTS["tp2"])
+    flags = BASE + MODELS["gpt"] + "--bf16 " + more
+    wanted, found = (run_layout(place, first_steps, flags + one) for one in ("", "--grad-reduce-in-bf16 "))
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted))

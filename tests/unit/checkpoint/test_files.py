@@ -278,6 +278,33 @@ def test_an_index_is_compared_as_text(tmp_path: Path) -> None:
         assert "is damaged (its checksum differs)" in refusal(read_manifest, folder)
 
 
+def test_an_index_with_a_checksum_of_its_meaning_is_read(tmp_path: Path) -> None:
+    """The first ones of this format have that. A changed value is noticed there, too."""
+    folder = save(tmp_path, 3)
+    path = folder / "index.json"
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    words = json.dumps(content, sort_keys=True).encode()
+    path.write_text(json.dumps(content | {"checksum": hashlib.sha256(words).hexdigest()}, indent=1) + "\n")
+    assert read_manifest(folder).iteration == 3
+    path.write_text(path.read_text().replace('"iteration": 3', '"iteration": 4'))
+    assert "is damaged (its checksum differs)" in refusal(read_manifest, folder)
+
+
+def test_an_index_without_a_checksum_is_refused_where_its_values_are_none(tmp_path: Path) -> None:
+    """That is one of format 1, of which nothing else says whether it is damaged."""
+    path = save(tmp_path, 3) / "index.json"
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    whole = {"file": MODEL, "dtype": "torch.bfloat16", "global_shape": [2], "offset": [0]}
+    for change in ({"dtype": 7}, {"file": None}, {"global_shape": ["2"]}, {"offset": [0, 0]}, {"offset": []}):
+        path.write_text(json.dumps(content | {"format": 1, "tensors": {"bias": whole | change}}))
+        assert "is not the index of a checkpoint" in refusal(read_manifest, path.parent)
+    files = {MODEL: {"bytes": "2", "sha256": ""}}
+    path.write_text(json.dumps(content | {"format": 1, "tensors": {"bias": whole}, "files": files}))
+    assert "is not the index of a checkpoint" in refusal(read_manifest, path.parent)
+
+
 def test_a_checkpoint_of_the_format_of_whole_tensors_is_read(tmp_path: Path) -> None:
     folder = save(tmp_path, 3)
     content = json.loads((folder / "index.json").read_text())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from megatron.base.errors import UserError
 from megatron.batches.loader import BatchShare
 from megatron.config.optimizer import idle_scale_notes
-from megatron.optim.loss_scale import LossScale, after_step, first_loss_scale
+from megatron.optim.loss_scale import LossScale, after_step, first_loss_scale, resumed
 from megatron.train.setup import Run
 from megatron.train.step import StepResult, train_step
 from tests.support.configurations import STOP, make_config, problems_of
@@ -48,6 +48,14 @@ def test_a_constant_factor_stays_and_a_least_one_ends_the_run() -> None:
     assert state.factor == 4
     with pytest.raises(UserError, match="overflow in float16 even with the least loss scale, 4"):
         after_step(state, True, flags)
+
+
+def test_a_run_that_goes_on_takes_the_factor_of_its_flags() -> None:
+    """A fixed one, or where it adapts itself the saved one, which is not below the least."""
+    saved = {"factor": 64.0, "good_steps": 3, "overflows_left": 1, "skipped_steps": 5}
+    for flags, factor in (("", 64), ("--loss-scale 1000", 1000), ("--min-loss-scale 256", 256)):
+        state = resumed(saved, make_config(f"{STOP} --fp16 {flags}").optimizer)
+        assert state == LossScale(factor, 3, 1, 5)
 
 
 def test_flags_of_scaling_that_do_nothing_are_told() -> None:

@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from megatron.model.gpt import GPT
 from megatron.parallel.initialization import initialize
-from megatron.parallel.placement import Placement, add_parameter, placements
+from megatron.parallel.placement import Placement, add_constants, add_parameter, fill_constants, placements
 from megatron.tasks.architecture import gpt_architecture
 from tests.support.configurations import make_config
 from tests.support.models import PLAIN, SHAPE, VOCAB, loss_of, make_model, random_batch
@@ -72,3 +73,13 @@ def test_a_parameter_without_a_placement_is_named():
     model = torch.nn.Sequential(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match=r"no placement for 0\.weight, 0\.bias"):
         placements(model)
+
+
+def test_a_buffer_that_nothing_fills_is_refused() -> None:
+    """Models are built on the meta device, where what a constructor writes is lost."""
+    model = nn.Module()
+    add_constants(model, lambda: {"angles": torch.ones(2)})
+    fill_constants(model)
+    model.register_buffer("mask", torch.ones(3))
+    with pytest.raises(ValueError, match="nothing fills mask; make buffers by add_constants"):
+        fill_constants(model)

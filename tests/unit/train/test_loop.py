@@ -1,6 +1,7 @@
 """When a run validates, saves and stops, and what it says of that."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,16 @@ def events(folder: Path, flags: str, start: int = 0) -> tuple[list[str], int]:
         what, _, place = event.partition(" after ")
         done.insert(int(place), what)
     return done, last
+
+
+def test_a_line_of_the_log_is_written_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that saves writes its own, and would else write it into another one."""
+    written: list[str] = []
+    monkeypatch.setattr(sys.stdout, "write", written.append)
+    events(tmp_path, "--async-save --save-interval 2 --log-interval 1 --eval-interval 5")
+    text = "".join(written)
+    assert text.count("successfully saved") == 5 and text.count("lm loss") == 10 + 2 * 2
+    assert [piece for piece in written if piece and not piece.endswith("\n")] == []
 
 
 @pytest.mark.parametrize(
