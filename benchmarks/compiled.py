@@ -30,15 +30,16 @@ FLAGS = (
 )
 NO_DROPOUT = "--hidden-dropout 0 --attention-dropout 0 "
 RUNS = {
-    "one length, no dropout": NO_DROPOUT,
-    "one length, dropout": "",
-    "lengths of 64 to 256, random-LTD, dropout": "--curriculum seqlen_truncate:min=64,max=256,duration=20,"
+    "no dropout": NO_DROPOUT,
+    "dropout": "",
+    "dropout, curriculum, random-LTD": "--curriculum seqlen_truncate:min=64,max=256,duration=20,"
     "quantum=64 --random-ltd --random-ltd-min 64 --random-ltd-quantum 64 --random-ltd-duration 30 ",
 }
 
 
 @dataclass(frozen=True)
 class Options:
+    runs: tuple[str, ...] = flag(tuple(RUNS), "what to compare", choices=RUNS, metavar="NAME")
     rounds: int = flag(7, "timed rounds over all lengths, of both", at_least=1)
     threads: int = flag(1, "threads of both", at_least=1)
 
@@ -48,7 +49,7 @@ def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__)
     torch.set_num_threads(options.threads)
     headings = ("run", "lengths", "eager / compiled", "graphs", "first steps, compiled, s", "eager, s")
-    print_table(headings, (_compare(name, flags, options.rounds) for name, flags in RUNS.items()))
+    print_table(headings, (_compare(name, RUNS[name], options.rounds) for name in options.runs))
 
 
 def _compare(name: str, flags: str, rounds: int) -> tuple[str, ...]:
