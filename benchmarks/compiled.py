@@ -1,5 +1,5 @@
-"""--compile against eager layers: training steps of the same run in one process, in turns; how long compiling
-takes with an empty cache, and how many graphs there are.
+"""--compile against eager layers: training steps of the same run in one process, alternately; how long
+compiling takes with an empty cache, and how many graphs there are.
 
 python benchmarks/compiled.py
 """

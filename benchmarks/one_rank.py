@@ -1,5 +1,5 @@
 """What parallel layers cost where one rank is alone: the same layer, and the same training step, from
-torch.nn, with equal weights, batches and dropout, in one process on one thread, in turns.
+torch.nn, with equal weights, batches and dropout, in one process on one thread, alternately.
 
 python benchmarks/one_rank.py
 """
@@ -58,8 +58,9 @@ class Options:
 class PlainBlock(nn.Module):
     """A transformer layer of torch.nn, with the weights of one of ours."""
 
-    def __init__(self, ours: Block, probability: float):
+    def __init__(self, ours: nn.Module, probability: float):
         super().__init__()
+        assert isinstance(ours, Block)
         hidden, inner = ours.mlp.up.weight.shape[1], ours.mlp.up.weight.shape[0]
         self.attention_norm, self.mlp_norm = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
         self.query, self.key, self.value = (nn.Linear(hidden, hidden) for _ in range(3))
@@ -90,7 +91,7 @@ class PlainGPT(nn.Module):
         self.words = nn.Embedding.from_pretrained(ours.word_embeddings.weight.detach().clone(), freeze=False)
         positions = ours.position_embeddings.weight.detach().clone()
         self.positions = nn.Embedding.from_pretrained(positions, freeze=False)
-        self.layers = nn.ModuleList(PlainBlock(one, probability) for one in ours.layers.values())
+        self.layers = nn.ModuleList(PlainBlock(ours.layers[name], probability) for name in ours.layers)
         self.norm = nn.LayerNorm(positions.shape[1])
         self.probability, self.salt, self.vocab_size = probability, ours.embedding_salt, ours.vocab_size
 
@@ -205,12 +206,13 @@ def _steps(hidden: int, length: int, probability: float) -> tuple[Callable[[], A
     return sides
 
 
-def _our_step(run: Run, step: Any, batches: list[GPTInputs]) -> Callable[[], float]:
+def _our_step(run: Run, step: Any, batches: list[GPTInputs]) -> Callable[[], float | None]:
     return lambda: train_step(run, step, batches).losses[LM_LOSS]
 
 
 def _plain_step(run: Run, batches: list[GPTInputs]) -> Callable[[], float]:
     config = run.config
+    assert isinstance(run.model, GPT)
     model = PlainGPT(run.model, config.model.hidden_dropout)
     optimizer = make_optimizer(list(model.parameters()), config.optimizer)
     scale = 1 / sum(batch.labels.numel() for batch in batches)
