@@ -1,0 +1,45 @@
+"""What several measurements share: a run on made-up data, and how figures are printed."""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from megatron.parallel.mesh import Mesh
+from megatron.schedule.data_efficiency_flags import describe
+from megatron.tasks.gpt import GPT_TASK
+from megatron.train.setup import Run, build, join
+from tests.support.configurations import make_config
+
+
+def mock_run(mesh: Mesh, flags: str, data_parallel_size: int = 1) -> Run:
+    """The run of these flags at step 0 on the ranks of a mesh that torchrun did not start."""
+    config = make_config(flags, data_parallel_size)
+    efficiency, _ = describe(config)
+    return build(join(GPT_TASK, config, efficiency, GPT_TASK.open_data(config)), mesh)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def spread(values: Iterable[float], form: str = ".2f") -> str:
+    """Median with the range."""
+    found = sorted(values)
+    return f"{statistics.median(found):{form}} ({found[0]:{form}}-{found[-1]:{form}})"
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table in Markdown, each row as soon as it is there."""
+    for row in (headings, ["---"] * len(headings)):
+        print(f"| {' | '.join(row)} |", flush=True)
+    for row in rows:
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
+def tell(text: str) -> None:
+    """Say how far the work is."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,63 @@
+"""What a rank sends in a step and holds behind it, of a small model: bytes counted as the tests count them,
+beside the formulas.
+
+python benchmarks/traffic.py
+"""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from benchmarks.common import print_table
+from tests.distributed.test_traffic import (
+    BYTES,
+    FLAGS,
+    LAYOUTS,
+    MICRO_BATCHES,
+    ROWS,
+    WHOLE,
+    expected,
+    held_bytes,
+    step_traffic,
+)
+from tests.support.parity import place_of
+from tests.support.ranks import run_layout
+
+SHARES = {"dp2": 4, "zero dp2": 3, "zero-2 dp2": 2, "zero-3 dp2": 2, "zero-3 dp4 hybrid": 2}
+"""Of weights, gradients and two moments, what a rank holds, in sizes of the model (arXiv 1910.02054)."""
+
+
+def main() -> None:
+    """Print both tables."""
+    print_table(("layout", "operation", "bytes counted", "by formula"), _traffic())
+    print()
+    print_table(("layout", "of the model", "bytes held, most of a rank", "by formula", "ratio"), _held())
+
+
+def _traffic() -> Iterator[tuple[str, ...]]:
+    """What the first rank hands to each operation."""
+    for name in LAYOUTS:
+        (counted, _), (formula, _) = _measure(name, step_traffic)[0], expected(name)[0]
+        for operation in sorted(counted.keys() | formula.keys()):
+            yield name, operation, f"{counted.get(operation, 0):,}", f"{formula.get(operation, 0):,}"
+
+
+def _held() -> Iterator[tuple[str, ...]]:
+    for name, share in SHARES.items():
+        formula, found = share * WHOLE * BYTES, max(_measure(name, held_bytes))
+        yield name, f"{share}x", f"{found:,}", f"{formula:,}", f"{found / formula:.4f}"
+
+
+def _measure(name: str, function: Callable[..., Any]) -> list[Any]:
+    """What every rank of a layout finds."""
+    more, place, replicas = place_of(LAYOUTS[name])
+    return run_layout(place, function, FLAGS.format(ROWS * MICRO_BATCHES * replicas) + more, replicas)
+
+
+if __name__ == "__main__":
+    run_command(main)
