@@ -14,17 +14,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.common import print_table
-from tests.distributed.test_traffic import (
-    BYTES,
-    FLAGS,
-    LAYOUTS,
-    MICRO_BATCHES,
-    ROWS,
-    WHOLE,
-    expected,
-    held_bytes,
-    step_traffic,
-)
+from megatron.parallel.layout import Layout
+from tests.distributed.test_traffic import FLAGS, LAYOUTS, MICRO_BATCHES, counted, formula, held_bytes
 from tests.support.parity import place_of
 from tests.support.ranks import run_layout
 
@@ -42,21 +33,29 @@ def main() -> None:
 def _traffic() -> Iterator[tuple[str, ...]]:
     """What the first rank hands to each operation."""
     for name in LAYOUTS:
-        (counted, _), (formula, _) = _measure(name, step_traffic)[0], expected(name)[0]
-        for operation in sorted(counted.keys() | formula.keys()):
-            yield name, operation, f"{counted.get(operation, 0):,}", f"{formula.get(operation, 0):,}"
+        flags, place, replicas = _run(name)
+        (sent, _), (priced, _) = _measure(name, counted)[0], formula(flags, place, replicas)[0]
+        for operation in sorted(sent.keys() | priced.keys()):
+            yield name, operation, f"{sent.get(operation, 0):,}", f"{priced.get(operation, 0):,}"
 
 
 def _held() -> Iterator[tuple[str, ...]]:
     for name, share in SHARES.items():
-        formula, found = share * WHOLE * BYTES, max(_measure(name, held_bytes))
-        yield name, f"{share}x", f"{found:,}", f"{formula:,}", f"{found / formula:.4f}"
+        _, parameters = formula(*_run(name))[0]
+        expected, found = share * parameters * 8, max(_measure(name, held_bytes))
+        yield name, f"{share}x", f"{found:,}", f"{expected:,}", f"{found / expected:.4f}"
+
+
+def _run(name: str) -> tuple[str, Layout, int]:
+    """Flags of a layout's run, the layout, and how many replicas it has."""
+    more, place, replicas = place_of(LAYOUTS[name])
+    return FLAGS.format(2 * MICRO_BATCHES * replicas) + more, place, replicas
 
 
 def _measure(name: str, function: Callable[..., Any]) -> list[Any]:
     """What every rank of a layout finds."""
-    more, place, replicas = place_of(LAYOUTS[name])
-    return run_layout(place, function, FLAGS.format(ROWS * MICRO_BATCHES * replicas) + more, replicas)
+    flags, place, replicas = _run(name)
+    return run_layout(place, function, flags, replicas)
 
 
 if __name__ == "__main__":
