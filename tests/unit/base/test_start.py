@@ -18,6 +18,7 @@ COMMANDS = [
         str(path.relative_to(ROOT))
         for folder in ("tools", "scripts", "benchmarks")
         for path in sorted((ROOT / folder).glob("*.py"))
+        if "run_command(main" in path.read_text(encoding="utf-8")
     ),
 ]
 BARE = [sys.executable, "-S", "-E", "-s"]  # a Python that has the standard library alone
