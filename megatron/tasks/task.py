@@ -34,7 +34,8 @@ class Task:
     over; each loss is divided by its own count over the global batch. `known_counts`: these counts of a
     whole step where the plan alone says them, else None. `row_losses`: sum and count [rows, 2] of every
     loss for every row, float64, nothing dropped, or hidden states like `forward`.
-    `row_flops`: what a row costs."""
+    `row_flops`: what a row costs. `layer_losses`: losses that layers add by themselves, by name, and how many
+    layers do; the model's `tally` has their sums over rows."""
 
     name: str
     open_data: Callable[[Config], Data]
@@ -44,3 +45,4 @@ class Task:
     known_counts: Callable[[Config, Step], dict[str, int] | None]
     row_losses: Callable[..., Any]
     row_flops: Callable[[Config, DataEfficiency, int], RowFlops]
+    layer_losses: Callable[[Config], Mapping[str, int]]
