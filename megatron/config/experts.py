@@ -27,12 +27,7 @@ class ExpertsConfig:
         "layers with experts: every N-th from the first, or a pattern of 0 and 1, such as '([0]+[1])*12'",
         metavar="N|PATTERN",
     )
-    moe_ffn_hidden_size: int = flag(
-        None,
-        "inner width of an expert; --ffn-hidden-size",
-        at_least=1,
-        follows=lambda model: model.ffn_hidden_size,
-    )
+    moe_ffn_hidden_size: int | None = flag(None, "inner width of an expert; --ffn-hidden-size", at_least=1)
     moe_shared_expert_intermediate_size: int | None = flag(
         None, "inner width of an MLP that computes all tokens beside the experts", at_least=1
     )
@@ -79,15 +74,12 @@ class ExpertsConfig:
         "which tokens a full expert drops: those of the least weight, or the last ones",
         choices=("probs", "position"),
     )
-    moe_pad_expert_input_to_capacity: bool = flag(
-        False, "read, and changes nothing: experts compute no padding", resume="free"
-    )
     moe_group_size: int = flag(
         None,
         "samples of the global batch over which experts are balanced and have a capacity; it divides "
         "--micro-batch-size, and is equal to it by default",
         at_least=1,
-        follows=lambda training: training.micro_batch_size,
+        follows=lambda training, experts: training.micro_batch_size if experts.num_experts > 1 else 1,
     )
     moe_per_layer_logging: bool = flag(
         False, "log how evenly tokens are spread over the experts of every layer", resume="free"
@@ -177,6 +169,9 @@ def _choice(experts: ExpertsConfig) -> list[str]:
                 f"--moe-router-group-topk {chosen} must be at most --moe-router-num-groups {groups}, divide "
                 f"--moe-router-topk {few}, and leave each group at most its {number // groups} experts"
             )
+    late = experts.moe_router_score_function == "softmax" and not experts.moe_router_pre_softmax
+    if few == 1 and late and experts.moe_router_load_balancing_type != "sinkhorn":
+        found.append("--moe-router-topk 1 needs --moe-router-pre-softmax, as a softmax over one is 1")
     if experts.moe_router_pre_softmax and experts.moe_router_score_function == "sigmoid":
         found.append("--moe-router-pre-softmax does nothing with --moe-router-score-function sigmoid")
     return found
@@ -225,7 +220,7 @@ def _reference_rows(
 def _shares(experts: ExpertsConfig, parallel: ParallelConfig) -> list[str]:
     ranks = parallel.tensor_model_parallel_size
     widths = {
-        "--moe-ffn-hidden-size": experts.moe_ffn_hidden_size,
+        "--moe-ffn-hidden-size": experts.moe_ffn_hidden_size or 0,
         "--moe-shared-expert-intermediate-size": experts.moe_shared_expert_intermediate_size or 0,
     }
     return [

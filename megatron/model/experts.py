@@ -133,6 +133,8 @@ def grouped_product(x_MI: Tensor, weight_EOI: Tensor, ends_E: Tensor, all_comput
     """x·Wᵀ of sorted rows, each with the matrix of its expert, in the precision of x; 0 behind the last
     expert's rows, unless there are none."""
     weight = weight_EOI.to(x_MI.dtype)
+    if isinstance(ends_E, FakeTensor):  # has a shape and no content: all rows are as good as one expert's
+        return x_MI @ weight[0].T
     if not _fits(weight):
         return _one_by_one(x_MI, weight, ends_E)
     if all_computed:
@@ -152,8 +154,6 @@ def _fits(weight_EOI: Tensor) -> bool:
 
 def _one_by_one(x_MI: Tensor, weight_EOI: Tensor, ends_E: Tensor) -> Tensor:
     """The same as a loop over the experts, for which a GPU is waited for."""
-    if isinstance(ends_E, FakeTensor):  # has a shape and no content, and rows are as good as any
-        return x_MI @ weight_EOI[0].T
     ends = ends_E.tolist()
     parts = [x_MI[start:end] @ one.T for start, end, one in zip([0, *ends], ends, weight_EOI)]
     return torch.cat([*parts, x_MI.new_zeros((len(x_MI) - ends[-1], weight_EOI.shape[1]))])

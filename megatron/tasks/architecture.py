@@ -57,7 +57,7 @@ def mixture_of(config: Config) -> Mixture | None:
     return Mixture(
         layers=layers,
         experts=flags.num_experts,
-        inner=flags.moe_ffn_hidden_size,
+        inner=flags.moe_ffn_hidden_size or config.model.ffn_hidden_size,
         shared=flags.moe_shared_expert_intermediate_size or 0,
         top=flags.moe_router_topk,
         softmax=flags.moe_router_score_function == "softmax",

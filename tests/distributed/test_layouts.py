@@ -1,13 +1,13 @@
-"""Every layout of ranks gives the losses, gradient norms and weights of one rank: the whole training step in
-double precision, with curriculum, random-LTD, dropout, accumulation and clipping."""
+"""Every layout of ranks gives the losses, gradient norms, weights and choices of experts of one rank: the
+whole training step in double precision, with curriculum, random-LTD, dropout, accumulation and clipping."""
 
 import pytest
 import torch
 
-from tests.support.parity import LAYOUTS, deviations, pairs
+from tests.support.parity import LAYOUTS, MIXED, deviations, pairs
 
 
-@pytest.mark.parametrize(("layout", "model"), pairs())
+@pytest.mark.parametrize(("layout", "model"), [*pairs(), *MIXED])
 def test_every_layout_trains_the_same_model(layout: str, model: str) -> None:
     loss, norm, weight = deviations(model, LAYOUTS[layout], torch.float64)
     assert loss < 1e-10 and norm < 1e-10 and weight < 1e-9, (loss, norm, weight)

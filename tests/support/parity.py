@@ -49,6 +49,29 @@ MODELS = {
 }
 
 
+EXPERTS = (
+    "--num-experts 4 --moe-layer-freq [0,1]*2 --moe-ffn-hidden-size 48 --moe-z-loss-coeff 1e-2 "
+    "--moe-input-jitter-eps 0.05 --attention-dropout 0.1 "
+)
+MIXTURES = {
+    "experts": SEQTRU + EXPERTS + "--moe-aux-loss-coeff 0.1 ",
+    "experts limited": SEQRES
+    + LLAMA
+    + EXPERTS
+    + "--moe-aux-loss-coeff 0.1 --moe-router-load-balancing-type seq_aux_loss --moe-group-size 1 "
+    "--moe-router-score-function sigmoid --moe-router-enable-expert-bias --moe-expert-capacity-factor 1.0 "
+    "--moe-shared-expert-intermediate-size 16 --recompute-granularity full ",
+    "experts sinkhorn": SEQTRU
+    + EXPERTS
+    + "--moe-router-load-balancing-type sinkhorn --moe-expert-capacity-factor 1.25 "
+    "--moe-token-drop-policy position ",
+    "experts global": SEQTRU
+    + EXPERTS
+    + "--moe-aux-loss-coeff 0.1 --moe-router-load-balancing-type global_aux_loss --moe-router-num-groups 2 "
+    "--moe-router-group-topk 1 --moe-router-pre-softmax ",
+}
+
+
 class Curve(NamedTuple):
     """Losses and gradient norms by step, at last this rank's part of every weight with its place, and a hash
     of which experts it has chosen for its tokens."""
@@ -111,7 +134,7 @@ def _model(precision: torch.dtype, *arguments: Any) -> StageModule:
 @cache
 def one_rank(model: str, precision: torch.dtype) -> Curve:
     """The run that every layout repeats."""
-    (curve,) = run_layout(Layout(), train, BASE + MODELS[model], precision, 1)
+    (curve,) = run_layout(Layout(), train, BASE + (MODELS | MIXTURES)[model], precision, 1)
     return curve
 
 
@@ -127,7 +150,7 @@ def deviations(model: str, layout: str, precision: torch.dtype) -> tuple[float, 
     """Largest relative deviations of losses and gradient norm, and largest one of a weight, from one rank;
     infinite where another expert was chosen for a token in double precision."""
     more, place, data_parallel_size = place_of(layout)
-    flags = BASE + MODELS[model] + more
+    flags = BASE + (MODELS | MIXTURES)[model] + more
     curves: list[Curve] = run_layout(place, train, flags, precision, data_parallel_size)
     wanted, weight = one_rank(model, precision), 0.0
     worst = torch.zeros(wanted.points.shape[1], dtype=torch.float64)
@@ -196,6 +219,16 @@ LAYOUTS: dict[str, str] = {
 }
 TWICE = {"tp2", "pp2", "cp2 p2p", "zero dp2"}
 """Layouts that are tried with all models; the others with one each, in turn."""
+
+
+MIXED = [
+    *((layout, "experts") for layout in ("dp2", "tp2", "tp2+sp", "pp2 zero-bubble", "zero-3 dp2")),
+    *((layout, "experts limited") for layout in ("tp2+sp", "cp2 allgather", "zero dp2", "pp2")),
+    *((layout, "experts sinkhorn") for layout in ("tp2", "cp2 p2p")),
+    *((layout, "experts global") for layout in ("cp2 a2a", "dp2")),
+    ("tp2+sp·cp2", "experts limited"),
+]
+"""Layouts and the models with experts that each is tried with."""
 
 
 def pairs() -> list[tuple[str, str]]:
