@@ -43,6 +43,7 @@ class Router(nn.Module):
     `expert_bias` [experts]: added to scores where the best are chosen; `past_load`: how many tokens chose an
     expert in the step before. Both are there where balancing needs them."""
 
+    exact = True  # whoever casts a layer's weights leaves these as they are
     weight: nn.Parameter
     site: Tensor
     expert_bias: Tensor

@@ -51,7 +51,8 @@ def estimate_memory(prepared: Prepared, device: torch.device, layout: Layout = O
     step, inputs = _largest_micro_batch(prepared)
     layers = prepared.config.model.num_layers
     dropping = len(prepared.efficiency.dropping_layers)
-    if layers <= FEW_LAYERS:
+    mixture = prepared.config.experts.num_experts > 1  # whose layers may differ
+    if layers <= FEW_LAYERS or mixture:
         weights, peak = _simulate(prepared, inputs, layers, dropping, device)
     else:
         least, whole = np.array(_simulate(prepared, inputs, 2, 0, device)), layers - dropping
