@@ -224,12 +224,13 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     **_refused("there is no such start from a dense model yet; leave that out", "moe-use-upcycling"),
     **_unused(
         "it tunes experts, which are computed in one way",
-        """moe-enable-deepep moe-deepep-* moe-flex-* moe-hybridep-* moe-ncclep-* moe-paged-* moe-routing-
-        trace-* moe-permute-fusion-* moe-single-* moe-combine-* moe-dispatch-* moe-layer-recompute moe-
-        mlp-glu-interleave-size moe-shared-expert-glu-interleave-size moe-use-grouped-tensor moe-pad-
-        experts-* moe-router-padding-* moe-upcycling-* no-moe-* disable-moe-* overlap-moe-expert-
-        parallel-comm overlap-dispatch-backward-with-experts-wgrad use-grouped-gemm-for-dense-mlp use-
-        grouped-gemm-for-shared-expert use-fused-weighted-squared-relu""",
+        """moe-enable-deepep moe-deepep-* moe-flex-* moe-hybridep-* moe-ncclep-* moe-paged-*
+        moe-routing-trace-* moe-permute-fusion-* moe-single-* moe-combine-* moe-dispatch-*
+        moe-layer-recompute moe-mlp-glu-interleave-size moe-shared-expert-glu-interleave-size
+        moe-use-grouped-tensor moe-pad-experts-* moe-router-padding-* moe-upcycling-* no-moe-*
+        disable-moe-* overlap-moe-expert-parallel-comm overlap-dispatch-backward-with-experts-wgrad
+        use-grouped-gemm-for-dense-mlp use-grouped-gemm-for-shared-expert
+        use-fused-weighted-squared-relu""",
     ),
     **_refused(
         "the first weights are drawn from one normal distribution; give its --init-method-std alone",
