@@ -106,7 +106,7 @@ def _our_step(
     model = GPT(gpt_architecture(config, vocabulary))
     initialize(model, 1)
     gradients = GradientBuckets(dict(model.named_parameters()), placements(model), Mesh())
-    optimizer = make_optimizer(list(model.parameters()), config.optimizer)
+    optimizer = make_optimizer(dict(model.named_parameters()), config.optimizer)
     ids = torch.randint(vocabulary, (rows, length + 1))
     batch = GPTInputs(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), torch.arange(rows))
 

@@ -1,13 +1,13 @@
 """Reading checkpoints: find, verify, and say clearly why one does not fit."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from megatron.base.errors import UserError
 from megatron.base.files import checksum
@@ -220,7 +220,7 @@ def _require_same(folder: Path, manifest: Manifest, wanted: dict[str, Box], prob
         )
 
 
-def boxes_of(parameters: dict[str, nn.Parameter], table: dict[str, Placement]) -> dict[str, Box]:
+def boxes_of(parameters: Mapping[str, Tensor], table: dict[str, Placement]) -> dict[str, Box]:
     """The boxes that a rank holds of its parameters."""
     return {
         name: Box(table[name].global_shape, table[name].offset, tuple(one.shape))
@@ -230,7 +230,7 @@ def boxes_of(parameters: dict[str, nn.Parameter], table: dict[str, Placement]) -
 
 @torch.no_grad()
 def load_model(
-    parameters: dict[str, nn.Parameter],
+    parameters: Mapping[str, Tensor],
     table: dict[str, Placement],
     folder: Path,
     manifest: Manifest,

@@ -16,6 +16,7 @@ from megatron.config import (
     checkpoint,
     data,
     data_efficiency,
+    experts,
     logging,
     model,
     optimizer,
@@ -27,6 +28,7 @@ from megatron.config.arguments import build, flag, flags_of, known, missing, spe
 from megatron.config.checkpoint import CheckpointConfig
 from megatron.config.data import DataConfig
 from megatron.config.data_efficiency import DataEfficiencyConfig
+from megatron.config.experts import ExpertsConfig
 from megatron.config.logging import LoggingConfig
 from megatron.config.model import ModelConfig
 from megatron.config.optimizer import OptimizerConfig
@@ -46,6 +48,7 @@ RULES: tuple[Rule, ...] = (
     *parallel.RULES,
     *optimizer.RULES,
     *data_efficiency.RULES,
+    *experts.RULES,
     *checkpoint.RULES,
     *logging.RULES,
 )
@@ -64,6 +67,7 @@ class Config:
     data_efficiency: DataEfficiencyConfig
     checkpoint: CheckpointConfig
     logging: LoggingConfig
+    experts: ExpertsConfig = dataclasses.field(default_factory=ExpertsConfig)
     config: str | None = flag(
         None,
         "YAML file of flags; flags on the command line win",

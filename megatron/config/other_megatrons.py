@@ -69,6 +69,20 @@ def _kept_weights(_: list[str], raw: Mapping[str, Any]) -> dict[str, list[str]]:
     return {"data_parallel_sharding_strategy": [GRADIENTS]} if on else {}
 
 
+def _top_experts(given: list[str], _: Mapping[str, Any]) -> dict[str, list[str]]:
+    """DeepSpeed weighs one expert by its score among all, and several by theirs among each other."""
+    return {"moe_router_topk": given} | ({"moe_router_pre_softmax": ["true"]} if given == ["1"] else {})
+
+
+def _expert_interval(given: list[str], raw: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The last of every so many layers, where Megatron-LM takes the first."""
+    words = [" ".join(given), *map(str, flatten(raw.get("num_layers")))]
+    if len(words) != 2 or not all(word.isdigit() and int(word) for word in words):
+        return {}
+    each, layers = map(int, words)
+    return {"moe_layer_freq": [f"([0]*{each - 1}+[1])*{layers // each}+[0]*{layers % each}"]}
+
+
 TRANSLATED: dict[str, Translation] = {
     "checkpoint-activations": is_our("recompute_granularity", "full"),
     "recompute-activations": is_our("recompute_granularity", "selective"),
@@ -94,10 +108,14 @@ TRANSLATED: dict[str, Translation] = {
     "max-iters": is_our("train_iters"),
     "learning-rate": is_our("lr"),
     "enable-zbh1-pipeline": is_our("pipeline_schedule", "zero-bubble"),
+    "topk": _top_experts,
+    "moe-loss-coeff": is_our("moe_aux_loss_coeff"),
+    "moe-train-capacity-factor": is_our("moe_expert_capacity_factor"),
+    "expert-interval": _expert_interval,
+    "moe-expert-interval": _expert_interval,
 }
 
 NOT_YET = "is not built here yet; leave that out"
-EXPERTS = f"mixture of experts {NOT_YET}"
 CURRICULUM = (
     "give --curriculum for one, such as seqlen_truncate:min=...,max=...,duration=..., or "
     "--data-efficiency-config"
@@ -202,12 +220,33 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         mamba-* disable-mamba-mem-eff-path mup-* retro-* decoder-seq-length""",
     ),
     **_refused(f"clipping of queries and keys {NOT_YET}", "qk-clip"),
-    **_refused(EXPERTS, "num-experts=1 moe-use-upcycling"),
-    **_refused(EXPERTS, "moe-* no-moe-* disable-moe-* topk expert-interval use-tutel", needs="num-experts"),
+    **_always(
+        "tokens are sorted by expert, and computed by grouped products without padding",
+        """moe-grouped-gemm moe-pad-expert-input-to-capacity moe-permute-fusion moe-router-fusion
+        moe-token-dispatcher-type moe-shared-expert-overlap create-moe-param-group use-tutel""",
+    ),
+    **_unused("in an evaluation no token is dropped", "moe-eval-capacity-factor"),
+    **_unused("an expert has room for one token at least", "moe-min-capacity"),
+    **_refused(
+        "tokens are dropped where an expert has a capacity; leave one of the two out",
+        "disable-moe-token-dropping",
+        needs="moe-train-capacity-factor moe_expert_capacity_factor",
+    ),
+    **_refused(
+        f"this part of a mixture of experts {NOT_YET}",
+        """moe-apply-probs-on-input moe-expert-rank-capacity-factor moe-latent-size moe-router-force-*
+        moe-router-quantile-* moe-shared-expert-gate moe-enable-routing-replay""",
+        needs="num_experts",
+    ),
+    **_refused("there is no such start from a dense model yet; leave that out", "moe-use-upcycling"),
     **_unused(
-        "it tunes or belongs to mixture of experts, which is not built here",
-        """overlap-moe-expert-parallel-comm overlap-dispatch-backward-with-experts-wgrad
-        create-moe-param-group use-grouped-gemm-for-dense-mlp use-grouped-gemm-for-shared-expert
+        "it tunes experts, which are computed in one way",
+        """moe-enable-deepep moe-deepep-* moe-flex-* moe-hybridep-* moe-ncclep-* moe-paged-*
+        moe-routing-trace-* moe-permute-fusion-* moe-single-* moe-combine-* moe-dispatch-*
+        moe-layer-recompute moe-mlp-glu-interleave-size moe-shared-expert-glu-interleave-size
+        moe-use-grouped-tensor moe-pad-experts-* moe-router-padding-* moe-upcycling-* no-moe-*
+        disable-moe-* overlap-moe-expert-parallel-comm overlap-dispatch-backward-with-experts-wgrad
+        use-grouped-gemm-for-dense-mlp use-grouped-gemm-for-shared-expert
         use-fused-weighted-squared-relu""",
     ),
     **_refused(

@@ -20,7 +20,7 @@ from megatron.data.tokenizer import build_tokenizer, describe_identity, describe
 from megatron.data.tokenizer_files import kept_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.parallel.layers import ONE_RANK
-from megatron.parallel.placement import placements
+from megatron.parallel.placement import placements, states, whole
 from megatron.tasks.task import Task
 from megatron.tasks.tasks import TASKS
 
@@ -51,7 +51,8 @@ def restore(root: str, iteration: int | None, device: torch.device) -> Restored:
     task, config = TASKS[manifest.task], saved_config(manifest.config, folder)
     model = task.build_model(config, manifest.vocabulary.size, ())
     verify_files(folder, manifest, ONE_RANK, "model")
-    load_model(dict(model.named_parameters()), placements(model), folder, manifest)
+    kept = states(model)
+    load_model(dict(model.named_parameters()) | kept, placements(model) | whole(kept), folder, manifest)
     return Restored(model.to(device).eval(), task, config, manifest, folder)
 
 

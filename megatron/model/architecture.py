@@ -6,13 +6,43 @@ import torch
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """The experts of the layers `layers`. `inner`, `shared`: inner widths of an expert, and of the one that
+    computes all tokens (0: there is none); `top`: experts of a token; `softmax`: scores are that, over all
+    experts where `before`, over the chosen ones else, or sigmoids; `factor`: of their weights; `groups`,
+    `top_groups`: of experts; `precision`: of a router at least; `balance`: Megatron's name of the way, with
+    `bias_rate` above 0 by a bias, too; `losses`: factors of losses by their names; `capacity`: times the even
+    share, 0 for any number, by `drop_policy`; `batch_groups`: of a micro-batch's rows, over each of which
+    experts are balanced and have their capacity."""
+
+    layers: tuple[int, ...]
+    experts: int
+    inner: int
+    shared: int
+    top: int
+    softmax: bool
+    before: bool
+    factor: float
+    groups: int
+    top_groups: int
+    precision: torch.dtype
+    jitter: float
+    balance: str
+    bias_rate: float
+    losses: tuple[tuple[str, float], ...]
+    capacity: float
+    drop_policy: str
+    batch_groups: int
+
+
+@dataclass(frozen=True)
 class Architecture:
     """Everything that a model is built from. `kv_channels`: width of a head; `ffn_hidden_size`: inner
     width of the MLP; `activation`: an entry of `ACTIVATIONS` in mlp.py, two factors of it where `gated`;
     `vocab_size`: tokens that there are, `padded_vocab_size`: rows of the tables; `precision`: of activations,
     where it is not that of the weights; `apex`: LayerNorm by NVIDIA's apex. In the backward pass are computed
     again: `recomputed_layers`, in runs of `recompute_run` whose inputs alone are kept; with
-    `recompute_attention` attention's explicit weights."""
+    `recompute_attention` attention's explicit weights. `mixture`: of experts, where there are any."""
 
     num_layers: int
     hidden_size: int
@@ -42,3 +72,4 @@ class Architecture:
     recomputed_layers: tuple[int, ...]
     recompute_run: int
     recompute_attention: bool
+    mixture: Mixture | None = None

@@ -1,4 +1,5 @@
-"""One transformer layer: attention and MLP, each normalised before and added to the residual stream."""
+"""One transformer layer: attention, and an MLP or a mixture of experts, each normalised before and added to
+the residual stream."""
 
 from torch import Tensor, nn
 
@@ -6,6 +7,7 @@ from megatron.model.architecture import Architecture
 from megatron.model.attention import Attention
 from megatron.model.context import Context
 from megatron.model.dropout import drop, salt
+from megatron.model.experts import MixtureOfExperts
 from megatron.model.mlp import MLP
 from megatron.model.norm import make_norm
 from megatron.parallel.layers import ONE_RANK
@@ -24,7 +26,9 @@ class Block(nn.Module):
         self.attention_norm = make_norm(architecture, mesh)
         self.attention = Attention(architecture, layer, mesh)
         self.mlp_norm = make_norm(architecture, mesh)
-        self.mlp = MLP(architecture, mesh)
+        mixture = architecture.mixture
+        mixed = mixture is not None and layer in mixture.layers
+        self.mlp = MixtureOfExperts(architecture, layer, mesh) if mixed else MLP(architecture, mesh)
         self.dropout = architecture.hidden_dropout
         add_constants(
             self,
@@ -37,5 +41,5 @@ class Block(nn.Module):
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         update = self.attention(self.attention_norm(x_BTD), context)
         x_BTD = x_BTD + drop(update, self.dropout, context.held_keys, self.attention_salt)
-        update = self.mlp(self.mlp_norm(x_BTD))
+        update = self.mlp(self.mlp_norm(x_BTD), context)
         return x_BTD + drop(update, self.dropout, context.held_keys, self.mlp_salt)

@@ -1,11 +1,13 @@
 """What a layer must know about its tokens besides their hidden states."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from megatron.parallel.slices import WHOLE, Slices
+from megatron.parallel.tally import Tally
 
 
 class Part(NamedTuple):
@@ -19,12 +21,21 @@ class Part(NamedTuple):
     mask: Tensor | None = None
 
 
+class Beside(NamedTuple):
+    """What layers add up beside their hidden states: `scales` of their losses by name, and where the values
+    go."""
+
+    scales: Mapping[str, float]
+    tally: Tally
+
+
 class Context(NamedTuple):
     """Of whole sequences of T tokens, of which this rank holds a part. `rotary` [B or 1, T, 2, R]: cosines
     and sines of the tokens' angles, `seen_rotary` those of the tokens whose queries are computed here;
     `document_starts` [B, T]: where in this sequence each token's document begins, None where attention
     crosses documents; `dropout_keys` [B, T]: keys of the tokens, `held_keys` those of the tokens held
-    between matrices, None where nothing is dropped; `parts`: which queries are computed here."""
+    between matrices, None where nothing is dropped; `parts`: which queries are computed here; `beside`: where
+    layers have losses of their own."""
 
     length: int = 0
     rotary: Tensor | None = None
@@ -33,6 +44,7 @@ class Context(NamedTuple):
     dropout_keys: Tensor | None = None
     held_keys: Tensor | None = None
     parts: tuple[Part, ...] = ()
+    beside: Beside | None = None
 
 
 def make_context(
@@ -65,7 +77,8 @@ def context_of_kept(context: Context, kept_BR: Tensor, slices: Slices = WHOLE) -
     if starts is not None:
         starts = torch.searchsorted(kept_BR.contiguous(), starts.gather(1, kept_BR))
     keys = keys.gather(1, kept_BR) if keys is not None else None
-    return make_context(kept_BR.shape[1], rotary, starts, keys, kept_BR.device, slices)
+    inside = make_context(kept_BR.shape[1], rotary, starts, keys, kept_BR.device, slices)
+    return inside._replace(beside=context.beside)
 
 
 def _part(first: int, size: int, starts_BT: Tensor | None, device: torch.device) -> Part:

@@ -30,9 +30,14 @@ def drop(x_BTD: Tensor, probability: float, keys_BT: Tensor | None, site: Tensor
     `site`: its salt."""
     if keys_BT is None or not probability:
         return x_BTD
-    low_BT = _mix64(keys_BT ^ site).to(torch.int32)
-    channels_D = torch.arange(x_BTD.shape[-1], device=x_BTD.device, dtype=torch.int32) * _CHANNEL
-    return _masked(x_BTD, low_BT[..., None] + channels_D, probability)
+    return _masked(x_BTD, _bits(x_BTD, keys_BT, site), probability)
+
+
+def jitter(x_BTD: Tensor, spread: float, keys_BT: Tensor | None, site: Tensor) -> Tensor:
+    """Multiply each element by a factor from 1-spread to 1+spread, keyed as in `drop`."""
+    if keys_BT is None or not spread:
+        return x_BTD
+    return x_BTD * (1 + spread / (1 << 31) * _bits(x_BTD, keys_BT, site).to(x_BTD.dtype))
 
 
 def drop_attention(
@@ -49,12 +54,19 @@ def drop_attention(
         return weights_BHQT
     query_BHQ = _mix64(query_keys_BQ[:, None] ^ heads_H[:, None]).to(torch.int32)
     key_BT = _mix64(keys_BT ^ site).to(torch.int32)
-    return _masked(weights_BHQT, query_BHQ[..., None] + key_BT[:, None, None], probability)
+    return _masked(weights_BHQT, _mix32(query_BHQ[..., None] + key_BT[:, None, None]), probability)
+
+
+def _bits(x_BTD: Tensor, keys_BT: Tensor, site: Tensor) -> Tensor:
+    """32 bits for each element, as int32."""
+    low_BT = _mix64(keys_BT ^ site).to(torch.int32)
+    channels_D = torch.arange(x_BTD.shape[-1], device=x_BTD.device, dtype=torch.int32) * _CHANNEL
+    return _mix32(low_BT[..., None] + channels_D)
 
 
 def _masked(x: Tensor, bits: Tensor, probability: float) -> Tensor:
     threshold = round((probability - 0.5) * (1 << 32))
-    return torch.where(_mix32(bits) >= threshold, x * (1 / (1 - probability)), 0.0)
+    return torch.where(bits >= threshold, x * (1 / (1 - probability)), 0.0)
 
 
 def _mix64(x: Tensor) -> Tensor:

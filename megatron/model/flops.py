@@ -9,12 +9,18 @@ from megatron.schedule.plan import RowFlops
 
 def decoder_flops(architecture: Architecture, dropping: tuple[int, ...]) -> RowFlops:
     """FLOPs of a row through a causal model in which the `dropping` layers keep fewer tokens: 6 a weight
-    and token, causal attention counted half. The hardware's have one more forward pass of what is
-    recomputed."""
+    and token, causal attention counted half; of experts, those that compute a token. The hardware's have one
+    more forward pass of what is recomputed."""
     heads = architecture.num_attention_heads * architecture.kv_channels
     groups = architecture.num_query_groups * architecture.kv_channels
-    inner = (3 if architecture.gated else 2) * architecture.ffn_hidden_size
-    weights = architecture.hidden_size * (2 * heads + 2 * groups + inner)
+    hidden, products = architecture.hidden_size, 3 if architecture.gated else 2
+    attention_weights, mixture = hidden * (2 * heads + 2 * groups), architecture.mixture
+    dense = attention_weights + hidden * products * architecture.ffn_hidden_size
+    kinds = [(dense, set(range(architecture.num_layers)))]
+    if mixture is not None:  # a token's own experts, the shared one, and the router
+        mixed, active = set(mixture.layers), mixture.top * mixture.inner + mixture.shared
+        experts = attention_weights + hidden * (products * active + mixture.experts)
+        kinds = [(dense, kinds[0][1] - mixed), (experts, mixed)]
     layers, again = set(range(architecture.num_layers)), set(architecture.recomputed_layers)
     explicit_again = architecture.recompute_attention and explicit_in_training(architecture)
 
@@ -25,9 +31,13 @@ def decoder_flops(architecture: Architecture, dropping: tuple[int, ...]) -> RowF
             few = len(numbers & set(dropping))
             return 6 * heads * ((len(numbers) - few) * length**2 + few * kept**2)
 
-        def whole(numbers: set[int]) -> np.ndarray:
+        def linear(weights: int, numbers: set[int]) -> np.ndarray:
             few = len(numbers & set(dropping))
-            return 6 * weights * ((len(numbers) - few) * length + few * kept) + attention(numbers)
+            return 6 * weights * ((len(numbers) - few) * length + few * kept)
+
+        def whole(numbers: set[int]) -> np.ndarray:
+            products = [linear(weights, numbers & kind) for weights, kind in kinds if numbers & kind]
+            return sum(products, np.zeros_like(length)) + attention(numbers)
 
         model = whole(layers) + 6 * architecture.hidden_size * architecture.vocab_size * length
         repeated = attention(layers) if explicit_again else whole(again)

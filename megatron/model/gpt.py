@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from megatron.model.architecture import Architecture
-from megatron.model.context import Context, make_context
+from megatron.model.balance import tally_sizes
+from megatron.model.context import Beside, Context, make_context
 from megatron.model.dropout import drop, salt, token_keys
 from megatron.model.inputs import GPTInputs
 from megatron.model.norm import make_norm
@@ -17,6 +18,7 @@ from megatron.parallel.layers import ONE_RANK, Embedding, Linear, VocabularyEmbe
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.placement import add_constants
 from megatron.parallel.stages import Stage, StageModule
+from megatron.parallel.tally import Tally
 
 LM_LOSS = "lm loss"
 UNSCALED = {LM_LOSS: 1.0}
@@ -61,6 +63,8 @@ class GPT(StageModule):
         self.dropout = architecture.hidden_dropout
         self.kernels_draw = self.layers.kernels_draw
         self.rotary = architecture.position_embedding_type == "rope"
+        if architecture.mixture is not None:
+            self.tally = Tally(tally_sizes(architecture.mixture), mesh.device)
         add_constants(self, lambda: _constants(architecture))
 
     def forward(
@@ -73,7 +77,8 @@ class GPT(StageModule):
         """Losses by name, each its scale · the sum over the tokens that count here; of a stage before the
         last, its hidden states. `step_key` (int64 scalar) from (seed, step) keys dropout; None drops nothing.
         `received`: the hidden states of the stage before."""
-        hidden = self._hidden(inputs, step_key, received)
+        beside = Beside(scales, self.tally) if self.tally.sizes and self.training else None
+        hidden = self._hidden(inputs, step_key, received, beside)
         if not self.stage.last:
             return hidden
         weights = self.seen(inputs.loss_mask).flatten() if inputs.loss_mask is not None else None
@@ -118,7 +123,13 @@ class GPT(StageModule):
             return part_BT
         return part_BT[:, self.slices.seen(part_BT.shape[1], part_BT.device)]
 
-    def _hidden(self, inputs: GPTInputs, step_key: Tensor | None, received: Tensor | None = None) -> Tensor:
+    def _hidden(
+        self,
+        inputs: GPTInputs,
+        step_key: Tensor | None,
+        received: Tensor | None = None,
+        beside: Beside | None = None,
+    ) -> Tensor:
         """Hidden states [B, T held, D] behind this stage; behind the last, normalised for the head."""
         length, positions, device = inputs.tokens.shape[1], inputs.positions, inputs.tokens.device
         if positions is None:
@@ -126,6 +137,7 @@ class GPT(StageModule):
         keys = token_keys(step_key, inputs.rows, length) if step_key is not None and self.training else None
         rotary = self.rotary_table[positions].to(self.precision) if self.rotary else None
         context = make_context(length, rotary, inputs.document_starts, keys, device, self.slices)
+        context = context._replace(beside=beside)
         x_BTD = self._embedded(inputs, positions, context) if received is None else received
         kept, moves = (inputs.kept, inputs.moves) if self.training else (None, None)
         x_BTD = self.layers(x_BTD, context, kept, moves)

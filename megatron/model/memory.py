@@ -10,15 +10,23 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from megatron.model.attention import explicit_in_training
-from megatron.model.share import Batch, Parameters, Share, elements, layer_parameters, stage_parameters
+from megatron.model.share import (
+    Batch,
+    Parameters,
+    Share,
+    elements,
+    layer_parameters,
+    stage_layers,
+    stage_parameters,
+)
 from megatron.model.stack import runs_of
 from megatron.parallel.cross_entropy import CHUNK_BYTES, LEAST_ROWS
 from megatron.parallel.data_parallel import BUCKET_ELEMENTS
 from megatron.parallel.stages import Stage
 from megatron.parallel.zero import UNDERWAY
 
-HASH_BYTES = 17
-"""Of a score, while it is told by a hash whether dropout takes it: three or four int32 and a bool."""
+HASH_BYTES = 14
+"""Of a score, while it is told by a hash whether dropout takes it: three int32 and two bools."""
 
 
 class States(NamedTuple):
@@ -65,18 +73,20 @@ def working(share: Share, stage: Stage, batch: Batch, device: str = "cpu", docum
     given_back = head - _table(share) if stage.last else 0
     most = _head_working(share, batch, device) if stage.last else 0
     later = sum(size for size, _ in runs)
-    sizes = {length: layer_kept(share, batch.rows, length, device, documents) for length in batch[1:]}
+    sizes = _sizes(share, stage, batch, device, documents)
     asks = {length: _attention_working(share, batch.rows, length, documents) for length in batch[1:]}
-    backs = {length: _mlp_working(share, batch.rows, length) for length in batch[1:]}
+    mixture = share.architecture.mixture
+    times = mixture.top if mixture and any(map(share.mixed, stage.layers)) else 1
+    backs = {length: times * _mlp_working(share, batch.rows, length) for length in batch[1:]}
     for size, numbers in runs:
         lengths = [_length(share, batch, number) for number in numbers]
         again, length = _recomputed(share, numbers), max(lengths)
-        inside = sum(sizes[one] for one in lengths) if again else 0
+        inside = sum(sizes[number] for number in numbers) if again else 0
         inside -= batch.rows * share.held(batch.length) * _width(share) if again else 0
         attention = asks[length]
         most = max(most, attention - later - head)
         if attention and (again or share.architecture.recompute_attention):
-            repeated = inside - sizes[lengths[-1]] if again else -size
+            repeated = inside - sizes[numbers[-1]] if again else -size
             arriving = batch.rows * share.held(length) * _width(share)
             most = max(most, size - later + repeated + attention + arriving - given_back)
         most = max(most, size - later + inside + backs[length] - given_back)
@@ -110,23 +120,45 @@ def gathered(share: Share, stages: list[Stage]) -> int:
     are packed to be summed."""
     if not share.gathers:
         return 0
-    layer, numbers = elements(layer_parameters(share)), sum(len(stage.layers) for stage in stages)
-    ends = sum(elements(stage_parameters(share, stage)) for stage in stages) - numbers * layer
-    whole = numbers if share.zero_stage == 2 else min(numbers, 2)
+    layers = sum(elements(stage_layers(share, stage)) for stage in stages)
+    ends = sum(elements(stage_parameters(share, stage)) for stage in stages) - layers
+    mixed = any(share.mixed(number) for stage in stages for number in stage.layers)
+    layer = elements(layer_parameters(share, mixed=mixed))
+    whole = layers if share.zero_stage == 2 else min(layers, 2 * layer)
     gradients = max(layer * (share.element + share.weight_bytes), 2 * ends * share.weight_bytes)
-    return whole * layer * share.element + ends * share.weight_bytes + gradients
+    return whole * share.element + ends * share.weight_bytes + gradients
 
 
-def layer_kept(share: Share, rows: int, length: int, device: str = "cpu", documents: bool = False) -> int:
+def layer_kept(
+    share: Share, rows: int, length: int, device: str = "cpu", documents: bool = False, mixed: bool = False
+) -> int:
     """Bytes that a layer keeps of rows of `length` tokens."""
     one, element = share.architecture, share.element
     tokens, held = rows * share.computed(length), rows * share.held(length)
     found = 2 * _norm_kept(share, held, device) + 2 * tokens * one.hidden_size * element
     found += _attention_kept(share, rows, length, documents)
-    found += (4 if one.gated else 2) * tokens * share.inner * element
+    found += _mixture_kept(share, tokens) if mixed else _inner_kept(share, tokens, share.inner)
     if one.hidden_dropout:
         found += 2 * held * one.hidden_size
-    return found + _casts(share)
+    return found + _casts(share, mixed)
+
+
+def _inner_kept(share: Share, tokens: int, inner: int) -> int:
+    """Between the matrices of an MLP."""
+    return (4 if share.architecture.gated else 2) * tokens * inner * share.element
+
+
+def _mixture_kept(share: Share, tokens: int) -> int:
+    """Of each token's experts: what goes in and comes out, sorted and not, what is inside; and the scores
+    and choices of routing, a few numbers an expert."""
+    mixture, element = share.architecture.mixture, share.element
+    assert mixture is not None
+    routed = mixture.top * tokens
+    found = _inner_kept(share, routed, mixture.inner // share.layout.tensor)
+    found += 3 * routed * share.architecture.hidden_size * element + 4 * tokens * mixture.experts * 4
+    if mixture.shared:
+        found += _inner_kept(share, tokens, mixture.shared // share.layout.tensor)
+    return found
 
 
 def _width(share: Share) -> int:
@@ -148,13 +180,23 @@ def _runs(
     """The layers of a stage by runs that are computed again together, and what each run keeps."""
     one, found = share.architecture, []
     inputs = batch.rows * share.held(batch.length) * _width(share)
-    sizes = [layer_kept(share, batch.rows, length, device, documents) for length in batch[1:]]
+    sizes = _sizes(share, stage, batch, device, documents)
     gathers = 0 if share.shares_tokens or share.layout.context > 1 else inputs  # PyTorch's gather keeps it
     for numbers, again in runs_of(stage.layers, one.recomputed_layers, one.recompute_run):
-        drops = [number in share.dropping for number in numbers]
-        size = inputs if again else sum(sizes[drop] + drop * gathers for drop in drops)
+        drops = sum(number in share.dropping for number in numbers)
+        size = inputs if again else sum(sizes[number] for number in numbers) + drops * gathers
         found.append((size, numbers))
     return found
+
+
+def _sizes(share: Share, stage: Stage, batch: Batch, device: str, documents: bool) -> dict[int, int]:
+    """Bytes that each layer of a stage keeps; layers of a kind keep as much."""
+    kinds = {number: (_length(share, batch, number), share.mixed(number)) for number in stage.layers}
+    sizes = {
+        (length, mixed): layer_kept(share, batch.rows, length, device, documents, mixed)
+        for length, mixed in set(kinds.values())
+    }
+    return {number: sizes[kind] for number, kind in kinds.items()}
 
 
 def _norm_kept(share: Share, tokens: int, device: str) -> int:
@@ -165,11 +207,13 @@ def _norm_kept(share: Share, tokens: int, device: str) -> int:
     return tokens * (hidden * element + 8)
 
 
-def _casts(share: Share) -> int:
+def _casts(share: Share, mixed: bool = False) -> int:
     """Copies of the weights in the precision of the hidden states, which every micro-batch has of its own."""
     if share.element == share.weight_bytes or share.defers or share.gathers:
         return 0
-    return share.element * sum(one.elements for one in layer_parameters(share) if one.columns > 1)
+    return share.element * sum(
+        one.elements for one in layer_parameters(share, mixed=mixed) if one.columns > 1
+    )
 
 
 def _scores(share: Share, length: int) -> int:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megatron.model.architecture import Architecture
+from megatron.model.context import Context
 from megatron.parallel.layers import ONE_RANK, Linear, enter
 from megatron.parallel.mesh import Mesh
 
@@ -20,11 +21,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class MLP(nn.Module):
-    """down(activation(up(x))), or gated: down(activation(gate(x)) · up(x)); with SiLU that is SwiGLU."""
+    """down(activation(up(x))), or gated: down(activation(gate(x)) · up(x)); with SiLU that is SwiGLU.
+    `inner`: width between, where it is not that of the architecture."""
 
-    def __init__(self, architecture: Architecture, mesh: Mesh = ONE_RANK):
+    def __init__(self, architecture: Architecture, mesh: Mesh = ONE_RANK, inner: int | None = None):
         super().__init__()
-        hidden, inner = architecture.hidden_size, architecture.ffn_hidden_size
+        hidden, inner = architecture.hidden_size, inner or architecture.ffn_hidden_size
         std, bias = architecture.init_method_std, architecture.linear_bias
         out_std, self.mesh = std / math.sqrt(2 * architecture.num_layers), mesh
 
@@ -36,7 +38,7 @@ class MLP(nn.Module):
         self.down = Linear(inner, hidden, std=out_std, bias=bias, split="inputs", mesh=mesh)
         self.activation = ACTIVATIONS[architecture.activation]
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, context: Context | None = None) -> Tensor:
         x_BTD = enter(x_BTD, self.mesh)
         if self.gate is not None:
             return self.down(self.activation(self.gate(x_BTD)) * self.up(x_BTD))

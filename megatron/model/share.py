@@ -94,6 +94,11 @@ class Share:
         """Whether ranks of the tensor axis share the tokens between matrices."""
         return self.layout.sequence_parallel and self.layout.tensor > 1
 
+    def mixed(self, layer: int) -> bool:
+        """Whether a layer's MLP is a mixture of experts."""
+        mixture = self.architecture.mixture
+        return mixture is not None and layer in mixture.layers
+
     def computed(self, length: int) -> int:
         """Tokens of a row whose queries are computed here."""
         return length // self.layout.context
@@ -103,33 +108,65 @@ class Share:
         return self.computed(length) // (self.layout.tensor if self.shares_tokens else 1)
 
 
-def layer_parameters(share: Share, count: int = 1) -> list[Parameters]:
-    """The parameters of a layer, or of so many."""
+def layer_parameters(share: Share, count: int = 1, mixed: bool = False) -> list[Parameters]:
+    """The parameters of a layer, or of so many, whose MLPs are mixtures of experts where they are `mixed`."""
     one, hidden = share.architecture, share.architecture.hidden_size
     tokens = (*OWN, "tensor") if share.shares_tokens else OWN
     few, groups = share.few_groups, one.num_query_groups * one.kv_channels
     keys = groups if few else share.keys
     of_keys = (*OWN, "tensor") if few else OWN
     norms = 2 * (2 if one.normalization == "LayerNorm" else 1)
-    inwards = 2 if one.gated else 1
     found = [
         Parameters(hidden, 1, tokens, norms * count),
         Parameters(share.queries, hidden, OWN, count),
         Parameters(keys, hidden, of_keys, 2 * count),
         Parameters(hidden, share.queries, OWN, count),
-        Parameters(share.inner, hidden, OWN, inwards * count),
-        Parameters(hidden, share.inner, OWN, count),
+        *(_mixture(share, count, tokens) if mixed else _mlp(share, share.inner, count, tokens)),
     ]
     if one.linear_bias or one.qkv_bias:
         found += [Parameters(share.queries, 1, OWN, count), Parameters(keys, 1, of_keys, 2 * count)]
     if one.linear_bias:
-        found += [Parameters(share.inner, 1, OWN, inwards * count), Parameters(hidden, 1, tokens, 2 * count)]
+        found.append(Parameters(hidden, 1, tokens, count))
     return found
 
 
+def _mlp(share: Share, inner: int, count: int, tokens: tuple[str, ...]) -> list[Parameters]:
+    """Of dense MLPs of this inner width."""
+    one, hidden = share.architecture, share.architecture.hidden_size
+    inwards = (2 if one.gated else 1) * count
+    found = [Parameters(inner, hidden, OWN, inwards), Parameters(hidden, inner, OWN, count)]
+    if one.linear_bias:
+        found += [Parameters(inner, 1, OWN, inwards), Parameters(hidden, 1, tokens, count)]
+    return found
+
+
+def _mixture(share: Share, count: int, tokens: tuple[str, ...]) -> list[Parameters]:
+    """Of routers and stacked experts, whose rows are experts, and of shared ones."""
+    one, hidden, mixture = share.architecture, share.architecture.hidden_size, share.architecture.mixture
+    assert mixture is not None
+    experts, inner = mixture.experts, mixture.inner // share.layout.tensor
+    inwards = (2 if one.gated else 1) * count
+    found = [
+        Parameters(experts, hidden, tokens, count),
+        Parameters(experts, inner * hidden, OWN, inwards + count),
+    ]
+    if one.linear_bias:
+        found += [Parameters(experts, inner, OWN, inwards), Parameters(experts, hidden, tokens, count)]
+    if mixture.shared:
+        found += _mlp(share, mixture.shared // share.layout.tensor, count, tokens)
+    return found
+
+
+def stage_layers(share: Share, stage: Stage) -> list[Parameters]:
+    """The parameters of a stage's layers."""
+    mixed = len([layer for layer in stage.layers if share.mixed(layer)])
+    found = layer_parameters(share, len(stage.layers) - mixed) if mixed < len(stage.layers) else []
+    return found + (layer_parameters(share, mixed, mixed=True) if mixed else [])
+
+
 def stage_parameters(share: Share, stage: Stage) -> list[Parameters]:
-    """The parameters of a stage."""
-    one, found = share.architecture, layer_parameters(share, len(stage.layers))
+    """The parameters of a stage, those of its layers first."""
+    one, found = share.architecture, stage_layers(share, stage)
     tokens = (*OWN, "tensor") if share.shares_tokens else OWN
     shared = one.tied_head and stage.first != stage.last
     if stage.first or (stage.last and one.tied_head):

@@ -8,7 +8,7 @@ few of a hundred tokens.
 import math
 from collections import Counter
 
-from megatron.model.share import Batch, Parameters, Share, layer_parameters, stage_parameters
+from megatron.model.share import Batch, Parameters, Share, stage_layers, stage_parameters
 from megatron.model.stack import runs_of
 from megatron.parallel.mesh import SHARING
 from megatron.parallel.stages import Stage
@@ -136,7 +136,7 @@ def _pipeline(share: Share, stage: Stage, batch: Batch) -> Traffic:
 def _gradients(share: Share, stage: Stage, micro_batches: int) -> Traffic:
     """Sums of gradients of a stage, and its weights."""
     found: Traffic = Counter()
-    layers = layer_parameters(share, len(stage.layers))
+    layers = stage_layers(share, stage)
     for number, one in enumerate(stage_parameters(share, stage)):
         if share.zero_stage and share.layout.sharing > 1:
             found += _of_shared(share, one, number < len(layers), micro_batches)

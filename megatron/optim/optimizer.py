@@ -14,12 +14,13 @@ SLOTS = ("exp_avg", "exp_avg_sq")
 
 
 def make_optimizer(
-    parameters: list[nn.Parameter], config: OptimizerConfig, apex: bool = False
+    named: dict[str, nn.Parameter], config: OptimizerConfig, apex: bool = False
 ) -> torch.optim.Optimizer:
     """Fused AdamW; matrices decay, biases and norms do not. The learning rate is set at every step. `apex`:
     by NVIDIA's apex, whose FusedAdam is AdamW, too."""
-    matrices = [parameter for parameter in parameters if parameter.dim() >= 2]
-    vectors = [parameter for parameter in parameters if parameter.dim() < 2]
+    decays = {name: one.dim() >= 2 and not name.endswith("bias") for name, one in named.items()}
+    matrices = [one for name, one in named.items() if decays[name]]
+    vectors = [one for name, one in named.items() if not decays[name]]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},

@@ -73,8 +73,9 @@ def make_gradients(
 
 
 def _share(stage: StageModule, mesh: Mesh, again: bool, sent_as: torch.dtype | None) -> list["FSDPModule"]:
-    """Share every layer of a stage, and what is left of it, which is one unit with the stage itself. That
-    begins the backward pass, so it stays whole from forward to backward."""
+    """Share every layer of a stage, by themselves modules in it that are not cast, and what is left of it,
+    which is one unit with the stage itself. That begins the backward pass, so it stays whole from forward to
+    backward."""
     from torch.distributed import DeviceMesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
@@ -86,8 +87,10 @@ def _share(stage: StageModule, mesh: Mesh, again: bool, sent_as: torch.dtype | N
     kept = next(stage.parameters()).dtype
     summed = sent_as or (kept if stage.dtype else None)
     casts = MixedPrecisionPolicy(stage.dtype, summed, cast_forward_inputs=False)
-    layers = stage.layers.values()
-    units = [fully_shard(one, mesh=ranks, reshard_after_forward=again, mp_policy=casts) for one in layers]
+    exact = MixedPrecisionPolicy(reduce_dtype=sent_as, cast_forward_inputs=False)
+    parts = [(one, exact) for one in stage.modules() if getattr(one, "exact", False)]
+    parts += [(one, casts) for one in stage.layers.values()]
+    units = [fully_shard(one, mesh=ranks, reshard_after_forward=again, mp_policy=how) for one, how in parts]
     units.append(fully_shard(stage, mesh=ranks, reshard_after_forward=False))
     for unit in units:
         unit.set_force_sum_reduction_for_comms(True)

@@ -87,6 +87,26 @@ def add_constants(module: nn.Module, make: Callable[[], dict[str, Tensor]]) -> N
         module.register_buffer(name, tensor, persistent=False)
 
 
+def add_states(module: nn.Module, names: tuple[str, ...]) -> None:
+    """Say of constants that they are only the first values of what training changes without gradients: every
+    rank has them whole, and checkpoints hold them."""
+    module.states = names  # type: ignore[assignment]
+
+
+def states(model: nn.Module) -> dict[str, Tensor]:
+    """All of these by their global names."""
+    return {
+        f"{prefix}.{name}" if prefix else name: getattr(module, name)
+        for prefix, module in model.named_modules()
+        for name in getattr(module, "states", ())
+    }
+
+
+def whole(tensors: dict[str, Tensor]) -> dict[str, Placement]:
+    """The placements of tensors that every rank has whole."""
+    return {name: Placement(tuple(one.shape), (0,) * one.dim()) for name, one in tensors.items()}
+
+
 def fill_constants(model: nn.Module) -> None:
     """Make the constants of all modules anew, as a model needs that was built on the meta device; ValueError
     where a buffer is none of them, as nothing would ever fill it there."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from megatron.parallel.collectives import exchange
-from megatron.parallel.mesh import ALONE, Axis, Mesh
+from megatron.parallel.mesh import ALONE, Axis, Mesh, sum_over
 
 
 class Slices(NamedTuple):
@@ -127,6 +127,17 @@ def put_kept(x_BTD: Tensor, y_BRD: Tensor, moves: Moves, slices: Slices) -> Tens
     back = exchange(computed[moves.come_to], moves.receive, moves.send, slices.both)
     places = torch.cat([moves.stay, moves.leave])
     return flat.index_copy(0, places, torch.cat([computed[moves.stay_to], back])).view_as(x_BTD)
+
+
+@torch.no_grad()
+def whole_rows(part_BT: Tensor, length: int, slices: Slices) -> Tensor:
+    """From what this rank has of its places [B, T held, ...] to that of all `length` places, without
+    gradients."""
+    if slices.both.group is None:
+        return part_BT
+    rows = part_BT.new_zeros((len(part_BT), length, *part_BT.shape[2:]))
+    rows[:, slices.held(length, part_BT.device)] = part_BT
+    return sum_over(rows, slices.both)
 
 
 def in_order(x_BHTK: Tensor, ranks: int) -> Tensor:

@@ -11,6 +11,7 @@ from megatron.config.parallel import ParallelConfig, stage_texts
 from megatron.config.pipeline_layout import EMBEDDING, HEAD, LAYER
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.slices import slices_of
+from megatron.parallel.tally import Tally
 
 
 class Stage(NamedTuple):
@@ -34,7 +35,8 @@ def stages_of(parallel: ParallelConfig, model: ModelConfig) -> list[Stage]:
 
 class StageModule(nn.Module):
     """A model, or a stage of one. `dtype`: precision of hidden states where it is not that of the weights;
-    `entrances`: methods beside `forward` that compute with the weights."""
+    `entrances`: methods beside `forward` that compute with the weights; `tally`: what its layers add up
+    beside the loss."""
 
     layers: nn.ModuleDict
     kernels_draw: bool
@@ -44,6 +46,7 @@ class StageModule(nn.Module):
         super().__init__()
         self.mesh, self.slices, self.stage = mesh, slices_of(mesh), stage
         self.hidden_size, self.dtype = hidden_size, dtype
+        self.tally = Tally({}, mesh.device)
 
     @property
     def precision(self) -> torch.dtype:

@@ -3,8 +3,9 @@
 import torch
 
 from megatron.config.config import Config
+from megatron.config.experts import expert_layers, loss_names
 from megatron.config.training import TrainingConfig
-from megatron.model.architecture import Architecture
+from megatron.model.architecture import Architecture, Mixture
 from megatron.model.flops import decoder_flops
 from megatron.parallel.stages import stages_of
 from megatron.schedule.data_efficiency import DataEfficiency
@@ -44,6 +45,34 @@ def gpt_architecture(config: Config, vocab_size: int) -> Architecture:
         recomputed_layers=recomputed_layers(config),
         recompute_run=config.training.recompute_num_layers if uniform else 1,
         recompute_attention=config.training.recompute_granularity == "selective",
+        mixture=mixture_of(config),
+    )
+
+
+def mixture_of(config: Config) -> Mixture | None:
+    """The experts of a resolved configuration, where it has any."""
+    flags, layers = config.experts, expert_layers(config.experts, config.model.num_layers)
+    if not layers:
+        return None
+    return Mixture(
+        layers=layers,
+        experts=flags.num_experts,
+        inner=flags.moe_ffn_hidden_size or config.model.ffn_hidden_size,
+        shared=flags.moe_shared_expert_intermediate_size or 0,
+        top=flags.moe_router_topk,
+        softmax=flags.moe_router_score_function == "softmax",
+        before=flags.moe_router_pre_softmax,
+        factor=flags.moe_router_topk_scaling_factor or 1.0,
+        groups=flags.moe_router_num_groups or 1,
+        top_groups=flags.moe_router_group_topk or 1,
+        precision=torch.float64 if flags.moe_router_dtype == "fp64" else torch.float32,
+        jitter=flags.moe_input_jitter_eps or 0.0,
+        balance=flags.moe_router_load_balancing_type,
+        bias_rate=flags.moe_router_bias_update_rate if flags.moe_router_enable_expert_bias else 0.0,
+        losses=tuple(loss_names(flags).items()),
+        capacity=flags.moe_expert_capacity_factor or 0.0,
+        drop_policy=flags.moe_token_drop_policy,
+        batch_groups=config.training.micro_batch_size // flags.moe_group_size,
     )
 
 

@@ -17,7 +17,7 @@ from megatron.parallel.mesh import Mesh
 from megatron.parallel.stages import Stage
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Step
-from megatron.tasks.architecture import gpt_architecture, gpt_flops
+from megatron.tasks.architecture import gpt_architecture, gpt_flops, mixture_of
 from megatron.tasks.prices import gpt_prices
 from megatron.tasks.task import Data, Task
 
@@ -60,6 +60,12 @@ def known_counts(config: Config, step: Step) -> dict[str, int] | None:
     return None if config.data.eod_mask_loss else {LM_LOSS: step.rows * step.sequence_length}
 
 
+def layer_losses(config: Config) -> dict[str, int]:
+    """Those of layers with experts."""
+    mixture = mixture_of(config)
+    return {name: len(mixture.layers) for name, _ in mixture.losses} if mixture else {}
+
+
 def token_weights(inputs: GPTInputs) -> Tensor:
     """1 for every token whose loss counts, else 0; float32 [B, T]."""
     labels = inputs.labels
@@ -89,4 +95,5 @@ GPT_TASK = Task(
     row_losses=row_losses,
     row_flops=gpt_flops,
     prices=gpt_prices,
+    layer_losses=layer_losses,
 )

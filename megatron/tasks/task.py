@@ -55,7 +55,9 @@ class Task:
     whole step where the plan alone says them, else None. `row_losses`: sum and count [rows, 2] of every
     loss for every row, float64, nothing dropped, or hidden states like `forward`.
     `row_flops`: what a row costs; `prices`: what the ranks of a pipeline hold and send, from the
-    configuration, the vocabulary's size, the layout, a step and the kind of device."""
+    configuration, the vocabulary's size, the layout, a step and the kind of device. `layer_losses`: losses
+    that layers add by themselves, by name, and how many layers do; the model's `tally` has their sums over
+    rows."""
 
     name: str
     open_data: Callable[[Config], Data]
@@ -66,3 +68,4 @@ class Task:
     row_losses: Callable[..., Any]
     row_flops: Callable[[Config, DataEfficiency, int], RowFlops]
     prices: Callable[[Config, DataEfficiency, int, Layout, Step, str], list[RankPrice]]
+    layer_losses: Callable[[Config], Mapping[str, int]]

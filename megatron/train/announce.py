@@ -21,6 +21,7 @@ from megatron.config.config import Config
 from megatron.curriculum.sampler import describe_passes
 from megatron.data.corpora import Splits
 from megatron.evaluation.losses import validation_windows
+from megatron.model.experts import inactive_parameters
 from megatron.schedule.plan_summary import summarise, tables
 from megatron.train.log import process_environment
 from megatron.train.setup import Prepared, Run
@@ -68,16 +69,19 @@ def print_sizes(prepared: Prepared, ranks: int) -> None:
     """Print the summary of a plan, the passes over every corpus, and how large its model is."""
     config, efficiency, vocab_size = prepared.config, prepared.efficiency, prepared.data.vocabulary.size
     show(*tables(summarise(config, efficiency, prepared.plan, ranks) | {"vocab_size": vocab_size}))
-    print(f"model: {whole_size(prepared):,} parameters over a vocabulary of {vocab_size:,}")
+    size, idle = whole_size(prepared)
+    active = f", {size - idle:,} of them active for a token," if idle else ""
+    print(f"model: {size:,} parameters{active} over a vocabulary of {vocab_size:,}")
     print("\n".join(describe_passes(prepared.sampler, prepared.plan)))
 
 
-def whole_size(prepared: Prepared) -> int:
-    """Parameters of the whole model, which is built without memory for it."""
+def whole_size(prepared: Prepared) -> tuple[int, int]:
+    """Parameters of the whole model, which is built without memory for it, and how many of them are experts'
+    that do not compute a token."""
     config, vocab_size = prepared.config, prepared.data.vocabulary.size
     with torch.device("meta"):
         model = prepared.task.build_model(config, vocab_size, prepared.efficiency.dropping_layers)
-    return sum(parameter.numel() for parameter in model.parameters())
+    return sum(parameter.numel() for parameter in model.parameters()), inactive_parameters(model)
 
 
 def count_line(run: Run) -> str:
@@ -89,10 +93,12 @@ def count_line(run: Run) -> str:
 
 def describe_for_reports(run: Run, manifest: Manifest, start: int) -> dict[str, Any]:
     """What `run.json` says."""
+    size, idle = whole_size(run)
     return {
         "command": sys.argv,
         "config": manifest.config,
-        "parameters": whole_size(run),
+        "parameters": size,
+        "active_parameters": size - idle,
         "vocab_size": manifest.vocabulary.size,
         "data": [
             {"name": Path(corpus.name).name, "samples": corpus.windows, "weight": weight}

@@ -52,14 +52,16 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
         loaded = batches(make, steps, mesh.device.type == "cuda")
         for step, micro_batches in log.timers.over("batch-generator", loaded):
             ready = time.perf_counter()
-            losses, norm, stop, skipped = train_step(run, step, micro_batches, should_stop, log.timers)
+            result = train_step(run, step, micro_batches, should_stop, log.timers)
             after = time.perf_counter()
             iteration = step.number
             waited, scale = ready - before, run.scaler.state.factor
-            outcome = Outcome(losses, norm, after - before, waited, scale, skipped, params_norm(run))
+            times, norms = (after - before, waited), (result.grad_norm, params_norm(run))
+            outcome = Outcome(result.losses, norms[0], *times, scale, result.skipped, norms[1], result.loads)
             log.train(iteration, outcome)
-            advance(1, f"loss {sum(outcome.known.values()):.3f}")
-            stop = stop or _due(iteration, training.exit_interval)
+            loss = sum(outcome.known.get(name, 0.0) for name in run.task.losses)
+            advance(1, f"loss {loss:.3f}")
+            stop = result.stop or _due(iteration, training.exit_interval)
             last = stop or iteration == run.plan.steps
             if checkpoint.save and (last or _due(iteration, checkpoint.save_interval)):
                 with log.timers.span("save-checkpoint"):

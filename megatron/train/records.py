@@ -3,6 +3,7 @@ DeepSpeed."""
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from megatron.schedule.data_efficiency import DataEfficiency
@@ -26,7 +27,8 @@ class Start(NamedTuple):
 
 class Outcome(NamedTuple):
     """What a training step came to. `losses`: means by Megatron's names, None where nothing counted;
-    `seconds`: wall time; `waited`: of it, for the loader; `skipped`: the weights were not updated."""
+    `seconds`: wall time; `waited`: of it, for the loader; `skipped`: the weights were not updated; `loads`:
+    how many tokens chose each expert, by layer, where that is to be logged."""
 
     losses: Mapping[str, float | None]
     grad_norm: float
@@ -35,6 +37,7 @@ class Outcome(NamedTuple):
     loss_scale: float = 1.0
     skipped: bool = False
     params_norm: float | None = None
+    loads: Mapping[int, list[float]] = MappingProxyType({})
 
     @property
     def finite(self) -> bool:
@@ -67,9 +70,28 @@ def key_of(loss: str) -> str:
     return loss.replace(" ", "_")
 
 
+def shares(loads: list[float]) -> list[float]:
+    """Of an expert of the tokens; sums to 1."""
+    total = sum(loads) or 1.0
+    return [load / total for load in loads]
+
+
+def load_scalars(loads: Mapping[int, list[float]]) -> dict[str, float]:
+    """How even every layer's loads are: the least and the largest of an expert, in even shares, and their
+    entropy, which is 1 where all are even and 0 where one expert has all."""
+    scalars: dict[str, float] = {}
+    for layer, counts in loads.items():
+        parts, number = shares(counts), len(counts)
+        entropy = -sum(part * math.log(part) for part in parts if part > 0) / math.log(number)
+        values = {"min": min(parts) * number, "max": max(parts) * number, "entropy": entropy}
+        scalars |= {f"moe/load_{name}_layer_{layer}": value for name, value in values.items()}
+    return scalars
+
+
 def train_fields(plan: Plan, iteration: int, outcome: Outcome) -> dict[str, Any]:
     """The JSON record of a training step."""
     step = plan.at(iteration)
+    shares_by_layer = {str(layer): shares(loads) for layer, loads in outcome.loads.items()}
     return {
         "kind": "train",
         "iteration": iteration,
@@ -86,6 +108,7 @@ def train_fields(plan: Plan, iteration: int, outcome: Outcome) -> dict[str, Any]
         "ms_per_iteration": outcome.seconds * 1e3,
         "ms_waiting_for_data": outcome.waited * 1e3,
         "tokens_per_second": step.rows * step.sequence_length / outcome.seconds,
+        **({"expert_shares": shares_by_layer} if shares_by_layer else {}),
     }
 
 
@@ -116,6 +139,7 @@ def train_scalars(
         scalars["params-norm"] = outcome.params_norm
     if speed.mfu is not None and speed.hfu is not None:
         scalars |= {"mfu": speed.mfu, "hfu": speed.hfu}
+    scalars |= load_scalars(outcome.loads)
     return scalars | {f"curriculum/{name}": float(cap) for name, cap in step.caps.items()}
 
 

@@ -34,7 +34,7 @@ from megatron.optim.loss_scale import resumed
 from megatron.optim.optimizer import SLOTS, optimizer_state, restore_optimizer
 from megatron.parallel.layout import layout_of
 from megatron.parallel.mesh import Mesh, share_bytes, together
-from megatron.parallel.placement import Placement
+from megatron.parallel.placement import Placement, whole
 from megatron.parallel.ranks import world_size
 from megatron.schedule.data_efficiency import saved_form
 from megatron.train.places import find_together
@@ -91,7 +91,7 @@ def resume(run: Run) -> Start:
     saved = read_manifest(folder)
     weights_only = flags.finetune or skip_train
     verify_files(folder, saved, run.mesh, "model" if weights_only else "")
-    names = share_bytes(json.dumps(list(run.parameters)).encode(), run.mesh)
+    names = share_bytes(json.dumps([*run.parameters, *run.states]).encode(), run.mesh)
     known = {name for one in names for name in json.loads(one)}
     together(lambda: _read(run, folder, saved, weights_only, known), run.mesh)
     if weights_only:
@@ -104,7 +104,7 @@ def resume(run: Run) -> Start:
 
 def _read(run: Run, folder: Path, saved: Manifest, weights_only: bool, known: set[str]) -> bytes:
     """Fill this rank's weights, and moments where there are any."""
-    load_model(run.parameters, run.placements, folder, saved, known)
+    load_model(run.parameters | run.states, run.placements | whole(run.states), folder, saved, known)
     if weights_only:
         return b""
     if saved.loss_scale:
@@ -134,9 +134,13 @@ class Content(NamedTuple):
 
 def content_of(run: Run, mine: Manifest, iteration: int) -> Content:
     """The content of a checkpoint of the steps done so far. Its tensors are those of the run itself."""
-    weights = {name: parameter.data for name, parameter in run.parameters.items()}
+    weights = {name: one.detach() for name, one in (run.parameters | run.states).items()}
     moments = optimizer_state(run.optimizer, run.gradients.parameters)
-    table = run.placements | {name: run.gradients.placements[name.split(".", 2)[2]] for name in moments}
+    table = (
+        run.placements
+        | whole(run.states)
+        | {name: run.gradients.placements[name.split(".", 2)[2]] for name in moments}
+    )
     files = own_tensors({"model": weights, "optimizer": moments}, table, run.mesh)
     totals, plan = run.plan.totals(iteration), run.plan.digest(iteration)
     rises = custom_rises(run.efficiency, run.plan, iteration)

@@ -26,7 +26,7 @@ from megatron.parallel.initialization import initialize_weights
 from megatron.parallel.layers import Linear
 from megatron.parallel.layout import layout_of
 from megatron.parallel.mesh import Mesh
-from megatron.parallel.placement import Placement, fill_constants
+from megatron.parallel.placement import Placement, fill_constants, states
 from megatron.parallel.ranks import world_size
 from megatron.parallel.stages import Stage, StageModule, stages_of
 from megatron.schedule.data_efficiency import DataEfficiency
@@ -73,6 +73,11 @@ class Run(Prepared):
     def parameters(self) -> dict[str, nn.Parameter]:
         """This rank's part of every parameter that it has, by its global name."""
         return self.gradients.held
+
+    @property
+    def states(self) -> dict[str, torch.Tensor]:
+        """What else its layers keep from step to step, by global names; every rank has it whole."""
+        return {name: one for stage in self.stages for name, one in states(stage).items()}
 
     @property
     def placements(self) -> dict[str, Placement]:
@@ -141,7 +146,7 @@ def build(prepared: Prepared, mesh: Mesh) -> Run:
     for stage in stages:
         fill_constants(stage)
     deferred = _deferred(config, stages, gradients)
-    optimizer = make_optimizer(list(gradients.parameters.values()), config.optimizer, config.training.apex)
+    optimizer = make_optimizer(gradients.parameters, config.optimizer, config.training.apex)
     return Run(
         **vars(prepared),
         mesh=mesh,

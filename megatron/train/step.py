@@ -1,8 +1,9 @@
 """What a training step is: forward, backward, sum, clip, update, share."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from megatron.base.errors import UserError
 from megatron.base.keys import key, signed
+from megatron.model.balance import loads_by_layer, settle
 from megatron.model.inputs import to_device
 from megatron.optim.loss_scale import after_step
 from megatron.optim.optimizer import clip, update
@@ -24,12 +26,14 @@ from megatron.train.timers import UNTIMED, Timers
 
 class StepResult(NamedTuple):
     """What a step came to. `losses`: means by name, None where nothing counted; `grad_norm`: before clipping;
-    `stop`: whether any rank wishes to stop; `skipped`: the gradients overflowed, and nothing was updated."""
+    `stop`: whether any rank wishes to stop; `skipped`: the gradients overflowed, and nothing was updated;
+    `loads`: how many tokens chose each expert, by layer, where that is asked for."""
 
     losses: dict[str, float | None]
     grad_norm: float
     stop: bool
     skipped: bool = False
+    loads: Mapping[int, list[float]] = MappingProxyType({})
 
 
 def train_step(
@@ -44,6 +48,8 @@ def train_step(
     names, mesh, loss_scale = list(run.task.losses), run.mesh, run.scaler.state.factor
     items = loss_counts(run, step, micro_batches)
     run.gradients.zero()
+    for stage in run.stages:
+        stage.tally.zero()
     run.gradients.begin(len(micro_batches))
     with timers.span("forward-backward"):
         sums = _run_micro_batches(run, step, micro_batches, items, timers)
@@ -51,13 +57,23 @@ def train_step(
         run.gradients.wait()
     with timers.span("optimizer"), timers.span("optimizer-clip-main-grad"):
         wishes = torch.full((1,), float(should_stop()), dtype=torch.float64, device=mesh.device)
-        totals = sum_over(torch.cat([sums, wishes, run.gradients.square()[None]]), mesh.world)
+        beside = torch.stack([stage.tally.sums for stage in run.stages]).sum(0)
+        parts = [sums, wishes, beside, run.gradients.square()[None]]
+        totals = sum_over(torch.cat(parts), mesh.world)
         norm = totals[-1].sqrt() / loss_scale
         clip(run.gradients, norm, run.config.optimizer.clip_grad, loss_scale)
-    *means, stop, grad_norm = torch.cat([totals[:-1], norm[None]]).tolist()
+    told = torch.cat([totals[:-1], norm[None]]).cpu()
+    *means, stop = told[: len(names) + 1].tolist()
     found = {name: mean / loss_scale if items[name] else None for name, mean in zip(names, means)}
+    tallied = run.stages[0].tally.parts(told[len(names) + 1 : -1])
+    found |= {
+        name: float(tallied[name]) / (step.rows * layers)
+        for name, layers in run.task.layer_losses(run.config).items()
+    }
+    grad_norm = float(told[-1])
     overflow = run.config.training.fp16 and not math.isfinite(grad_norm)
-    result = StepResult(found, grad_norm, stop > 0, overflow)
+    loads = loads_by_layer(tallied) if run.config.experts.moe_per_layer_logging else {}
+    result = StepResult(found, grad_norm, stop > 0, overflow, loads)
     _require_finite(step.number, result)
     run.scaler.state = after_step(run.scaler.state, overflow, run.config.optimizer)
     if overflow:
@@ -67,6 +83,8 @@ def train_step(
             update(run.optimizer, step.learning_rate)
         with timers.span("params-all-gather"):
             run.gradients.share_weights()
+        for stage in run.stages:
+            settle(stage.layers.values(), stage.tally.parts(totals[len(names) + 1 : -1]))
     return result
 
 
@@ -76,7 +94,8 @@ def _run_micro_batches(
     """Forward and backward passes of all micro-batches by the pipeline's schedule; the scaled losses that
     this rank adds to those of the batch, float64."""
     names, mesh, stages = list(run.task.losses), run.mesh, run.stages
-    scales = {name: run.scaler.state.factor / max(count, 1) for name, count in items.items()}
+    beside = dict.fromkeys(run.task.layer_losses(run.config), step.rows)
+    scales = {name: run.scaler.state.factor / max(count, 1) for name, count in (items | beside).items()}
     number = key(run.config.training.seed, "dropout", step.number)
     step_key = torch.full((), signed(number), dtype=torch.int64, device=mesh.device)
     sums = torch.zeros(len(names), dtype=torch.float64, device=mesh.device)

@@ -17,6 +17,7 @@ from megatron.train.saving import Checkpoints
 from tests.support.parity import (
     BASE,
     LAYOUTS,
+    MIXTURES,
     MODELS,
     PIPELINE,
     ZERO,
@@ -61,6 +62,8 @@ PAIRS = [
     ("zero-2 pp2·dp2", "zero-3 dp2", "gpt"),
     ("zero-3 dp3", "zero-3 tp2·dp2", "documents"),
     ("zero-3 dp4 hybrid", "zero dp3", "llama"),
+    ("zero dp2", "pp2", "experts limited"),
+    ("tp2+sp", "zero-3 dp3", "experts global"),
 ]
 """Saved on, gone on from, model (`gpt` has tied heads)."""
 
@@ -69,7 +72,7 @@ def run_on(layout: str, model: str, function: Callable[..., T], *arguments: Any)
     """`function(mesh, flags, replicas, *arguments)` on a layout, with a batch of 12 rows, which 2 and 3
     replicas can share."""
     more, place, replicas = place_of(BATCH + (LAYOUTS | MORE)[layout])
-    return run_layout(place, function, BASE + MODELS[model] + more, replicas, *arguments)
+    return run_layout(place, function, BASE + (MODELS | MIXTURES)[model] + more, replicas, *arguments)
 
 
 def from_start(mesh: Mesh, flags: str, replicas: int, steps: int, save: str = "") -> torch.Tensor:

@@ -2,7 +2,7 @@
 dropout, accumulation and clipping are on."""
 
 import dataclasses
-from collections.abc import Iterable
+import math
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -11,9 +11,10 @@ import torch
 from megatron.batches.loader import BatchShare
 from megatron.config.parallel import ranks_of_model
 from megatron.data.vocabulary import Vocabulary
-from megatron.model.gpt import LM_LOSS
+from megatron.model.router import Router, Routing
 from megatron.parallel.layout import Layout, layout_of
 from megatron.parallel.mesh import Mesh
+from megatron.parallel.placement import whole
 from megatron.parallel.slices import slices_of
 from megatron.parallel.stages import StageModule
 from megatron.schedule.data_efficiency_flags import describe
@@ -48,11 +49,36 @@ MODELS = {
 }
 
 
+EXPERTS = (
+    "--num-experts 4 --moe-layer-freq [0,1]*2 --moe-ffn-hidden-size 48 --moe-z-loss-coeff 1e-2 "
+    "--moe-input-jitter-eps 0.05 --attention-dropout 0.1 "
+)
+MIXTURES = {
+    "experts": SEQTRU + EXPERTS + "--moe-aux-loss-coeff 0.1 ",
+    "experts limited": SEQRES
+    + LLAMA
+    + EXPERTS
+    + "--moe-aux-loss-coeff 0.1 --moe-router-load-balancing-type seq_aux_loss --moe-group-size 1 "
+    "--moe-router-score-function sigmoid --moe-router-enable-expert-bias --moe-expert-capacity-factor 1.0 "
+    "--moe-shared-expert-intermediate-size 16 --recompute-granularity full ",
+    "experts sinkhorn": SEQTRU
+    + EXPERTS
+    + "--moe-router-load-balancing-type sinkhorn --moe-expert-capacity-factor 1.25 "
+    "--moe-token-drop-policy position ",
+    "experts global": SEQTRU
+    + EXPERTS
+    + "--moe-aux-loss-coeff 0.1 --moe-router-load-balancing-type global_aux_loss --moe-router-num-groups 2 "
+    "--moe-router-group-topk 1 --moe-router-pre-softmax ",
+}
+
+
 class Curve(NamedTuple):
-    """Losses and gradient norms by step, and at last this rank's part of every weight with its place."""
+    """Losses and gradient norms by step, at last this rank's part of every weight with its place, and a hash
+    of which experts it has chosen for its tokens."""
 
     points: torch.Tensor
     weights: dict[str, tuple[tuple[int, ...], torch.Tensor]]
+    choices: int = 0
 
 
 def make_run(
@@ -72,24 +98,38 @@ def make_run(
 
 
 def train_steps(run: Run, first: int, last: int) -> torch.Tensor:
-    """Loss and gradient norm [steps, 2] of the steps first to last."""
+    """Losses, and behind them the gradient norm, of the steps first to last."""
     mesh, size = run.mesh, run.config.training.micro_batch_size
     share = BatchShare(mesh.data.rank, mesh.data.size, size, slices_of(mesh))
     points = []
     for number in range(first, last + 1):
         step = run.plan.at(number)
         result = train_step(run, step, run.rows.batch(run.sampler, step, share))
-        points.append((result.losses[LM_LOSS], result.grad_norm))
+        points.append((*result.losses.values(), result.grad_norm))
     return torch.tensor(points, dtype=torch.float64)
 
 
 def train(mesh: Mesh, flags: str, precision: torch.dtype, data_parallel_size: int) -> Curve:
     """A whole run."""
     run = make_run(mesh, flags, precision, data_parallel_size)
+    choices = hash_choices(run)
     points = train_steps(run, 1, run.plan.steps)
-    return Curve(
-        points, {name: (run.placements[name].offset, one.detach()) for name, one in run.parameters.items()}
-    )
+    table, held = run.placements | whole(run.states), run.parameters | run.states
+    weights = {name: (table[name].offset, one.detach()) for name, one in held.items()}
+    return Curve(points, weights, int(choices) if mesh.sequence_parallel or mesh.tensor.rank == 0 else 0)
+
+
+def hash_choices(run: Run) -> torch.Tensor:
+    """From now on a sum of hashes of every token's key and experts, int64: ranks add their own tokens."""
+    total = torch.zeros((), dtype=torch.int64)
+
+    def add(router: torch.nn.Module, arguments: Any, routing: Routing) -> None:
+        numbers = (routing.experts + 1) * 65599 ** torch.arange(routing.experts.shape[-1])
+        total.add_(((arguments[1].held_keys ^ router.site) * (2 * numbers.sum(-1) + 1)).sum())
+
+    for router in (one for stage in run.stages for one in stage.modules() if isinstance(one, Router)):
+        router.register_forward_hook(add)
+    return total
 
 
 def _model(precision: torch.dtype, *arguments: Any) -> StageModule:
@@ -101,7 +141,7 @@ def _model(precision: torch.dtype, *arguments: Any) -> StageModule:
 @cache
 def one_rank(model: str, precision: torch.dtype) -> Curve:
     """The run that every layout repeats."""
-    (curve,) = run_layout(Layout(), train, BASE + MODELS[model], precision, 1)
+    (curve,) = run_layout(Layout(), train, BASE + (MODELS | MIXTURES)[model], precision, 1)
     return curve
 
 
@@ -115,20 +155,24 @@ def place_of(layout: str) -> tuple[str, Layout, int]:
 
 
 def deviations(model: str, layout: str, precision: torch.dtype) -> tuple[float, float, float]:
-    """Largest relative deviations of loss and gradient norm, and largest one of a weight, from one rank."""
+    """Largest relative deviations of losses and gradient norm, and largest one of a weight, from one rank;
+    infinite where another expert was chosen for a token in double precision."""
     more, place, data_parallel_size = place_of(layout)
-    flags = BASE + MODELS[model] + more
-    curves: Iterable[Curve] = run_layout(place, train, flags, precision, data_parallel_size)
-    wanted, worst, weight = one_rank(model, precision), torch.zeros(2, dtype=torch.float64), 0.0
+    flags = BASE + (MODELS | MIXTURES)[model] + more
+    curves: list[Curve] = run_layout(place, train, flags, precision, data_parallel_size)
+    wanted, weight = one_rank(model, precision), 0.0
+    worst = torch.zeros(wanted.points.shape[1], dtype=torch.float64)
     for curve in curves:
         worst = torch.maximum(worst, ((curve.points - wanted.points) / wanted.points).abs().amax(0))
         for name, (offset, part) in curve.weights.items():
-            _, whole = wanted.weights[name]
+            _, one = wanted.weights[name]
             box = tuple(slice(low, low + size) for low, size in zip(offset, part.shape))
             if part.numel():
-                weight = max(weight, float((whole[box] - part).abs().max()))
-    loss, norm = worst.tolist()
-    return loss, norm, weight
+                weight = max(weight, float((one[box] - part).abs().max()))
+    *losses, norm = worst.tolist()
+    if precision == torch.float64 and (sum(one.choices for one in curves) - wanted.choices) % 2**64:
+        return math.inf, norm, weight
+    return max(losses), norm, weight
 
 
 TENSOR = "--tensor-model-parallel-size {} "
@@ -183,6 +227,16 @@ LAYOUTS: dict[str, str] = {
 }
 TWICE = {"tp2", "pp2", "cp2 p2p", "zero dp2"}
 """Layouts that are tried with all models; the others with one each, in turn."""
+
+
+MIXED = [
+    *((layout, "experts") for layout in ("dp2", "tp2", "tp2+sp", "pp2 zero-bubble", "zero-3 dp2")),
+    *((layout, "experts limited") for layout in ("tp2+sp", "cp2 allgather", "zero dp2", "pp2")),
+    *((layout, "experts sinkhorn") for layout in ("tp2", "cp2 p2p")),
+    *((layout, "experts global") for layout in ("cp2 a2a", "dp2")),
+    ("tp2+sp·cp2", "experts limited"),
+]
+"""Layouts and the models with experts that each is tried with."""
 
 
 def pairs() -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ FLAGS = flags_of(Config)
 GROUPS = sorted({one.group for one in FLAGS} - {""})
 PLAN: Any = SimpleNamespace(steps=100, totals=lambda step: {}, digest=lambda step: 1)
 FREE = {
+    "moe_per_layer_logging",
     "apex",
     "compile",
     "attention_backend",

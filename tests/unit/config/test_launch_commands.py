@@ -110,8 +110,6 @@ def read(command: str) -> tuple[Options, list[str]]:
         (
             MIXTRAL,
             [
-                "--num-experts 2, --moe-router-topk 2, --moe-router-load-balancing-type aux_loss, "
-                "--moe-aux-loss-coeff 1e-2, --moe-token-dispatcher-type alltoall are",
                 "--expert-model-parallel-size 2 is",
             ],
         ),

@@ -42,7 +42,7 @@ def steps(optimizer: torch.optim.AdamW, named: dict[str, nn.Parameter], which: r
 
 def test_steps_are_adamws_and_only_matrices_decay() -> None:
     named = parameters()
-    steps(make_optimizer(list(named.values()), flags()), named, range(4))
+    steps(make_optimizer(named, flags()), named, range(4))
     for name, w in numbers(0).items():
         m, v = np.zeros_like(w), np.zeros_like(w)
         for step, rate in enumerate(RATES):
@@ -58,15 +58,15 @@ def test_steps_are_adamws_and_only_matrices_decay() -> None:
 
 def test_a_restored_state_goes_on_as_if_never_left() -> None:
     whole, parts = parameters(), parameters()
-    steps(make_optimizer(list(whole.values()), flags()), whole, range(4))
-    first = make_optimizer(list(parts.values()), flags())
+    steps(make_optimizer(whole, flags()), whole, range(4))
+    first = make_optimizer(parts, flags())
     assert optimizer_state(first, parts) == {}
     steps(first, parts, range(2))
     state = optimizer_state(first, parts)
     assert state.keys() == {
         f"optimizer.{slot}.{name}" for name in SHAPES for slot in ("exp_avg", "exp_avg_sq")
     }
-    second = make_optimizer(list(parts.values()), flags())
+    second = make_optimizer(parts, flags())
     restore_optimizer(second, parts, [(name, one.clone()) for name, one in state.items()], 2)
     steps(second, parts, range(2, 4))
     for name, one in whole.items():
@@ -93,6 +93,13 @@ def test_gradients_are_clipped_by_the_norm_of_all_of_them(largest: float, factor
 
 
 def test_models_of_matrices_alone_have_an_optimizer() -> None:
-    matrices = [nn.Parameter(torch.ones(2, 2))]
+    matrices = {"weight": nn.Parameter(torch.ones(2, 2))}
     optimizer = make_optimizer(matrices, dataclasses.replace(flags(), weight_decay=0.0))
     assert [len(group["params"]) for group in optimizer.param_groups] == [1]
+
+
+def test_biases_of_stacked_experts_do_not_decay() -> None:
+    named = {name: nn.Parameter(torch.ones(2, 2)) for name in ("experts.up", "experts.up_bias")}
+    groups = make_optimizer(named, flags()).param_groups
+    assert [len(group["params"]) for group in groups] == [1, 1]
+    assert groups[0]["params"][0] is named["experts.up"] and groups[1]["weight_decay"] == 0

@@ -361,6 +361,18 @@ def test_the_caps_of_a_curriculum_are_told_everywhere(tmp_path: Path) -> None:
     assert [line["caps"] for line in lines] == [{"vocab_rarity": cap} for cap in wanted]
 
 
+def test_loads_of_experts_are_told_by_layer(tmp_path: Path) -> None:
+    log = make_log(tmp_path)
+    log.train(1, Outcome({"lm loss": 5.0}, 1.0, 0.5, 0.1, loads={3: [6.0, 2.0, 0.0, 0.0]}))
+    log.close()
+    (record,) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert record["expert_shares"] == {"3": [0.75, 0.25, 0.0, 0.0]}
+    board = read_board(tmp_path / "board")
+    found = {name: board.Scalars(f"moe/load_{name}_layer_3")[0].value for name in ("min", "max", "entropy")}
+    entropy = -(0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)) / 2
+    assert found == pytest.approx({"min": 0.0, "max": 3.0, "entropy": entropy}, rel=1e-6)
+
+
 def test_tensorboard_has_memory_where_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = make_log(tmp_path, more="--log-memory-to-tensorboard")
     for iteration in (1, 2, 3):

@@ -1,0 +1,239 @@
+"""The flags of mixture of experts, and the rules between them."""
+
+import ast
+from dataclasses import dataclass
+
+from megatron.base.errors import UserError
+from megatron.config.arguments import flag
+from megatron.config.data_efficiency import DataEfficiencyConfig
+from megatron.config.model import ModelConfig
+from megatron.config.parallel import ParallelConfig
+from megatron.config.training import TrainingConfig
+
+AUXILIARY = {
+    "aux_loss": "load_balancing_loss",
+    "seq_aux_loss": "seq_load_balancing_loss",
+    "global_aux_loss": "global_load_balancing_loss",
+}
+"""Balancing by a loss, and Megatron's name of it."""
+Z_LOSS = "z_loss"
+
+
+@dataclass(frozen=True)
+class ExpertsConfig:
+    num_experts: int = flag(1, "experts of a layer; with 1 all layers have the dense MLP", at_least=1)
+    moe_layer_freq: str = flag(
+        "1",
+        "layers with experts: every N-th from the first, or a pattern of 0 and 1, such as '([0]+[1])*12'",
+        metavar="N|PATTERN",
+    )
+    moe_ffn_hidden_size: int | None = flag(None, "inner width of an expert; --ffn-hidden-size", at_least=1)
+    moe_shared_expert_intermediate_size: int | None = flag(
+        None, "inner width of an MLP that computes all tokens beside the experts", at_least=1
+    )
+    moe_router_topk: int = flag(2, "experts that compute a token", at_least=1)
+    moe_router_score_function: str = flag(
+        "softmax", "how a router scores experts", choices=("softmax", "sigmoid")
+    )
+    moe_router_pre_softmax: bool = flag(
+        False, "softmax over all experts before the best are chosen, not over the chosen ones"
+    )
+    moe_router_topk_scaling_factor: float | None = flag(
+        None, "factor of the weights of a token's experts", above=0
+    )
+    moe_router_num_groups: int | None = flag(
+        None, "groups of neighbouring experts, of which a token goes to some alone", at_least=1
+    )
+    moe_router_group_topk: int | None = flag(None, "how many of these groups", at_least=1)
+    moe_router_dtype: str = flag("fp32", "least precision of a router", choices=("fp32", "fp64"))
+    moe_input_jitter_eps: float | None = flag(
+        None, "a router's inputs are multiplied by random factors from 1-eps to 1+eps", above=0, below=1
+    )
+    moe_router_load_balancing_type: str = flag(
+        "aux_loss",
+        "what balances experts: a loss over a group of samples, over each row, or by the loads of the whole "
+        "batch; sinkhorn; or nothing",
+        choices=(*AUXILIARY, "sinkhorn", "none"),
+    )
+    moe_aux_loss_coeff: float = flag(0.0, "factor of the balancing loss; 1e-2 is usual", at_least=0)
+    moe_z_loss_coeff: float = flag(
+        0.0, "factor of the loss that keeps a router's logits small; 1e-3 is usual", at_least=0
+    )
+    moe_router_enable_expert_bias: bool = flag(
+        False, "balance without a loss: experts with few tokens get a bias where the best are chosen"
+    )
+    moe_router_bias_update_rate: float = flag(1e-3, "by how much it changes in a step", at_least=0)
+    moe_expert_capacity_factor: float | None = flag(
+        None,
+        "an expert computes at most this many times its even share of a group's tokens; all where it is not "
+        "given",
+        above=0,
+    )
+    moe_token_drop_policy: str = flag(
+        "probs",
+        "which tokens a full expert drops: those of the least weight, or the last ones",
+        choices=("probs", "position"),
+    )
+    moe_group_size: int = flag(
+        None,
+        "samples of the global batch over which experts are balanced and have a capacity; it divides "
+        "--micro-batch-size, and is equal to it by default",
+        at_least=1,
+        follows=lambda training, experts: training.micro_batch_size if experts.num_experts > 1 else 1,
+    )
+    moe_per_layer_logging: bool = flag(
+        False, "log how evenly tokens are spread over the experts of every layer", resume="free"
+    )
+
+
+def expert_layers(experts: ExpertsConfig, num_layers: int) -> tuple[int, ...]:
+    """Numbers of the layers that have experts; UserError where their pattern is not understood."""
+    if experts.num_experts == 1:
+        return ()
+    pattern = _pattern(experts.moe_layer_freq, num_layers)
+    return tuple(layer for layer, one in enumerate(pattern[:num_layers]) if one)
+
+
+def _pattern(text: str, num_layers: int) -> list[int]:
+    """Megatron's text as 0 or 1 for every layer."""
+    try:
+        value = _value(ast.parse(text.strip(), mode="eval").body, num_layers)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        value = None
+    if isinstance(value, int) and value > 0:
+        return [int(layer % value == 0) for layer in range(num_layers)]
+    if not isinstance(value, list) or set(value) - {0, 1}:
+        raise UserError(
+            f"--moe-layer-freq {text!r}: write a number of at least 1, or a pattern of 0 and 1, such as "
+            f"'([0]+[1])*{max(num_layers // 2, 1)}'"
+        )
+    return value
+
+
+def _value(node: ast.expr, most: int) -> int | list[int]:
+    """A number, or a list made of lists by + and *; ValueError for anything else, and for endless lists."""
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        return node.value
+    if isinstance(node, ast.List):
+        parts = [_value(one, most) for one in node.elts]
+        numbers = [one for one in parts if isinstance(one, int)]
+        if len(numbers) == len(parts):
+            return numbers
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mult):
+        left, right = _value(node.left, most), _value(node.right, most)
+        if isinstance(node.op, ast.Add) and isinstance(left, list) and isinstance(right, list):
+            return left + right
+        if isinstance(node.op, ast.Mult) and isinstance(left, list) != isinstance(right, list):
+            items, times = (left, right) if isinstance(left, list) else (right, left)
+            if isinstance(items, list) and isinstance(times, int) and len(items) * times <= 100 * most:
+                return items * times
+    raise ValueError(ast.unparse(node))
+
+
+def loss_names(experts: ExpertsConfig) -> dict[str, float]:
+    """The losses that layers with experts add, by Megatron's names, and their factors."""
+    balancing = AUXILIARY.get(experts.moe_router_load_balancing_type)
+    named = {balancing: experts.moe_aux_loss_coeff, Z_LOSS: experts.moe_z_loss_coeff}
+    return {name: factor for name, factor in named.items() if name and factor}
+
+
+def _layers(experts: ExpertsConfig, model: ModelConfig) -> list[str]:
+    if experts.num_experts == 1:
+        return []
+    try:
+        pattern = _pattern(experts.moe_layer_freq, model.num_layers)
+    except UserError as error:
+        return list(error.problems)
+    if len(pattern) != model.num_layers:
+        return [
+            f"--moe-layer-freq {experts.moe_layer_freq!r} is a pattern of {len(pattern)} layers, and "
+            f"--num-layers is {model.num_layers}; make them equal"
+        ]
+    return []
+
+
+def _choice(experts: ExpertsConfig) -> list[str]:
+    number, few = experts.num_experts, experts.moe_router_topk
+    groups, chosen, found = experts.moe_router_num_groups, experts.moe_router_group_topk, []
+    if number == 1:
+        return []
+    if few > number:
+        found.append(f"--moe-router-topk {few} is more than --num-experts {number}; lower it")
+    if (groups is None) != (chosen is None):
+        found.append("--moe-router-num-groups and --moe-router-group-topk need each other; give both")
+    elif groups is not None and chosen is not None:
+        if number % groups:
+            found.append(f"--moe-router-num-groups {groups} does not divide --num-experts {number}")
+        elif chosen > groups or few % chosen or few // chosen > number // groups:
+            found.append(
+                f"--moe-router-group-topk {chosen} must be at most --moe-router-num-groups {groups}, divide "
+                f"--moe-router-topk {few}, and leave each group at most its {number // groups} experts"
+            )
+    late = experts.moe_router_score_function == "softmax" and not experts.moe_router_pre_softmax
+    if few == 1 and late and experts.moe_router_load_balancing_type != "sinkhorn":
+        found.append("--moe-router-topk 1 needs --moe-router-pre-softmax, as a softmax over one is 1")
+    if experts.moe_router_pre_softmax and experts.moe_router_score_function == "sigmoid":
+        found.append("--moe-router-pre-softmax does nothing with --moe-router-score-function sigmoid")
+    return found
+
+
+def _balance(experts: ExpertsConfig) -> list[str]:
+    kind, found = experts.moe_router_load_balancing_type, []
+    if experts.num_experts == 1:
+        return []
+    if kind not in AUXILIARY and experts.moe_aux_loss_coeff:
+        found.append(
+            f"--moe-aux-loss-coeff {experts.moe_aux_loss_coeff} does nothing with "
+            f"--moe-router-load-balancing-type {kind}; leave one of them out"
+        )
+    others = {
+        "enable-expert-bias": experts.moe_router_enable_expert_bias,
+        "num-groups": experts.moe_router_num_groups,
+    }
+    found += [
+        f"--moe-router-{name} does not go with balancing by sinkhorn; leave one of them out"
+        for name, given in others.items()
+        if given and kind == "sinkhorn"
+    ]
+    return found
+
+
+def _groups(experts: ExpertsConfig, training: TrainingConfig) -> list[str]:
+    size, micro = experts.moe_group_size, training.micro_batch_size
+    if experts.num_experts == 1 or micro % size == 0:
+        return []
+    return [f"--moe-group-size {size} does not divide --micro-batch-size {micro}; change one of them"]
+
+
+def _reference_rows(
+    experts: ExpertsConfig, training: TrainingConfig, data_efficiency: DataEfficiencyConfig
+) -> list[str]:
+    same = experts.moe_group_size == training.micro_batch_size
+    if experts.num_experts == 1 or not data_efficiency.reference_schedules or same:
+        return []
+    return [
+        "--reference-schedules cuts the rows of a micro-batch together, so that --moe-group-size must be "
+        "--micro-batch-size"
+    ]
+
+
+def _shares(experts: ExpertsConfig, parallel: ParallelConfig) -> list[str]:
+    ranks = parallel.tensor_model_parallel_size
+    widths = {
+        "--moe-ffn-hidden-size": experts.moe_ffn_hidden_size or 0,
+        "--moe-shared-expert-intermediate-size": experts.moe_shared_expert_intermediate_size or 0,
+    }
+    return [
+        f"{name} {width} is no multiple of --tensor-model-parallel-size {ranks}; change one of them"
+        for name, width in widths.items()
+        if experts.num_experts > 1 and width % ranks
+    ]
+
+
+def _compiled(experts: ExpertsConfig, training: TrainingConfig) -> list[str]:
+    if experts.num_experts == 1 or not training.compile:
+        return []
+    return ["--compile does not go with --num-experts: tokens per expert are known in the step alone"]
+
+
+RULES = (_layers, _choice, _balance, _groups, _reference_rows, _shares, _compiled)
