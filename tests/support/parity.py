@@ -2,6 +2,7 @@
 dropout, accumulation and clipping are on."""
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -48,6 +49,16 @@ MODELS = {
 }
 
 
+STEPS = 20
+"""Of all these runs; a shorter one goes through the same lengths, kept lengths and rates in fewer."""
+
+
+def in_steps(flags: str, steps: int) -> str:
+    """The flags of a run of so many steps, with the durations of its schedules in proportion."""
+    lengths = re.compile(r"(--train-iters |duration[= ])(\d+)")
+    return lengths.sub(lambda one: f"{one[1]}{int(one[2]) * steps // STEPS}", flags)
+
+
 class Curve(NamedTuple):
     """Losses and gradient norms by step, and at last this rank's part of every weight with its place."""
 
@@ -92,9 +103,9 @@ def _model(precision: torch.dtype, *arguments: Any) -> StageModule:
 
 
 @cache
-def one_rank(model: str, precision: torch.dtype) -> Curve:
+def one_rank(model: str, precision: torch.dtype, steps: int) -> Curve:
     """The run that every layout repeats."""
-    (curve,) = run_layout(Layout(), train, BASE + MODELS[model], precision, 1)
+    (curve,) = run_layout(Layout(), train, in_steps(BASE + MODELS[model], steps), precision, 1)
     return curve
 
 
@@ -106,12 +117,14 @@ def place_of(layout: str) -> tuple[str, Layout, int]:
     return flags, layout_of(config, data_parallel_size * ranks_of_model(config.parallel)), data_parallel_size
 
 
-def deviations(model: str, layout: str, precision: torch.dtype) -> tuple[float, float, float]:
+def deviations(
+    model: str, layout: str, precision: torch.dtype, steps: int = STEPS
+) -> tuple[float, float, float]:
     """Largest relative deviations of loss and gradient norm, and largest one of a weight, from one rank."""
     more, place, data_parallel_size = place_of(layout)
-    flags = BASE + MODELS[model] + more
+    flags = in_steps(BASE + MODELS[model], steps) + more
     curves: Iterable[Curve] = run_layout(place, train, flags, precision, data_parallel_size)
-    wanted, worst, weight = one_rank(model, precision), torch.zeros(2, dtype=torch.float64), 0.0
+    wanted, worst, weight = one_rank(model, precision, steps), torch.zeros(2, dtype=torch.float64), 0.0
     for curve in curves:
         worst = torch.maximum(worst, ((curve.points - wanted.points) / wanted.points).abs().amax(0))
         for name, (offset, part) in curve.weights.items():

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from megatron.config.parallel import SCHEDULES as NAMES
 from megatron.parallel.schedules import (
     BACKWARD,
     FORWARD,
@@ -183,3 +184,8 @@ def test_another_order_of_messages_is_seen() -> None:
     simulate(disordered, 2, 3)
     orders = messages(disordered, 2, 3)
     assert orders[0, 1][0] == orders[0, 1][1] and orders[1, 0][0] == orders[1, 0][1][::-1]
+
+
+def test_every_schedule_that_the_flag_names_is_there() -> None:
+    """The flag stands in a room above, which imports no schedule."""
+    assert set(NAMES) == set(SCHEDULES)
