@@ -92,8 +92,7 @@ def _batch(training: TrainingConfig, data_parallel_size: int) -> list[str]:
     share, words = _share(training, data_parallel_size)
     if training.global_batch_size % share:
         return [
-            f"--global-batch-size {training.global_batch_size} is no multiple of {words}; give a multiple, or a "
-            "smaller --micro-batch-size or fewer ranks"
+            f"--global-batch-size {training.global_batch_size} is no multiple of {words}; change one of them"
         ]
     return []
 
