@@ -54,7 +54,7 @@ def score(run: Run) -> float:
 def steps(mesh: Mesh, flags: str, replicas: int, compiled: bool) -> tuple[list[float], bool]:
     """Losses and norms, of which a validation stands between two, and whether all that a checkpoint of the
     last step holds is finite. Buckets hold a part of a layer."""
-    fully_sharded.ShardedBuckets = partial(ShardedBuckets, bucket_elements=4000)  # type: ignore
+    fully_sharded.ShardedBuckets = partial(ShardedBuckets, bucket_elements=1000)  # type: ignore
     run = make_run(mesh, flags, torch.float64, replicas)
     if compiled:
         for stage in run.stages:
