@@ -46,29 +46,23 @@ class RollCall:
 
     def _find(self) -> str:
         self.store.set(f"lost/{self.rank}", "")
-        end, others = time.monotonic() + SECONDS, [one for one in range(self.size) if one != self.rank]
-        while True:
-            dead = [line for one in others if (line := self._death(one))]
+        others = [one for one in range(self.size) if one != self.rank]
+        near, end = self._near(others), time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            dead = [line for rank, place in near.items() if (line := _death(rank, place))]
             if dead or self.store.check([CAUSE]):
                 return self._agree("; ".join(dead))
-            silent = [one for one in others if not self.store.check([f"lost/{one}"])]
-            if not silent or time.monotonic() > end:
-                break
             time.sleep(0.02)
-        words = f"rank{'s' * (len(silent) > 1)} {', '.join(map(str, silent))}"
-        return (
-            self._agree(f"no word comes from {words} within --distributed-timeout-minutes") if silent else ""
-        )
+        silent = [str(one) for one in others if not self.store.check([f"lost/{one}"])]
+        names = f"rank{'s' * (len(silent) > 1)} {', '.join(silent)}"
+        line = f"no word comes from {names} within --distributed-timeout-minutes"
+        return self._agree(line) if silent else ""
 
-    def _death(self, rank: int) -> str:
-        """What the system says of a rank on this machine that does not run any more."""
-        machine, number = self.store.get(f"process/{rank}").decode().rsplit(" ", 1)
-        if machine != _this_process().rsplit(" ", 1)[0]:
-            return ""
-        state = _state(number)
-        if state in ("", "Z", "X"):
-            return f"rank {rank} is gone, process {number} on {machine.split()[0]}"
-        return f"rank {rank} is stopped, process {number} on {machine.split()[0]}" if state == "T" else ""
+    def _near(self, ranks: list[int]) -> dict[int, str]:
+        """The processes of those ranks that are on this machine."""
+        places = {rank: self.store.get(f"process/{rank}").decode() for rank in ranks}
+        here = _this_process().rsplit(" ", 1)[0]
+        return {rank: place for rank, place in places.items() if place.rsplit(" ", 1)[0] == here}
 
 
 def open_roll_call(rank: int, size: int, timeout_minutes: float) -> RollCall | None:
@@ -80,6 +74,15 @@ def open_roll_call(rank: int, size: int, timeout_minutes: float) -> RollCall | N
     store = dist.TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=wait)
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return RollCall(dist.PrefixStore(f"roll call {attempt}", store), rank, size)
+
+
+def _death(rank: int, place: str) -> str:
+    """What the system says of a rank's process where it does not run any more."""
+    machine, _, number = place.split(" ")
+    state = _state(number)
+    if state in ("", "Z", "X"):
+        return f"rank {rank} is gone, process {number} on {machine}"
+    return f"rank {rank} is stopped, process {number} on {machine}" if state == "T" else ""
 
 
 def _this_process() -> str:
