@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from megatron.base.errors import UserError
+from megatron.base.errors import RanksLost, UserError
 
 NAMELESS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS), "a file could not be written"),
@@ -41,7 +41,7 @@ def run_command(main: Callable[[], None], ranks: bool = False) -> None:
     try:
         main()
     except UserError as error:
-        _stop(2, [f"error: {problem}" for problem in error.problems])
+        _stop(2, [f"error: {problem}" for problem in error.problems], isinstance(error, RanksLost))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
@@ -91,13 +91,13 @@ def _is_out_of_memory(error: Exception) -> bool:
     return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
-def _stop(status: int, lines: list[str]) -> None:
+def _stop(status: int, lines: list[str], at_once: bool = False) -> None:
     """Print and exit. Every rank meets most mistakes at once, so ranks above 0 wait to be stopped before
     they speak."""
     rank = os.environ.get("RANK", "0")
     if rank != "0":
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(5)
+        time.sleep(0 if at_once else 5)
         lines = [f"[rank {rank}] {line}" for line in lines]
     sys.stdout.flush()
     print("\n".join(lines), file=sys.stderr, flush=True)

@@ -13,6 +13,10 @@ class UserError(Exception):
         self.problems = problems
 
 
+class RanksLost(UserError):
+    """Other ranks are gone. Whoever is left says so at once, as it may be stopped next."""
+
+
 @contextmanager
 def collect_problems(problems: list[str]) -> Iterator[None]:
     """Add the problems of a UserError to a list, so that several checks are told together."""

@@ -165,10 +165,10 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     ),
     **_unused(
         "what ranks share is shared by rows of every weight, and stays where it is computed",
-        """overlap-param-gather
-        overlap-param-gather-with-optimizer-step zero-* remote-device=none use-pin-memory
+        """overlap-param-gather-with-optimizer-step zero-* remote-device=none use-pin-memory
         no-use-layer-wise-param-layout gtp-*""",
     ),
+    **_always("updated weights arrive while the next forward pass runs", "overlap-param-gather"),
     **_always("DeepSpeed is not needed", "deepspeed deepscale"),
     **_refused(
         "what is shared is not shared again between --num-distributed-optimizer-instances; leave that out",

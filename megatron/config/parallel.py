@@ -20,6 +20,7 @@ SPLITS = (
     ("num_virtual_stages_per_pipeline_rank",),
 )
 """Flags that say where layers lie, by how they say it."""
+_LEAVE_OUT = "give it, or leave the other out"
 
 
 @dataclass(frozen=True)
@@ -164,15 +165,25 @@ def _counted(parallel: ParallelConfig, model: ModelConfig) -> int:
 
 
 def _heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
-    ranks, found = parallel.tensor_model_parallel_size, []
+    ranks = parallel.tensor_model_parallel_size
     words = f"--tensor-model-parallel-size {ranks}"
-    if model.num_attention_heads % ranks:
-        found.append(f"--num-attention-heads {model.num_attention_heads} is no multiple of {words}")
-    if model.num_query_groups % ranks and ranks % model.num_query_groups:
-        found.append(f"--num-query-groups {model.num_query_groups} and {words}: one must divide the other")
-    if model.ffn_hidden_size % ranks:
-        found.append(f"--ffn-hidden-size {model.ffn_hidden_size} is no multiple of {words}")
+    found = [
+        f"{spelling(name)} {size} is no multiple of {words}; {_nearest(size, ranks)}"
+        for name in ("num_attention_heads", "ffn_hidden_size")
+        if (size := getattr(model, name)) % ranks
+    ]
+    groups = model.num_query_groups
+    if groups % ranks and ranks % groups:
+        found.append(
+            f"--num-query-groups {groups} and {words}: one must divide the other; give other groups, share "
+            "heads among fewer ranks, or leave out --group-query-attention"
+        )
     return found
+
+
+def _nearest(size: int, ranks: int) -> str:
+    """The ways out where ranks do not divide a size."""
+    return f"give {-(-size // ranks) * ranks}, or --tensor-model-parallel-size {math.gcd(size, ranks)}"
 
 
 def _exchanged_heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
@@ -182,14 +193,17 @@ def _exchanged_heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
         return []
     return [
         f"--cp-comm-type a2a shares heads among tensor and context ranks, and --num-attention-heads "
-        f"{heads} is no multiple of {ranks}; take p2p or allgather"
+        f"{heads} is no multiple of {ranks}; take p2p or allgather, or share heads among fewer ranks"
     ]
 
 
 def _one_way(parallel: ParallelConfig) -> list[str]:
     if len(set(parallel.cp_comm_type)) == 1:
         return []
-    return [f"--cp-comm-type {' '.join(parallel.cp_comm_type)}: all layers have one way here; name one"]
+    ways = parallel.cp_comm_type
+    return [
+        f"--cp-comm-type {' '.join(ways)}: all layers have one way here; name one, or leave it out for p2p"
+    ]
 
 
 def _one_split(parallel: ParallelConfig) -> list[str]:
@@ -205,7 +219,8 @@ def _one_split(parallel: ParallelConfig) -> list[str]:
     elif by_layers and by_runs:
         found.append([*by_layers, *by_runs])
     return [
-        f"{' and '.join(map(spelling, names))} say in two ways where layers lie; give one of them"
+        f"{' and '.join(map(spelling, names))} say in two ways where layers lie; give one of them, or "
+        "none for equal stages"
         for names in found
     ]
 
@@ -218,7 +233,8 @@ def _layout(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
     if stages % ranks:
         found.append(
             f"--pipeline-model-parallel-layout {text}: it has {stages} stages, which is no multiple of "
-            f"--pipeline-model-parallel-size {ranks}"
+            f"--pipeline-model-parallel-size {ranks}; write {-(-stages // ranks) * ranks} stages, or give a "
+            "size that divides them"
         )
     return found
 
@@ -229,7 +245,7 @@ def _stages(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
     ranks, chunks = parallel.pipeline_model_parallel_size, chunks_of(parallel, model)
     texts, given = stage_texts(parallel, model), [one for one in SPLITS[1] if getattr(parallel, one)]
     if given and ranks == 1:
-        return [f"{spelling(given[0])} needs --pipeline-model-parallel-size of at least 2"]
+        return [f"{spelling(given[0])} needs --pipeline-model-parallel-size of at least 2; {_LEAVE_OUT}"]
     whole = "".join(texts).count(LAYER) == model.num_layers and "" not in texts
     layers = parallel.num_layers_per_virtual_pipeline_stage
     if whole and (not layers or ranks * chunks * layers == _counted(parallel, model)):
@@ -266,11 +282,14 @@ def _equal_shares(parallel: ParallelConfig, model: ModelConfig) -> str:
 def _schedule(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
     chunks, schedule = chunks_of(parallel, model), parallel.pipeline_schedule
     if chunks > 1 and parallel.pipeline_model_parallel_size == 1:
-        return ["several runs of layers a rank need --pipeline-model-parallel-size of at least 2"]
+        return [
+            f"several runs of layers a rank need --pipeline-model-parallel-size of at least 2; {_LEAVE_OUT}"
+        ]
     if (chunks > 1) != (schedule == "interleaved"):
         return [
             f"--pipeline-schedule {schedule} and {chunks} runs of layers a rank do not fit: interleaved has "
-            "several, by --num-virtual-stages-per-pipeline-rank, and the others have one"
+            "several, by --num-virtual-stages-per-pipeline-rank, and the others have one; leave out "
+            "the schedule, or give the runs that it has"
         ]
     return []
 

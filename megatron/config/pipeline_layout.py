@@ -28,11 +28,17 @@ def text_problems(text: str, num_layers: int) -> list[str]:
         ]
     found, layers = [], letters.count(LAYER)
     if layers != num_layers:
-        found.append(f"{words} it has {layers} layers (t), not --num-layers {num_layers}")
+        found.append(
+            f"{words} it has {layers} layers (t), not --num-layers {num_layers}; write so many, or give "
+            f"--num-layers {layers}"
+        )
     if not letters.startswith(EMBEDDING) or letters.count(EMBEDDING) > 1:
         found.append(f"{words} the embedding E must stand first, and once")
     if not letters.endswith(HEAD) or letters.count(HEAD) > 1:
         found.append(f"{words} the head L must stand last, and once")
     if "" in stages:
-        found.append(f"{words} stage {stages.index('') + 1} of {len(stages)} has nothing; give it a layer")
+        found.append(
+            f"{words} stage {stages.index('') + 1} of {len(stages)} has nothing; give it a layer, or leave "
+            "out a |"
+        )
     return found

@@ -138,11 +138,15 @@ def _something_to_evaluate(training: TrainingConfig, checkpoint: CheckpointConfi
 def _compile(training: TrainingConfig, parallel: ParallelConfig) -> list[str]:
     found = []
     if training.apex:
-        found.append("--apex, whose kernels cannot be compiled; leave one of them out")
+        found.append("--apex, whose kernels cannot be compiled; leave --compile or --apex out")
     if parallel.pipeline_schedule == "zero-bubble":
-        found.append("--pipeline-schedule zero-bubble, which parts backward passes; take 1f1b")
+        found.append(
+            "--pipeline-schedule zero-bubble, which parts backward passes; take 1f1b, or leave --compile out"
+        )
     if parallel.context_parallel_size > 1 and "p2p" in parallel.cp_comm_type:
-        found.append("--cp-comm-type p2p, whose ring is no graph; take allgather or a2a")
+        found.append(
+            "--cp-comm-type p2p, whose ring is no graph; take allgather or a2a, or leave --compile out"
+        )
     return [f"--compile does not go with {line}" for line in found if training.compile]
 
 
@@ -160,7 +164,9 @@ def _apex(training: TrainingConfig) -> list[str]:
 
 def _one_precision(training: TrainingConfig) -> list[str]:
     found = (
-        ["--bf16 and --fp16 are given; a run has one precision"] if training.bf16 and training.fp16 else []
+        ["--bf16 and --fp16 are given; a run has one precision, so leave one of them out"]
+        if training.bf16 and training.fp16
+        else []
     )
     if training.grad_reduce_in_bf16 and not training.bf16:
         found.append("--grad-reduce-in-bf16 needs --bf16; give it, or leave the other out")

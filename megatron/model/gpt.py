@@ -31,6 +31,7 @@ class GPT(StageModule):
     rotary_table: Tensor
     embedding_salt: Tensor
     entrances = ("token_losses", "logits")
+    behind_layers = ("final_norm", "output_layer")
 
     def __init__(
         self,

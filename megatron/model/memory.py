@@ -75,9 +75,7 @@ def working(share: Share, stage: Stage, batch: Batch, device: str = "cpu", docum
     later = sum(size for size, _ in runs)
     sizes = _sizes(share, stage, batch, device, documents)
     asks = {length: _attention_working(share, batch.rows, length, documents) for length in batch[1:]}
-    mixture = share.architecture.mixture
-    times = mixture.top if mixture and any(map(share.mixed, stage.layers)) else 1
-    backs = {length: times * _mlp_working(share, batch.rows, length) for length in batch[1:]}
+    backs = {length: _mlp_working(share, batch.rows, length) for length in batch[1:]}
     for size, numbers in runs:
         lengths = [_length(share, batch, number) for number in numbers]
         again, length = _recomputed(share, numbers), max(lengths)

@@ -42,8 +42,15 @@ def all_gather(x: Tensor, axis: Axis, dim: int = 0) -> Tensor:
     if axis.group is None:
         return x
     parts = x.new_empty((axis.size * x.shape[0], *x.shape[1:]))
-    _named("all_gather_single", "all_gather_into_tensor")(parts, x.contiguous(), group=axis.group)
+    gather_parts(parts, x.contiguous(), axis)
     return parts if dim == 0 else torch.cat(parts.chunk(axis.size), dim)
+
+
+def gather_parts(parts: Tensor, mine: Tensor, axis: Axis, async_op: bool = False) -> dist.Work | None:
+    """Fill `parts` with those of all ranks of the axis, one behind another."""
+    gather = _named("all_gather_single", "all_gather_into_tensor")
+    work: dist.Work | None = gather(parts, mine, group=axis.group, async_op=async_op)
+    return work
 
 
 def reduce_scatter(x: Tensor, axis: Axis, dim: int = 0) -> Tensor:

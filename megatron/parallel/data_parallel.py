@@ -15,6 +15,7 @@ from megatron.parallel.placement import Placement, copies
 
 BUCKET_ELEMENTS = 1 << 24
 NORM_ELEMENTS = 1 << 14
+Kind = tuple[tuple[str, ...], tuple[str, ...]]
 NEVER = 1 << 62
 """Gradients that stages share are summed behind the step: a stage that waited for another one in its backward
 pass would keep it waiting, too."""
@@ -23,8 +24,8 @@ pass would keep it waiting, too."""
 class GradientBuckets:
     """Owns the gradients of the parameters, as views of flat tensors. What the optimizer updates on this rank
     is in `parameters`, where that lies in `placements`, and its gradients in `sums`, flat ones by bucket. All
-    that it holds of the weights between steps is in `held`, where that lies in `held_placements`. `sent_as`:
-    the precision in which gradients are sent and summed, where it is not their own."""
+    that it holds of the weights between steps lies in `held_placements`. `sent_as`: the precision in which
+    gradients are sent and summed, where it is not their own."""
 
     def __init__(
         self,
@@ -36,7 +37,7 @@ class GradientBuckets:
     ):
         self.sent_as, self._sent = sent_as, dict[int, Tensor]()
         self.parameters, self.placements, self.mesh = parameters, table, mesh
-        self.held, self.held_placements = parameters, table
+        self._held, self.held_placements = parameters, table
         self.groups = group_alike(parameters, table, bucket_elements)
         self.flats = [_flat_gradients(group) for group in self.groups]
         self.sums = self.flats
@@ -52,6 +53,12 @@ class GradientBuckets:
             for parameter in group.values():
                 self._bucket_of[id(parameter)] = bucket
                 parameter.register_post_accumulate_grad_hook(lambda _, bucket=bucket: self._ready(bucket))
+
+    @property
+    def held(self) -> dict[str, nn.Parameter]:
+        """All that this rank holds of the weights, once it is there."""
+        self.gather_weights()
+        return self._held
 
     def zero(self) -> None:
         """Forget the gradients of the last step."""
@@ -123,24 +130,30 @@ class GradientBuckets:
             flat.mul_(factor)
 
     def share_weights(self) -> None:
-        """Give the other ranks what the optimizer has updated here: nothing, where every rank updates all."""
+        """Begin to give the other ranks what the optimizer has updated here: nothing, where each updates
+        all."""
+
+    def gather_weights(self) -> None:
+        """Until what the other ranks have updated is here."""
 
 
 def group_alike(
     parameters: dict[str, nn.Parameter], table: dict[str, Placement], most: int
 ) -> list[dict[str, nn.Parameter]]:
-    """Neighbours whose gradients are summed and counted alike, so many elements of them at most, from the
-    last to the first, as the backward pass meets them."""
+    """Parameters whose gradients are summed and counted alike, so many elements of them at most, from the
+    last to the first, as the backward pass meets them. Other kinds may lie between those of a group. Groups
+    stand in the order in which the backward pass is through with them."""
     groups: list[dict[str, nn.Parameter]] = []
-    kind, size = None, 0
+    growing: dict[Kind, dict[str, nn.Parameter]] = {}
     for name, parameter in reversed(parameters.items()):
-        size += parameter.numel()
-        if kind is None or size > most or not alike(kind, table[name]):
-            groups.append({})
-            size = parameter.numel()
-        groups[-1][name] = parameter
-        kind = table[name]
-    return groups
+        kind = _kind(table[name])
+        size = sum(one.numel() for one in growing.get(kind, {}).values())
+        if kind not in growing or size + parameter.numel() > most:
+            growing[kind] = {}
+            groups.append(growing[kind])
+        growing[kind][name] = parameter
+    place = {name: number for number, name in enumerate(reversed(parameters))}
+    return sorted(groups, key=lambda group: place[next(reversed(group))])
 
 
 def _flat_gradients(group: dict[str, nn.Parameter]) -> Tensor:
@@ -153,9 +166,9 @@ def _flat_gradients(group: dict[str, nn.Parameter]) -> Tensor:
     return flat
 
 
-def alike(one: Placement, other: Placement) -> bool:
-    """Whether gradients are summed and counted along the same axes."""
-    return (one.sum_over, one.copies_over) == (other.sum_over, other.copies_over)
+def _kind(placement: Placement) -> Kind:
+    """Along which axes a gradient is summed and counted."""
+    return placement.sum_over, placement.copies_over
 
 
 def _axes(placement: Placement, mesh: Mesh) -> list[Axis]:

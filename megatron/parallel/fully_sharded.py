@@ -68,8 +68,12 @@ def make_gradients(
         stage.to_empty(device=mesh.device)
     parameters = {name: one for stage in stages for name, one in stage.named_parameters()}
     table = {name: one for stage in stages for name, one in placements(stage).items()}
-    kind = ShardedBuckets if strategy == OPTIMIZER and mesh.shard.size > 1 else GradientBuckets
-    return kind(parameters, table, mesh, sent_as=sent_as)
+    if strategy != OPTIMIZER or mesh.shard.size == 1:
+        return GradientBuckets(parameters, table, mesh, sent_as=sent_as)
+    buckets = ShardedBuckets(parameters, table, mesh, sent_as=sent_as)
+    for stage in stages:
+        buckets.wait_in(stage)
+    return buckets
 
 
 def _share(stage: StageModule, mesh: Mesh, again: bool, sent_as: torch.dtype | None) -> list["FSDPModule"]:

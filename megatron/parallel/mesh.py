@@ -89,18 +89,18 @@ class Mesh:
 def start_mesh(backend: str | None, timeout_minutes: float, layout: Layout) -> Mesh:
     """Join the other ranks that torchrun started (one rank needs no torchrun). GPUs are used where there are
     any."""
-    device = device_of_rank(backend)
+    device, timeout = device_of_rank(backend), timedelta(minutes=timeout_minutes)
     if world_size() == 1:
         return Mesh(device)
     if not dist.is_initialized():
         library = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(library, timeout=timedelta(minutes=timeout_minutes))
-    return make_mesh(device, layout, launched_rank())
+        dist.init_process_group(library, timeout=timeout)
+    return make_mesh(device, layout, launched_rank(), timeout)
 
 
-def make_mesh(device: torch.device, layout: Layout, rank: int) -> Mesh:
+def make_mesh(device: torch.device, layout: Layout, rank: int, timeout: timedelta) -> Mesh:
     """The mesh of a rank whose process group of all ranks exists. Every rank makes the groups that it is
-    in, in the same order."""
+    in, in the same order. `timeout`: how long one waits for the others in each of them."""
     made: dict[tuple[int, ...], dist.ProcessGroup | None] = {
         (rank,): None,
         tuple(range(layout.ranks)): dist.group.WORLD if layout.ranks > 1 else None,
@@ -110,7 +110,7 @@ def make_mesh(device: torch.device, layout: Layout, rank: int) -> Mesh:
         if rank not in members:
             return ALONE
         if tuple(members) not in made:
-            made[tuple(members)] = dist.new_group(members, use_local_synchronization=True)
+            made[tuple(members)] = dist.new_group(members, timeout, use_local_synchronization=True)
         return Axis(members.index(rank), len(members), made[tuple(members)])
 
     single = {name: axis(layout.members(rank, (name,))) for name in AXES}
@@ -118,7 +118,7 @@ def make_mesh(device: torch.device, layout: Layout, rank: int) -> Mesh:
     alike = layout.members(rank, SHARING)
     each = len(alike) // layout.instances
     first = alike.index(rank) // each * each
-    edges = _edges(stages, rank) if device.type == "cuda" else {}
+    edges = _edges(stages, rank, timeout) if device.type == "cuda" else {}
     used = [tuple(name for name in names if single[name].size > 1) for names in JOINT]
     return Mesh(
         device,
@@ -134,14 +134,14 @@ def make_mesh(device: torch.device, layout: Layout, rank: int) -> Mesh:
     )
 
 
-def _edges(stages: list[int], rank: int) -> dict[tuple[int, int], dist.ProcessGroup]:
+def _edges(stages: list[int], rank: int, timeout: timedelta) -> dict[tuple[int, int], dist.ProcessGroup]:
     """A group for each direction between neighbours of a pipeline, the last and the first among them."""
     count, groups = len(stages), {}
     pairs = [(one, (one + step) % count) for step in (1, -1) for one in range(count)] if count > 1 else []
     for source, target in dict.fromkeys(pairs):
         if rank in (stages[source], stages[target]):
             members = sorted((stages[source], stages[target]))
-            groups[source, target] = dist.new_group(members, use_local_synchronization=True)
+            groups[source, target] = dist.new_group(members, timeout, use_local_synchronization=True)
     return groups
 
 

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import torch.distributed as dist
 
-from megatron.base.errors import UserError
+from megatron.base.errors import RanksLost, UserError
+from megatron.parallel.roll_call import RollCall
 
 START = "start the ranks with torchrun --nproc-per-node N pretrain_gpt.py ..."
 OTHER_LAUNCHERS = {
@@ -78,17 +79,27 @@ def launch_notes(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 
 @contextmanager
-def joined_ranks() -> Iterator[None]:
-    """UserError where ranks do not meet, or where another one is gone."""
+def joined_ranks(roll: RollCall | None = None) -> Iterator[None]:
+    """UserError where ranks do not meet, or where another one is gone: which one and why, as far as they have
+    told each other. Who ends by a mistake of its own tells the others."""
     try:
         yield
-    except (RuntimeError, ValueError) as error:
-        if not _is_of_communication(error):
-            raise
-        raise UserError(_what_broke(str(error))) from error
+    except Exception as error:
+        if _is_of_communication(error):
+            raise _what_broke(str(error), roll) from error
+        if roll is not None:
+            roll.leave(_one_line(error))
+        raise
+
+
+def _one_line(error: Exception) -> str:
+    line = (str(error).strip() or "no more is known").split("\n")[0]
+    return line if isinstance(error, UserError) else f"{type(error).__name__}: {line}"
 
 
 def _is_of_communication(error: Exception) -> bool:
+    if not isinstance(error, RuntimeError | ValueError):
+        return False
     return isinstance(error, dist.DistError) or any(word in str(error) for word in COMMUNICATION)
 
 
@@ -97,20 +108,21 @@ def _first_sentence(text: str) -> str:
     return re.sub(r"^\[[^]]*\.cc:\d+\] ", "", text.strip()).split("\n")[0].split(". ")[0].rstrip(".")
 
 
-def _what_broke(text: str) -> str:
+def _what_broke(text: str, roll: RollCall | None) -> UserError:
     line, interface = _first_sentence(text), os.environ.get("GLOO_SOCKET_IFNAME")
     if interface and "Unable to find address" in text:
-        return (
+        return UserError(
             f"GLOO_SOCKET_IFNAME={interface} names no network interface of this machine; unset it, or name "
             "one that ip addr lists"
         )
     if not dist.is_initialized():
         place = ":".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
-        return (
+        return UserError(
             f"the ranks do not meet at {place}: {line}. See that all {world_size()} ranks are started, that "
             "every machine reaches this address, and that no other run uses its port"
         )
-    return (
-        f"another rank is gone, or does not answer within --distributed-timeout-minutes: {line}. "
-        "What it printed last, or the system's log where it was killed, says why"
+    who = roll.lost() if roll else None
+    who = who or "another rank is gone, or does not answer within --distributed-timeout-minutes"
+    return RanksLost(
+        f"{who} ({line}). What it printed last, or the system's log where it was killed, says why"
     )

@@ -36,11 +36,13 @@ def stages_of(parallel: ParallelConfig, model: ModelConfig) -> list[Stage]:
 class StageModule(nn.Module):
     """A model, or a stage of one. `dtype`: precision of hidden states where it is not that of the weights;
     `entrances`: methods beside `forward` that compute with the weights; `tally`: what its layers add up
-    beside the loss."""
+    beside the loss; `behind_layers`: modules whose weights are read behind the layers alone, of which the
+    first one is called before others are read."""
 
     layers: nn.ModuleDict
     kernels_draw: bool
     entrances: tuple[str, ...] = ()
+    behind_layers: tuple[str, ...] = ()
 
     def __init__(self, mesh: Mesh, stage: Stage, hidden_size: int, dtype: torch.dtype | None):
         super().__init__()

@@ -1,22 +1,29 @@
 """ZeRO-1: ranks with the same weights share the optimizer's states and its work. Each has a run of rows of
-every parameter: it gets the sums of their gradients, updates them, and sends them to the others.
+every parameter: it gets the sums of their gradients, updates them, and sends them to the others while the
+next forward pass already runs.
 
 A run of rows is a box of the global tensor, so checkpoints move between layouts as those of whole parameters
 do. Sums over other axes than those of the sharing ranks are made before, as without it.
 """
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from megatron.parallel.collectives import all_gather, scatter_sums
+from megatron.parallel.collectives import gather_parts, scatter_sums
 from megatron.parallel.data_parallel import BUCKET_ELEMENTS, GradientBuckets, start_sums
 from megatron.parallel.mesh import SHARING, Axis, Mesh
 from megatron.parallel.placement import Placement
+from megatron.parallel.stages import StageModule
 
 UNDERWAY = 2
-"""Buckets that are summed at once, as each of them is there twice meanwhile."""
+"""Buckets that are summed, or gathered, at once, as each of them is there twice meanwhile."""
 
 
 class ShardedBuckets(GradientBuckets):
@@ -39,6 +46,9 @@ class ShardedBuckets(GradientBuckets):
         self.sums = [flat[: sum(self._widths(bucket))] for bucket, flat in enumerate(self.flats)]
         slices = {name: part for bucket in range(len(self.flats)) for name, part in self._slices(bucket)}
         self.parameters = {name: slices[name] for name in parameters}
+        self._turns = turns_of(self.groups, list(parameters))
+        self._gathered = len(self.groups)
+        self._arriving: deque[tuple[dist.Work | None, Tensor, Tensor]] = deque()
 
     def _widths(self, bucket: int) -> list[int]:
         """Elements that a rank has of every parameter, by the first ranks."""
@@ -79,19 +89,82 @@ class ShardedBuckets(GradientBuckets):
         super()._finish(bucket)
         self._packed.pop(bucket, None)
 
-    @torch.no_grad()
-    def share_weights(self) -> None:
-        """Put the rows that every rank has updated into the parameters of all. The buckets do not depend on
-        each other, so a forward pass could wait for those of its own layer alone."""
-        for bucket in range(len(self.groups)):
-            self._share(bucket)
+    def wait(self) -> None:
+        """Also for weights that no forward pass has waited for: they are updated next."""
+        self.gather_weights()
+        super().wait()
 
-    def _share(self, bucket: int) -> None:
-        widths, group = self._widths(bucket), self.groups[bucket]
-        mine = [padded(self.parameters[name], size) for name, size in zip(group, widths)]
-        rows = all_gather(torch.cat(mine)[None], self.axis)
-        for parameter, part in zip(group.values(), rows.split(widths, 1)):
+    def share_weights(self) -> None:
+        """Begin to put the rows that every rank has updated into the parameters of all."""
+        self._gathered = 0
+        for turn in range(min(UNDERWAY, len(self._turns))):
+            self._send(turn)
+
+    @torch.no_grad()
+    def gather_weights(self, turns: int | None = None) -> None:
+        """Until so many buckets are here, else all, in the order in which a forward pass needs them."""
+        while self._gathered < (len(self._turns) if turns is None else turns):
+            self._receive(self._gathered)
+            self._gathered += 1
+            if self._gathered + len(self._arriving) < len(self._turns):
+                self._send(self._gathered + len(self._arriving))
+
+    @torch.no_grad()
+    def _send(self, turn: int) -> None:
+        bucket = self._turns[turn]
+        mine = [
+            padded(self.parameters[name], size)
+            for name, size in zip(self.groups[bucket], self._widths(bucket))
+        ]
+        sent = torch.cat(mine)
+        rows = sent.new_empty((self.axis.size, len(sent)))
+        self._arriving.append((gather_parts(rows.view(-1), sent, self.axis, async_op=True), sent, rows))
+
+    def _receive(self, turn: int) -> None:
+        bucket, (work, _, rows) = self._turns[turn], self._arriving.popleft()
+        if work is not None:
+            work.wait()
+        for parameter, part in zip(self.groups[bucket].values(), rows.split(self._widths(bucket), 1)):
             parameter.copy_(part.reshape(-1)[: parameter.numel()].view_as(parameter))
+
+    def wait_in(self, stage: StageModule) -> None:
+        """Let whatever computes with a stage's weights wait for them: a layer for its own, what is behind the
+        layers for theirs, and the stage for all others before it begins."""
+        layers = list(stage.layers.values())
+        late = [one for name in stage.behind_layers if (one := getattr(stage, name)) is not None]
+        inside = {id(one) for module in (*layers, *late) for one in module.parameters()}
+        turns = self._turns_until(one for one in stage.parameters() if id(one) not in inside)
+        self._wait_before(stage, turns)
+        for name in stage.entrances:
+            setattr(stage, name, _after(lambda: self.gather_weights(turns), getattr(stage, name)))
+        for layer in layers:
+            self._wait_before(layer, self._turns_until(layer.parameters()))
+        for first in late[:1]:
+            self._wait_before(first, self._turns_until(p for one in late for p in one.parameters()))
+
+    def _turns_until(self, parameters: Iterable[nn.Parameter]) -> int:
+        """How many buckets must be here before these are."""
+        return max((self._turns.index(self._bucket_of[id(one)]) + 1 for one in parameters), default=0)
+
+    def _wait_before(self, module: nn.Module, turns: int) -> None:
+        module.register_forward_pre_hook(lambda *_: self.gather_weights(turns))
+
+
+def turns_of(groups: list[dict[str, nn.Parameter]], names: list[str]) -> list[int]:
+    """The buckets in the order in which a forward pass needs them: by the first parameter of each."""
+    place = {name: number for number, name in enumerate(names)}
+    return sorted(range(len(groups)), key=lambda bucket: min(place[name] for name in groups[bucket]))
+
+
+def _after(before: Callable[[], None], function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function before which another one is called."""
+
+    @wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        before()
+        return function(*arguments, **named)
+
+    return call
 
 
 def rows_of(rows: int, axis: Axis) -> slice:

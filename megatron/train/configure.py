@@ -61,7 +61,7 @@ def _replicas(values: dict[str, Any], problems: list[str]) -> tuple[list[str], i
         words = " x ".join(f"{spelling(name)} {size}" for name, size in zip(names, sizes) if size > 1)
         line = (
             f"{ranks} ranks were started, which is no multiple of {words} = {each}; start so many with "
-            "torchrun, or see the run on one with tools/plan_run.py"
+            "torchrun, share the model among fewer, or see the run on one with tools/plan_run.py"
         )
         return [*problems, line], 1
     return problems, ranks // each

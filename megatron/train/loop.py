@@ -71,6 +71,7 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
             if stop:
                 break
             before = time.perf_counter()
+        run.gradients.gather_weights()
         checkpoints.wait()  # before a signal would end the process again
     if iteration < run.plan.steps and mesh.prints_log:
         way = _how_to_go_on(checkpoint, checkpoints.saved == iteration)

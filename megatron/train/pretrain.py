@@ -30,6 +30,7 @@ from megatron.parallel.ranks import (
     require_launch,
     world_size,
 )
+from megatron.parallel.roll_call import open_roll_call
 from megatron.tasks.task import Task
 from megatron.train.announce import count_line, describe_for_reports, print_sizes, print_start
 from megatron.train.configure import read_config
@@ -61,9 +62,11 @@ def pretrain(argv: list[str], task: Task, description: str, examples: str) -> No
         return
     if config.training.deterministic_mode:
         repeat_exactly()
-    with joined_ranks(), ExitStack() as held:
-        training, layout = config.training, layout_of(config.parallel, world_size())
+    training, layout = config.training, layout_of(config.parallel, world_size())
+    with joined_ranks():
         mesh = start_mesh(training.distributed_backend, training.distributed_timeout_minutes, layout)
+        roll = open_roll_call(mesh.world.rank, mesh.world.size, training.distributed_timeout_minutes)
+    with joined_ranks(roll), ExitStack() as held:
         for lock in locks(config) if mesh.first else ():
             held.enter_context(hold(lock))
         if mesh.first and (late := start_problems(config.checkpoint, config.training.skip_train)):

@@ -44,7 +44,8 @@ def train_step(
     timers: Timers = UNTIMED,
 ) -> StepResult:
     """One update. Every loss is divided by its own count over the global batch before the backward pass,
-    so every reduction is a sum; the host waits for the device once."""
+    so every reduction is a sum; the host waits for the device once. What other ranks have updated may still
+    be on its way: `run.parameters` waits for it, and so does whatever computes with it."""
     names, mesh, loss_scale = list(run.task.losses), run.mesh, run.scaler.state.factor
     items = loss_counts(run, step, micro_batches)
     run.gradients.zero()

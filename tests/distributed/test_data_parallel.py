@@ -63,7 +63,7 @@ def shared_update(mesh: Mesh, bucket_elements: int) -> tuple[list[torch.Tensor],
         for one in buckets.parameters.values():
             one -= 2 * one.grad
     buckets.share_weights()
-    return [one.detach() for one in parameters.values()], norm
+    return [one.detach() for one in buckets.held.values()], norm
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

@@ -147,6 +147,7 @@ def held_bytes(mesh: Mesh, flags: str, data_parallel_size: int) -> int:
     before = alive()
     run = make_run(mesh, flags, torch.float64, data_parallel_size)
     train_steps(run, 1, 1)
+    assert run.parameters  # which are all here now
     return alive() - before
 
 

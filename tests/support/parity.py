@@ -3,6 +3,7 @@ dropout, accumulation and clipping are on."""
 
 import dataclasses
 import math
+import re
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -70,6 +71,14 @@ MIXTURES = {
     + "--moe-aux-loss-coeff 0.1 --moe-router-load-balancing-type global_aux_loss --moe-router-num-groups 2 "
     "--moe-router-group-topk 1 --moe-router-pre-softmax ",
 }
+STEPS = 20
+"""Of all these runs; a shorter one goes through the same lengths, kept lengths and rates in fewer."""
+
+
+def in_steps(flags: str, steps: int) -> str:
+    """The flags of a run of so many steps, with the durations of its schedules in proportion."""
+    lengths = re.compile(r"(--train-iters |duration[= ])(\d+)")
+    return lengths.sub(lambda one: f"{one[1]}{int(one[2]) * steps // STEPS}", flags)
 
 
 class Curve(NamedTuple):
@@ -139,9 +148,9 @@ def _model(precision: torch.dtype, *arguments: Any) -> StageModule:
 
 
 @cache
-def one_rank(model: str, precision: torch.dtype) -> Curve:
+def one_rank(model: str, precision: torch.dtype, steps: int) -> Curve:
     """The run that every layout repeats."""
-    (curve,) = run_layout(Layout(), train, BASE + (MODELS | MIXTURES)[model], precision, 1)
+    (curve,) = run_layout(Layout(), train, in_steps(BASE + (MODELS | MIXTURES)[model], steps), precision, 1)
     return curve
 
 
@@ -154,13 +163,15 @@ def place_of(layout: str) -> tuple[str, Layout, int]:
     return flags, layout_of(config.parallel, ranks), data_parallel_size
 
 
-def deviations(model: str, layout: str, precision: torch.dtype) -> tuple[float, float, float]:
+def deviations(
+    model: str, layout: str, precision: torch.dtype, steps: int = STEPS
+) -> tuple[float, float, float]:
     """Largest relative deviations of losses and gradient norm, and largest one of a weight, from one rank;
     infinite where another expert was chosen for a token in double precision."""
     more, place, data_parallel_size = place_of(layout)
-    flags = BASE + (MODELS | MIXTURES)[model] + more
+    flags = in_steps(BASE + (MODELS | MIXTURES)[model], steps) + more
     curves: list[Curve] = run_layout(place, train, flags, precision, data_parallel_size)
-    wanted, weight = one_rank(model, precision), 0.0
+    wanted, weight = one_rank(model, precision, steps), 0.0
     worst = torch.zeros(wanted.points.shape[1], dtype=torch.float64)
     for curve in curves:
         worst = torch.maximum(worst, ((curve.points - wanted.points) / wanted.points).abs().amax(0))

@@ -29,13 +29,22 @@ def run_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> list
     return run_layout(Layout(data=count), function, *arguments)
 
 
-def run_layout(layout: Layout, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """The same on the ranks of a layout."""
+def run_layout(
+    layout: Layout,
+    function: Callable[..., Any],
+    *arguments: Any,
+    lost: int | None = None,
+    timeout: float = TIMEOUT,
+) -> list[Any]:
+    """The same on the ranks of a layout. `lost`: a rank that does not come to its end, and gives no result;
+    `timeout`: seconds that the ranks wait for each other."""
     count = layout.ranks
     with tempfile.TemporaryDirectory() as folder:
-        children = [_fork(rank, layout, f"{folder}/store", function, arguments) for rank in range(count)]
+        store = f"{folder}/store"
+        loses = lost is not None
+        children = [_fork(rank, layout, store, timeout, loses, function, arguments) for rank in range(count)]
         try:
-            return _collect(children)
+            return _collect([child for rank, child in enumerate(children) if rank != lost])
         finally:
             for child, _ in children:
                 _kill(child)
@@ -47,7 +56,13 @@ def handed_in(*arguments: Any, **named: Any) -> torch.Tensor:
 
 
 def _fork(
-    rank: int, layout: Layout, store: str, function: Callable[..., Any], arguments: tuple[Any, ...]
+    rank: int,
+    layout: Layout,
+    store: str,
+    timeout: float,
+    loses: bool,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
 ) -> tuple[int, Connection]:
     count = layout.ranks
     receive, send = multiprocessing.Pipe(duplex=False)
@@ -64,11 +79,11 @@ def _fork(
                 store=dist.FileStore(store, count),
                 rank=rank,
                 world_size=count,
-                timeout=timedelta(seconds=TIMEOUT),
+                timeout=timedelta(seconds=timeout),
             )
-        result = function(make_mesh(CPU, layout, rank), *arguments)
+        result = function(make_mesh(CPU, layout, rank, timedelta(seconds=timeout)), *arguments)
         send.send_bytes(pickle.dumps((True, result)))
-        if count > 1:
+        if count > 1 and not loses:
             dist.barrier()
         status = 0
     except BaseException:

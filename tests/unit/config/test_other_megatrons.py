@@ -110,6 +110,7 @@ NEUTRAL = """
 --transformer-impl local --use-flash-attn --no-masked-softmax-fusion --no-bias-gelu-fusion --num-workers 2
 --deepspeed --zero-stage 0 --no-pipeline-parallel|--dataloader-type single|--weight-decay-incr-style constant
 --accumulate-allreduce-grads-in-fp32 --overlap-grad-reduce --attention-softmax-in-fp32 --DDP-impl local
+--overlap-param-gather
 --no-query-key-layer-scaling --calculate-per-token-loss --use-mcore-models --no-save-rng --no-load-rng
 --hysteresis 2|--vocab-extra-ids 0|--softmax-type vanilla|--glu-linear-offset 0.0|--exp-avg-dtype FP32
 --rotary-seq-len-interpolation-factor 1
@@ -126,7 +127,7 @@ def test_nothing_is_said_of_values_that_ask_for_what_is_so(text: str) -> None:
 
 UNUSED = """
 --data-cache-path /cache|--num-workers 8|--async-strategy nvrx|--log-progress|--manual-gc|--rerun-mode off
---zero-contigious-gradients|--overlap-param-gather|--logging-level 20
+--zero-contigious-gradients|--overlap-param-gather-with-optimizer-step|--logging-level 20
 --train-doc-idx-path x|--data-efficiency-curriculum-learning|--cpu-optimizer|--empty-unused-memory-level 1
 --distributed-timeout-seconds-after-init 60|--one-logger-project x|--no-one-logger|--inprocess-restart
 --mask-prob 0.2|--bert-no-binary-head|--dino-head-hidden-size 64|--inference-max-requests 8|--use-pin-memory

@@ -32,8 +32,9 @@ def test_a_layout_without_end_is_refused_and_not_written_out(text: str) -> None:
 
 def test_all_that_is_wrong_with_a_text_is_told() -> None:
     assert text_problems("tE||t", 4) == [
-        "--pipeline-model-parallel-layout tE||t: it has 2 layers (t), not --num-layers 4",
+        "--pipeline-model-parallel-layout tE||t: it has 2 layers (t), not --num-layers 4; write so many, or "
+        "give --num-layers 2",
         "--pipeline-model-parallel-layout tE||t: the embedding E must stand first, and once",
         "--pipeline-model-parallel-layout tE||t: the head L must stand last, and once",
-        "--pipeline-model-parallel-layout tE||t: stage 2 of 3 has nothing; give it a layer",
+        "--pipeline-model-parallel-layout tE||t: stage 2 of 3 has nothing; give it a layer, or leave out a |",
     ]

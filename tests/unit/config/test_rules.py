@@ -140,6 +140,12 @@ BROKEN = {
         ("--skip-train", ["--skip-train", "--load FOLDER"]),
     ],
     "parallel": [
+        ("--tensor-model-parallel-size 8", ["--num-attention-heads 4", "size 8; give 8, or --tensor-model"]),
+        ("--tensor-model-parallel-size 4 --ffn-hidden-size 90", ["--ffn-hidden-size 90", "give 92, or"]),
+        ("--cp-comm-type p2p a2a", ["--cp-comm-type p2p a2a", "name one"]),
+        ("--context-parallel-size 8 --cp-comm-type a2a", ["--num-attention-heads 4 is no multiple of 8"]),
+        (f"{RUNS} 2", ["several runs of layers a rank need"]),
+        (PIPELINE + "--pipeline-schedule interleaved", ["--pipeline-schedule interleaved and 1 runs"]),
         (
             "--pipeline-model-parallel-size 3",
             [
@@ -265,3 +271,14 @@ def test_a_valid_configuration_has_no_problem(flags: str) -> None:
 def test_a_broken_rule_is_one_problem_that_names_flag_and_value(flags: str, words: list[str]) -> None:
     (problem,) = problems_of(STOP + flags)
     assert all(word in problem for word in words), problem
+
+
+BOUNDS = ("must be", "choose one of", "must stand", "has no meaning")
+"""A value that is none, or a text that cannot be read: there is one way out, and the line says it."""
+
+
+@pytest.mark.parametrize("flags", [flags for flags, _ in BROKEN["parallel"]])
+def test_what_ranks_cannot_share_is_told_with_two_ways_out(flags: str) -> None:
+    (problem,) = problems_of(STOP + flags)
+    _, _, ways = problem.rpartition("; ")
+    assert any(words in problem for words in BOUNDS) or ways.count(" or ") or "one of them" in ways, problem

@@ -78,8 +78,10 @@ def test_what_is_no_graph_is_refused() -> None:
 
     assert told("") == []
     assert told("--pipeline-model-parallel-size 2 --pipeline-schedule zero-bubble") == [
-        "--compile does not go with --pipeline-schedule zero-bubble, which parts backward passes; take 1f1b"
+        "--compile does not go with --pipeline-schedule zero-bubble, which parts backward passes; take 1f1b, "
+        "or leave --compile out"
     ]
     assert told("--context-parallel-size 2") == [
-        "--compile does not go with --cp-comm-type p2p, whose ring is no graph; take allgather or a2a"
+        "--compile does not go with --cp-comm-type p2p, whose ring is no graph; take allgather or a2a, or "
+        "leave --compile out"
     ]

@@ -74,7 +74,7 @@ def test_flags_of_scaling_that_do_nothing_are_told() -> None:
 
 def test_what_is_wrong_is_told() -> None:
     assert problems_of(STOP + "--fp16 --bf16 --eval-iters 0") == [
-        "--bf16 and --fp16 are given; a run has one precision"
+        "--bf16 and --fp16 are given; a run has one precision, so leave one of them out"
     ]
     (problem,) = problems_of(STOP + "--fp16 --grad-reduce-in-bf16 --eval-iters 0")
     assert problem.startswith("--grad-reduce-in-bf16 needs --bf16; ")

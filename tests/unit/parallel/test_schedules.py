@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from megatron.config.parallel import SCHEDULES as NAMES
 from megatron.parallel.schedules import (
     BACKWARD,
     FORWARD,
@@ -211,3 +212,8 @@ def test_results_are_given_back_before_gradients_of_weights() -> None:
     """The last rank of four keeps four micro-batches, and the result of one at a time."""
     assert most_bytes("zero-bubble", 3, 4, 8, [(10, 1)]) == (41, 4)
     assert most_bytes("gpipe", 3, 4, 8, [(10, 1)]) == (88, 8)
+
+
+def test_every_schedule_that_the_flag_names_is_there() -> None:
+    """The flag stands in a room above, which imports no schedule."""
+    assert set(NAMES) == set(SCHEDULES)
