@@ -100,15 +100,16 @@ def returned(share: Share, stages: list[Stage], batch: Batch, micro_batches: int
 
 
 def end_of_backward(share: Share, stages: list[Stage]) -> int:
-    """Bytes beside weights, gradients and moments where nothing is kept any more: the gradients of a table
-    that come from both of its ends, or the buckets of ZeRO-1 that are packed."""
+    """Bytes beside weights, gradients and moments where nothing is kept: the gradients of a table that come
+    from both of its ends, or the buckets of ZeRO-1 that are packed, or arrive, with this rank's part."""
     tied = share.architecture.tied_head and any(stage.first and stage.last for stage in stages)
     table = _table(share) * (2 if tied else 1) if any(stage.first for stage in stages) else 0
     parameters = [one for stage in stages for one in stage_parameters(share, stage)]
     largest = max((one.rows * one.columns for one in parameters), default=0)
     bucket = min(max(BUCKET_ELEMENTS, largest), elements(parameters))
-    shared = share.zero_stage == 1 and share.layout.sharing > 1
-    packed = min(UNDERWAY * bucket, elements(parameters)) if shared else 0
+    ranks = share.layout.sharing
+    shared = share.zero_stage == 1 and ranks > 1
+    packed = min(UNDERWAY * bucket, elements(parameters)) * (ranks + 1) // ranks if shared else 0
     return max(table, packed * share.weight_bytes)
 
 

@@ -104,8 +104,8 @@ def fail_beside(mesh: Mesh, flags: str, replicas: int, root: Path) -> tuple[str,
 
 def test_a_failure_beside_ends_all_ranks_with_one_line(tmp_path: Path) -> None:
     told = run_on(LAYOUT, fail_beside, tmp_path)
-    line = f"{tmp_path / SECOND}: could not be written ([Errno 27] File too large); make room there, then "
-    assert told == [(line + "start the run again",)] * 4
+    line = f"{tmp_path / SECOND}: could not be written ([Errno 27] File too large); see that the folder is "
+    assert told == [(line + "there for every rank and has room, then start the run again",)] * 4
     done = [one["iteration"] for one in records(tmp_path)]
     assert done in ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6]), "the next step tells it, or the next save"
     assert sorted(path.name for path in tmp_path.glob("*iter*")) == [FIRST, LATEST]

@@ -47,6 +47,7 @@ def _measure(mesh: Mesh, flags: str, data_parallel_size: int) -> tuple[int, int]
     with Live() as live:
         run = make_run(mesh, flags, torch.float32, data_parallel_size, VOCABULARY, LENGTH)
         train_steps(run, 1, 1)
+        run.gradients.gather_weights()  # which else arrive while the next step begins
         between = live.most = _settled(live)
         train_steps(run, 2, 2)
         return between, live.most

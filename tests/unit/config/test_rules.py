@@ -142,6 +142,11 @@ BROKEN = {
     "parallel": [
         ("--tensor-model-parallel-size 8", ["--num-attention-heads 4", "size 8; give 8, or --tensor-model"]),
         ("--tensor-model-parallel-size 4 --ffn-hidden-size 90", ["--ffn-hidden-size 90", "give 92, or"]),
+        (
+            "--num-attention-heads 12 --hidden-size 96 --group-query-attention --num-query-groups 4 "
+            "--tensor-model-parallel-size 6",
+            ["--num-query-groups 4", "one must divide the other"],
+        ),
         ("--cp-comm-type p2p a2a", ["--cp-comm-type p2p a2a", "name one"]),
         ("--context-parallel-size 8 --cp-comm-type a2a", ["--num-attention-heads 4 is no multiple of 8"]),
         (f"{RUNS} 2", ["several runs of layers a rank need"]),
