@@ -165,8 +165,10 @@ def idle_scale_notes(optimizer: OptimizerConfig, training: TrainingConfig) -> li
     given = [f"--{name.replace('_', '-')}" for name in SCALING if getattr(optimizer, name) != defaults[name]]
     if training.fp16 and optimizer.loss_scale:
         idle = [name for name in given if name != "--loss-scale"]
-        return [f"{' and '.join(idle)} do nothing: --loss-scale never changes"] if idle else []
-    return [f"{' and '.join(given)} do nothing without --fp16"] if given and not training.fp16 else []
+        return [f"without effect, as --loss-scale never changes: {', '.join(idle)}"] if idle else []
+    return (
+        [f"without effect, as --fp16 is not given: {', '.join(given)}"] if given and not training.fp16 else []
+    )
 
 
 RULES = (

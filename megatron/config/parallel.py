@@ -173,7 +173,7 @@ def _heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
         if (size := getattr(model, name)) % ranks
     ]
     groups = model.num_query_groups
-    if groups % ranks and ranks % groups:
+    if groups != model.num_attention_heads and groups % ranks and ranks % groups:
         found.append(
             f"--num-query-groups {groups} and {words}: one must divide the other; give other groups, share "
             "heads among fewer ranks, or leave out --group-query-attention"

@@ -30,7 +30,10 @@ class Links:
         self.sent: dict[int, tuple[dist.Work | None, Tensor]] = {}
 
     def send(self, tensor: Tensor, stage: int, tag: int) -> None:
-        """Start sending to the rank of a stage; the tensor is kept until `forget` or `wait`."""
+        """Start sending to the rank of a stage. The tensor is kept until `forget` or `wait`, or its tag is
+        used again: a message that nobody keeps may never be sent."""
+        if tag in self.sent:
+            self.forget(tag)
         there = stage % self.axis.size
         group = self.groups.get((self.axis.rank, there), self.axis.group)
         work = dist.isend(tensor, group=group, group_dst=self._place(there, group), tag=tag)

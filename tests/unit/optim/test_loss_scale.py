@@ -65,10 +65,10 @@ def test_flags_of_scaling_that_do_nothing_are_told() -> None:
 
     assert notes("--fp16 --initial-loss-scale 256 --hysteresis 3") == notes("") == notes("--bf16") == []
     assert notes("--hysteresis 3 --loss-scale 2") == [
-        "--loss-scale and --hysteresis do nothing without --fp16"
+        "without effect, as --fp16 is not given: --loss-scale, --hysteresis"
     ]
     assert notes("--fp16 --loss-scale 2 --hysteresis 3") == [
-        "--hysteresis do nothing: --loss-scale never changes"
+        "without effect, as --loss-scale never changes: --hysteresis"
     ]
 
 
