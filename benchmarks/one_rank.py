@@ -215,7 +215,7 @@ def _plain_step(run: Run, batches: list[GPTInputs]) -> Callable[[], float]:
     config = run.config
     assert isinstance(run.model, GPT)
     model = PlainGPT(run.model, config.model.hidden_dropout)
-    optimizer = make_optimizer(list(model.parameters()), config.optimizer)
+    optimizer = make_optimizer(dict(model.named_parameters()), config.optimizer)
     scale = 1 / sum(batch.labels.numel() for batch in batches)
     rate = run.plan.at(1).learning_rate
     number = signed(key(config.training.seed, "dropout", 1))
