@@ -109,7 +109,7 @@ def _file_name(kind: str, mesh: Mesh) -> str:
 
 
 def own_tensors(files: Files, table: dict[str, Placement], mesh: Mesh) -> Files:
-    """The tensors that this rank writes: those that have copies are shared among their holders by size."""
+    """The tensors that this rank writes, by the kind of file that they go to."""
     return {kind: _own(tensors, table, mesh) for kind, tensors in files.items()}
 
 

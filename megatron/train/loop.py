@@ -55,9 +55,16 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
             result = train_step(run, step, micro_batches, should_stop, log.timers)
             after = time.perf_counter()
             iteration = step.number
-            waited, scale = ready - before, run.scaler.state.factor
-            times, norms = (after - before, waited), (result.grad_norm, params_norm(run))
-            outcome = Outcome(result.losses, norms[0], *times, scale, result.skipped, norms[1], result.loads)
+            outcome = Outcome(
+                losses=result.losses,
+                grad_norm=result.grad_norm,
+                seconds=after - before,
+                waited=ready - before,
+                loss_scale=run.scaler.state.factor,
+                skipped=result.skipped,
+                params_norm=params_norm(run),
+                loads=result.loads,
+            )
             log.train(iteration, outcome)
             loss = sum(outcome.known.get(name, 0.0) for name in run.task.losses)
             advance(1, f"loss {loss:.3f}")
