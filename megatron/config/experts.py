@@ -4,10 +4,10 @@ import ast
 from dataclasses import dataclass
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import flag
+from megatron.config.arguments import flag, spelling
 from megatron.config.data_efficiency import DataEfficiencyConfig
 from megatron.config.model import ModelConfig
-from megatron.config.parallel import ParallelConfig
+from megatron.config.parallel import ParallelConfig, nearest
 from megatron.config.training import TrainingConfig
 
 AUXILIARY = {
@@ -80,6 +80,13 @@ class ExpertsConfig:
         "--micro-batch-size, and is equal to it by default",
         at_least=1,
         follows=lambda training, experts: training.micro_batch_size if experts.num_experts > 1 else 1,
+    )
+    moe_token_dispatcher_type: str = flag(
+        "alltoall",
+        "how tokens come to ranks that share experts: each to those that have its experts, or all to all of "
+        "them",
+        choices=("alltoall", "allgather"),
+        resume="free",
     )
     moe_per_layer_logging: bool = flag(
         False, "log how evenly tokens are spread over the experts of every layer", resume="free"
@@ -217,17 +224,43 @@ def _reference_rows(
     ]
 
 
-def _shares(experts: ExpertsConfig, parallel: ParallelConfig) -> list[str]:
-    ranks = parallel.tensor_model_parallel_size
-    widths = {
-        "--moe-ffn-hidden-size": experts.moe_ffn_hidden_size or 0,
-        "--moe-shared-expert-intermediate-size": experts.moe_shared_expert_intermediate_size or 0,
-    }
-    return [
-        f"{name} {width} is no multiple of --tensor-model-parallel-size {ranks}; change one of them"
-        for name, width in widths.items()
-        if experts.num_experts > 1 and width % ranks
+def _shares(experts: ExpertsConfig, parallel: ParallelConfig, model: ModelConfig) -> list[str]:
+    """Widths and experts that ranks cannot share equally."""
+    if experts.num_experts == 1:
+        return []
+    shared, inner = experts.moe_shared_expert_intermediate_size or 0, experts.moe_ffn_hidden_size
+    own = f"--moe-ffn-hidden-size {inner}" if inner else f"--ffn-hidden-size {model.ffn_hidden_size}"
+    sizes = [
+        (own, inner or model.ffn_hidden_size, "expert_tensor_parallel_size"),
+        (f"--moe-shared-expert-intermediate-size {shared}", shared, "tensor_model_parallel_size"),
+        (f"--num-experts {experts.num_experts}", experts.num_experts, "expert_model_parallel_size"),
     ]
+    if not inner and parallel.expert_tensor_parallel_size == parallel.tensor_model_parallel_size:
+        del sizes[0]  # a rule of the dense MLP says it
+    return [
+        f"{words} is no multiple of {spelling(name)} {ranks}; {nearest(size, ranks, spelling(name))}"
+        for words, size, name in sizes
+        if size % (ranks := getattr(parallel, name))
+    ]
+
+
+def _parallel(experts: ExpertsConfig, parallel: ParallelConfig) -> list[str]:
+    """Ranks that share experts, or the tokens of an expert's matrices, in ways that do not go."""
+    ranks, tensor = parallel.expert_model_parallel_size, parallel.tensor_model_parallel_size
+    matrices = parallel.expert_tensor_parallel_size
+    given = {
+        f"--expert-model-parallel-size {ranks}": ranks > 1,
+        f"--expert-tensor-parallel-size {matrices}": matrices != tensor,
+    }
+    words = [name for name, there in given.items() if there]
+    if experts.num_experts == 1 and words:
+        return [f"{' and '.join(words)}: there are no experts; give --num-experts, or leave it out"]
+    if matrices != tensor and tensor > 1 and not parallel.sequence_parallel:
+        return [
+            f"--expert-tensor-parallel-size {matrices} differs from --tensor-model-parallel-size {tensor}, "
+            "whose ranks then must have different tokens; give --sequence-parallel, or leave it out"
+        ]
+    return []
 
 
 def _compiled(experts: ExpertsConfig, training: TrainingConfig) -> list[str]:
@@ -236,4 +269,4 @@ def _compiled(experts: ExpertsConfig, training: TrainingConfig) -> list[str]:
     return ["--compile does not go with --num-experts: tokens per expert are known in the step alone"]
 
 
-RULES = (_layers, _choice, _balance, _groups, _reference_rows, _shares, _compiled)
+RULES = (_layers, _choice, _balance, _groups, _reference_rows, _shares, _parallel, _compiled)

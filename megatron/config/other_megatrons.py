@@ -111,6 +111,7 @@ TRANSLATED: dict[str, Translation] = {
     "topk": _top_experts,
     "moe-loss-coeff": is_our("moe_aux_loss_coeff"),
     "moe-train-capacity-factor": is_our("moe_expert_capacity_factor"),
+    "moe-expert-parallel-size": is_our("expert_model_parallel_size"),
     "expert-interval": _expert_interval,
     "moe-expert-interval": _expert_interval,
 }
@@ -137,9 +138,8 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     },
     # Parallelism
     **_refused(
-        "expert parallelism, and these ways of sharing, are not built here; leave it at 1",
-        """expert-model-parallel-size=1 expert-tensor-parallel-size=1 moe-expert-parallel-size=1
-        ds-sequence-parallel-size=1 tensor-parallel-num-weight-shards=1
+        "these ways of sharing are not built here; leave it at 1",
+        """ds-sequence-parallel-size=1 tensor-parallel-num-weight-shards=1
         expert-tensor-parallel-num-weight-shards=1 hierarchical-context-parallel-sizes=1""",
     ),
     **_refused(
@@ -223,7 +223,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     **_always(
         "tokens are sorted by expert, and computed by grouped products without padding",
         """moe-grouped-gemm moe-pad-expert-input-to-capacity moe-permute-fusion moe-router-fusion
-        moe-token-dispatcher-type moe-shared-expert-overlap create-moe-param-group use-tutel""",
+        moe-shared-expert-overlap create-moe-param-group use-tutel""",
     ),
     **_unused("in an evaluation no token is dropped", "moe-eval-capacity-factor"),
     **_unused("an expert has room for one token at least", "moe-min-capacity"),

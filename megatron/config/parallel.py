@@ -37,6 +37,19 @@ class ParallelConfig:
         choices=WAYS,
         resume="free",
     )
+    expert_model_parallel_size: int = flag(
+        1,
+        "ranks that share the experts of a layer; they are ranks of data and context as well",
+        at_least=1,
+        resume="free",
+    )
+    expert_tensor_parallel_size: int = flag(
+        None,
+        "ranks that share every matrix of an expert; as many as of other matrices by default",
+        at_least=1,
+        follows=lambda parallel: parallel.tensor_model_parallel_size,
+        resume="free",
+    )
     pipeline_model_parallel_size: int = flag(1, "ranks that share the layers", at_least=1, resume="free")
     num_virtual_stages_per_pipeline_rank: int | None = flag(
         None, "runs of layers that each of them has, for the interleaved schedule", at_least=1, resume="free"
@@ -168,7 +181,7 @@ def _heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
     ranks = parallel.tensor_model_parallel_size
     words = f"--tensor-model-parallel-size {ranks}"
     found = [
-        f"{spelling(name)} {size} is no multiple of {words}; {_nearest(size, ranks)}"
+        f"{spelling(name)} {size} is no multiple of {words}; {nearest(size, ranks)}"
         for name in ("num_attention_heads", "ffn_hidden_size")
         if (size := getattr(model, name)) % ranks
     ]
@@ -181,9 +194,9 @@ def _heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
     return found
 
 
-def _nearest(size: int, ranks: int) -> str:
+def nearest(size: int, ranks: int, name: str = "--tensor-model-parallel-size") -> str:
     """The ways out where ranks do not divide a size."""
-    return f"give {-(-size // ranks) * ranks}, or --tensor-model-parallel-size {math.gcd(size, ranks)}"
+    return f"give {-(-size // ranks) * ranks}, or {name} {math.gcd(size, ranks)}"
 
 
 def _exchanged_heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:

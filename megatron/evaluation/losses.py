@@ -109,16 +109,18 @@ def window_sums(
     advance: Advance = lambda amount, note="": None,
 ) -> Tensor:
     """Float64 [corpora, columns] = `shape`: what `measure` gives for the windows of every corpus, summed,
-    the ranks sharing the work. Those that are left without windows at the end measure the first one for
-    nothing, as others may need what they hold of the weights."""
+    the ranks sharing the work. At the end those with fewer windows measure the first one for nothing, as
+    others may need what they hold of the weights, and tensors of equal shapes."""
     sums = torch.zeros(shape, dtype=torch.float64, device=mesh.device)
     size = micro_batch_size
     for start in range(0, len(windows), mesh.data.size * size):
         first = start + mesh.data.rank * size
         part = windows[first : first + size]
-        rows = measure(part if len(part) else windows[:1])
+        missing = min(size, len(windows) - start) - len(part)
+        rows = measure(np.concatenate([part, windows[:1].repeat(missing, 0)]))
         if rows is not None and mesh.tensor.rank == 0:  # its other ranks have the same
             for corpus in np.unique(part[:, 0]):
-                sums[corpus] += rows[torch.from_numpy(part[:, 0] == corpus).to(rows.device)].sum(0)
+                of_corpus = torch.from_numpy(part[:, 0] == corpus).to(rows.device)
+                sums[corpus] += rows[: len(part)][of_corpus].sum(0)
         advance(len(part) * mesh.data.size)
     return sum_over(sums, mesh.world).cpu()

@@ -13,7 +13,8 @@ class Mixture:
     `top_groups`: of experts; `precision`: of a router at least; `balance`: Megatron's name of the way, with
     `bias_rate` above 0 by a bias, too; `losses`: factors of losses by their names; `capacity`: times the even
     share, 0 for any number, by `drop_policy`; `batch_groups`: of a micro-batch's rows, over each of which
-    experts are balanced and have their capacity."""
+    experts are balanced and have their capacity; `gathers_tokens`: ranks that share experts gather all
+    tokens, and do not exchange them."""
 
     layers: tuple[int, ...]
     experts: int
@@ -33,6 +34,7 @@ class Mixture:
     capacity: float
     drop_policy: str
     batch_groups: int
+    gathers_tokens: bool = False
 
 
 @dataclass(frozen=True)

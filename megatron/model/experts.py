@@ -1,8 +1,9 @@
 """The experts of a layer, and the layer's MLP that is a mixture of them.
 
-Experts are stacked: one tensor [experts, out, in] for all matrices of a kind, of which a rank has a box. Over
-the tensor axis each expert is split by its inner width, as a dense MLP is. Every rank computes the tokens
-that it holds, or where the tensor axis shares the tokens, those of the axis.
+Experts are stacked, one tensor for all matrices of a kind: [inner, experts, hidden] on the way in, [hidden,
+experts, inner] on the way out. Ranks share the experts along one axis, and each expert's inner width along
+another one; what is left of ranks has the same part, and may share its rows. These come first, so that there
+are enough of them for any number of ranks.
 """
 
 import math
@@ -17,10 +18,11 @@ from megatron.model.balance import attach, balancing_losses
 from megatron.model.context import Context
 from megatron.model.mlp import ACTIVATIONS, MLP
 from megatron.model.router import Router, Routing
-from megatron.parallel.collectives import all_gather
-from megatron.parallel.layers import ONE_RANK, enter, leave
+from megatron.parallel.collectives import all_gather, copy_to, gather_along, sum_and_part, sum_from
+from megatron.parallel.dispatch import from_experts, to_experts, way_to_experts
+from megatron.parallel.layers import ONE_RANK
 from megatron.parallel.mesh import Mesh
-from megatron.parallel.placement import add_parameter
+from megatron.parallel.placement import add_expert_parameter, add_parameter
 
 ALIGNED = 16
 """Bytes of which rows are a multiple, as F.grouped_mm asks for."""
@@ -30,12 +32,18 @@ class MixtureOfExperts(nn.Module):
     """Σ gate_e(x) · expert_e(x) over the experts that the router chooses, and a shared expert where there is
     one."""
 
+    down_bias: nn.Parameter | None
+
     def __init__(self, architecture: Architecture, layer: int, mesh: Mesh = ONE_RANK):
         super().__init__()
         assert architecture.mixture is not None
         self.mixture, self.layer, self.mesh = architecture.mixture, layer, mesh
         self.router = Router(architecture, layer, mesh)
         self.experts = Experts(architecture, mesh)
+        self.register_parameter("down_bias", None)
+        if architecture.linear_bias:  # of the experts, whole on every rank
+            shape = (self.mixture.experts, architecture.hidden_size)
+            add_parameter(self, "down_bias", shape, sum_over=mesh.sum_over)
         inner = self.mixture.shared
         self.shared = MLP(architecture, mesh, inner) if inner else None
 
@@ -51,70 +59,110 @@ class MixtureOfExperts(nn.Module):
 
     def _routed(self, x_BTD: Tensor, routing: Routing) -> Tensor:
         """What the experts give; a weight reaches all parts of an expert, as its token does."""
-        whole = enter(x_BTD, self.mesh)
-        gates = enter(routing.gates.to(x_BTD.dtype), self.mesh)
-        experts = all_gather(routing.experts, self.mesh.tokens, 1)
-        flat = [one.flatten(0, 1) for one in (whole, experts, gates)]
-        y_BTD = leave(self.experts(*flat, routing.most).view_as(whole), self.mesh)
-        bias = self.experts.down_bias
-        return y_BTD if bias is None else y_BTD + _output_biases(bias.to(y_BTD.dtype), routing)
+        axis, alike = self.mesh.expert_tensor, self.mesh.same_tokens
+        x_ND, gates_Nk = x_BTD.flatten(0, 1), routing.gates.to(x_BTD.dtype).flatten(0, 1)
+        experts_Nk, most = routing.experts.flatten(0, 1), routing.most
+        if alike:
+            x_ND, gates_Nk = copy_to(x_ND, axis), copy_to(gates_Nk, axis)
+        else:
+            x_ND, gates_Nk = gather_along(x_ND, axis, 0), gather_along(gates_Nk, axis, 0)
+            experts_Nk, most = all_gather(experts_Nk, axis), most and most * axis.size
+        y_ND = self.experts(x_ND, experts_Nk, gates_Nk, most)
+        y_BTD = (sum_from(y_ND, axis) if alike else sum_and_part(y_ND, axis, 0)).view_as(x_BTD)
+        if self.down_bias is None:
+            return y_BTD
+        return y_BTD + _output_biases(self.down_bias.to(y_BTD.dtype), routing)
 
 
 class Experts(nn.Module):
-    """MLPs as in mlp.py, stacked: `up`, `gate` [experts, inner, hidden], `down` [experts, hidden, inner]."""
+    """MLPs as in mlp.py, stacked: `up`, `gate` [inner, experts, hidden], `down` [hidden, experts, inner],
+    biases on the way in [experts, inner]. Those on the way out are not here: they come behind the sum of the
+    parts of an expert."""
 
     up: nn.Parameter
     gate: nn.Parameter | None
     down: nn.Parameter
     up_bias: nn.Parameter | None
     gate_bias: nn.Parameter | None
-    down_bias: nn.Parameter | None
 
     def __init__(self, architecture: Architecture, mesh: Mesh = ONE_RANK):
         super().__init__()
         mixture = architecture.mixture
         assert mixture is not None
-        count, inner, hidden = mixture.experts, mixture.inner, architecture.hidden_size
-        std, axis = architecture.init_method_std, mesh.tensor
-        out_std = std / math.sqrt(2 * architecture.num_layers)
+        self.axis, self.gathers, self.count = mesh.expert, mixture.gathers_tokens, mixture.experts
+        inner, hidden, part = mixture.inner, architecture.hidden_size, mesh.expert_tensor
+        std, count = architecture.init_method_std, mixture.experts
         for name in ("up", "gate"):
             self.register_parameter(name, None)
             self.register_parameter(f"{name}_bias", None)
         for name in ("up", "gate") if architecture.gated else ("up",):
-            add_parameter(self, name, (count, inner, hidden), split=1, axis=axis, std=std)
+            add_expert_parameter(self, name, (inner, count, hidden), {0: part, 1: self.axis}, std)
             if architecture.linear_bias:
-                add_parameter(self, f"{name}_bias", (count, inner), split=1, axis=axis)
-        add_parameter(self, "down", (count, hidden, inner), split=2, axis=axis, std=out_std)
-        self.register_parameter("down_bias", None)
-        if architecture.linear_bias:
-            add_parameter(self, "down_bias", (count, hidden), sum_over=mesh.sum_over)
+                add_expert_parameter(self, f"{name}_bias", (count, inner), {0: self.axis, 1: part})
+        out_std = std / math.sqrt(2 * architecture.num_layers)
+        add_expert_parameter(self, "down", (hidden, count, inner), {1: self.axis, 2: part}, out_std)
         self.activation = ACTIVATIONS[architecture.activation]
+
+    @property
+    def held(self) -> int:
+        """Experts of this rank."""
+        return self.up.shape[1]
 
     def forward(self, x_ND: Tensor, experts_Nk: Tensor, gates_Nk: Tensor, most: int | None = None) -> Tensor:
         """The weighted sum of each token's experts, without the bias of their outputs; of a part of the inner
         width, its part. With `most`, how many outputs there are at most, numbers past the last expert give
         none."""
+        if self.axis.size == 1:
+            return self._weighted(x_ND, experts_Nk, gates_Nk, most)
+        if not self.gathers:
+            return self._exchanged(x_ND, experts_Nk, gates_Nk)
+        x_ND, gates_Nk = gather_along(x_ND, self.axis, 0), gather_along(gates_Nk, self.axis, 0)
+        here = all_gather(experts_Nk, self.axis) - self.axis.rank * self.held
+        inside = (here >= 0) & (here < self.held)
+        here, gates_Nk = torch.where(inside, here, self.held), torch.where(inside, gates_Nk, 0)
+        return sum_and_part(self._weighted(x_ND, here, gates_Nk, int(inside.sum())), self.axis, 0)
+
+    def _weighted(self, x_ND: Tensor, experts_Nk: Tensor, gates_Nk: Tensor, most: int | None) -> Tensor:
+        """By the experts of this rank."""
         chosen, few = experts_Nk.flatten(), experts_Nk.shape[1]
         order = torch.argsort(chosen, stable=True)[:most]
-        ends, all_computed = _ends(chosen, len(self.up)), most is None
         rows = x_ND.index_select(0, order // few)
-        of = chosen.index_select(0, order).clamp(max=len(self.up) - 1)
-        y = grouped_product(self._inner(rows, ends, of, all_computed), self.down, ends, all_computed)
-        place = torch.zeros_like(chosen).scatter(0, order, torch.arange(len(order), device=order.device))
-        outputs = y.index_select(0, place).unflatten(0, (-1, few))
-        return (outputs * gates_Nk[..., None]).sum(1)
+        return _sum(self._outputs(rows, chosen.index_select(0, order), most is None), order, gates_Nk)
 
-    def _inner(self, rows: Tensor, ends: Tensor, of: Tensor, all_computed: bool) -> Tensor:
-        """The activations between an expert's matrices."""
+    def _exchanged(self, x_ND: Tensor, experts_Nk: Tensor, gates_Nk: Tensor) -> Tensor:
+        """By the experts of all ranks of the axis, each of which computes the tokens of all."""
+        chosen, few = experts_Nk.flatten(), experts_Nk.shape[1]
+        way = way_to_experts(_counts(chosen, self.count), self.axis)
+        order = torch.argsort(chosen, stable=True)[: sum(way.send)]
+        rows = to_experts(x_ND.index_select(0, order // few), way)
+        return _sum(from_experts(self._outputs(rows, way.numbers, True), way), order, gates_Nk)
+
+    def _outputs(self, rows: Tensor, of: Tensor, all_computed: bool) -> Tensor:
+        """Of rows sorted by the experts' numbers `of`; 0 where that is past the last of this rank."""
+        ends = _counts(of, self.held).cumsum(0).to(torch.int32)
+        of = of.clamp(max=self.held - 1)
+
+        def product(x: Tensor, weight: Tensor) -> Tensor:
+            return grouped_product(x, weight.transpose(0, 1), ends, all_computed)
 
         def into(weight: Tensor, bias: Tensor | None) -> Tensor:
-            y = grouped_product(rows, weight, ends, all_computed)
+            y = product(rows, weight)
             return y if bias is None else y + bias.to(y.dtype).index_select(0, of)
 
-        up = into(self.up, self.up_bias)
+        inside = into(self.up, self.up_bias)
         if self.gate is None:
-            return self.activation(up)
-        return self.activation(into(self.gate, self.gate_bias)) * up
+            return product(self.activation(inside), self.down)
+        return product(self.activation(into(self.gate, self.gate_bias)) * inside, self.down)
+
+
+def _sum(y_MD: Tensor, order_M: Tensor, gates_Nk: Tensor) -> Tensor:
+    """Each token's sum of outputs times weights; `order_M`: which of all choices [N·k] the outputs belong
+    to, and of the others the weight is 0."""
+    place = torch.zeros(gates_Nk.numel(), dtype=order_M.dtype, device=order_M.device)
+    place = place.scatter(0, order_M, torch.arange(len(order_M), device=order_M.device))
+    y_MD = y_MD if len(y_MD) else F.pad(y_MD, (0, 0, 0, 1))
+    outputs = y_MD.index_select(0, place).unflatten(0, gates_Nk.shape)
+    return (outputs * gates_Nk[..., None]).sum(1)
 
 
 def _output_biases(bias_ED: Tensor, routing: Routing) -> Tensor:
@@ -123,10 +171,10 @@ def _output_biases(bias_ED: Tensor, routing: Routing) -> Tensor:
     return (some * routing.gates.to(bias_ED.dtype)[..., None]).sum(2)
 
 
-def _ends(chosen: Tensor, experts: int) -> Tensor:
-    """Where the rows of every expert end, when rows are sorted by expert, int32."""
+def _counts(chosen: Tensor, experts: int) -> Tensor:
+    """How often every expert was chosen, int64; numbers past the last are none."""
     counts = torch.zeros(experts + 1, dtype=torch.int64, device=chosen.device)
-    return counts.scatter_add(0, chosen, torch.ones_like(chosen))[:experts].cumsum(0).to(torch.int32)
+    return counts.scatter_add(0, chosen, torch.ones_like(chosen))[:experts]
 
 
 def grouped_product(x_MI: Tensor, weight_EOI: Tensor, ends_E: Tensor, all_computed: bool = False) -> Tensor:
@@ -160,10 +208,11 @@ def _one_by_one(x_MI: Tensor, weight_EOI: Tensor, ends_E: Tensor) -> Tensor:
 
 
 def inactive_parameters(model: nn.Module) -> int:
-    """Parameters of experts that do not compute a token."""
+    """Parameters of experts that do not compute a token, of a whole model."""
     mixtures = [one for one in model.modules() if isinstance(one, MixtureOfExperts)]
-    return sum(
-        parameter.numel() * (one.mixture.experts - one.mixture.top) // one.mixture.experts
-        for one in mixtures
-        for parameter in one.experts.parameters()
-    )
+    found = 0
+    for one in mixtures:
+        own = [parameter.numel() for parameter in one.experts.parameters()]
+        own += [one.down_bias.numel()] if one.down_bias is not None else []
+        found += sum(own) * (one.mixture.experts - one.mixture.top) // one.mixture.experts
+    return found

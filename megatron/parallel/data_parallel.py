@@ -15,7 +15,7 @@ from megatron.parallel.placement import Placement, copies
 
 BUCKET_ELEMENTS = 1 << 24
 NORM_ELEMENTS = 1 << 14
-Kind = tuple[tuple[str, ...], tuple[str, ...]]
+Kind = tuple[tuple[str, ...], tuple[str, ...], str]
 NEVER = 1 << 62
 """Gradients that stages share are summed behind the step: a stage that waited for another one in its backward
 pass would keep it waiting, too."""
@@ -167,16 +167,21 @@ def _flat_gradients(group: dict[str, nn.Parameter]) -> Tensor:
 
 
 def _kind(placement: Placement) -> Kind:
-    """Along which axes a gradient is summed and counted."""
-    return placement.sum_over, placement.copies_over
+    """Along which axes a gradient is summed, counted and shared."""
+    return placement.sum_over, placement.copies_over, placement.shard
+
+
+def replica_of(placement: Placement) -> str:
+    """The axis whose ranks have the same share of a parameter's rows."""
+    return placement.shard.replace("shard", "replica")
 
 
 def _axes(placement: Placement, mesh: Mesh) -> list[Axis]:
     """Where a gradient is summed: between the stages that share it, then over all others at once, and at last
     between ranks with the same share."""
-    names, apart = placement.sum_over, ("embedding", "replica")
-    first, last = ([mesh.axis(name)] if name in names else [] for name in apart)
-    return [*first, mesh.axis(*(name for name in names if name not in apart)), *last]
+    apart = ("embedding", replica_of(placement))
+    first, last = ([mesh.axis(name)] if name in placement.sum_over else [] for name in apart)
+    return [*first, mesh.axis(*(name for name in placement.sum_over if name not in apart)), *last]
 
 
 def start_sums(tensor: Tensor, axes: list[Axis]) -> dist.Work | None:

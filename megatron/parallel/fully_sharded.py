@@ -4,7 +4,8 @@ gradient and of its moments, and no others.
 PyTorch gathers the weights of a layer before it is computed. Behind every backward pass it sums the layer's
 gradients, gives each rank those of its rows, and adds them to those of the micro-batches before. So the
 gradients of a whole stage never exist. Sums over other axes than those of the sharing ranks are made of these
-rows, behind the last backward pass.
+rows, behind the last backward pass. Experts that other ranks share than the rest of a layer are gathered by
+themselves; those that no other rank has stay as they are.
 """
 
 import warnings
@@ -87,15 +88,24 @@ def _share(stage: StageModule, mesh: Mesh, again: bool, sent_as: torch.dtype | N
     # it warns of views as outputs, which may not be changed in place: nobody changes a stage's
     warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
     ranks = DeviceMesh.from_group(mesh.shard.group, mesh.device.type)
+    apart = _shared_apart(stage, mesh)
+    same = (
+        DeviceMesh.from_group(mesh.expert_shard.group, mesh.device.type) if mesh.expert_shard.group else None
+    )
+    alone = {one for module in apart for one in module.parameters()} if same is None else set()
     # a layer casts its weights anyway; cast before they are gathered, they are the same bits and fewer bytes
     kept = next(stage.parameters()).dtype
     summed = sent_as or (kept if stage.dtype else None)
     casts = MixedPrecisionPolicy(stage.dtype, summed, cast_forward_inputs=False)
     exact = MixedPrecisionPolicy(reduce_dtype=sent_as, cast_forward_inputs=False)
-    parts = [(one, exact) for one in stage.modules() if getattr(one, "exact", False)]
-    parts += [(one, casts) for one in stage.layers.values()]
-    units = [fully_shard(one, mesh=ranks, reshard_after_forward=again, mp_policy=how) for one, how in parts]
-    units.append(fully_shard(stage, mesh=ranks, reshard_after_forward=False))
+    parts = [(one, ranks, exact) for one in stage.modules() if getattr(one, "exact", False)]
+    parts += [(one, same, casts) for one in apart if same is not None]
+    parts += [(one, ranks, casts) for one in stage.layers.values()]
+    units = [
+        fully_shard(one, mesh=on, reshard_after_forward=again, mp_policy=how, ignored_params=alone)
+        for one, on, how in parts
+    ]
+    units.append(fully_shard(stage, mesh=ranks, reshard_after_forward=False, ignored_params=alone))
     for unit in units:
         unit.set_force_sum_reduction_for_comms(True)
         unit.set_gradient_divide_factor(1.0)
@@ -106,12 +116,19 @@ def _share(stage: StageModule, mesh: Mesh, again: bool, sent_as: torch.dtype | N
     return units
 
 
+def _shared_apart(stage: StageModule, mesh: Mesh) -> list[nn.Module]:
+    """Modules whose weights other ranks have than those that have the same rest of a layer."""
+    if mesh.expert_shard.group is mesh.shard.group:
+        return []
+    tables = {one: getattr(one, "placements", {}) for one in stage.modules()}
+    return [one for one, table in tables.items() if {p.shard for p in table.values()} == {"expert_shard"}]
+
+
 def _own_rows(shared: nn.Parameter) -> nn.Parameter:
     """This rank's rows of a parameter, in the same memory."""
     from torch.distributed.tensor import DTensor
 
-    assert isinstance(shared.data, DTensor)
-    return nn.Parameter(shared.data.to_local())
+    return nn.Parameter(shared.data.to_local()) if isinstance(shared.data, DTensor) else shared
 
 
 @torch.no_grad()
@@ -119,6 +136,7 @@ def _gather_sums(shared: nn.Parameter, rows: nn.Parameter) -> None:
     """Let sums of gradients be added up where the gradients of this rank's rows lie."""
     from torch.distributed.tensor import DTensor
 
-    assert isinstance(shared, DTensor) and rows.grad is not None
+    if not isinstance(shared, DTensor) or rows.grad is None:
+        return
     ranks, split, shape = shared.device_mesh, shared.placements, shared.shape
     shared.grad = DTensor.from_local(rows.grad, ranks, split, shape=shape, stride=shared.stride())

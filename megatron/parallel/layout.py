@@ -9,6 +9,8 @@ from megatron.config.parallel import ParallelConfig, ranks_of_model
 
 AXES = ("tensor", "context", "data", "pipeline")
 """Megatron's order of ranks: neighbours along the first axis have neighbouring numbers."""
+OF_TOKENS = ("tensor", "context", "data")
+"""Ranks along these axes compute the same layers, for which they may share experts in another way."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Layout:
     context_way: str = "allgather"
     order: tuple[str, ...] = AXES
     instances: int = 1
+    expert: int = 1
+    expert_tensor: int | None = None
 
     @property
     def ranks(self) -> int:
@@ -45,13 +49,22 @@ class Layout:
         """Where a rank sits on every axis."""
         return dict(zip(self.order, map(int, np.unravel_index(rank, self.sizes, order="F"))))
 
+    @property
+    def expert_data(self) -> int:
+        """Ranks that have the same part of the same experts."""
+        ranks = math.prod(getattr(self, axis) for axis in OF_TOKENS)
+        return ranks // (self.expert * self.expert_matrices)
+
+    @property
+    def expert_matrices(self) -> int:
+        """Ranks that share every matrix of an expert."""
+        return self.expert_tensor or self.tensor
+
     def groups(self, axes: tuple[str, ...]) -> np.ndarray:
         """The ranks [groups, size] that differ along these axes alone, ascending in a group and by the first
-        of each. "shard" and "replica" are axes, too, as in a mesh."""
-        if axes in (("shard",), ("replica",)):
-            shares = self.groups(("data", "context")).reshape(-1, self.instances, self.sharing)
-            shares = shares if axes == ("shard",) else shares.swapaxes(1, 2)
-            return shares.reshape(-1, shares.shape[-1])
+        of each. What a mesh has beside its axes is known, too, by one name."""
+        if len(axes) == 1 and axes[0] not in AXES:
+            return self._others(axes[0])
         grid = np.arange(self.ranks).reshape(self.sizes, order="F")
         last = [place for place, axis in enumerate(self.order) if axis in axes]
         size = math.prod(self.sizes[place] for place in last)
@@ -59,12 +72,29 @@ class Layout:
         rows = np.sort(rows, axis=1)
         return rows[rows[:, 0].argsort()]
 
+    def _others(self, name: str) -> np.ndarray:
+        """Groups of ranks that share weights, and of those that share experts: among all that compute the
+        same layers neighbours share a matrix first, and then experts."""
+        if name in ("shard", "replica"):
+            grid = self.groups(("data", "context"))
+            grid = grid.reshape(-1, self.instances, self.data * self.context // self.instances)
+            axis = ("replica", "shard").index(name)
+        else:
+            grid = self.groups(OF_TOKENS).reshape(-1, self.expert_data, self.expert, self.expert_matrices)
+            if name in ("expert_shard", "expert_replica"):
+                grid = grid.reshape(-1, self.instances, self.expert_data // self.instances, *grid.shape[2:])
+                axis = ("expert_replica", "expert_shard").index(name)
+            else:
+                axis = ("expert_data", "expert", "expert_tensor").index(name)
+        rows = np.moveaxis(grid, axis + 1, -1)
+        rows = rows.reshape(-1, rows.shape[-1])
+        return rows[rows[:, 0].argsort()]
+
     def members(self, rank: int, axes: tuple[str, ...]) -> list[int]:
         """The ranks that differ from this one along these axes alone, ascending."""
-        place = self.place(rank)
-        grid = np.arange(self.ranks).reshape(self.sizes, order="F")
-        index = tuple(slice(None) if axis in axes else place[axis] for axis in self.order)
-        return sorted(int(one) for one in np.ravel(grid[index]))
+        rows = self.groups(axes)
+        (mine,) = np.flatnonzero((rows == rank).any(1))
+        return [int(one) for one in rows[mine]]
 
 
 ONE = Layout()
@@ -81,4 +111,6 @@ def layout_of(flags: ParallelConfig, ranks: int) -> Layout:
         context_way=flags.cp_comm_type[0],
         order=("tensor", "context", "pipeline", "data") if flags.use_tp_pp_dp_mapping else AXES,
         instances=flags.num_distributed_optimizer_instances,
+        expert=flags.expert_model_parallel_size,
+        expert_tensor=flags.expert_tensor_parallel_size,
     )

@@ -17,6 +17,8 @@ from megatron.parallel.ranks import launched_rank, local_rank, world_size
 CPU = torch.device("cpu")
 SHARING = ("data", "context")
 """Along these axes ranks hold the same weights."""
+OTHERS = ("shard", "replica", "expert", "expert_tensor", "expert_data", "expert_shard", "expert_replica")
+"""Axes that a layout knows beside its own."""
 JOINT = (("context", "data"), ("tensor", "context"), ("tensor", "context", "data"))
 """Axes over which ranks work together at once: the sums of gradients, and the slices of a sequence."""
 
@@ -38,7 +40,9 @@ class Mesh:
     """`world`: all ranks. Along `data` ranks compute other rows of the same batch, along `context` other
     tokens of the same rows, along `tensor` other parts of the same matrices, along `pipeline` other layers.
     `shard`: ranks of data and context that share what all of them would hold alike, `replica`: those that
-    have the same share. `embedding`: the first and the last stage, which share a tied head.
+    have the same share. `embedding`: the first and the last stage, which share a tied head. `expert`: ranks
+    that have other experts of the same layers, `expert_tensor`: other parts of the same experts' matrices,
+    `expert_data`: the same ones, as `expert_shard` and `expert_replica`, again.
     `sequence_parallel`: between matrices the tensor axis shares the tokens; `context_way`: how attention
     joins the parts of a sequence; `joint`: several axes as one; `edges`: on GPUs a group for each direction
     between two ranks of the pipeline, as NCCL keeps only the order of messages in a group."""
@@ -52,6 +56,11 @@ class Mesh:
     shard: Axis = ALONE
     replica: Axis = ALONE
     embedding: Axis = ALONE
+    expert: Axis = ALONE
+    expert_tensor: Axis = ALONE
+    expert_data: Axis = ALONE
+    expert_shard: Axis = ALONE
+    expert_replica: Axis = ALONE
     sequence_parallel: bool = False
     context_way: str = "allgather"
     joint: Mapping[tuple[str, ...], Axis] = field(default_factory=dict)
@@ -69,6 +78,11 @@ class Mesh:
     def tokens(self) -> Axis:
         """The tensor axis where its ranks share the tokens between matrices, else one rank."""
         return self.tensor if self.sequence_parallel else ALONE
+
+    @property
+    def same_tokens(self) -> bool:
+        """Whether the tensor axis has several ranks with the same tokens between matrices."""
+        return self.tensor.size > 1 and not self.sequence_parallel
 
     @property
     def sum_over(self) -> tuple[str, ...]:
@@ -113,19 +127,14 @@ def make_mesh(device: torch.device, layout: Layout, rank: int, timeout: timedelt
             made[tuple(members)] = dist.new_group(members, timeout, use_local_synchronization=True)
         return Axis(members.index(rank), len(members), made[tuple(members)])
 
-    single = {name: axis(layout.members(rank, (name,))) for name in AXES}
+    single = {name: axis(layout.members(rank, (name,))) for name in (*AXES, *OTHERS)}
     stages = layout.members(rank, ("pipeline",))
-    alike = layout.members(rank, SHARING)
-    each = len(alike) // layout.instances
-    first = alike.index(rank) // each * each
     edges = _edges(stages, rank, timeout) if device.type == "cuda" else {}
     used = [tuple(name for name in names if single[name].size > 1) for names in JOINT]
     return Mesh(
         device,
         world=Axis(rank, layout.ranks, made[tuple(range(layout.ranks))]),
         **single,
-        shard=axis(alike[first : first + each]),
-        replica=axis(alike[alike.index(rank) % each :: each]),
         embedding=axis(sorted({stages[0], stages[-1]})),
         sequence_parallel=layout.sequence_parallel and layout.tensor > 1,
         context_way=layout.context_way,

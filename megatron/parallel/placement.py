@@ -5,7 +5,7 @@ It serves the first weights, the sums of gradients and the checkpoints. Nothing 
 themselves, which moving a model off the meta device replaces.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from megatron.parallel.mesh import ALONE, Axis, Mesh
 class Placement(NamedTuple):
     """A box of a global tensor: its global shape, where the box begins, over which axes of the mesh its
     gradient is summed, along which of them other ranks hold the same box, and its first values: normal with
-    `std`, or constant where that is 0."""
+    `std`, or constant where that is 0. `shard`: the axis whose ranks may share the rows of the box."""
 
     global_shape: tuple[int, ...]
     offset: tuple[int, ...]
@@ -25,6 +25,7 @@ class Placement(NamedTuple):
     copies_over: tuple[str, ...] = ("data", "context", "tensor")
     std: float = 0.0
     value: float = 0.0
+    shard: str = "shard"
 
 
 def add_parameter(
@@ -41,14 +42,30 @@ def add_parameter(
 ) -> None:
     """Give a module a parameter of this global shape, unfilled: whole, or along the dimension `split` this
     rank's share on the tensor `axis`. `copies`: more axes along which others hold the same."""
-    local, offset, copies = list(shape), [0] * len(shape), ("data", "context", *copies)
+    copies = ("data", "context", *copies)
     if split is None or axis.size == 1:
-        copies = (*copies, "tensor")
-    else:
-        offset[split], local[split] = share(local[split], axis)
-    module.register_parameter(name, nn.Parameter(torch.empty(local)))
-    placement = Placement(shape, tuple(offset), sum_over, copies, std, value)
-    module.placements = {**getattr(module, "placements", {}), name: placement}  # type: ignore[assignment]
+        split, copies = None, (*copies, "tensor")
+    placement = Placement(shape, (0,) * len(shape), sum_over, copies, std, value)
+    add_box(module, name, placement, {} if split is None else {split: axis})
+
+
+def add_expert_parameter(
+    module: nn.Module, name: str, shape: tuple[int, ...], splits: Mapping[int, Axis], std: float = 0.0
+) -> None:
+    """The same for a parameter of experts, which is split along several dimensions, each over its axis."""
+    alike = ("expert_data",)
+    placement = Placement(shape, (0,) * len(shape), alike, alike, std, shard="expert_shard")
+    add_box(module, name, placement, splits)
+
+
+def add_box(module: nn.Module, name: str, whole: Placement, splits: Mapping[int, Axis]) -> None:
+    """Give a module its part of a whole parameter, this rank's share along each of these dimensions."""
+    shape, offset = list(whole.global_shape), list(whole.offset)
+    for dim, axis in splits.items():
+        offset[dim], shape[dim] = share(shape[dim], axis)
+    module.register_parameter(name, nn.Parameter(torch.empty(shape)))
+    table = {**getattr(module, "placements", {}), name: whole._replace(offset=tuple(offset))}
+    module.placements = table  # type: ignore[assignment]
 
 
 def share(total: int, axis: Axis) -> tuple[int, int]:

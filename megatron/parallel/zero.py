@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megatron.parallel.collectives import gather_parts, scatter_sums
-from megatron.parallel.data_parallel import BUCKET_ELEMENTS, GradientBuckets, start_sums
+from megatron.parallel.data_parallel import BUCKET_ELEMENTS, GradientBuckets, replica_of, start_sums
 from megatron.parallel.mesh import SHARING, Axis, Mesh
 from megatron.parallel.placement import Placement
 from megatron.parallel.stages import StageModule
@@ -28,7 +28,8 @@ UNDERWAY = 2
 
 class ShardedBuckets(GradientBuckets):
     """Gradient buckets of which every rank gets the sums of its own rows alone. They take the place of the
-    bucket's first gradients, which are of no use behind the sum."""
+    bucket's first gradients, which are of no use behind the sum. A bucket of which no other rank has the same
+    is as without ZeRO."""
 
     def __init__(
         self,
@@ -38,28 +39,31 @@ class ShardedBuckets(GradientBuckets):
         bucket_elements: int = BUCKET_ELEMENTS,
         sent_as: torch.dtype | None = None,
     ):
-        self.axis = mesh.shard
         own = {name: placement_of_rows(table[name], len(one), mesh) for name, one in parameters.items()}
         super().__init__(parameters, own, mesh, bucket_elements, sent_as)
+        kinds = [own[next(iter(group))] for group in self.groups]
+        self.shards = [mesh.axis(kind.shard) for kind in kinds]
+        self._replicas = [mesh.axis(replica_of(kind)) for kind in kinds]
         self.held_placements = table
         self._packed: dict[int, Tensor] = {}
         self.sums = [flat[: sum(self._widths(bucket))] for bucket, flat in enumerate(self.flats)]
         slices = {name: part for bucket in range(len(self.flats)) for name, part in self._slices(bucket)}
         self.parameters = {name: slices[name] for name in parameters}
-        self._turns = turns_of(self.groups, list(parameters))
-        self._gathered = len(self.groups)
+        turns = turns_of(self.groups, list(parameters))
+        self._turns = [bucket for bucket in turns if self.shards[bucket].size > 1]
+        self._gathered = len(self._turns)
         self._arriving: deque[tuple[dist.Work | None, Tensor, Tensor]] = deque()
 
     def _widths(self, bucket: int) -> list[int]:
         """Elements that a rank has of every parameter, by the first ranks."""
-        return [width(one, self.axis.size) for one in self.groups[bucket].values()]
+        return [width(one, self.shards[bucket].size) for one in self.groups[bucket].values()]
 
     def _slices(self, bucket: int) -> list[tuple[str, nn.Parameter]]:
         """This rank's rows of a bucket's parameters, in the same memory; their sums are the gradients."""
         found = []
         parts = self.sums[bucket].split(self._widths(bucket))
         for (name, parameter), part in zip(self.groups[bucket].items(), parts):
-            mine = nn.Parameter(parameter.detach()[rows_of(len(parameter), self.axis)])
+            mine = nn.Parameter(parameter.detach()[rows_of(len(parameter), self.shards[bucket])])
             mine.grad = part[: mine.numel()].view_as(mine)
             found.append((name, mine))
         return found
@@ -69,16 +73,19 @@ class ShardedBuckets(GradientBuckets):
         ranks that have the same."""
         if bucket >= UNDERWAY:
             self._finish(bucket - UNDERWAY)
-        replica = [axis for axis in self._axes[bucket] if axis is self.mesh.replica]
-        others = [axis for axis in self._axes[bucket] if axis is not self.mesh.replica]
+        axis = self.shards[bucket]
+        if axis.size == 1:
+            return super()._sum(bucket)
+        replica = [one for one in self._axes[bucket] if one is self._replicas[bucket]]
+        others = [one for one in self._axes[bucket] if one is not self._replicas[bucket]]
         sent = self._sent[bucket] = self._as_sent(self.flats[bucket])
         if (work := start_sums(sent, others)) is not None:
             work.wait()
         self._take(bucket, self.flats[bucket])
         gradients = [one.grad for one in self.groups[bucket].values() if one.grad is not None]
-        packed = self._packed[bucket] = self._as_sent(pack(gradients, self.axis.size).view(-1))
+        packed = self._packed[bucket] = self._as_sent(pack(gradients, axis.size).view(-1))
         mine = self._sent[bucket] = self.sums[bucket].to(packed.dtype)
-        work = scatter_sums(mine, packed, self.axis, async_op=True)
+        work = scatter_sums(mine, packed, axis, async_op=True)
         if not replica:
             return work
         if work is not None:
@@ -116,9 +123,9 @@ class ShardedBuckets(GradientBuckets):
             padded(self.parameters[name], size)
             for name, size in zip(self.groups[bucket], self._widths(bucket))
         ]
-        sent = torch.cat(mine)
-        rows = sent.new_empty((self.axis.size, len(sent)))
-        self._arriving.append((gather_parts(rows.view(-1), sent, self.axis, async_op=True), sent, rows))
+        sent, axis = torch.cat(mine), self.shards[bucket]
+        rows = sent.new_empty((axis.size, len(sent)))
+        self._arriving.append((gather_parts(rows.view(-1), sent, axis, async_op=True), sent, rows))
 
     def _receive(self, turn: int) -> None:
         bucket, (work, _, rows) = self._turns[turn], self._arriving.popleft()
@@ -144,7 +151,8 @@ class ShardedBuckets(GradientBuckets):
 
     def _turns_until(self, parameters: Iterable[nn.Parameter]) -> int:
         """How many buckets must be here before these are."""
-        return max((self._turns.index(self._bucket_of[id(one)]) + 1 for one in parameters), default=0)
+        turns = {bucket: turn + 1 for turn, bucket in enumerate(self._turns)}
+        return max((turns.get(self._bucket_of[id(one)], 0) for one in parameters), default=0)
 
     def _wait_before(self, module: nn.Module, turns: int) -> None:
         module.register_forward_pre_hook(lambda *_: self.gather_weights(turns))
@@ -175,11 +183,15 @@ def rows_of(rows: int, axis: Axis) -> slice:
 
 def placement_of_rows(whole: Placement, rows: int, mesh: Mesh) -> Placement:
     """Where this rank's rows of a parameter lie: no other rank of its shares holds them."""
-    again = ("replica",) if mesh.replica.size > 1 else ()
+    axis, replica = mesh.axis(whole.shard), replica_of(whole)
+    if axis.size == 1:
+        return whole
+    again = (replica,) if mesh.axis(replica).size > 1 else ()
+    gone = (*SHARING, "expert_data")
     return whole._replace(
-        offset=(whole.offset[0] + rows_of(rows, mesh.shard).start, *whole.offset[1:]),
-        sum_over=(*(name for name in whole.sum_over if name not in SHARING), *again),
-        copies_over=(*(name for name in whole.copies_over if name not in SHARING), *again),
+        offset=(whole.offset[0] + rows_of(rows, axis).start, *whole.offset[1:]),
+        sum_over=(*(name for name in whole.sum_over if name not in gone), *again),
+        copies_over=(*(name for name in whole.copies_over if name not in gone), *again),
     )
 
 

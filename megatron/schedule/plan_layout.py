@@ -1,6 +1,8 @@
 """Whether ranks can share every step of a plan: its lengths are cut into equal slices, and its micro-batches
 go through the pipeline in groups."""
 
+import math
+
 import numpy as np
 
 from megatron.config.config import Config
@@ -14,6 +16,7 @@ def layout_problems(config: Config, plan: Plan, data_parallel_size: int) -> list
         *_lengths(config, plan),
         *_micro_batches(config, plan, data_parallel_size),
         *_instances(config, data_parallel_size),
+        *_experts(config, data_parallel_size),
     ]
 
 
@@ -27,6 +30,33 @@ def _instances(config: Config, data_parallel_size: int) -> list[str]:
     return [
         f"--num-distributed-optimizer-instances {copies}: {data_parallel_size} data-parallel ranks{words} "
         "cannot be parted into so many equal groups; give a number that divides them, or start other ranks"
+    ]
+
+
+def _experts(config: Config, data_parallel_size: int) -> list[str]:
+    """Ranks that cannot be parted into groups that share the experts, and copies of these."""
+    flags = config.parallel
+    if config.experts.num_experts == 1:
+        return []
+    size, matrices = flags.expert_model_parallel_size, flags.expert_tensor_parallel_size
+    ranks = flags.tensor_model_parallel_size * flags.context_parallel_size * data_parallel_size
+    words = f"--expert-model-parallel-size {size}"
+    if matrices > 1:
+        words += f" x --expert-tensor-parallel-size {matrices}"
+    if ranks % (size * matrices):
+        fitting = math.gcd(ranks // math.gcd(ranks, matrices), config.experts.num_experts)
+        return [
+            f"{words}: the {ranks} ranks that compute a layer (tensor x context x data) cannot be parted "
+            f"into groups of {size * matrices}; give --expert-model-parallel-size {fitting}, or start other "
+            "ranks"
+        ]
+    copies, same = flags.num_distributed_optimizer_instances, ranks // (size * matrices)
+    if same % copies == 0:
+        return []
+    return [
+        f"--num-distributed-optimizer-instances {copies}: with {words} {same} ranks have the same experts, "
+        "which cannot be parted into so many groups; give a number that divides them, or share experts among "
+        "fewer ranks"
     ]
 
 

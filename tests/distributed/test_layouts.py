@@ -11,6 +11,7 @@ from tests.support.parity import (
     LAYOUTS,
     MIXED,
     MODELS,
+    OF_EXPERTS,
     TENSOR,
     deviations,
     in_steps,
@@ -39,7 +40,7 @@ def test_few_steps_have_all_that_changes_on_the_way(model: str) -> None:
 
 @pytest.mark.parametrize(("layout", "model"), [*pairs(), *MIXED])
 def test_every_layout_trains_the_same_model(layout: str, model: str) -> None:
-    loss, norm, weight = deviations(model, LAYOUTS[layout], torch.float64, STEPS)
+    loss, norm, weight = deviations(model, (LAYOUTS | OF_EXPERTS)[layout], torch.float64, STEPS)
     assert loss < 1e-10 and norm < 1e-10 and weight < 1e-9, (loss, norm, weight)
 
 

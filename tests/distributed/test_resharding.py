@@ -19,6 +19,7 @@ from tests.support.parity import (
     LAYOUTS,
     MIXTURES,
     MODELS,
+    OF_EXPERTS,
     PIPELINE,
     ZERO,
     ZERO2,
@@ -33,6 +34,7 @@ T = TypeVar("T")
 HALF, WHOLE = 10, 20
 BATCH = "--global-batch-size 12 "
 ASYNC = "--async-save "
+FOUR = ("zero-3 dp4 hybrid", "ep4", "ep2·dp2 zero-3")
 MORE = {
     "one": "",
     "zero dp3": ZERO + "--dp 3",
@@ -40,8 +42,10 @@ MORE = {
     "zero-2 pp2·dp2": ZERO2 + PIPELINE.format(2) + "--dp 2",
     "async tp2·pp2": ASYNC + LAYOUTS["tp2·pp2"],
     "async zero dp2": ASYNC + LAYOUTS["zero dp2"],
+    **{name: "--micro-batch-size 1 " + (LAYOUTS | OF_EXPERTS)[name] for name in FOUR},
 }
-"""Layouts beside those that are compared with one rank, and two that go on training while they save."""
+"""Layouts beside those that are compared with one rank, two that go on training while they save, and those of
+four replicas, that share 12 rows."""
 PAIRS = [
     ("zero dp2", "one", "gpt"),
     ("one", "zero dp2", "gpt"),
@@ -64,6 +68,12 @@ PAIRS = [
     ("zero-3 dp4 hybrid", "zero dp3", "llama"),
     ("zero dp2", "pp2", "experts limited"),
     ("tp2+sp", "zero-3 dp3", "experts global"),
+    ("ep2", "one", "experts limited"),
+    ("one", "ep2 zero", "experts"),
+    ("ep2·dp2 zero-3", "ep2", "experts limited"),
+    ("ep2", "ep4", "experts limited"),
+    ("ep4", "tp2+sp·ep2 whole experts", "experts limited"),
+    ("pp2·ep2", "expert tensor 2", "experts"),
 ]
 """Saved on, gone on from, model (`gpt` has tied heads)."""
 
@@ -71,7 +81,7 @@ PAIRS = [
 def run_on(layout: str, model: str, function: Callable[..., T], *arguments: Any) -> list[T]:
     """`function(mesh, flags, replicas, *arguments)` on a layout, with a batch of 12 rows, which 2 and 3
     replicas can share."""
-    more, place, replicas = place_of(BATCH + (LAYOUTS | MORE)[layout])
+    more, place, replicas = place_of(BATCH + (LAYOUTS | OF_EXPERTS | MORE)[layout])
     return run_layout(place, function, BASE + (MODELS | MIXTURES)[model] + more, replicas, *arguments)
 
 

@@ -2,6 +2,7 @@
 dropout, accumulation and clipping are on."""
 
 import dataclasses
+import itertools
 import math
 import re
 from functools import cache, partial
@@ -193,6 +194,8 @@ SP = "--sequence-parallel "
 ZERO = "--use-distributed-optimizer "
 ZERO2 = "--data-parallel-sharding-strategy optim_grads "
 ZERO3 = "--use-torch-fsdp2 "
+EP = "--expert-model-parallel-size {} "
+ETP = "--expert-tensor-parallel-size {} "
 HYBRID = "--num-distributed-optimizer-instances 2 "
 LAYOUTS: dict[str, str] = {
     "tp2": TENSOR.format(2),
@@ -236,6 +239,27 @@ LAYOUTS: dict[str, str] = {
     "zero-3 cp2": ZERO3 + CONTEXT.format(2, "p2p"),
     "zero-3 dp4 hybrid": ZERO3 + HYBRID + "--dp 4",
 }
+OF_EXPERTS = {
+    "ep2": EP.format(2) + "--dp 2",
+    "ep4": EP.format(4) + "--dp 4",
+    "ep2 allgather": EP.format(2) + "--moe-token-dispatcher-type allgather --dp 2",
+    "ep2·dp2": EP.format(2) + "--dp 4",
+    "tp2·ep2": TENSOR.format(2) + EP.format(2) + "--dp 2",
+    "tp2+sp·ep2": TENSOR.format(2) + SP + EP.format(2) + "--dp 2",
+    "tp2+sp·ep2 whole experts": TENSOR.format(2) + SP + EP.format(2) + ETP.format(1),
+    "pp2·ep2": PIPELINE.format(2) + EP.format(2) + "--dp 2",
+    "pp2·ep2 zero-bubble": PIPELINE.format(2) + EP.format(2) + "--pipeline-schedule zero-bubble --dp 2",
+    "cp2·ep2": CONTEXT.format(2, "p2p") + EP.format(2),
+    "ep2 zero": ZERO + EP.format(2) + "--dp 2",
+    "ep2·dp2 zero": ZERO + EP.format(2) + "--dp 4",
+    "ep2 zero-3": ZERO3 + EP.format(2) + "--dp 2",
+    "ep2·dp2 zero-3": ZERO3 + EP.format(2) + "--dp 4",
+    "ep2·dp2 zero-2 hybrid": ZERO2 + HYBRID + EP.format(2) + "--dp 4",
+    "tp2+sp·ep2·dp2": TENSOR.format(2) + SP + EP.format(2) + "--dp 4",
+    "expert tensor 2": ETP.format(2) + "--dp 2",
+    "expert tensor 2·ep2": ETP.format(2) + EP.format(2) + "--dp 4",
+}
+"""Layouts that share experts."""
 TWICE = {"tp2", "pp2", "cp2 p2p", "zero dp2"}
 """Layouts that are tried with all models; the others with one each, in turn."""
 
@@ -246,6 +270,7 @@ MIXED = [
     *((layout, "experts sinkhorn") for layout in ("tp2", "cp2 p2p")),
     *((layout, "experts global") for layout in ("cp2 a2a", "dp2")),
     ("tp2+sp·cp2", "experts limited"),
+    *zip(OF_EXPERTS, itertools.cycle(MIXTURES)),
 ]
 """Layouts and the models with experts that each is tried with."""
 

@@ -67,7 +67,7 @@ def test_no_suggestion_leads_to_a_flag_that_may_be_refused(name: str) -> None:
 
 
 REFUSED_ALONE = """
---expert-model-parallel-size 8|--ds-sequence-parallel-size 2
+--tensor-parallel-num-weight-shards 8|--ds-sequence-parallel-size 2
 --pipeline-model-parallel-split-rank 1|--standalone-embedding-stage
 --fp16-lm-cross-entropy|--fp8-format hybrid|--fp8-e4m3|--num-experts 8 --moe-shared-expert-gate
 --outer-dp-sharding-strategy optim
@@ -156,14 +156,13 @@ def test_one_note_tells_of_all_flags_that_do_nothing_with_each_reason_once() -> 
 def test_one_line_refuses_all_flags_of_a_reason() -> None:
     flags = (
         "--num-experts 8 --moe-shared-expert-gate --moe-latent-size 8 --moe-grouped-gemm --fp8-e4m3 "
-        "--expert-model-parallel-size 2"
+        "--ds-sequence-parallel-size 2"
     )
     assert problems_of(flags + " --train-iters 5") == [
         "--moe-shared-expert-gate, --moe-latent-size 8 are refused: this part of a mixture of experts is not "
         "built here yet; leave that out",
         "--fp8-e4m3 is refused: use --bf16, --fp16 or fp32",
-        "--expert-model-parallel-size 2 is refused: expert parallelism, and these ways of sharing, are not "
-        "built here; leave it at 1",
+        "--ds-sequence-parallel-size 2 is refused: these ways of sharing are not built here; leave it at 1",
     ]
 
 
@@ -289,7 +288,7 @@ def test_flags_of_another_megatron_may_stand_in_yaml(tmp_path: Path) -> None:
     assert (model.num_query_groups, model.norm_epsilon) == (2, 1e-6)
     read, unused = notes_of(f"--config {path}")
     assert "--num-key-value-heads 2 as" in read and unused.startswith("not used here: --num-workers (")
-    path.write_text("expert_model_parallel_size: 2\nfp8-format: hybrid\n")
+    path.write_text("ds_sequence_parallel_size: 2\nfp8-format: hybrid\n")
     with pytest.raises(UserError) as caught:
         make_config(f"--config {path} --train-iters 1")
     assert len(caught.value.problems) == 2

@@ -88,9 +88,9 @@ def as_theirs(mine):
             found[f"{there}{hers}.weight"] = mine[f"{here}{ours}.weight"]
         experts = f"{here}mlp.experts."
         found[f"{there}mlp.gate.weight"] = mine[f"{here}mlp.router.weight"]
-        joined = torch.cat([mine[f"{experts}gate"], mine[f"{experts}up"]], 1)
-        found[f"{there}mlp.experts.gate_up_proj"] = joined
-        found[f"{there}mlp.experts.down_proj"] = mine[f"{experts}down"]
+        joined = torch.cat([mine[f"{experts}gate"], mine[f"{experts}up"]])
+        found[f"{there}mlp.experts.gate_up_proj"] = joined.transpose(0, 1)
+        found[f"{there}mlp.experts.down_proj"] = mine[f"{experts}down"].transpose(0, 1)
     return found
 
 
@@ -135,13 +135,11 @@ def one_by_one(layer, x_BTD, routing):
             for number, gate in zip(routing.experts[row, place].tolist(), routing.gates[row, place]):
                 if number == layer.mixture.experts:
                     continue
-                h = experts.up[number] @ x
+                h = experts.up[:, number] @ x
                 h = h if experts.up_bias is None else h + experts.up_bias[number]
-                h = act(h) if experts.gate is None else act(experts.gate[number] @ x) * h
-                out = experts.down[number] @ h
-                y[row, place] += gate * (
-                    out if experts.down_bias is None else out + experts.down_bias[number]
-                )
+                h = act(h) if experts.gate is None else act(experts.gate[:, number] @ x) * h
+                out = experts.down[:, number] @ h
+                y[row, place] += gate * (out if layer.down_bias is None else out + layer.down_bias[number])
     return y if layer.shared is None else y + layer.shared(x_BTD)
 
 
@@ -204,8 +202,9 @@ def test_all_tokens_may_go_to_one_expert(dtype):
     routing = layer.router(x, context)
     assert routing.loads.tolist() == [[12, 0, 0, 0]] * 2
     layer(x, context).sum().backward()
-    for one in layer.experts.parameters():
-        assert one.grad[0].any() and not one.grad[1:].any() and one.grad.isfinite().all()
+    for name, one in layer.experts.named_parameters():
+        grad = one.grad if name.endswith("bias") else one.grad.transpose(0, 1)
+        assert grad[0].any() and not grad[1:].any() and grad.isfinite().all()
 
 
 def test_equal_scores_go_to_the_first_experts():
