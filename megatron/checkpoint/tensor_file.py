@@ -7,7 +7,7 @@ tensor, and then the tensors' bytes: https://github.com/huggingface/safetensors#
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 
@@ -32,11 +32,19 @@ PIECE = 1 << 20
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> tuple[int, str]:
     """Write a new file and force it to disk; its size in bytes and its SHA-256. Tensors of a GPU, and those
     that are not dense, are copied one at a time. OSError where it cannot be written."""
+    return write_parts(path, tensors, lambda name: [tensors[name]])
+
+
+def write_parts(
+    path: Path, like: Mapping[str, Tensor], parts: Callable[[str], Iterable[Tensor]]
+) -> tuple[int, str]:
+    """The same of tensors that are made while it is written: of each the parts whose bytes follow each other.
+    `like`: their types and shapes, as tensors of the meta device may say them."""
     order = list(TYPES)
-    named = dict(sorted(tensors.items(), key=lambda pair: (order.index(pair[1].dtype), pair[0])))
+    named = dict(sorted(like.items(), key=lambda pair: (order.index(pair[1].dtype), pair[0])))
     digest = hashlib.sha256()
     with open(path, "xb") as file:
-        for piece in _pieces(named):
+        for piece in _pieces(named, parts):
             digest.update(piece)
             file.write(piece)
         file.flush()
@@ -44,13 +52,20 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> tuple[int, str]:
         return file.tell(), digest.hexdigest()
 
 
-def _pieces(named: dict[str, Tensor]) -> Iterator[bytes | memoryview]:
-    """The bytes of the file."""
+def _pieces(
+    named: dict[str, Tensor], parts: Callable[[str], Iterable[Tensor]]
+) -> Iterator[bytes | memoryview]:
+    """The bytes of the file; ValueError where a tensor's parts are not as many as the header says."""
     yield _header(named)
-    for tensor in named.values():
-        content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-        for start in range(0, len(content), PIECE):
-            yield content[start : start + PIECE]
+    for name, like in named.items():
+        left = like.nbytes
+        for tensor in parts(name):
+            content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+            left -= len(content)
+            for start in range(0, len(content), PIECE):
+                yield content[start : start + PIECE]
+        if left:
+            raise ValueError(f"the parts of {name} have {-left:+} bytes beside its {like.nbytes}")
 
 
 def _header(named: dict[str, Tensor]) -> bytes:

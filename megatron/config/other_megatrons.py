@@ -238,13 +238,16 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         moe-router-quantile-* moe-shared-expert-gate moe-enable-routing-replay""",
         needs="num_experts",
     ),
-    **_refused("there is no such start from a dense model yet; leave that out", "moe-use-upcycling"),
+    **_refused(
+        "tools/upcycle_checkpoint.py makes a mixture of a dense checkpoint before the run; leave that out",
+        "moe-use-upcycling moe-upcycling-granularity=1",
+    ),
     **_unused(
         "it tunes experts, which are computed in one way",
         """moe-enable-deepep moe-deepep-* moe-flex-* moe-hybridep-* moe-ncclep-* moe-paged-*
         moe-routing-trace-* moe-permute-fusion-* moe-single-* moe-combine-* moe-dispatch-*
         moe-layer-recompute moe-mlp-glu-interleave-size moe-shared-expert-glu-interleave-size
-        moe-use-grouped-tensor moe-pad-experts-* moe-router-padding-* moe-upcycling-* no-moe-*
+        moe-use-grouped-tensor moe-pad-experts-* moe-router-padding-* no-moe-*
         disable-moe-* overlap-moe-expert-parallel-comm overlap-dispatch-backward-with-experts-wgrad
         use-grouped-gemm-for-dense-mlp use-grouped-gemm-for-shared-expert
         use-fused-weighted-squared-relu""",

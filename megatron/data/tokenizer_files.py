@@ -99,6 +99,13 @@ def kept_tokenizer(root: Path, vocabulary: Vocabulary) -> TokenizerOptions | Non
         raise UserError(damaged.format(error)) from None
 
 
+def copy_tokenizer(source: Path, target: Path, vocabulary: Vocabulary) -> None:
+    """Keep what one run has kept beside another's checkpoints, too, where there is any. UserError where its
+    files are not as they were written."""
+    if kept_tokenizer(source, vocabulary) is not None:
+        shutil.copytree(_place(source, vocabulary), _place(target, vocabulary))
+
+
 def _place(root: str | Path, vocabulary: Vocabulary) -> Path:
     words = json.dumps([vocabulary.tokenizer, vocabulary.eod], sort_keys=True)
     return Path(root) / "tokenizer" / hashlib.sha256(words.encode()).hexdigest()[:16]

@@ -22,6 +22,7 @@ ELSEWHERE = {
     "megatron/schedule/data_efficiency_rules.py": ("tests/unit/schedule/test_data_efficiency.py",),
     "megatron/schedule/deepspeed_json.py": ("tests/unit/schedule/test_data_efficiency.py",),
     "megatron/schedule/plan_summary.py": ("tests/unit/report/test_plan_run.py",),
+    "megatron/config/upcycling.py": ("tests/unit/checkpoint/test_upcycle.py",),
     "megatron/checkpoint/contents.py": ("tests/end_to_end/test_inspect_checkpoint.py",),
     "megatron/train/saving.py": ("tests/distributed/test_async_save.py",),
     "megatron/evaluation": ("tests/unit/train/test_step.py",),
