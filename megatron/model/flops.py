@@ -7,20 +7,27 @@ from megatron.model.attention import explicit_in_training
 from megatron.schedule.plan import RowFlops
 
 
+def active_weights(architecture: Architecture, mixed: bool) -> int:
+    """Elements of the matrices of a layer that compute a token; of a `mixed` one those of its own experts,
+    the shared one, and the router."""
+    heads = architecture.num_attention_heads * architecture.kv_channels
+    groups = architecture.num_query_groups * architecture.kv_channels
+    hidden, products = architecture.hidden_size, 3 if architecture.gated else 2
+    inner, mixture = architecture.ffn_hidden_size, architecture.mixture
+    more = 0
+    if mixed and mixture is not None:
+        inner, more = mixture.top * mixture.inner + mixture.shared, mixture.experts
+    return hidden * (2 * heads + 2 * groups + products * inner + more)
+
+
 def decoder_flops(architecture: Architecture, dropping: tuple[int, ...]) -> RowFlops:
     """FLOPs of a row through a causal model in which the `dropping` layers keep fewer tokens: 6 a weight
     and token, causal attention counted half; of experts, those that compute a token. The hardware's have one
     more forward pass of what is recomputed."""
     heads = architecture.num_attention_heads * architecture.kv_channels
-    groups = architecture.num_query_groups * architecture.kv_channels
-    hidden, products = architecture.hidden_size, 3 if architecture.gated else 2
-    attention_weights, mixture = hidden * (2 * heads + 2 * groups), architecture.mixture
-    dense = attention_weights + hidden * products * architecture.ffn_hidden_size
-    kinds = [(dense, set(range(architecture.num_layers)))]
-    if mixture is not None:  # a token's own experts, the shared one, and the router
-        mixed, active = set(mixture.layers), mixture.top * mixture.inner + mixture.shared
-        experts = attention_weights + hidden * (products * active + mixture.experts)
-        kinds = [(dense, kinds[0][1] - mixed), (experts, mixed)]
+    mixed = set(architecture.mixture.layers) if architecture.mixture is not None else set()
+    kinds = [(active_weights(architecture, False), set(range(architecture.num_layers)) - mixed)]
+    kinds += [(active_weights(architecture, True), mixed)] if mixed else []
     layers, again = set(range(architecture.num_layers)), set(architecture.recomputed_layers)
     explicit_again = architecture.recompute_attention and explicit_in_training(architecture)
 

@@ -15,6 +15,7 @@ from megatron.model.share import (
     Parameters,
     Share,
     elements,
+    expert_tokens,
     layer_parameters,
     stage_layers,
     stage_parameters,
@@ -42,7 +43,7 @@ def states(share: Share, parameters: Iterable[Parameters]) -> States:
     the moments (ZeRO-1, arXiv 1910.02054), the gradients and between steps the weights, too (2 and 3)."""
     parameters, stage = list(parameters), share.zero_stage
     whole = share.weight_bytes * elements(parameters)
-    part = share.weight_bytes * sum(one.share(share.layout.sharing) for one in parameters)
+    part = share.weight_bytes * sum(one.share(share.sharing(one)) for one in parameters)
     shared = part if stage >= 2 else whole
     return States(shared, shared, 2 * (part if stage >= 1 else whole))
 
@@ -104,7 +105,7 @@ def end_of_backward(share: Share, stages: list[Stage]) -> int:
     from both of its ends, or the buckets of ZeRO-1 that are packed, or arrive, with this rank's part."""
     tied = share.architecture.tied_head and any(stage.first and stage.last for stage in stages)
     table = _table(share) * (2 if tied else 1) if any(stage.first for stage in stages) else 0
-    parameters = [one for stage in stages for one in stage_parameters(share, stage)]
+    parameters = [one for stage in stages for one in _shared(share, stage_parameters(share, stage))]
     largest = max((one.rows * one.columns for one in parameters), default=0)
     bucket = min(max(BUCKET_ELEMENTS, largest), elements(parameters))
     ranks = share.layout.sharing
@@ -113,16 +114,21 @@ def end_of_backward(share: Share, stages: list[Stage]) -> int:
     return max(table, packed * share.weight_bytes)
 
 
+def _shared(share: Share, parameters: Iterable[Parameters]) -> list[Parameters]:
+    """Those that several ranks would hold alike."""
+    return [one for one in parameters if share.sharing(one) > 1]
+
+
 def gathered(share: Share, stages: list[Stage]) -> int:
     """Bytes of whole weights and gradients beside a rank's own of ZeRO-2 and 3: the whole stage or two of its
     layers, of which one is gathered ahead, then tables and last norm, and the gradients of one unit, which
     are packed to be summed."""
     if not share.gathers:
         return 0
-    layers = sum(elements(stage_layers(share, stage)) for stage in stages)
-    ends = sum(elements(stage_parameters(share, stage)) for stage in stages) - layers
-    mixed = any(share.mixed(number) for stage in stages for number in stage.layers)
-    layer = elements(layer_parameters(share, mixed=mixed))
+    layers = sum(elements(_shared(share, stage_layers(share, stage))) for stage in stages)
+    ends = sum(elements(_shared(share, stage_parameters(share, stage))) for stage in stages) - layers
+    kinds = {share.mixed(number) for stage in stages for number in stage.layers}
+    layer = max((elements(_shared(share, layer_parameters(share, mixed=one))) for one in kinds), default=0)
     whole = layers if share.zero_stage == 2 else min(layers, 2 * layer)
     gradients = max(layer * (share.element + share.weight_bytes), 2 * ends * share.weight_bytes)
     return whole * share.element + ends * share.weight_bytes + gradients
@@ -136,7 +142,7 @@ def layer_kept(
     tokens, held = rows * share.computed(length), rows * share.held(length)
     found = 2 * _norm_kept(share, held, device) + 2 * tokens * one.hidden_size * element
     found += _attention_kept(share, rows, length, documents)
-    found += _mixture_kept(share, tokens) if mixed else _inner_kept(share, tokens, share.inner)
+    found += _mixture_kept(share, rows, length) if mixed else _inner_kept(share, tokens, share.inner)
     if one.hidden_dropout:
         found += 2 * held * one.hidden_size
     return found + _casts(share, mixed)
@@ -147,15 +153,17 @@ def _inner_kept(share: Share, tokens: int, inner: int) -> int:
     return (4 if share.architecture.gated else 2) * tokens * inner * share.element
 
 
-def _mixture_kept(share: Share, tokens: int) -> int:
+def _mixture_kept(share: Share, rows: int, length: int) -> int:
     """Of each token's experts: what goes in and comes out, sorted and not, what is inside; and the scores
-    and choices of routing, a few numbers an expert."""
+    and choices of routing, a few numbers an expert. Experts are taken to have equal loads."""
     mixture, element = share.architecture.mixture, share.element
     assert mixture is not None
-    routed = mixture.top * tokens
-    found = _inner_kept(share, routed, mixture.inner // share.layout.tensor)
-    found += 3 * routed * share.architecture.hidden_size * element + 4 * tokens * mixture.experts * 4
+    routed = mixture.top * expert_tokens(share, rows, length)
+    found = _inner_kept(share, routed, mixture.inner // share.layout.expert_matrices)
+    found += 3 * routed * share.architecture.hidden_size * element
+    found += 4 * rows * share.held(length) * mixture.experts * 4
     if mixture.shared:
+        tokens = rows * share.computed(length)
         found += _inner_kept(share, tokens, mixture.shared // share.layout.tensor)
     return found
 
@@ -208,10 +216,12 @@ def _norm_kept(share: Share, tokens: int, device: str) -> int:
 
 def _casts(share: Share, mixed: bool = False) -> int:
     """Copies of the weights in the precision of the hidden states, which every micro-batch has of its own."""
-    if share.element == share.weight_bytes or share.defers or share.gathers:
+    if share.element == share.weight_bytes or share.defers:
         return 0
     return share.element * sum(
-        one.elements for one in layer_parameters(share, mixed=mixed) if one.columns > 1
+        one.elements
+        for one in layer_parameters(share, mixed=mixed)
+        if one.columns > 1 and not (share.gathers and share.sharing(one) > 1)
     )
 
 

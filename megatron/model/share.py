@@ -10,6 +10,9 @@ from megatron.parallel.layout import ONE, Layout
 from megatron.parallel.stages import Stage
 
 OWN = ("data", "context")
+ALIKE = ("expert_data",)
+"""Over these axes gradients are summed: of what all have that compute a layer, and of what those have that
+hold the same experts."""
 
 
 class Batch(NamedTuple):
@@ -55,6 +58,10 @@ class Share:
         """Whether weights are gathered before they are used."""
         return self.zero_stage >= 2 and self.layout.sharing > 1
 
+    def sharing(self, one: Parameters) -> int:
+        """Ranks that share what they would hold alike of these parameters, where that is asked for."""
+        return self.layout.sharing_experts if one.sum_over == ALIKE else self.layout.sharing
+
     @property
     def element(self) -> int:
         """Bytes of an element of hidden states."""
@@ -94,6 +101,11 @@ class Share:
         """Whether ranks of the tensor axis share the tokens between matrices."""
         return self.layout.sequence_parallel and self.layout.tensor > 1
 
+    @property
+    def parts_experts(self) -> bool:
+        """Whether experts are shared in another way than the rest of a layer."""
+        return self.layout.expert > 1 or self.layout.expert_matrices != self.layout.tensor
+
     def mixed(self, layer: int) -> bool:
         """Whether a layer's MLP is a mixture of experts."""
         mixture = self.architecture.mixture
@@ -106,6 +118,13 @@ class Share:
     def held(self, length: int) -> int:
         """Tokens of a row whose hidden states are here between matrices."""
         return self.computed(length) // (self.layout.tensor if self.shares_tokens else 1)
+
+
+def expert_tokens(share: Share, rows: int, length: int) -> int:
+    """Tokens for which a rank computes its part of experts: its own, and those of the ranks that have other
+    parts of the same matrices and other tokens."""
+    same = share.layout.tensor > 1 and not share.shares_tokens
+    return rows * share.held(length) * (1 if same else share.layout.expert_matrices)
 
 
 def layer_parameters(share: Share, count: int = 1, mixed: bool = False) -> list[Parameters]:
@@ -141,17 +160,20 @@ def _mlp(share: Share, inner: int, count: int, tokens: tuple[str, ...]) -> list[
 
 
 def _mixture(share: Share, count: int, tokens: tuple[str, ...]) -> list[Parameters]:
-    """Of routers and stacked experts, whose rows are experts, and of shared ones."""
+    """Of routers and stacked experts, and of shared ones."""
     one, hidden, mixture = share.architecture, share.architecture.hidden_size, share.architecture.mixture
     assert mixture is not None
-    experts, inner = mixture.experts, mixture.inner // share.layout.tensor
+    count_held, inner = mixture.experts // share.layout.expert, mixture.inner // share.layout.expert_matrices
     inwards = (2 if one.gated else 1) * count
+    alike = ALIKE if share.parts_experts else OWN
     found = [
-        Parameters(experts, hidden, tokens, count),
-        Parameters(experts, inner * hidden, OWN, inwards + count),
+        Parameters(mixture.experts, hidden, tokens, count),
+        Parameters(inner, count_held * hidden, alike, inwards),
+        Parameters(hidden, count_held * inner, alike, count),
     ]
     if one.linear_bias:
-        found += [Parameters(experts, inner, OWN, inwards), Parameters(experts, hidden, tokens, count)]
+        found.append(Parameters(count_held, inner, alike, inwards))
+        found.append(Parameters(mixture.experts, hidden, tokens, count))
     if mixture.shared:
         found += _mlp(share, mixture.shared // share.layout.tensor, count, tokens)
     return found

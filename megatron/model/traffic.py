@@ -8,17 +8,22 @@ few of a hundred tokens.
 import math
 from collections import Counter
 
-from megatron.model.share import Batch, Parameters, Share, stage_layers, stage_parameters
+from megatron.model.balance import tally_sizes
+from megatron.model.layer_traffic import (
+    GATHER,
+    RING,
+    SCATTER,
+    SEND,
+    SUM,
+    Traffic,
+    joined,
+    layer_traffic,
+)
+from megatron.model.share import ALIKE, Batch, Parameters, Share, stage_layers, stage_parameters
 from megatron.model.stack import runs_of
 from megatron.parallel.mesh import SHARING
 from megatron.parallel.stages import Stage
 
-Traffic = Counter[tuple[str, str]]
-"""Bytes by axis ("tensor", "context", "data", several joined by "+", "shard" and "replica" where they differ
-from those, "pipeline", "embedding", "world") and kind."""
-
-SUM, GATHER, SCATTER, EXCHANGE = "all_reduce", "all_gather", "reduce_scatter", "all_to_all"
-RING, SEND = "ring", "send"
 ONCE = 3 * 8
 """Loss, wishes to stop and the norm, summed over all ranks behind every step."""
 
@@ -32,7 +37,7 @@ def step_traffic(share: Share, stages: list[Stage], batch: Batch, micro_batches:
     for stage in stages:
         total += _gradients(share, stage, micro_batches)
     if share.layout.ranks > 1:
-        total["world", SUM] += ONCE
+        total["world", SUM] += ONCE + 8 * _tallied(share)
     return +total
 
 
@@ -47,67 +52,39 @@ def axis_ranks(share: Share, axis: str) -> int:
     layout = share.layout
     if axis == "world":
         return layout.ranks
-    if axis in ("embedding", "shard", "replica"):
-        return {"embedding": 2, "shard": layout.sharing, "replica": layout.instances}[axis]
+    others = {
+        "embedding": 2,
+        "shard": layout.sharing,
+        "replica": layout.instances,
+        "expert": layout.expert,
+        "expert_tensor": layout.expert_matrices,
+        "expert_data": layout.expert_data,
+        "expert_shard": layout.sharing_experts,
+        "expert_replica": layout.instances,
+    }
+    if axis in others:
+        return others[axis]
     return math.prod(getattr(layout, name) for name in axis.split("+"))
 
 
 def _micro_batch(share: Share, stage: Stage, batch: Batch) -> Traffic:
     """Of a micro-batch, there and back."""
-    one, kinds = share.architecture, Counter[tuple[int, bool, bool]]()
+    one, kinds = share.architecture, Counter[tuple[int, bool, bool, bool]]()
     for numbers, again in runs_of(stage.layers, one.recomputed_layers, one.recompute_run):
         for number in numbers:
             length = batch.kept_length if number in share.dropping else batch.length
-            kinds[length, again, again and number == numbers[-1]] += 1
+            kinds[length, again, again and number == numbers[-1], share.mixed(number)] += 1
     found: Traffic = Counter()
-    for (length, again, last), count in kinds.items():
-        of_layer = _context(share, batch.rows, length, again) + _layer(share, batch.rows, length, again, last)
-        for pair, size in of_layer.items():
+    for (length, again, last, mixed), count in kinds.items():
+        for pair, size in layer_traffic(share, batch.rows, length, again, last, mixed).items():
             found[pair] += count * size
     return found + _ends(share, stage, batch) + _pipeline(share, stage, batch)
 
 
-def _sums(share: Share, hidden: int, count: int) -> Traffic:
-    """So many times tokens come in or go out over the tensor axis, there and back."""
-    ranks = share.layout.tensor
-    if ranks == 1:
-        return Counter()
-    if share.shares_tokens:  # one way gathers parts, the other one parts sums
-        return Counter({("tensor", GATHER): count * hidden // ranks, ("tensor", SCATTER): count * hidden})
-    return Counter({("tensor", SUM): count * hidden})
-
-
-def _layer(share: Share, rows: int, length: int, again: bool, last: bool) -> Traffic:
-    """Attention and MLP: in and out, there and back; where the layer is computed again, there once more.
-    Behind the `last` of a run the recomputation ends before the sum, unless dropout needs it."""
-    hidden = rows * share.computed(length) * share.architecture.hidden_size * share.element
-    found = _sums(share, hidden, 4)
-    if not again or share.layout.tensor == 1:
-        return found
-    outs = 1 if last and not share.architecture.hidden_dropout else 2
-    if share.shares_tokens:
-        found["tensor", GATHER] += 2 * hidden // share.layout.tensor
-        found["tensor", SCATTER] += outs * hidden
-    else:
-        found["tensor", SUM] += outs * hidden
-    return found
-
-
-def _context(share: Share, rows: int, length: int, again: bool) -> Traffic:
-    """What joins the parts of a sequence in one layer."""
-    ranks, way = share.layout.context, share.layout.context_way
-    if ranks == 1:
-        return Counter()
-    times, tokens = 2 if again else 1, rows * share.computed(length) * share.element
-    if way == "allgather":
-        mine = 2 * share.keys * tokens
-        return Counter({("context", GATHER): times * mine, ("context", SCATTER): ranks * mine})
-    if way == "p2p":
-        mine = 2 * share.queries * tokens
-        return Counter({("context", RING): times * (ranks - 1) * mine + ranks * 2 * mine})
-    groups = share.keys // share.architecture.kv_channels
-    keys = share.keys if groups % ranks == 0 else share.queries
-    return Counter({("context", EXCHANGE): (times + 1) * (2 * share.queries + 2 * keys) * tokens})
+def _tallied(share: Share) -> int:
+    """Numbers that layers with experts add up in a step."""
+    mixture = share.architecture.mixture
+    return sum(tally_sizes(mixture).values()) if mixture is not None else 0
 
 
 def _ends(share: Share, stage: Stage, batch: Batch) -> Traffic:
@@ -138,11 +115,11 @@ def _gradients(share: Share, stage: Stage, micro_batches: int) -> Traffic:
     found: Traffic = Counter()
     layers = stage_layers(share, stage)
     for number, one in enumerate(stage_parameters(share, stage)):
-        if share.zero_stage and share.layout.sharing > 1:
+        if share.zero_stage and share.layout.sharing > 1 and share.sharing(one) > 1:
             found += _of_shared(share, one, number < len(layers), micro_batches)
         else:
             size = share.weight_bytes * one.elements
-            found += _sum_over(share, one, size, ("tensor", *SHARING))
+            found += _sum_over(share, one, size, ("tensor", *SHARING, *ALIKE))
     return found
 
 
@@ -150,17 +127,20 @@ def _of_shared(share: Share, one: Parameters, in_layer: bool, micro_batches: int
     """Of parameters of which every rank has some rows. ZeRO-1 sums once a step, and over other axes all rows;
     the others sum with every micro-batch, and over other axes their own rows. ZeRO-2 gathers once a step,
     ZeRO-3 with every micro-batch, and layers for their backward pass, too."""
-    ranks, whole = share.layout.sharing, share.weight_bytes * one.elements
+    ranks, whole = share.sharing(one), share.weight_bytes * one.elements
     own = one.share(ranks)
     part = own * share.weight_bytes
-    sharing = "shard" if share.layout.instances > 1 else joined(share, SHARING)
+    several, experts = share.layout.instances > 1, one.sum_over == ALIKE
+    sharing = joined(share, ALIKE if experts else SHARING)
+    if several:
+        sharing = "expert_shard" if experts else "shard"
     times = micro_batches if share.gathers else 1
     found: Traffic = Counter({(sharing, SCATTER): times * ranks * part})
     gathers = times * (2 if in_layer else 1) if share.zero_stage == 3 else 1
     cast = in_layer and share.gathers  # before they are gathered
     found[sharing, GATHER] += gathers * own * (share.element if cast else share.weight_bytes)
-    if share.layout.instances > 1:
-        found["replica", SUM] += part
+    if several:
+        found["expert_replica" if experts else "replica", SUM] += part
     return found + _sum_over(share, one, part if share.gathers else whole, ("tensor",))
 
 
@@ -172,9 +152,3 @@ def _sum_over(share: Share, one: Parameters, size: int, axes: tuple[str, ...]) -
     if axis := joined(share, tuple(name for name in axes if name in one.sum_over)):
         found[axis, SUM] += size
     return found
-
-
-def joined(share: Share, axes: tuple[str, ...]) -> str:
-    """The name of these axes as one, as far as they have several ranks."""
-    names = ("tensor", "context", "data")
-    return "+".join(name for name in names if name in axes and getattr(share.layout, name) > 1)

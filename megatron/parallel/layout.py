@@ -41,6 +41,11 @@ class Layout:
         return self.data * self.context // self.instances
 
     @property
+    def sharing_experts(self) -> int:
+        """The same of ranks that have the same experts."""
+        return self.expert_data // self.instances
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """Ranks along each axis, in the layout's order."""
         return tuple(getattr(self, axis) for axis in self.order)

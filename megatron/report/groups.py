@@ -9,6 +9,7 @@ from rich.table import Table
 from megatron.base.units import exact
 from megatron.parallel.layout import AXES, Layout
 
+OF_EXPERTS = ("expert", "expert_tensor", "expert_data")
 FEW = 16
 """Ranks of a run, or of a group, that are all named."""
 
@@ -36,9 +37,10 @@ def group_table(layout: Layout, ranks_a_node: int) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("axis", "groups", "ranks of a group", "where"):
         table.add_column(name)
-    for axis in AXES:
-        if getattr(layout, axis) > 1:
-            found = groups_of(layout, axis, ranks_a_node)
+    parts = layout.expert > 1 or layout.expert_matrices != layout.tensor
+    for axis in (*AXES, *(OF_EXPERTS if parts else ())):
+        found = groups_of(layout, axis, ranks_a_node)
+        if found.ranks.shape[1] > 1:
             table.add_row(axis, exact(len(found.ranks)), _named(found.ranks), _where(found))
     return table
 

@@ -95,11 +95,13 @@ def suggestion_table(found: Sequence[Suggestion], memory: int) -> Table:
     """Layouts in their order, and why they have it."""
     title = f"Layouts that fit into {memory / GIB:.1f} GiB a device, the fastest first: seconds of a step"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    axes = ["tp", "cp", "dp", "pp"]
+    axes = {"tp": "tensor", "cp": "context", "dp": "data", "pp": "pipeline"}
+    if any(one.layout.expert > 1 for one in found):
+        axes |= {"ep": "expert", "etp": "expert_matrices"}
     for name in ["", *axes, "GiB", "step", "compute", "tensor", "context", "pipeline", "gradients", "bubble"]:
         table.add_column(name, justify="right")
     for number, one in enumerate(found, 1):
-        sizes = [getattr(one.layout, axis) for axis in ("tensor", "context", "data", "pipeline")]
+        sizes = [getattr(one.layout, axis) for axis in axes.values()]
         times = [one.cost.seconds, *one.cost]
         texts = [f"{seconds:.2f}" if seconds else "-" for seconds in times]
         table.add_row(str(number), *map(str, sizes), f"{one.price.total / GIB:.1f}", *texts)

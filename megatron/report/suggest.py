@@ -2,6 +2,7 @@
 would cost."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterator
 from itertools import product
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from megatron.base.errors import UserError
+from megatron.config import experts as expert_flags
 from megatron.config import parallel as parallel_flags
 from megatron.config import training as training_flags
 from megatron.config.arguments import spelling
@@ -103,7 +105,7 @@ def _changed(config: Config, changes: dict[str, Any]) -> Config:
 def _problems(config: Config, data_parallel_size: int) -> list[str]:
     """What the rules say."""
     groups: Any = SimpleNamespace(**{**vars(config), "data_parallel_size": data_parallel_size})
-    rules = (*parallel_flags.RULES, *training_flags.RULES)
+    rules = (*parallel_flags.RULES, *training_flags.RULES, *expert_flags.RULES)
     return [problem for rule in rules for problem in ask(rule, groups)]
 
 
@@ -124,15 +126,30 @@ def _candidates(
                 for schedule, again, strategy in ways:
                     if again == "selective" and context > 1:  # the ring has no explicit weights
                         continue
-                    yield {
-                        "tensor_model_parallel_size": tensor,
-                        "sequence_parallel": tensor > 1,
-                        "context_parallel_size": context,
-                        "pipeline_model_parallel_size": pipeline,
-                        **schedule,
-                        "data_parallel_sharding_strategy": strategy,
-                        "recompute_granularity": again,
-                    }
+                    for experts in _expert_shares(config, tensor, devices // pipeline):
+                        yield {
+                            "tensor_model_parallel_size": tensor,
+                            "sequence_parallel": tensor > 1,
+                            "context_parallel_size": context,
+                            "pipeline_model_parallel_size": pipeline,
+                            **schedule,
+                            **experts,
+                            "data_parallel_sharding_strategy": strategy,
+                            "recompute_granularity": again,
+                        }
+
+
+def _expert_shares(config: Config, tensor: int, ranks: int) -> list[dict[str, Any]]:
+    """Ranks that share experts, of so many that compute a layer: whole experts, or with their matrices shared
+    as those of other layers are."""
+    number = config.experts.num_experts
+    if number == 1:
+        return [{"expert_tensor_parallel_size": tensor}]
+    return [
+        {"expert_model_parallel_size": size, "expert_tensor_parallel_size": matrices}
+        for matrices in dict.fromkeys((1, tensor))
+        for size in _divisors(math.gcd(number, ranks // matrices))
+    ]
 
 
 def _schedules(layers: int, pipeline: int) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.memory import compare
-from tests.support.parity import LAYOUTS
+from tests.support.parity import LAYOUTS, OF_EXPERTS
 
 TRIED = (
     "tp2+sp",
@@ -17,6 +17,8 @@ TRIED = (
     "zero-3 tp2·dp2",
     "tp2·pp2",
 )
+EXPERTS = "--num-experts 8 --moe-ffn-hidden-size 256 --moe-router-load-balancing-type sinkhorn "
+TRIED_WITH_EXPERTS = ("ep2", "ep2 allgather", "ep2·dp2 zero", "tp2+sp·ep2", "ep2 zero-3", "ep2·dp2 zero-3")
 
 
 @pytest.mark.parametrize("layout", TRIED)
@@ -27,6 +29,15 @@ def test_the_most_that_every_rank_holds(layout: str) -> None:
         assert sum(one.price.states) == pytest.approx(one.between, rel=0.01)
         above = 0.1 if layout.startswith(("zero-2", "zero-3")) else 0.03
         assert 0.97 * one.most < one.price.total < (1 + above) * one.most
+
+
+@pytest.mark.parametrize("layout", TRIED_WITH_EXPERTS)
+def test_the_most_that_ranks_hold_that_share_experts(layout: str) -> None:
+    """Experts have nearly equal loads by sinkhorn, as the price takes for granted."""
+    for one in compare(EXPERTS + OF_EXPERTS[layout], 4):
+        assert sum(one.price.states) == pytest.approx(one.between, rel=0.01)
+        above = 0.13 if "zero-3" in layout else 0.06
+        assert 0.94 * one.most < one.price.total < (1 + above) * one.most
 
 
 def test_many_micro_batches_take_no_more_than_few() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from megatron.model import traffic
+from megatron.model import layer_traffic
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.pipeline import Links
 from megatron.schedule.data_efficiency_flags import describe
@@ -27,12 +27,12 @@ FLAGS = (
     "--hidden-dropout 0 --attention-dropout 0 "
 )
 KINDS = {
-    "all_reduce": traffic.SUM,
-    "all_gather_single": traffic.GATHER,
-    "reduce_scatter_single": traffic.SCATTER,
-    "all_to_all_single": traffic.EXCHANGE,
-    "batch_isend_irecv": traffic.RING,
-    "send": traffic.SEND,
+    "all_reduce": layer_traffic.SUM,
+    "all_gather_single": layer_traffic.GATHER,
+    "reduce_scatter_single": layer_traffic.SCATTER,
+    "all_to_all_single": layer_traffic.EXCHANGE,
+    "batch_isend_irecv": layer_traffic.RING,
+    "send": layer_traffic.SEND,
 }
 
 
@@ -79,6 +79,8 @@ def formula(flags: str, layout: Any, data_parallel_size: int) -> list[tuple[dict
 
 TENSOR, CONTEXT = "--tensor-model-parallel-size 2 ", "--context-parallel-size 2 --cp-comm-type "
 GROUPS = "--group-query-attention --num-query-groups "
+EP, ETP = "--expert-model-parallel-size ", "--expert-tensor-parallel-size "
+ALL = "--num-experts 4 --moe-router-topk 4 "
 LAYOUTS = {
     "tp2": TENSOR,
     "tp2+sp": TENSOR + "--sequence-parallel ",
@@ -114,7 +116,30 @@ LAYOUTS = {
     "cp2 allgather, recomputed": CONTEXT + "allgather --recompute-granularity full ",
     "cp2 p2p, recomputed": CONTEXT + "p2p --recompute-granularity full ",
     "tp2, random-LTD": TENSOR + "--random-ltd --random-ltd-min 16 --random-ltd-duration 100 ",
+    "experts, tp2": TENSOR + ALL,
+    "experts, tp2+sp, losses, shared": TENSOR
+    + ALL
+    + "--sequence-parallel --moe-aux-loss-coeff 0.1 --moe-z-loss-coeff 0.1 --moe-layer-freq 2 "
+    "--moe-shared-expert-intermediate-size 16 ",
+    "experts, cp2 of full experts": CONTEXT + "p2p " + ALL + "--moe-expert-capacity-factor 1.5 ",
+    "experts, cp2 by sinkhorn": CONTEXT + "allgather " + ALL + "--moe-router-load-balancing-type sinkhorn ",
+    "ep2": ALL + EP + "2 --dp 2",
+    "ep2·dp2, recomputed": ALL + EP + "2 --recompute-granularity full --dp 4",
+    "ep2 allgather": ALL + EP + "2 --moe-token-dispatcher-type allgather --dp 2",
+    "tp2·ep2": TENSOR + ALL + EP + "2 --dp 2",
+    "tp2+sp·ep2, recomputed": TENSOR
+    + ALL
+    + EP
+    + "2 --sequence-parallel --recompute-granularity full --disable-bias-linear --dp 2",
+    "tp2+sp·ep2 whole experts": TENSOR + ALL + EP + "2 " + ETP + "1 --sequence-parallel ",
+    "expert tensor 2·ep2, zero": ALL + EP + "2 " + ETP + "2 --use-distributed-optimizer --dp 4",
+    "ep2·dp2 zero-3": ALL + EP + "2 --use-torch-fsdp2 --dp 4",
+    "ep2 zero-3": ALL + EP + "2 --use-torch-fsdp2 --dp 2",
+    "ep2·dp2 zero hybrid": ALL
+    + EP
+    + "2 --use-distributed-optimizer --num-distributed-optimizer-instances 2 --dp 4",
 }
+"""With experts, every token goes to all of them: so all ranks exchange the same number of tokens."""
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
