@@ -20,6 +20,7 @@ GROUPS = sorted({one.group for one in FLAGS} - {""})
 PLAN: Any = SimpleNamespace(steps=100, totals=lambda step: {}, digest=lambda step: 1)
 FREE = {
     "moe_per_layer_logging",
+    "initial_loss_scale",
     "apex",
     "compile",
     "attention_backend",
