@@ -15,12 +15,19 @@ import torch
 from torch import Tensor
 
 TYPES = {
+    torch.uint64: "U64",
     torch.int64: "I64",
     torch.float64: "F64",
     torch.float32: "F32",
+    torch.uint32: "U32",
     torch.int32: "I32",
     torch.bfloat16: "BF16",
     torch.float16: "F16",
+    torch.uint16: "U16",
+    torch.int16: "I16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int8: "I8",
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
@@ -31,8 +38,12 @@ PIECE = 1 << 20
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> tuple[int, str]:
     """Write a new file and force it to disk; its size in bytes and its SHA-256. Tensors of a GPU, and those
-    that are not dense, are copied one at a time. OSError where it cannot be written."""
+    that are not dense, are copied one at a time. OSError where it cannot be written, ValueError where the
+    format has no such type."""
     order = list(TYPES)
+    for name, one in tensors.items():
+        if one.dtype not in TYPES:
+            raise ValueError(f"{name} is of {one.dtype}, which a safetensors file cannot hold; convert it")
     named = dict(sorted(tensors.items(), key=lambda pair: (order.index(pair[1].dtype), pair[0])))
     digest = hashlib.sha256()
     with open(path, "xb") as file:
