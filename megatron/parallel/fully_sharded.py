@@ -95,7 +95,7 @@ def _share(stage: StageModule, mesh: Mesh, again: bool, sent_as: torch.dtype | N
     parts = [(one, exact) for one in stage.modules() if getattr(one, "exact", False)]
     parts += [(one, casts) for one in stage.layers.values()]
     units = [fully_shard(one, mesh=ranks, reshard_after_forward=again, mp_policy=how) for one, how in parts]
-    units.append(fully_shard(stage, mesh=ranks, reshard_after_forward=False))
+    units.append(fully_shard(stage, mesh=ranks, reshard_after_forward=False, mp_policy=exact))
     for unit in units:
         unit.set_force_sum_reduction_for_comms(True)
         unit.set_gradient_divide_factor(1.0)
