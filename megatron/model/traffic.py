@@ -141,7 +141,7 @@ def _gradients(share: Share, stage: Stage, micro_batches: int) -> Traffic:
         if share.zero_stage and share.layout.sharing > 1:
             found += _of_shared(share, one, number < len(layers), micro_batches)
         else:
-            size = share.weight_bytes * one.elements
+            size = share.summed * one.elements
             found += _sum_over(share, one, size, ("tensor", *SHARING))
     return found
 
@@ -150,9 +150,9 @@ def _of_shared(share: Share, one: Parameters, in_layer: bool, micro_batches: int
     """Of parameters of which every rank has some rows. ZeRO-1 sums once a step, and over other axes all rows;
     the others sum with every micro-batch, and over other axes their own rows. ZeRO-2 gathers once a step,
     ZeRO-3 with every micro-batch, and layers for their backward pass, too."""
-    ranks, whole = share.layout.sharing, share.weight_bytes * one.elements
+    ranks, whole = share.layout.sharing, share.summed * one.elements
     own = one.share(ranks)
-    part = own * share.weight_bytes
+    part = own * share.summed
     sharing = "shard" if share.layout.instances > 1 else joined(share, SHARING)
     times = micro_batches if share.gathers else 1
     found: Traffic = Counter({(sharing, SCATTER): times * ranks * part})

@@ -29,6 +29,7 @@ def share_of(config: Config, efficiency: DataEfficiency, vocab_size: int, layout
         gpt_architecture(config, vocab_size),
         layout,
         efficiency.dropping_layers,
+        sum_bytes=2 if config.training.grad_reduce_in_bf16 else None,
         defers=config.parallel.pipeline_schedule == "zero-bubble",
         zero_stage=zero_stage(config.parallel),
     )
@@ -59,7 +60,7 @@ def _rank_price(
     held, number = most_bytes(config.parallel.pipeline_schedule, rank, layout.pipeline, count, sizes)
     held += returned(share, stages, batch, count)
     moment = max(working(share, each, batch, device, documents) for each in stages)
-    end = end_of_backward(share, stages)
+    end = end_of_backward(share, stages, device)
     return RankPrice(
         layers=sum(len(each.layers) for each in stages),
         parameters=elements(parameters),

@@ -79,6 +79,7 @@ def formula(flags: str, layout: Any, data_parallel_size: int) -> list[tuple[dict
 
 TENSOR, CONTEXT = "--tensor-model-parallel-size 2 ", "--context-parallel-size 2 --cp-comm-type "
 GROUPS = "--group-query-attention --num-query-groups "
+IN_BF16 = "--bf16 --grad-reduce-in-bf16 "
 LAYOUTS = {
     "tp2": TENSOR,
     "tp2+sp": TENSOR + "--sequence-parallel ",
@@ -99,6 +100,13 @@ LAYOUTS = {
     "zero-3 tp2+sp·dp2": TENSOR + "--sequence-parallel --use-torch-fsdp2 --dp 2",
     "zero-3 pp2·cp2": "--pipeline-model-parallel-size 2 " + CONTEXT + "allgather --use-torch-fsdp2 ",
     "zero dp4, rows that do not divide": "--use-distributed-optimizer --hidden-size 36 --dp 4",
+    "sums in bfloat16": IN_BF16 + "--pipeline-model-parallel-size 2 --dp 2",
+    "sums in bfloat16, zero dp4 hybrid": IN_BF16
+    + "--use-distributed-optimizer --num-distributed-optimizer-instances 2 --dp 4",
+    "sums in bfloat16, zero tp2+sp·dp2": IN_BF16
+    + TENSOR
+    + "--sequence-parallel --use-distributed-optimizer --dp 2",
+    "sums in bfloat16, zero-3 dp2": IN_BF16 + "--use-torch-fsdp2 --dp 2",
     "tp2·dp2": TENSOR + "--dp 2",
     "zero tp2+sp·dp2": TENSOR + "--sequence-parallel --use-distributed-optimizer --dp 2",
     "tp2·pp2": TENSOR + "--pipeline-model-parallel-size 2 ",
