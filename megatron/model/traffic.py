@@ -8,6 +8,7 @@ few of a hundred tokens.
 import math
 from collections import Counter
 
+from megatron.model.architecture import Mixture
 from megatron.model.share import Batch, Parameters, Share, stage_layers, stage_parameters
 from megatron.model.stack import runs_of
 from megatron.parallel.mesh import SHARING
@@ -19,8 +20,8 @@ from those, "pipeline", "embedding", "world") and kind."""
 
 SUM, GATHER, SCATTER, EXCHANGE = "all_reduce", "all_gather", "reduce_scatter", "all_to_all"
 RING, SEND = "ring", "send"
-ONCE = 3 * 8
-"""Loss, wishes to stop and the norm, summed over all ranks behind every step."""
+NUMBER = 8
+"""Bytes of a double or of an int64."""
 
 
 def step_traffic(share: Share, stages: list[Stage], batch: Batch, micro_batches: int) -> Traffic:
@@ -32,8 +33,15 @@ def step_traffic(share: Share, stages: list[Stage], batch: Batch, micro_batches:
     for stage in stages:
         total += _gradients(share, stage, micro_batches)
     if share.layout.ranks > 1:
-        total["world", SUM] += ONCE
+        total["world", SUM] += NUMBER * _told(share)
     return +total
+
+
+def _told(share: Share) -> int:
+    """Numbers that are summed over all ranks behind every step: loss, wishes to stop and the norm; with
+    experts their losses, and how many tokens chose each."""
+    mixture = share.architecture.mixture
+    return 3 + (len(mixture.losses) + len(mixture.layers) * mixture.experts if mixture else 0)
 
 
 def wire_bytes(kind: str, size: float, ranks: int) -> float:
@@ -54,14 +62,16 @@ def axis_ranks(share: Share, axis: str) -> int:
 
 def _micro_batch(share: Share, stage: Stage, batch: Batch) -> Traffic:
     """Of a micro-batch, there and back."""
-    one, kinds = share.architecture, Counter[tuple[int, bool, bool]]()
+    one, kinds = share.architecture, Counter[tuple[int, bool, bool, bool]]()
     for numbers, again in runs_of(stage.layers, one.recomputed_layers, one.recompute_run):
         for number in numbers:
             length = batch.kept_length if number in share.dropping else batch.length
-            kinds[length, again, again and number == numbers[-1]] += 1
+            mixed = share.mixed(number)  # whose losses come last and need all of it again
+            kinds[length, again, again and number == numbers[-1] and not mixed, mixed] += 1
     found: Traffic = Counter()
-    for (length, again, last), count in kinds.items():
+    for (length, again, last, mixed), count in kinds.items():
         of_layer = _context(share, batch.rows, length, again) + _layer(share, batch.rows, length, again, last)
+        of_layer += _mixture(share, batch.rows, length, again) if mixed else Counter()
         for pair, size in of_layer.items():
             found[pair] += count * size
     return found + _ends(share, stage, batch) + _pipeline(share, stage, batch)
@@ -91,6 +101,35 @@ def _layer(share: Share, rows: int, length: int, again: bool, last: bool) -> Tra
     else:
         found["tensor", SUM] += outs * hidden
     return found
+
+
+def _mixture(share: Share, rows: int, length: int, again: bool) -> Traffic:
+    """What a mixture of experts sends beside what a dense MLP does: a shared expert's tokens in and out, the
+    weights and numbers of a token's experts, and where ranks share a sequence, what routing must know of all
+    of it."""
+    mixture, ranks = share.architecture.mixture, share.layout.tensor
+    assert mixture is not None
+    times, tokens = 2 if again else 1, rows * share.computed(length)
+    gates = tokens * mixture.top * share.element
+    hidden = tokens * share.architecture.hidden_size * share.element if mixture.shared else 0
+    found = _sums(share, gates + 2 * hidden, 1)
+    if share.shares_tokens:
+        found["tensor", GATHER] += times * tokens * mixture.top * NUMBER // ranks
+        found["tensor", GATHER] += (gates + hidden) // ranks if again else 0
+    if again and ranks > 1:
+        found["tensor", SCATTER if share.shares_tokens else SUM] += hidden
+    if sharing := joined(share, ("tensor", "context") if share.shares_tokens else ("context",)):
+        found[sharing, SUM] += times * rows * _routing(share, mixture, length)
+    return found
+
+
+def _routing(share: Share, mixture: Mixture, length: int) -> int:
+    """Bytes of a row that are summed where its ranks must know them of the whole row: how many tokens chose
+    each expert; for a capacity all choices, and their weights; for sinkhorn all scores."""
+    score = max(share.element, mixture.precision.itemsize)
+    choice = (NUMBER + (mixture.drop_policy == "probs") * score) * (mixture.capacity > 0)
+    scores = mixture.experts * score * (mixture.balance == "sinkhorn")
+    return mixture.experts * NUMBER + length * (mixture.top * choice + scores)
 
 
 def _context(share: Share, rows: int, length: int, again: bool) -> Traffic:

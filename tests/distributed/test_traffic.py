@@ -125,6 +125,24 @@ LAYOUTS = {
 }
 
 
+MIXED = "--num-experts 4 --moe-layer-freq 2 --moe-ffn-hidden-size 48 --moe-aux-loss-coeff 0.1 "
+SHARED = "--moe-shared-expert-intermediate-size 16 "
+LAYOUTS |= {
+    "experts, dp2": MIXED + "--dp 2",
+    "experts, tp2": MIXED + SHARED + TENSOR,
+    "experts, tp2+sp, recomputed": MIXED
+    + SHARED
+    + TENSOR
+    + "--sequence-parallel --recompute-granularity full ",
+    "experts, cp2, capacity": MIXED + CONTEXT + "allgather --moe-expert-capacity-factor 1.0 ",
+    "experts, tp2+sp, sinkhorn": MIXED
+    + TENSOR
+    + "--sequence-parallel --moe-router-load-balancing-type sinkhorn --moe-aux-loss-coeff 0 "
+    "--moe-expert-capacity-factor 1.0 --moe-token-drop-policy position ",
+    "experts, tp2, recomputed": MIXED + SHARED + TENSOR + "--recompute-granularity full ",
+}
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_traffic_and_parameters_of_every_rank(layout: str) -> None:
     more, place, replicas = place_of(LAYOUTS[layout])
