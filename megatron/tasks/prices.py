@@ -5,8 +5,9 @@ import numpy as np
 
 from megatron.config.config import Config
 from megatron.config.parallel import chunks_of, zero_stage
+from megatron.model.flops import head_flops, layer_flops
 from megatron.model.memory import end_of_backward, gathered, kept, returned, states, working
-from megatron.model.share import Batch, Share, elements, layer_parameters, stage_parameters
+from megatron.model.share import Batch, Share, elements, stage_parameters
 from megatron.model.traffic import step_traffic
 from megatron.parallel.layout import Layout
 from megatron.parallel.simulate import PipelineCost, most_bytes, pipeline_cost
@@ -79,10 +80,12 @@ def micro_batches(config: Config, layout: Layout, step: Step) -> int:
 def pipeline_of(config: Config, share: Share, step: Step) -> PipelineCost:
     """What the schedule comes to. A stage takes as long as its FLOPs; the head counts where its vocabulary is
     known."""
-    layer = sum(one.elements for one in layer_parameters(share) if one.columns > 1)
-    head = share.vocabulary * share.architecture.hidden_size / layer
-    stages = stages_of(config.parallel, config.model)
-    work = tuple(len(stage.layers) + stage.last * head for stage in stages)
+    one, lengths = share.architecture, np.array([step.sequence_length, step.kept_length], np.float64)
+    head = float(head_flops(one, lengths[0]))
+    work = tuple(
+        float(layer_flops(one, share.dropping, set(stage.layers), *lengths)) + stage.last * head
+        for stage in stages_of(config.parallel, config.model)
+    )
     parallel = config.parallel
     return pipeline_cost(
         parallel.pipeline_schedule,

@@ -70,6 +70,24 @@ def test_the_head_makes_the_last_stage_slower() -> None:
     assert even.bubble == pytest.approx(1 / 9) and head.bubble > even.bubble
 
 
+@pytest.mark.parametrize(
+    "uneven",
+    [
+        "--num-experts 8 --moe-layer-freq [0]*4+[1]*4 --moe-router-topk 4",
+        "--random-ltd --random-ltd-min 64 --random-ltd-duration 9",
+    ],
+)
+def test_a_stage_takes_as_long_as_its_layers(uneven: str) -> None:
+    """Experts take longer than an MLP, and layers in the middle, which drop tokens, less long."""
+    bubbles = []
+    for more in ("", uneven):
+        config = make_config(f"{MODEL} --pipeline-model-parallel-size 4 {more}", 2)
+        efficiency, _ = describe(config)
+        share = share_of(config, efficiency, 0, layout_of(config.parallel, 8))
+        bubbles.append(pipeline_of(config, share, make_plan(config, efficiency).at(1)).bubble)
+    assert bubbles[0] == pytest.approx(3 / 19) and bubbles[1] > 0.2
+
+
 @pytest.mark.parametrize("more", ["", "--num-experts 4 --moe-ffn-hidden-size 90 --moe-aux-loss-coeff 0.01 "])
 def test_suggestions_keep_the_rules_and_their_order(more: str) -> None:
     """Experts of this width have two shares, and no four."""
