@@ -26,13 +26,18 @@ ELSEWHERE = (
 def find_checkpoint(
     root: str | Path, iteration: int | None = None, tell: Callable[[str], None] = print
 ) -> Path | None:
-    """The folder of the newest checkpoint below `root`, or of `iteration`; `root` may itself be a
+    """The folder of the newest checkpoint below `root`, or of `iteration`; `root` may itself be that
     checkpoint. None where there is none yet. `tell` gets a line where the file that points to the newest is
     lost, so that the newest whole one is taken."""
     root = Path(root)
     if root.is_file():
         raise UserError(f"{root}: is a file; name the folder that was given to --save")
     if (root / NAME).is_file():
+        if iteration is not None and (step := read_manifest(root).iteration) != iteration:
+            raise UserError(
+                f"--ckpt-step {iteration}: {root} is itself the checkpoint of step {step}; leave --ckpt-step "
+                "out, or name the folder that was given to --save"
+            )
         return root
     if iteration is None:
         pointer = root / LATEST

@@ -15,12 +15,19 @@ import torch
 from torch import Tensor
 
 TYPES = {
+    torch.uint64: "U64",
     torch.int64: "I64",
     torch.float64: "F64",
     torch.float32: "F32",
+    torch.uint32: "U32",
     torch.int32: "I32",
     torch.bfloat16: "BF16",
     torch.float16: "F16",
+    torch.uint16: "U16",
+    torch.int16: "I16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int8: "I8",
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
@@ -31,7 +38,8 @@ PIECE = 1 << 20
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> tuple[int, str]:
     """Write a new file and force it to disk; its size in bytes and its SHA-256. Tensors of a GPU, and those
-    that are not dense, are copied one at a time. OSError where it cannot be written."""
+    that are not dense, are copied one at a time. OSError where it cannot be written, ValueError where the
+    format has no such type."""
     return write_parts(path, tensors, lambda name: [tensors[name]])
 
 
@@ -41,6 +49,9 @@ def write_parts(
     """The same of tensors that are made while it is written: of each the parts whose bytes follow each other.
     `like`: their types and shapes, as tensors of the meta device may say them."""
     order = list(TYPES)
+    for name, one in like.items():
+        if one.dtype not in TYPES:
+            raise ValueError(f"{name} is of {one.dtype}, which a safetensors file cannot hold; convert it")
     named = dict(sorted(like.items(), key=lambda pair: (order.index(pair[1].dtype), pair[0])))
     digest = hashlib.sha256()
     with open(path, "xb") as file:

@@ -4,6 +4,7 @@ import functools
 from dataclasses import dataclass
 
 from megatron.config.arguments import flag, spelling
+from megatron.config.training import TrainingConfig
 
 free_flag = functools.partial(flag, resume="free")
 
@@ -33,8 +34,10 @@ class CheckpointConfig:
     )
 
 
-def _save(checkpoint: CheckpointConfig) -> list[str]:
-    found = []
+def _save(checkpoint: CheckpointConfig, training: TrainingConfig) -> list[str]:
+    found: list[str] = []
+    if training.skip_train:  # which saves nothing: the command of a run evaluates it with one flag more
+        return found
     for name in ("save_interval", "save_retain_interval"):
         if getattr(checkpoint, name) is not None and not checkpoint.save:
             found.append(f"{spelling(name)} {getattr(checkpoint, name)} needs --save FOLDER")
@@ -60,4 +63,10 @@ def _load(checkpoint: CheckpointConfig) -> list[str]:
     return [] if checkpoint.load else [f"{spelling(name)} needs --load FOLDER" for name in given]
 
 
-RULES = (_save, _retain, _load)
+def _something_to_evaluate(training: TrainingConfig, checkpoint: CheckpointConfig) -> list[str]:
+    if training.skip_train and not checkpoint.load:
+        return ["--skip-train evaluates a checkpoint; give --load FOLDER"]
+    return []
+
+
+RULES = (_save, _retain, _load, _something_to_evaluate)

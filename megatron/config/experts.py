@@ -238,7 +238,8 @@ def _shares(experts: ExpertsConfig, parallel: ParallelConfig, model: ModelConfig
     if not inner and parallel.expert_tensor_parallel_size == parallel.tensor_model_parallel_size:
         del sizes[0]  # a rule of the dense MLP says it
     return [
-        f"{words} is no multiple of {spelling(name)} {ranks}; {nearest(size, ranks, spelling(name))}"
+        f"{words} is no multiple of {spelling(name)} {ranks}; "
+        f"{nearest(size, ranks, -(-size // ranks) * ranks, spelling(name))}"
         for words, size, name in sizes
         if size % (ranks := getattr(parallel, name))
     ]

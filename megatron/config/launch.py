@@ -4,14 +4,21 @@ import re
 
 from megatron.base.errors import UserError
 
+LAUNCHERS = re.compile(
+    r"(.*/)?(torchrun|python[\d.]*|deepspeed|accelerate|srun|mpirun|mpiexec|pretrain_\w+\.py)"
+)
+"""How a launch command begins where other flags stand before it."""
+
 
 def unwrap(words: list[str]) -> list[str]:
     """The flags of a launch command such as `torchrun --nproc-per-node 8 pretrain_gpt.py ...`, with the
-    number of its data-parallel ranks; UserError where that is no number."""
-    scripts = [place for place, word in enumerate(words) if word.endswith(".py")]
-    if not scripts or words[0].startswith("--"):
+    number of its data-parallel ranks; UserError where that is no number. Flags before the command count,
+    too."""
+    start = _start(words)
+    scripts = [place for place, word in enumerate(words) if place >= start and word.endswith(".py")]
+    if not scripts:
         return words
-    launcher, flags = " ".join(words[: scripts[0]]), words[scripts[0] + 1 :]
+    launcher, flags = " ".join(words[start : scripts[0]]), [*words[:start], *words[scripts[0] + 1 :]]
     if any(word.split("=")[0] == "--data-parallel-size" for word in flags):
         return flags
     ranks = 1
@@ -21,6 +28,13 @@ def unwrap(words: list[str]) -> list[str]:
             raise UserError(f"{found.group(1)} {found.group(2)}: is no number; give --data-parallel-size")
         ranks *= int(found.group(2)) if found else 1
     return [*flags, "--data-parallel-size", str(_replicas(ranks, flags))]
+
+
+def _start(words: list[str]) -> int:
+    """Where a launch command begins; behind all words where there is none."""
+    if not words or not words[0].startswith("--"):
+        return 0
+    return next((place for place, word in enumerate(words) if LAUNCHERS.fullmatch(word)), len(words))
 
 
 def ranks_a_node(words: list[str]) -> int | None:

@@ -47,7 +47,7 @@ class OptimizerConfig:
     loss_scale: float = scale_flag(
         0.0, "with --fp16: factor of the loss in the backward pass; 0: one that adapts itself", at_least=0
     )
-    initial_loss_scale: float = scale_flag(2.0**32, "factor to begin with", above=0)
+    initial_loss_scale: float = flag(2.0**32, "factor to begin with", above=0, at_most=1e30, resume="free")
     min_loss_scale: float = scale_flag(1.0, "least factor", above=0)
     loss_scale_window: int = schedule_flag(
         1000, "steps without an overflow behind which the factor doubles", at_least=1

@@ -180,9 +180,11 @@ def _counted(parallel: ParallelConfig, model: ModelConfig) -> int:
 def _heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
     ranks = parallel.tensor_model_parallel_size
     words = f"--tensor-model-parallel-size {ranks}"
+    inner = -(-model.ffn_hidden_size // ranks) * ranks
+    others = {"num_attention_heads": _other_heads(model, ranks), "ffn_hidden_size": inner}
     found = [
-        f"{spelling(name)} {size} is no multiple of {words}; {nearest(size, ranks)}"
-        for name in ("num_attention_heads", "ffn_hidden_size")
+        f"{spelling(name)} {size} is no multiple of {words}; {nearest(size, ranks, other)}"
+        for name, other in others.items()
         if (size := getattr(model, name)) % ranks
     ]
     groups = model.num_query_groups
@@ -194,9 +196,22 @@ def _heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
     return found
 
 
-def nearest(size: int, ranks: int, name: str = "--tensor-model-parallel-size") -> str:
-    """The ways out where ranks do not divide a size."""
-    return f"give {-(-size // ranks) * ranks}, or {name} {math.gcd(size, ranks)}"
+def _other_heads(model: ModelConfig, ranks: int) -> int | None:
+    """The nearest number of heads that so many ranks and all other flags allow, if there is one."""
+    hidden, heads, groups = model.hidden_size, model.num_attention_heads, model.num_query_groups
+    share_width = model.kv_channels == hidden // heads
+    fitting = [
+        one
+        for one in range(ranks, (hidden if share_width else heads * ranks) + 1, ranks)
+        if not (share_width and hidden % one) and (groups == heads or one % groups == 0)
+    ]
+    return min(fitting, key=lambda one: abs(one - heads), default=None)
+
+
+def nearest(size: int, ranks: int, other: int | None, name: str = "--tensor-model-parallel-size") -> str:
+    """The ways out where ranks do not divide a size: another one, or fewer ranks."""
+    fewer = f"{name} {math.gcd(size, ranks)}"
+    return f"give {other or f'heads and --hidden-size that {ranks} divides'}, or {fewer}"
 
 
 def _exchanged_heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:

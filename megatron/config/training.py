@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from megatron.base.apex import find_apex, uses_apex
 from megatron.config.arguments import flag
-from megatron.config.checkpoint import CheckpointConfig
 from megatron.config.model import ModelConfig
 from megatron.config.parallel import ParallelConfig
 
@@ -129,12 +128,6 @@ def _recompute(training: TrainingConfig, model: ModelConfig) -> list[str]:
     return []
 
 
-def _something_to_evaluate(training: TrainingConfig, checkpoint: CheckpointConfig) -> list[str]:
-    if training.skip_train and not checkpoint.load:
-        return ["--skip-train evaluates a checkpoint; give --load FOLDER"]
-    return []
-
-
 def _compile(training: TrainingConfig, parallel: ParallelConfig) -> list[str]:
     found = []
     if training.apex:
@@ -173,4 +166,4 @@ def _one_precision(training: TrainingConfig) -> list[str]:
     return found
 
 
-RULES = (_compile, _apex, _one_precision, _batch, _rampup, _stop, _recompute, _something_to_evaluate)
+RULES = (_compile, _apex, _one_precision, _batch, _rampup, _stop, _recompute)

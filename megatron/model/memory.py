@@ -100,18 +100,22 @@ def returned(share: Share, stages: list[Stage], batch: Batch, micro_batches: int
     return going * count * batch.rows * share.held(batch.length) * _width(share)
 
 
-def end_of_backward(share: Share, stages: list[Stage]) -> int:
+def end_of_backward(share: Share, stages: list[Stage], device: str = "cpu") -> int:
     """Bytes beside weights, gradients and moments where nothing is kept: the gradients of a table that come
-    from both of its ends, or the buckets of ZeRO-1 that are packed, or arrive, with this rank's part."""
+    from both of its ends; or copies of gradients in which they are summed; or the buckets of ZeRO-1 that are
+    packed, of which gloo makes a copy, or arrive, with this rank's part."""
     tied = share.architecture.tied_head and any(stage.first and stage.last for stage in stages)
     table = _table(share) * (2 if tied else 1) if any(stage.first for stage in stages) else 0
     parameters = [one for stage in stages for one in _shared(share, stage_parameters(share, stage))]
     largest = max((one.rows * one.columns for one in parameters), default=0)
     bucket = min(max(BUCKET_ELEMENTS, largest), elements(parameters))
     ranks = share.layout.sharing
-    shared = share.zero_stage == 1 and ranks > 1
-    packed = min(UNDERWAY * bucket, elements(parameters)) * (ranks + 1) // ranks if shared else 0
-    return max(table, packed * share.weight_bytes)
+    if share.zero_stage == 1 and ranks > 1:
+        underway = min(UNDERWAY * bucket, elements(parameters))
+        packed = (2 if device == "cpu" else 1) * underway * share.summed
+        return max(table, packed, underway * (ranks + 1) // ranks * share.weight_bytes)
+    copied = share.summed != share.weight_bytes and share.layout.data * share.layout.context > 1
+    return max(table, copied * elements(parameters) * share.summed)
 
 
 def _shared(share: Share, parameters: Iterable[Parameters]) -> list[Parameters]:

@@ -43,13 +43,15 @@ class Parameters(NamedTuple):
 @dataclass(frozen=True)
 class Share:
     """A rank's share of a model. `dropping`: the layers under random-LTD; `weight_bytes`: of an element of
-    weights, gradients and moments; `defers`: the schedule leaves gradients of weights for later;
-    `zero_stage`: what ranks with the same weights share, where there are several."""
+    weights, gradients and moments; `sum_bytes`: of an element of gradients while they are summed over ranks,
+    where these are others; `defers`: the schedule leaves gradients of weights for later; `zero_stage`: what
+    ranks with the same weights share, where there are several."""
 
     architecture: Architecture
     layout: Layout = ONE
     dropping: tuple[int, ...] = ()
     weight_bytes: int = 4
+    sum_bytes: int | None = None
     defers: bool = False
     zero_stage: int = 0
 
@@ -66,6 +68,11 @@ class Share:
     def element(self) -> int:
         """Bytes of an element of hidden states."""
         return 2 if self.architecture.precision else self.weight_bytes
+
+    @property
+    def summed(self) -> int:
+        """Bytes of an element of gradients while they are summed."""
+        return self.sum_bytes or self.weight_bytes
 
     @property
     def heads(self) -> int:

@@ -41,6 +41,13 @@ def step_traffic(share: Share, stages: list[Stage], batch: Batch, micro_batches:
     return +total
 
 
+def _told(share: Share) -> int:
+    """Numbers that are summed over all ranks behind every step: loss, wishes to stop and the norm; with
+    experts their losses, and how many tokens chose each."""
+    mixture = share.architecture.mixture
+    return 3 + (len(mixture.losses) + len(mixture.layers) * mixture.experts if mixture else 0)
+
+
 def wire_bytes(kind: str, size: float, ranks: int) -> float:
     """What leaves a rank where so many bytes are handed to a ring algorithm of this kind."""
     others = ranks - 1
@@ -118,7 +125,7 @@ def _gradients(share: Share, stage: Stage, micro_batches: int) -> Traffic:
         if share.zero_stage and share.layout.sharing > 1 and share.sharing(one) > 1:
             found += _of_shared(share, one, number < len(layers), micro_batches)
         else:
-            size = share.weight_bytes * one.elements
+            size = share.summed * one.elements
             found += _sum_over(share, one, size, ("tensor", *SHARING, *ALIKE))
     return found
 
@@ -127,9 +134,9 @@ def _of_shared(share: Share, one: Parameters, in_layer: bool, micro_batches: int
     """Of parameters of which every rank has some rows. ZeRO-1 sums once a step, and over other axes all rows;
     the others sum with every micro-batch, and over other axes their own rows. ZeRO-2 gathers once a step,
     ZeRO-3 with every micro-batch, and layers for their backward pass, too."""
-    ranks, whole = share.sharing(one), share.weight_bytes * one.elements
+    ranks, whole = share.sharing(one), share.summed * one.elements
     own = one.share(ranks)
-    part = own * share.weight_bytes
+    part = own * share.summed
     several, experts = share.layout.instances > 1, one.sum_over == ALIKE
     sharing = joined(share, ALIKE if experts else SHARING)
     if several:

@@ -11,6 +11,9 @@ from megatron.base.errors import UserError
 from megatron.config.optimizer import OptimizerConfig
 from megatron.config.training import TrainingConfig
 
+MANY_IN_A_ROW = 10
+"""Skipped steps behind which a run whose factor never changes is warned."""
+
 
 class LossScale(NamedTuple):
     """The state of loss scaling. `factor`: of the loss; `good_steps`: since it changed or overflowed;
@@ -61,3 +64,25 @@ def after_step(state: LossScale, overflow: bool, optimizer: OptimizerConfig) -> 
     if good + 1 < optimizer.loss_scale_window:
         return LossScale(factor, good + 1, left, skipped)
     return LossScale(factor * 2, 0, optimizer.hysteresis, skipped)
+
+
+def skip_warning(iteration: int, in_a_row: int, factor: float) -> str:
+    """What a run is told whose factor never changes, behind so many skipped steps: once, and again whenever
+    there are twice as many; else nothing."""
+    times, rest = divmod(in_a_row, MANY_IN_A_ROW)
+    if rest or times.bit_count() != 1:
+        return ""
+    return (
+        f"warning: iteration {iteration}: the gradients of the last {in_a_row} steps overflow under "
+        f"--loss-scale {factor:g}, and nothing was updated; lower it, or leave it out for one that adapts "
+        "itself"
+    )
+
+
+def skipped_line(state: LossScale, steps: int) -> str:
+    """How many of a run's steps were skipped so far; nothing where none was."""
+    if not state.skipped_steps:
+        return ""
+    return (
+        f"note: {state.skipped_steps} of {steps} steps were skipped, as their gradients overflowed in float16"
+    )

@@ -105,7 +105,9 @@ def _share(stage: StageModule, mesh: Mesh, again: bool, sent_as: torch.dtype | N
         fully_shard(one, mesh=on, reshard_after_forward=again, mp_policy=how, ignored_params=alone)
         for one, on, how in parts
     ]
-    units.append(fully_shard(stage, mesh=ranks, reshard_after_forward=False, ignored_params=alone))
+    units.append(
+        fully_shard(stage, mesh=ranks, reshard_after_forward=False, mp_policy=exact, ignored_params=alone)
+    )
     for unit in units:
         unit.set_force_sum_reduction_for_comms(True)
         unit.set_gradient_divide_factor(1.0)

@@ -156,11 +156,11 @@ def pipeline_cost(
     name: str, ranks: int, micro_batches: int, chunks: int, work: tuple[float, ...]
 ) -> PipelineCost:
     """The same as of `simulate`. Of many micro-batches the first are simulated: each `ranks` more take as
-    long as the `ranks` before."""
-    first = min(micro_batches, 2 * ranks)
+    long as the `ranks` before, as soon as stages of unequal work are in step."""
+    first = min(micro_batches, 4 * ranks)
     makespan = _makespan(name, ranks, first, chunks, work)
     if micro_batches > first:
-        each = (makespan - _makespan(name, ranks, ranks, chunks, work)) / ranks
+        each = (makespan - _makespan(name, ranks, first - ranks, chunks, work)) / ranks
         makespan += (micro_batches - first) * each
     busy = micro_batches * sum(work) * (COSTS[FORWARD] + COSTS[BACKWARD])
     return PipelineCost(makespan, 1 - busy / (ranks * makespan))

@@ -78,12 +78,11 @@ class ShardedBuckets(GradientBuckets):
             return super()._sum(bucket)
         replica = [one for one in self._axes[bucket] if one is self._replicas[bucket]]
         others = [one for one in self._axes[bucket] if one is not self._replicas[bucket]]
-        sent = self._sent[bucket] = self._as_sent(self.flats[bucket])
-        if (work := start_sums(sent, others)) is not None:
-            work.wait()
-        self._take(bucket, self.flats[bucket])
+        if others:
+            self._sum_whole(bucket, others)
         gradients = [one.grad for one in self.groups[bucket].values() if one.grad is not None]
-        packed = self._packed[bucket] = self._as_sent(pack(gradients, axis.size).view(-1))
+        sent = [self._as_sent(one) for one in gradients]
+        packed = self._packed[bucket] = pack(sent, axis.size).view(-1)
         mine = self._sent[bucket] = self.sums[bucket].to(packed.dtype)
         work = scatter_sums(mine, packed, axis, async_op=True)
         if not replica:
@@ -91,6 +90,13 @@ class ShardedBuckets(GradientBuckets):
         if work is not None:
             work.wait()
         return start_sums(mine, replica)
+
+    def _sum_whole(self, bucket: int, axes: list[Axis]) -> None:
+        """Sum all gradients of a bucket over axes, in place."""
+        sent = self._sent[bucket] = self._as_sent(self.flats[bucket])
+        if (work := start_sums(sent, axes)) is not None:
+            work.wait()
+        self._take(bucket, self.flats[bucket])
 
     def _finish(self, bucket: int) -> None:
         super()._finish(bucket)

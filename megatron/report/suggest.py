@@ -2,6 +2,7 @@
 would cost."""
 
 import dataclasses
+import inspect
 import math
 import re
 from collections.abc import Iterator
@@ -10,11 +11,8 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from megatron.base.errors import UserError
-from megatron.config import experts as expert_flags
-from megatron.config import parallel as parallel_flags
-from megatron.config import training as training_flags
 from megatron.config.arguments import spelling
-from megatron.config.config import Config, ask
+from megatron.config.config import RULES, Config, ask
 from megatron.config.parallel import NOTHING, OPTIMIZER, WEIGHTS, ParallelConfig
 from megatron.model.attention import explicit_in_training
 from megatron.parallel.layout import Layout, layout_of
@@ -29,6 +27,10 @@ UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 CONTEXTS, RUNS = (1, 2, 4, 8), (2, 4)
 """Tried ranks that share a sequence, and runs of layers a rank."""
+LAYOUT_RULES = [
+    rule for rule in RULES if {"parallel", "data_parallel_size"} & set(inspect.signature(rule).parameters)
+]
+"""All that a layout may break, whichever group it is of."""
 
 
 class Suggestion(NamedTuple):
@@ -80,11 +82,12 @@ def suggestions(
 
 def flags_of(suggestion: Suggestion) -> str:
     """The flags to copy."""
-    words = []
-    for name, value in suggestion.flags.items():
+    words, flags = [], suggestion.flags
+    usual = {"expert_tensor_parallel_size": flags["tensor_model_parallel_size"]}
+    for name, value in flags.items():
         if value is True:
             words.append(spelling(name))
-        elif value not in (False, None, 1, NOTHING):
+        elif value not in (False, None, usual.get(name, 1), NOTHING):
             words.append(f"{spelling(name)} {value if not isinstance(value, tuple) else value[0]}")
     return " ".join(words)
 
@@ -103,10 +106,9 @@ def _changed(config: Config, changes: dict[str, Any]) -> Config:
 
 
 def _problems(config: Config, data_parallel_size: int) -> list[str]:
-    """What the rules say."""
+    """What the rules of layouts say."""
     groups: Any = SimpleNamespace(**{**vars(config), "data_parallel_size": data_parallel_size})
-    rules = (*parallel_flags.RULES, *training_flags.RULES, *expert_flags.RULES)
-    return [problem for rule in rules for problem in ask(rule, groups)]
+    return [problem for rule in LAYOUT_RULES for problem in ask(rule, groups)]
 
 
 def _candidates(

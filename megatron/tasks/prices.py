@@ -5,7 +5,7 @@ import numpy as np
 
 from megatron.config.config import Config
 from megatron.config.parallel import chunks_of, zero_stage
-from megatron.model.flops import active_weights
+from megatron.model.flops import head_flops, layer_flops
 from megatron.model.memory import end_of_backward, gathered, kept, returned, states, working
 from megatron.model.share import Batch, Share, elements, stage_parameters
 from megatron.model.traffic import step_traffic
@@ -30,6 +30,7 @@ def share_of(config: Config, efficiency: DataEfficiency, vocab_size: int, layout
         gpt_architecture(config, vocab_size),
         layout,
         efficiency.dropping_layers,
+        sum_bytes=2 if config.training.grad_reduce_in_bf16 else None,
         defers=config.parallel.pipeline_schedule == "zero-bubble",
         zero_stage=zero_stage(config.parallel),
     )
@@ -60,7 +61,7 @@ def _rank_price(
     held, number = most_bytes(config.parallel.pipeline_schedule, rank, layout.pipeline, count, sizes)
     held += returned(share, stages, batch, count)
     moment = max(working(share, each, batch, device, documents) for each in stages)
-    end = end_of_backward(share, stages)
+    end = end_of_backward(share, stages, device)
     return RankPrice(
         layers=sum(len(each.layers) for each in stages),
         parameters=elements(parameters),
@@ -79,12 +80,11 @@ def micro_batches(config: Config, layout: Layout, step: Step) -> int:
 def pipeline_of(config: Config, share: Share, step: Step) -> PipelineCost:
     """What the schedule comes to. A stage takes as long as its FLOPs; the head counts where its vocabulary is
     known."""
-    one, stages = share.architecture, stages_of(config.parallel, config.model)
-    layer = active_weights(one, mixed=False)
-    head = one.padded_vocab_size * one.hidden_size / layer
-    by_kind = {mixed: active_weights(one, mixed) / layer for mixed in (False, True)}
+    one, lengths = share.architecture, np.array([step.sequence_length, step.kept_length], np.float64)
+    head = float(head_flops(one, lengths[0]))
     work = tuple(
-        sum(by_kind[share.mixed(number)] for number in stage.layers) + stage.last * head for stage in stages
+        float(layer_flops(one, share.dropping, set(stage.layers), *lengths)) + stage.last * head
+        for stage in stages_of(config.parallel, config.model)
     )
     parallel = config.parallel
     return pipeline_cost(

@@ -23,7 +23,9 @@ def read_config(argv: list[str], description: str, examples: str) -> tuple[Confi
     model, notes = _model_of_checkpoint(values)
     rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES)
     problems, replicas = _replicas(values, problems)
-    config = complete(Config, values | model, problems, replicas, rules)
+    given = {name: value for name, value in values.items() if name not in model}
+    given |= {name: value for name, value in model.items() if value is not None}
+    config = complete(Config, given, problems, replicas, rules)
     batch = [] if "global_batch_size" in values else _batch_of_ranks(config, replicas)
     idle = [*idle_notes(config.logging), *idle_scale_notes(config.optimizer, config.training)]
     return config, [*notes, *batch, *idle, *unused_flags(Config, argv, FOREIGN_FLAGS)]
@@ -48,8 +50,11 @@ def _model_of_checkpoint(values: dict[str, Any]) -> tuple[dict[str, Any], list[s
     folder = find_checkpoint(values["load"], values.get("ckpt_step"))
     if folder is None:
         return {}, []
-    model = saved_config(read_manifest(folder).config, folder).model
-    return dataclasses.asdict(model), [f"the model's flags are those of {folder}"]
+    saved = saved_config(read_manifest(folder).config, folder)
+    experts = dataclasses.asdict(saved.experts)
+    of_training = {"moe_group_size", "moe_per_layer_logging"}  # which fit a batch and a log
+    model = {name: value for name, value in experts.items() if name not in of_training}
+    return dataclasses.asdict(saved.model) | model, [f"the model's flags are those of {folder}"]
 
 
 def _replicas(values: dict[str, Any], problems: list[str]) -> tuple[list[str], int]:

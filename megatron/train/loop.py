@@ -9,6 +9,7 @@ from megatron.base.terminal import print_line, progress
 from megatron.batches.loader import BatchShare, batches
 from megatron.config.config import CheckpointConfig
 from megatron.evaluation.losses import mean_losses, validation_windows
+from megatron.optim.loss_scale import skip_warning, skipped_line
 from megatron.parallel.slices import slices_of
 from megatron.schedule.plan import Step
 from megatron.train.log import Log
@@ -48,6 +49,7 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
         def should_stop() -> bool:  # which all ranks learn of in the step, so that all end with the failure
             return wished() or checkpoints.failed
 
+        in_a_row = 0
         before = time.perf_counter()
         loaded = batches(make, steps, mesh.device.type == "cuda")
         for step, micro_batches in log.timers.over("batch-generator", loaded):
@@ -66,6 +68,10 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
                 loads=result.loads,
             )
             log.train(iteration, outcome)
+            in_a_row = in_a_row + 1 if result.skipped else 0
+            fixed = run.config.optimizer.loss_scale
+            if fixed and mesh.prints_log and (line := skip_warning(iteration, in_a_row, fixed)):
+                print_line(line)
             loss = sum(outcome.known.get(name, 0.0) for name in run.task.losses)
             advance(1, f"loss {loss:.3f}")
             stop = result.stop or _due(iteration, training.exit_interval)
@@ -80,6 +86,8 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
             before = time.perf_counter()
         run.gradients.gather_weights()
         checkpoints.wait()  # before a signal would end the process again
+    if mesh.prints_log and (line := skipped_line(run.scaler.state, iteration)):
+        print_line(line)
     if iteration < run.plan.steps and mesh.prints_log:
         way = _how_to_go_on(checkpoint, checkpoints.saved == iteration)
         print_line(f"stopped at iteration {iteration} of {run.plan.steps}; {way}")

@@ -40,6 +40,17 @@ def test_the_most_that_ranks_hold_that_share_experts(layout: str) -> None:
         assert 0.94 * one.most < one.price.total < (1 + above) * one.most
 
 
+FEW_TOKENS = "--recompute-granularity full --hidden-dropout 0 --hidden-size 512 --micro-batch-size 1 --bf16 "
+
+
+@pytest.mark.parametrize("layout", ["--dp 2", "--use-distributed-optimizer --dp 2"])
+@pytest.mark.parametrize("sums", ["", "--grad-reduce-in-bf16 "])
+def test_the_most_is_where_gradients_are_summed(layout: str, sums: str) -> None:
+    """With few tokens and large weights: copies of gradients are there, and no activations."""
+    for one in compare(FEW_TOKENS + sums + layout, 2):
+        assert 0.98 * one.most < one.price.total < 1.01 * one.most
+
+
 def test_many_micro_batches_take_no_more_than_few() -> None:
     """As messages that have arrived are not kept."""
     few, many = ([one.most for one in compare(LAYOUTS["pp2"], count)] for count in (6, 9))

@@ -81,6 +81,7 @@ TENSOR, CONTEXT = "--tensor-model-parallel-size 2 ", "--context-parallel-size 2 
 GROUPS = "--group-query-attention --num-query-groups "
 EP, ETP = "--expert-model-parallel-size ", "--expert-tensor-parallel-size "
 ALL = "--num-experts 4 --moe-router-topk 4 "
+IN_BF16 = "--bf16 --grad-reduce-in-bf16 "
 LAYOUTS = {
     "tp2": TENSOR,
     "tp2+sp": TENSOR + "--sequence-parallel ",
@@ -101,6 +102,13 @@ LAYOUTS = {
     "zero-3 tp2+sp·dp2": TENSOR + "--sequence-parallel --use-torch-fsdp2 --dp 2",
     "zero-3 pp2·cp2": "--pipeline-model-parallel-size 2 " + CONTEXT + "allgather --use-torch-fsdp2 ",
     "zero dp4, rows that do not divide": "--use-distributed-optimizer --hidden-size 36 --dp 4",
+    "sums in bfloat16": IN_BF16 + "--pipeline-model-parallel-size 2 --dp 2",
+    "sums in bfloat16, zero dp4 hybrid": IN_BF16
+    + "--use-distributed-optimizer --num-distributed-optimizer-instances 2 --dp 4",
+    "sums in bfloat16, zero tp2+sp·dp2": IN_BF16
+    + TENSOR
+    + "--sequence-parallel --use-distributed-optimizer --dp 2",
+    "sums in bfloat16, zero-3 dp2": IN_BF16 + "--use-torch-fsdp2 --dp 2",
     "tp2·dp2": TENSOR + "--dp 2",
     "zero tp2+sp·dp2": TENSOR + "--sequence-parallel --use-distributed-optimizer --dp 2",
     "tp2·pp2": TENSOR + "--pipeline-model-parallel-size 2 ",
@@ -140,6 +148,24 @@ LAYOUTS = {
     + "2 --use-distributed-optimizer --num-distributed-optimizer-instances 2 --dp 4",
 }
 """With experts, every token goes to all of them: so all ranks exchange the same number of tokens."""
+
+
+MIXED = "--num-experts 4 --moe-layer-freq 2 --moe-ffn-hidden-size 48 --moe-aux-loss-coeff 0.1 "
+SHARED = "--moe-shared-expert-intermediate-size 16 "
+LAYOUTS |= {
+    "experts, dp2": MIXED + "--dp 2",
+    "experts, tp2": MIXED + SHARED + TENSOR,
+    "experts, tp2+sp, recomputed": MIXED
+    + SHARED
+    + TENSOR
+    + "--sequence-parallel --recompute-granularity full ",
+    "experts, cp2, capacity": MIXED + CONTEXT + "allgather --moe-expert-capacity-factor 1.0 ",
+    "experts, tp2+sp, sinkhorn": MIXED
+    + TENSOR
+    + "--sequence-parallel --moe-router-load-balancing-type sinkhorn --moe-aux-loss-coeff 0 "
+    "--moe-expert-capacity-factor 1.0 --moe-token-drop-policy position ",
+    "experts, tp2, recomputed": MIXED + SHARED + TENSOR + "--recompute-granularity full ",
+}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -112,6 +112,9 @@ def test_the_newest_or_the_chosen_checkpoint_is_found(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path) == tmp_path / "iter_0000006", "the last one written"
     assert find_checkpoint(tmp_path, 10) == tmp_path / "iter_0000010"
     assert find_checkpoint(str(tmp_path / "iter_0000002")) == tmp_path / "iter_0000002"
+    assert find_checkpoint(tmp_path / "iter_0000002", 2) == tmp_path / "iter_0000002"
+    another = refusal(find_checkpoint, tmp_path / "iter_0000002", 6)
+    assert another.startswith("--ckpt-step 6: ") and "is itself the checkpoint of step 2; leave" in another
     (tmp_path / LATEST).write_text("  10 \n")
     assert find_checkpoint(tmp_path) == tmp_path / "iter_0000010"
     missing = refusal(find_checkpoint, tmp_path, 4)

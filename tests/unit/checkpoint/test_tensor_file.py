@@ -57,6 +57,13 @@ def test_views_are_written_as_what_they_show(tmp_path: Path) -> None:
     assert torch.equal(found["rows"], whole[1:])
 
 
+def test_a_type_that_the_format_has_not_is_named(tmp_path: Path) -> None:
+    assert torch.int8 in TYPES and torch.int16 in TYPES  # which others write
+    with pytest.raises(ValueError, match=r"b is of torch\.complex64, which a safetensors file"):
+        write_tensors(tmp_path / "file", {"a": torch.ones(1), "b": torch.ones(1, dtype=torch.complex64)})
+    assert not (tmp_path / "file").exists()
+
+
 def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     write_tensors(tmp_path / "file", {"a": torch.ones(1)})
     with pytest.raises(FileExistsError):

@@ -56,6 +56,7 @@ VALID = {
     "checkpoint": [
         "--save out --save-interval 5 --save-retain-interval 10",
         "--load out --ckpt-step 5 --finetune",
+        "--load out --skip-train --save-interval 5 --async-save",
     ],
     "logging": [
         "--eval-interval 10 --log-interval 1 --eval-iters 0",
@@ -141,6 +142,18 @@ BROKEN = {
     ],
     "parallel": [
         ("--tensor-model-parallel-size 8", ["--num-attention-heads 4", "size 8; give 8, or --tensor-model"]),
+        (
+            "--tensor-model-parallel-size 3 --hidden-size 96 --ffn-hidden-size 96",
+            ["--num-attention-heads 4", "size 3; give 3, or --tensor-model-parallel-size 1"],
+        ),
+        (
+            "--tensor-model-parallel-size 3 --ffn-hidden-size 96",
+            ["--num-attention-heads 4", "size 3; give heads and --hidden-size that 3 divides, or --"],
+        ),
+        (
+            "--tensor-model-parallel-size 3 --ffn-hidden-size 96 --kv-channels 10",
+            ["--num-attention-heads 4", "size 3; give 3, or --tensor-model-parallel-size 1"],
+        ),
         ("--tensor-model-parallel-size 4 --ffn-hidden-size 90", ["--ffn-hidden-size 90", "give 92, or"]),
         (
             "--num-attention-heads 12 --hidden-size 96 --group-query-attention --num-query-groups 4 "

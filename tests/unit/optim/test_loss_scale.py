@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from megatron.base.errors import UserError
 from megatron.batches.loader import BatchShare
 from megatron.config.optimizer import idle_scale_notes
-from megatron.optim.loss_scale import LossScale, after_step, first_loss_scale, resumed
+from megatron.optim.loss_scale import (
+    LossScale,
+    after_step,
+    first_loss_scale,
+    resumed,
+    skip_warning,
+    skipped_line,
+)
 from megatron.train.setup import Run
 from megatron.train.step import StepResult, train_step
 from tests.support.configurations import STOP, make_config, problems_of
@@ -56,6 +63,17 @@ def test_a_run_that_goes_on_takes_the_factor_of_its_flags() -> None:
     for flags, factor in (("", 64), ("--loss-scale 1000", 1000), ("--min-loss-scale 256", 256)):
         state = resumed(saved, make_config(f"{STOP} --fp16 {flags}").optimizer)
         assert state == LossScale(factor, 3, 1, 5)
+
+
+def test_a_factor_under_which_every_step_overflows_is_told() -> None:
+    """After ten in a row, and then ever more seldom."""
+    told = [number for number in range(1, 100) if skip_warning(number, number, 2.0**20)]
+    assert told == [10, 20, 40, 80]
+    line = skip_warning(500, 10, 2.0**20)
+    assert line.startswith("warning: iteration 500: the gradients of the last 10 steps overflow under ")
+    assert "--loss-scale 1.04858e+06, and nothing was updated; lower it" in line
+    assert skipped_line(LossScale(), 40) == ""
+    assert skipped_line(LossScale(skipped_steps=3), 40).startswith("note: 3 of 40 steps were skipped, ")
 
 
 def test_flags_of_scaling_that_do_nothing_are_told() -> None:

@@ -198,6 +198,17 @@ def test_a_long_step_costs_what_a_short_one_says(name: str, ranks: int, uneven: 
         assert (cost.makespan, cost.bubble) == pytest.approx((whole.makespan, whole.bubble), rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("ranks", "work"),
+    [(3, (3, 2, 1, 2, 1, 3)), (4, (3, 1, 1, 2, 2, 3, 1, 1)), (4, (3, 3, 1, 2, 3, 3, 3, 3))],
+)
+def test_runs_of_unequal_work_cost_what_all_of_their_step_says(ranks: int, work: tuple[float, ...]) -> None:
+    """Which stage is waited for shows only after some micro-batches."""
+    whole = simulate(SCHEDULES["interleaved"], ranks, 12 * ranks, 2, work=work)
+    cost = pipeline_cost("interleaved", ranks, 12 * ranks, 2, work)
+    assert cost.makespan == pytest.approx(whole.makespan, rel=0.01)
+
+
 @given(cases())
 @settings(deadline=None)
 def test_the_most_bytes_are_those_of_what_is_held(case: Case) -> None:

@@ -45,6 +45,11 @@ SMALL = (
             "--tensor-model-parallel-size 2 --context_parallel_size=2 --data-parallel-size 2",
         ),
         ("--num-layers 2 --difficulty-path a.py", "--num-layers 2 --difficulty-path a.py"),
+        (
+            "--timeline --suggest-layout 8 80GiB /opt/bin/torchrun --nproc-per-node 4 pretrain_gpt.py --lr 1",
+            "--timeline --suggest-layout 8 80GiB --lr 1 --data-parallel-size 4",
+        ),
+        ("--step 3 pretrain_gpt.py --lr 1", "--step 3 --lr 1 --data-parallel-size 1"),
     ],
 )
 def test_a_launch_command_is_taken_as_it_stands(words, flags):

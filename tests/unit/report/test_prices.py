@@ -70,18 +70,43 @@ def test_the_head_makes_the_last_stage_slower() -> None:
     assert even.bubble == pytest.approx(1 / 9) and head.bubble > even.bubble
 
 
-def test_suggestions_keep_the_rules_and_their_order() -> None:
-    config = make_config(MODEL)
+@pytest.mark.parametrize(
+    "uneven",
+    [
+        "--num-experts 8 --moe-layer-freq [0]*4+[1]*4 --moe-router-topk 4",
+        "--random-ltd --random-ltd-min 64 --random-ltd-duration 9",
+    ],
+)
+def test_a_stage_takes_as_long_as_its_layers(uneven: str) -> None:
+    """Experts take longer than an MLP, and layers in the middle, which drop tokens, less long."""
+    bubbles = []
+    for more in ("", uneven):
+        config = make_config(f"{MODEL} --pipeline-model-parallel-size 4 {more}", 2)
+        efficiency, _ = describe(config)
+        share = share_of(config, efficiency, 0, layout_of(config.parallel, 8))
+        bubbles.append(pipeline_of(config, share, make_plan(config, efficiency).at(1)).bubble)
+    assert bubbles[0] == pytest.approx(3 / 19) and bubbles[1] > 0.2
+
+
+@pytest.mark.parametrize("more", ["", "--num-experts 4 --moe-ffn-hidden-size 90 --moe-aux-loss-coeff 0.01 "])
+def test_suggestions_keep_the_rules_and_their_order(more: str) -> None:
+    """Experts of this width have two shares, and no four; on more ranks they are whole."""
+    config = make_config(MODEL + more)
     efficiency, _ = describe(config)
     plan = make_plan(config, efficiency, 1000)
     found = suggestions(config, efficiency, 1000, plan, fullest_step(plan), 16, SLOW, "cuda")
     assert len(found) > 50
     assert {one.layout.ranks for one in found} == {16}
     assert max(one.layout.tensor for one in found) == 4  # of a machine
+    assert {one.layout.expert_matrices for one in found} == ({1, 2} if more else {1, 2, 4})
+    assert {one.layout.expert for one in found} == ({1, 2, 4} if more else {1})
     seconds = [one.cost.seconds for one in found]
     assert np.diff(seconds).min() > -1e-6
     for one in found[::7]:
-        assert not problems_of(MODEL + flags_of(one), one.layout.data)
+        flags = MODEL + more + flags_of(one)
+        assert not problems_of(flags, one.layout.data)
+        layout = layout_of(make_config(flags, one.layout.data).parallel, 16)
+        assert layout.expert_matrices == one.layout.expert_matrices
     assert len({flags_of(one) for one in found}) == len(found)
 
 

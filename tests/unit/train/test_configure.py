@@ -7,6 +7,7 @@ import pytest
 
 from megatron.base.errors import UserError
 from megatron.checkpoint.manifest import Manifest, as_read
+from megatron.config.config import Config
 from megatron.data.vocabulary import Vocabulary
 from megatron.train import configure
 from megatron.train.configure import read_config
@@ -15,12 +16,16 @@ from tests.support.configurations import SMALL, STOP, make_config
 OTHERS = "--seq-length 128 --micro-batch-size 2 --lr 1e-3 --mock-data --vocab-size 100 "
 
 
+def manifest_of(config: Config) -> Manifest:
+    return as_read(
+        Manifest("gpt", dataclasses.asdict(config), Vocabulary(100, None, None), [], [], {}, {}, {})
+    )
+
+
 @pytest.fixture
 def checkpoint(monkeypatch: pytest.MonkeyPatch) -> str:
     """Flags that ask for the model of a checkpoint, of six layers and rotary positions."""
-    saved = make_config("--num-layers 6 --use-rotary-position-embeddings --swiglu")
-    config = dataclasses.asdict(saved)
-    index = as_read(Manifest("gpt", config, Vocabulary(100, None, None), [], [], {}, {}, {}))
+    index = manifest_of(make_config("--num-layers 6 --use-rotary-position-embeddings --swiglu"))
     monkeypatch.setattr(configure, "find_checkpoint", lambda root, step: Path(root) / f"iter_{step}")
     monkeypatch.setattr(configure, "read_manifest", lambda folder: index)
     return "--load run --ckpt-step 5 --use-checkpoint-args "
@@ -31,6 +36,17 @@ def test_the_model_of_a_checkpoint_wins_over_the_command_line(checkpoint: str) -
         config, notes = read_config((OTHERS + STOP + checkpoint + more).split(), "", "")
         assert config.model == make_config("--num-layers 6 --use-rotary-position-embeddings --swiglu").model
         assert notes == ["the model's flags are those of run/iter_5"]
+
+
+def test_experts_of_a_checkpoint_are_its_model_too(checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the group of samples, which fits this run's batch, and what is logged."""
+    flags = "--num-experts 8 --moe-layer-freq 2 --moe-router-topk 1 --moe-router-pre-softmax "
+    mixed = make_config(flags + "--micro-batch-size 6 --moe-group-size 3")
+    monkeypatch.setattr(configure, "read_manifest", lambda folder: manifest_of(mixed))
+    more = "--moe-router-num-groups 2 --moe-router-group-topk 1 --moe-per-layer-logging"
+    config, _ = read_config((OTHERS + STOP + checkpoint + more).split(), "", "")
+    own = {"moe_group_size": 2, "moe_per_layer_logging": True}
+    assert config.experts == dataclasses.replace(mixed.experts, **own)
 
 
 def test_flags_of_a_yaml_file_may_ask_for_the_model_of_a_checkpoint(checkpoint: str, tmp_path: Path) -> None:

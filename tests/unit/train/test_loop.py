@@ -93,6 +93,17 @@ def test_time_that_is_up_stops_after_one_step(tmp_path: Path, capsys: pytest.Cap
     assert "stopped at" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("scale", "skipped"), [("1e30", 10), ("64", 0)])
+def test_steps_that_are_skipped_in_a_row_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scale: str, skipped: int
+) -> None:
+    """A run of nothing but skipped steps would end like any other."""
+    events(tmp_path, f"--fp16 --loss-scale {scale}")
+    told = capsys.readouterr().out
+    assert told.count("warning: iteration 10: the gradients of the last 10 steps overflow") == (skipped > 0)
+    assert (f"note: {skipped} of 10 steps were skipped" in told) == (skipped > 0)
+
+
 def test_what_to_do_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     same = {"save": "run", "load": str(tmp_path / "run")}
