@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from megatron.base.units import perplexity
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Plan
 from megatron.train.throughput import Rates
@@ -58,11 +59,6 @@ class Record(NamedTuple):
     fields: dict[str, Any]
     scalars: dict[str, float]
     text: str
-
-
-def perplexity(loss: float) -> float:
-    """exp(loss), cut at exp(20) as Megatron does."""
-    return math.exp(min(20.0, loss))
 
 
 def key_of(loss: str) -> str:
