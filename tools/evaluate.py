@@ -20,6 +20,7 @@ from rich.table import Table
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
 from megatron.base.terminal import progress, show
+from megatron.base.units import perplexity
 from megatron.config.arguments import flag, parse, unused_flags
 from megatron.config.config import Config, TokenizerOptions
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
@@ -32,7 +33,6 @@ from megatron.evaluation.text_bytes import TextBytes, count_text
 from megatron.model.inputs import to_device
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency import DataEfficiency
-from megatron.train.records import perplexity
 
 EXAMPLES = """\
   # the validation and test parts of the data it was trained on

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from megatron.base.errors import UserError, collect_problems
+from megatron.base.files import require_room
 from megatron.base.folders import list_folder
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag, parse
@@ -51,7 +52,9 @@ def main() -> None:
         raise UserError(*problems)
     sidecar = merged_sidecar({prefix: part.sidecar for prefix, part in parts.items()})
     dtype = one_type(parts)
-    told = progress("merging", sum(parts[prefix].size for prefix in prefixes), "MB", 1e6)
+    size = sum(parts[prefix].size for prefix in prefixes)
+    require_room(options.output_prefix, size, "the merged dataset")
+    told = progress("merging", size, "MB", 1e6)
     with IndexedDatasetBuilder(options.output_prefix, dtype) as builder, told as advance:
         for prefix in prefixes:
             builder.add_index(prefix)

@@ -7,6 +7,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from megatron.base.command import run_command
 
 import itertools
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,9 @@ class Options:
     )
     json_keys: tuple[str, ...] = flag(("text",), "keys or columns that hold text", metavar="KEY")
     special_tokens: tuple[str, ...] = flag(
-        ("<|endoftext|>",), "tokens that no text makes, from id 0 on", metavar="TOKEN"
+        ("<|endoftext|>",),
+        "tokens of their own, from id 0 on; no other is learned from them",
+        metavar="TOKEN",
     )
     max_bytes: int = flag(
         500_000_000, "read about so many bytes of text, from the start of the input", at_least=1
@@ -92,7 +95,8 @@ def _problems(options: Options, files: list[str]) -> list[str]:
 
 
 def read_text(options: Options, files: list[str]) -> bytes:
-    """The documents of the files, parted by a byte that is no text, up to about --max-bytes."""
+    """The documents of the files without special tokens, parted by a byte that is no text, up to about
+    --max-bytes."""
     size = 0
     pieces: list[bytes] = []
     left_out = LeftOut()
@@ -101,7 +105,7 @@ def read_text(options: Options, files: list[str]) -> bytes:
             texts, bad = piece.read(options.json_keys)
             refuse(piece, bad, options.bad_lines)
             leave_out(left_out, piece, bad, options.bad_lines)
-            found = [text.encode() for text in itertools.chain(*texts)]
+            found = [part for text in itertools.chain(*texts) for part in apart(text, options.special_tokens)]
             pieces += found
             size += sum(map(len, found))
             advance(piece.input_bytes)
@@ -111,6 +115,14 @@ def read_text(options: Options, files: list[str]) -> bytes:
         raise UserError(f"no text in {', '.join(options.input)}", *left_out.shown)
     report(left_out)
     return BETWEEN_DOCUMENTS.join(pieces)
+
+
+def apart(text: str, special_tokens: tuple[str, ...]) -> list[bytes]:
+    """What lies between the special tokens of a text, which are found as an encoder finds them: the longest
+    one at a place. A token learned from their letters would never be used."""
+    longest_first = sorted(filter(None, special_tokens), key=len, reverse=True)
+    parts = re.split("|".join(map(re.escape, longest_first)), text) if longest_first else [text]
+    return [part.encode() for part in parts]
 
 
 def train(content: bytes, vocab_size: int, special_tokens: tuple[str, ...]) -> Any:

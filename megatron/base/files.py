@@ -148,6 +148,20 @@ def writable_file(path: str | os.PathLike[str]) -> Path:
     return target
 
 
+def require_room(path: str | os.PathLike[str], needed: int, what: str) -> None:
+    """UserError where the disk of a path, which need not be there yet, has less than so many bytes free for
+    `what`. A disk that does not say how large it is passes."""
+    target = Path(path).absolute()
+    there = next(folder for folder in (target, *target.parents) if folder.exists())
+    total, _, free = shutil.disk_usage(there)
+    if total and free < needed:
+        size, unit = (1e9, "GB") if needed >= 1e9 else (1e6, "MB")
+        raise UserError(
+            f"{path}: {what} takes at least {needed / size:,.2f} {unit}, and {free / size:,.2f} {unit} are "
+            "free there; make room, or choose a place on another disk"
+        )
+
+
 def temporary_cache(name: str) -> Path:
     """A folder of this user alone below TMPDIR, which outlives the process. OSError where there can be
     none, or where somebody else could write to it."""

@@ -56,3 +56,8 @@ def axis_label(what: str, *notes: str) -> str:
     """A label with its units in brackets: "raw tokens (billion)"."""
     inner = ", ".join(note for note in notes if note)
     return f"{what} ({inner})" if inner else what
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), cut at exp(20) as Megatron does, so that a loss of any size has one."""
+    return math.exp(min(20.0, loss))

@@ -39,8 +39,8 @@ def find_checkpoint(
                 "out, or name the folder that was given to --save"
             )
         return root
+    chosen, pointer = iteration is not None, root / LATEST
     if iteration is None:
-        pointer = root / LATEST
         text = pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.is_file() else ""
         if not text:
             return _newest_whole(root, tell)
@@ -52,16 +52,19 @@ def find_checkpoint(
         iteration = int(text)
     folder = folder_of(root, iteration)
     if not (folder / NAME).is_file():
-        raise UserError(f"{folder}: is no checkpoint; {_instead(root)}")
+        raise UserError(f"{folder}: is no checkpoint; {_instead(root, chosen)}")
     return folder
 
 
-def _instead(root: Path) -> str:
-    """What to load where a checkpoint is missing."""
+def _instead(root: Path, chosen: bool) -> str:
+    """What to do where a checkpoint is missing that --ckpt-step has chosen, or else the pointer."""
     there = [folder.name for folder in checkpoints_in(root).values() if (folder / NAME).is_file()]
     if there:
         return f"those there: {', '.join(sorted(there))}; choose one with --ckpt-step"
-    return f"{made_elsewhere(root) or 'the folder holds none'}; name the folder that was given to --save"
+    if other := made_elsewhere(root):
+        return f"{other}; name the folder that was given to --save"
+    anew = "leave --ckpt-step out" if chosen else f"remove {root / LATEST}, which names it, to start anew"
+    return f"the folder holds none; name the folder that was given to --save, or {anew}"
 
 
 def made_elsewhere(root: str | Path) -> str:

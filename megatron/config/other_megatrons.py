@@ -318,6 +318,10 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         train-batch-size""",
     ),
     **_refused(
+        "the batch of one rank's forward pass is --micro-batch-size; give that",
+        "train-micro-batch-size-per-gpu",
+    ),
+    **_refused(
         "every step is trained, in one phase; leave that out",
         "iterations-to-skip phase-transition-iterations",
     ),

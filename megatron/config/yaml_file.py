@@ -12,6 +12,13 @@ from megatron.config.foreign import dashed, negated
 from megatron.config.values import flatten
 
 NUMBERS = ("int", "float", "timestamp")
+OF_DEEPSPEED = {
+    "data_efficiency": ("enabled", "data_sampling", "data_routing"),
+    "optimizer": ("type", "params"),
+    "zero_optimization": ("stage",),
+    **dict.fromkeys(("fp16", "bf16", "bfloat16"), ("enabled",)),
+}
+"""Sections of DeepSpeed's JSON that gpt-neox has in its YAML, by keys that only they have."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -84,7 +91,7 @@ def read_settings(
     of flags of another Megatron are under `foreign-NAME`, as words of a command line."""
     content = read_yaml(path)
     values: dict[str, Any] = {}
-    problems = []
+    problems = [f"--config {path}: {words}" for words in _of_deepspeed(content)]
     places: dict[str, list[str]] = {}
     for place, key, value in _pairs(content, groups):
         name = dashed(str(key))
@@ -111,10 +118,29 @@ def read_settings(
 def _pairs(content: Mapping[Any, Any], groups: Collection[str]) -> Iterator[tuple[str, Any, Any]]:
     """Places, keys and values, of sections the inner ones."""
     for key, value in content.items():
+        if _is_of_deepspeed(key, value):
+            continue
         if str(key).replace("-", "_") in groups and isinstance(value, dict):
             yield from ((f"{key}.{inner}", inner, one) for inner, one in value.items())
         else:
             yield str(key), key, value
+
+
+def _is_of_deepspeed(key: Any, value: Any) -> bool:
+    own = OF_DEEPSPEED.get(str(key).replace("-", "_"), ())
+    return isinstance(value, dict) and any(name in value for name in own)
+
+
+def _of_deepspeed(content: Mapping[Any, Any]) -> list[str]:
+    """One line for the sections of DeepSpeed's JSON in a file of flags."""
+    found = [str(key) for key, value in content.items() if _is_of_deepspeed(key, value)]
+    if not found:
+        return []
+    which = f"{', '.join(found)} {'is a section' if len(found) == 1 else 'are sections'} of DeepSpeed's JSON"
+    return [
+        f"{which}; move {'it' if len(found) == 1 else 'them'} into a file of --data-efficiency-config, with "
+        "which the flags must agree"
+    ]
 
 
 def _unknown(key: Any, value: Any, names: Collection[str], groups: Collection[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from megatron.base.units import duration, exact, short
+from megatron.base.units import duration, exact, perplexity, short
 from megatron.report.comparison import batch_size, loss_in_words, scored, steps_taken, validated, validations
 from megatron.report.conditions import MISSING, data_in_words
 from megatron.report.records import RecordedRun
@@ -86,7 +86,7 @@ def _measured(run: RecordedRun, number: int) -> str:
 def _loss_cell(loss: float, windows: float, *more: str) -> str:
     """A loss, its perplexity and the number of windows that it is a mean over, where that is known."""
     known = (f"{exact(windows)} windows",) if np.isfinite(windows) else ()
-    return ", ".join([f"{loss_in_words(loss)}\nperplexity {np.exp(loss):,.2f}", *more, *known])
+    return ", ".join([f"{loss_in_words(loss)}\nperplexity {perplexity(loss):,.2f}", *more, *known])
 
 
 def _speed(train: dict[str, np.ndarray]) -> float:

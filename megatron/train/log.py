@@ -28,7 +28,7 @@ from megatron.train.records import (
     validation_scalars,
 )
 from megatron.train.sinks import open_sinks
-from megatron.train.throughput import device_name, device_peak, explain, rates
+from megatron.train.throughput import Rates, device_name, device_peak, explain, rates
 from megatron.train.timers import NOT_OF_A_STEP, Timers, Times, timing_block
 
 
@@ -58,11 +58,14 @@ class Log:
         due = iteration % flags.log_interval == 0 or iteration in (1, self.plan.steps)
         times = self.timers.collect(self.mesh, len(self.since)) if due else {}
         if self.sinks:
+            speed = rates(
+                self.plan, iteration - 1, iteration, outcome.seconds, self.mesh.world.size, self.peak
+            )
             scalars = self._timing_scalars(times)
             if iteration % flags.tensorboard_log_interval == 0:
-                scalars |= self._scalars(iteration, outcome)
+                scalars |= self._scalars(iteration, outcome, speed)
             text = self._text(iteration, times) if due else ""
-            self._write(Record(iteration, train_fields(self.plan, iteration, outcome), scalars, text))
+            self._write(Record(iteration, train_fields(self.plan, iteration, outcome, speed), scalars, text))
         if due:
             self.since = []
         second = min(self.start.iteration + 2, self.plan.steps)  # all is allocated by then
@@ -103,9 +106,8 @@ class Log:
         for sink in self.sinks:
             sink.write(record)
 
-    def _scalars(self, iteration: int, outcome: Outcome) -> dict[str, float]:
+    def _scalars(self, iteration: int, outcome: Outcome, speed: Rates) -> dict[str, float]:
         ranks = self.mesh.world.size
-        speed = rates(self.plan, iteration - 1, iteration, outcome.seconds, ranks, self.peak)
         scalars = train_scalars(self.plan, iteration, outcome, ranks, self.efficiency, speed)
         if self.config.logging.log_memory_to_tensorboard:
             scalars |= memory_scalars(self.mesh.device)

@@ -2,10 +2,11 @@
 
 from datetime import datetime
 
+from megatron.base.units import perplexity
 from megatron.config.config import Config
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Plan
-from megatron.train.records import Losses, Outcome, perplexity
+from megatron.train.records import Losses, Outcome
 from megatron.train.throughput import Rates, rates
 
 MOST_CORPORA = 20

@@ -5,7 +5,7 @@ import json
 from contextlib import ExitStack
 
 from megatron.base.errors import UserError
-from megatron.base.files import hold
+from megatron.base.files import hold, require_room
 from megatron.base.keys import key
 from megatron.checkpoint.earlier import start_problems
 from megatron.checkpoint.manifest import Manifest
@@ -32,11 +32,17 @@ from megatron.parallel.ranks import (
 )
 from megatron.parallel.roll_call import open_roll_call
 from megatron.tasks.task import Task
-from megatron.train.announce import count_line, describe_for_reports, print_sizes, print_start
+from megatron.train.announce import (
+    count_line,
+    describe_for_reports,
+    print_sizes,
+    print_start,
+    whole_size,
+)
 from megatron.train.configure import read_config
 from megatron.train.log import Log, write_description
 from megatron.train.loop import train, validate
-from megatron.train.memory_estimate import check_memory, estimate_memory
+from megatron.train.memory_estimate import BYTES_SAVED, check_memory, estimate_memory
 from megatron.train.places import locks, require_shared
 from megatron.train.resume import describe_run, keep_earlier, require_same_run, resume
 from megatron.train.saving import Checkpoints
@@ -94,6 +100,8 @@ def _train(prepared: Prepared, manifest: Manifest, mesh: Mesh) -> None:
     start = resume(run)
     wait_for_all(mesh)  # from here on all have read the checkpoint
     if config.checkpoint.save and mesh.first and not config.training.skip_train:
+        if start.iteration < plan.steps:
+            require_room(config.checkpoint.save, BYTES_SAVED * whole_size(run)[0], "a checkpoint of --save")
         keep_earlier(run, start)
         _keep_tokenizer(config.checkpoint.save, run)
     log = Log(config, prepared.efficiency, plan, mesh, start)

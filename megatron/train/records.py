@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from megatron.base.units import perplexity
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Plan
 from megatron.train.throughput import Rates
@@ -60,11 +61,6 @@ class Record(NamedTuple):
     text: str
 
 
-def perplexity(loss: float) -> float:
-    """exp(loss), cut at exp(20) as Megatron does."""
-    return math.exp(min(20.0, loss))
-
-
 def key_of(loss: str) -> str:
     """The JSON key of a loss: lm_loss of "lm loss"."""
     return loss.replace(" ", "_")
@@ -88,8 +84,8 @@ def load_scalars(loads: Mapping[int, list[float]]) -> dict[str, float]:
     return scalars
 
 
-def train_fields(plan: Plan, iteration: int, outcome: Outcome) -> dict[str, Any]:
-    """The JSON record of a training step."""
+def train_fields(plan: Plan, iteration: int, outcome: Outcome, speed: Rates) -> dict[str, Any]:
+    """The JSON record of a training step, whose speed is `speed`."""
     step = plan.at(iteration)
     shares_by_layer = {str(layer): shares(loads) for layer, loads in outcome.loads.items()}
     return {
@@ -108,6 +104,8 @@ def train_fields(plan: Plan, iteration: int, outcome: Outcome) -> dict[str, Any]
         "ms_per_iteration": outcome.seconds * 1e3,
         "ms_waiting_for_data": outcome.waited * 1e3,
         "tokens_per_second": step.rows * step.sequence_length / outcome.seconds,
+        "throughput": speed.teraflops,
+        **_shares_of_peak(speed),
         **({"expert_shares": shares_by_layer} if shares_by_layer else {}),
     }
 
@@ -137,10 +135,14 @@ def train_scalars(
         scalars["seqlen/random_ltd_reserved_length"] = float(step.kept_length)
     if outcome.params_norm is not None:
         scalars["params-norm"] = outcome.params_norm
-    if speed.mfu is not None and speed.hfu is not None:
-        scalars |= {"mfu": speed.mfu, "hfu": speed.hfu}
+    scalars |= _shares_of_peak(speed)
     scalars |= load_scalars(outcome.loads)
     return scalars | {f"curriculum/{name}": float(cap) for name, cap in step.caps.items()}
+
+
+def _shares_of_peak(speed: Rates) -> dict[str, float]:
+    """MFU and HFU where a peak is known."""
+    return {} if speed.mfu is None or speed.hfu is None else {"mfu": speed.mfu, "hfu": speed.hfu}
 
 
 def validation_fields(

@@ -197,6 +197,29 @@ def test_a_full_disk_ends_with_one_line_and_keeps_the_older_checkpoint(
     assert sorted(path.name for path in tmp_path.glob("*iter_*")) == ["iter_0000002"]
 
 
+def test_a_disk_without_room_for_a_checkpoint_is_told_before_the_first_step(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a parameter weight and two moments are saved, 12 bytes: so much must be free, and no more."""
+    words = [*SHORT, "--data-path", prepared.prefix, "--save", str(tmp_path), "--load", str(tmp_path)]
+    words += ["--train-iters", "2", "--eval-iters", "0"]
+    run_command("pretrain_gpt.py", *words, "--exit-interval", "1")
+    needed = 12 * json.loads((tmp_path / "run.json").read_text())["parameters"]
+    saved = sum(path.stat().st_size for path in tmp_path.glob("iter_*/*.safetensors"))
+    assert needed <= saved < 1.1 * needed
+    records = (tmp_path / "metrics.jsonl").read_text()
+    disk = shutil._ntuple_diskusage  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk(10**12, 0, needed - 1))
+    with pytest.raises(UserError, match=r"a checkpoint of --save takes at least .* are free there; make"):
+        pretrain(words, GPT_TASK, "", "")
+    assert (tmp_path / "metrics.jsonl").read_text() == records
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk(10**12, 0, needed))
+    pretrain(words, GPT_TASK, "", "")
+    assert (tmp_path / "latest_checkpointed_iteration.txt").read_text() == "2\n"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk(10**12, 0, 0))
+    pretrain(words, GPT_TASK, "", "")  # it has ended, and saves no more
+
+
 def test_a_token_outside_the_vocabulary(prepared: Prepared, tmp_path: Path) -> None:
     for ending in (".bin", ".idx"):
         shutil.copy(prepared.prefix + ending, tmp_path / f"bare{ending}")

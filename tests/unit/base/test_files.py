@@ -1,10 +1,11 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from megatron.base.errors import UserError
-from megatron.base.files import aside, hold, whole_file, whole_folder, writable_folder
+from megatron.base.files import aside, hold, require_room, whole_file, whole_folder, writable_folder
 
 
 def names(folder: Path) -> list[str]:
@@ -153,3 +154,19 @@ def test_an_unwritable_folder_is_a_mistake_of_the_user(tmp_path: Path, write) ->
     (problem,) = caught.value.problems
     assert f"cannot write to the folder {tmp_path}/file/folder" in problem
     assert "Not a directory" in problem and "choose another folder" in problem
+
+
+def test_room_is_that_of_the_disk_of_a_path_to_come(tmp_path: Path, monkeypatch) -> None:
+    def disk(path: Path) -> tuple[int, int, int]:
+        assert path == tmp_path
+        return total, 0, 2_500_000_000
+
+    monkeypatch.setattr(shutil, "disk_usage", disk)
+    total = 10**12
+    require_room(tmp_path / "no" / "such", 2_500_000_000, "it")
+    with pytest.raises(UserError) as caught:
+        require_room(tmp_path / "no" / "such", 2_510_000_000, "it")
+    said = "it takes at least 2.51 GB, and 2.50 GB are free there; make room, "
+    assert f"{tmp_path}/no/such: {said}" in str(caught.value)
+    total = 0  # a disk that does not say
+    require_room(tmp_path / "no" / "such", 10**15, "it")

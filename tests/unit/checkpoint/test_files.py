@@ -122,7 +122,25 @@ def test_the_newest_or_the_chosen_checkpoint_is_found(tmp_path: Path) -> None:
     (tmp_path / LATEST).write_text("release\n")
     assert "holds 'release', not a number of steps" in refusal(find_checkpoint, tmp_path)
     assert "is a file" in refusal(find_checkpoint, tmp_path / LATEST)
-    assert "the folder holds none; name the" in refusal(find_checkpoint, tmp_path / "nowhere", 4)
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "empty", "pointer"])
+def test_a_chosen_step_of_a_folder_without_any_has_a_way_out(tmp_path: Path, folder: str) -> None:
+    """--save may name that very folder: a first start whose command asks for a step, or whose checkpoints are
+    gone while the file that names the newest is left."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "pointer").mkdir()
+    (tmp_path / "pointer" / LATEST).write_text("4\n")
+    root = tmp_path / folder
+    told = refusal(find_checkpoint, root, 4)
+    assert told.startswith(f"{root}/iter_0000004: is no checkpoint; the folder holds none; name the folder ")
+    assert told.endswith(", or leave --ckpt-step out")
+    if folder == "pointer":
+        assert refusal(find_checkpoint, root).endswith(
+            f", or remove {root / LATEST}, which names it, to start anew"
+        )
+        (root / LATEST).unlink()
+    assert find_checkpoint(root) is None
 
 
 @pytest.mark.parametrize("name", ["global_step4", "iter_0000004/mp_rank_00", "iter_0000004/__0_0.distcp"])

@@ -147,6 +147,14 @@ def test_flags_win_over_yaml_and_null_is_no_value(tmp_path: Path) -> None:
             "kitchen:\n  kitchen:\n    heat: 200\n",
             ["the section kitchen stands inside another one; sections stand side by side"],
         ),
+        (
+            "data_efficiency: {enabled: true, data_sampling: {enabled: true}}\n",
+            ["data_efficiency is a section of DeepSpeed's JSON; move it into a file of --data-"],
+        ),
+        (
+            "optimizer: {type: Adam, params: {lr: 1e-3}}\nfp16: {enabled: true}\n",
+            ["optimizer, fp16 are sections of DeepSpeed's JSON; move them into a file"],
+        ),
         ("heat: warm\n", ["--heat takes a number", "'warm'"]),
         ("fan: 3\n", ["--fan takes true or false", "3"]),
         ("style: fried\n", ["--style fried", "baked"]),

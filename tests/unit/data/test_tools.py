@@ -99,6 +99,22 @@ def test_a_tokenizer_is_replaced_only_where_asked(tmp_path, call):
     assert len(json.loads((tmp_path / "t.json").read_text())["model"]["vocab"]) == 300
 
 
+def test_no_token_is_learned_from_the_letters_of_a_special_token(tmp_path, call):
+    """A text's special tokens stand apart in training as they do in encoding, the longest one at a place."""
+    special = ["<sep>", "<sep>2", "ZZ"]
+    words = [f"AB{i % 7}CD" for i in range(60)]
+    texts = ["<sep>".join(words), "<sep>2".join(words), "ZZ".join(words)]
+    arguments = ["--vocab-size", 290, "--special-tokens", *special, "--json-keys", "text"]
+    learned = []
+    for name, lines in (("whole", texts), ("apart", [words[i] for i in range(60)] * 3)):
+        path, out = write_lines(tmp_path / f"{name}.jsonl", lines), tmp_path / f"{name}.json"
+        call(train_tokenizer, "--input", path, "--output", out, *arguments)
+        learned.append(json.loads(out.read_text()))
+    assert learned[0]["model"] == learned[1]["model"]
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "whole.json"))
+    assert [library.encode(f"a{one}b").ids[1:-1] for one in special] == [[0], [1], [2]]
+
+
 def test_special_tokens_come_first(tmp_path, call):
     path = write_lines(tmp_path / "a.jsonl", TEXTS)
     call(

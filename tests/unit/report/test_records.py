@@ -10,6 +10,7 @@ from megatron.report.comparison import at_equal_tokens, gap, reading, validation
 from megatron.report.conditions import command, conditions, differences
 from megatron.report.records import flags, read_evaluation, read_run
 from megatron.report.summary import facts, saved_share, smoothed, statement, window
+from megatron.train.log_line import validation_block
 from tests.support.made_up_runs import write_run
 
 
@@ -211,6 +212,19 @@ def test_the_difference_is_that_of_the_digits_shown(tmp_path):
             for name, loss in (("a", first), ("b", second))
         ]
         assert f"the loss of b was {words} that of a" in reading(runs)[0]
+
+
+@pytest.mark.parametrize("loss", [19.5, 25.0, 3313.8])
+def test_the_perplexity_of_any_loss_is_that_of_the_log(tmp_path, loss):
+    """Megatron cuts it at exp(20), and so does the log line; exp of the last one is beyond a float."""
+    path = write_run(tmp_path / "run") / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = [line | {"lm_loss": loss} if line["kind"] == "valid" else line for line in lines]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shown = facts(read_run("high", tmp_path / "run"))["last validation loss"]
+    logged = validation_block(1, {"": {"lm loss": loss}}, "validation").partition("PPL: ")[2].split()[0]
+    assert f"perplexity {np.exp(min(loss, 20)):,.2f}, " in shown
+    assert float(logged) == pytest.approx(np.exp(min(loss, 20)), rel=1e-6)
 
 
 def test_numbers_that_are_none_are_left_out(tmp_path):

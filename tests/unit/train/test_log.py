@@ -167,6 +167,7 @@ def test_records_have_every_field_in_full_precision(tmp_path: Path) -> None:
     assert (train["kind"], train["lm_loss"], train["grad_norm"]) == ("train", 1 / 3, 2 / 3)
     assert (train["seq_length"], train["kept_length"], train["learning_rate"]) == (40, 32, 1e-3 / 4)
     assert train["tokens_per_second"] == pytest.approx(4 * 40 / 0.1)
+    assert train["throughput"] == pytest.approx(log.plan.flops[0] / 0.1 / 1e12)
     assert (valid["kind"], valid["lm_loss"], valid["windows"]) == ("valid", 2.0, 7)
     assert valid["consumed_tokens"] == train["consumed_tokens"]
 
@@ -416,6 +417,10 @@ def test_the_throughput_of_a_step_is_that_of_its_own_flops(tmp_path: Path) -> No
     assert [point.value for point in board.Scalars("mfu")] == pytest.approx(
         [speed / 0.001 for speed in speeds], rel=1e-6
     )
+    found = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [record["throughput"] for record in found] == pytest.approx(speeds, rel=1e-12)
+    assert [record["mfu"] for record in found] == pytest.approx([speed / 0.001 for speed in speeds])
+    assert all(record["hfu"] == record["mfu"] for record in found)
 
 
 def test_tensorboard_keeps_its_interval(tmp_path: Path) -> None:
