@@ -123,6 +123,27 @@ def test_a_run_on_a_layout_is_killed_beside_and_while_saving(prepared: Prepared,
     for kind in ("model", "optimizer"):
         found = [tensor_files(one, kind) for one in (folder, whole)]
         assert found[0] == found[1] and len(found[0]) == 4
+
+
+EXPERTS = (
+    "--num-experts 4 --moe-layer-freq 2 --moe-aux-loss-coeff 1e-2 --moe-z-loss-coeff 1e-3 "
+    "--moe-router-load-balancing-type global_aux_loss --moe-router-enable-expert-bias "
+    "--moe-expert-capacity-factor 1.25 --moe-input-jitter-eps 0.01 --moe-per-layer-logging "
+    "--expert-model-parallel-size 2 --use-distributed-optimizer"
+)
+
+
+def test_ranks_that_share_experts_are_killed(prepared: Prepared, tmp_path: Path) -> None:
+    """With loads and biases of the steps before, and with tokens that full experts drop."""
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    run_command(*training(prepared, whole, *EXPERTS.split()), ranks=2)
+    words = training(prepared, folder, *EXPERTS.split())
+    assert interrupt(words, folder, 10, signal.SIGKILL, 2).returncode != 0
+    assert "going on after step" in run_command(*words, ranks=2).stdout
+    assert records(folder) == records(whole)
+    for kind in ("model", "optimizer"):
+        found = [tensor_files(one, kind) for one in (folder, whole)]
+        assert found[0] == found[1] and len(found[0]) == 2
     assert not list(folder.glob(".iter_*"))
 
 

@@ -46,6 +46,21 @@ def test_layers_with_experts(flags, layers):
         ),
         ("--moe-group-size 4", "--moe-group-size 4 does not divide --micro-batch-size 2; change one of them"),
         ("--moe-ffn-hidden-size 33 --tensor-model-parallel-size 2", "33 is no multiple of"),
+        (
+            "--expert-model-parallel-size 3",
+            "--num-experts 8 is no multiple of --expert-model-parallel-size 3; give 9, or "
+            "--expert-model-parallel-size 1",
+        ),
+        (
+            "--moe-ffn-hidden-size 33 --expert-tensor-parallel-size 2",
+            "--moe-ffn-hidden-size 33 is no multiple of --expert-tensor-parallel-size 2; give 34, or "
+            "--expert-tensor-parallel-size 1",
+        ),
+        (
+            "--tensor-model-parallel-size 2 --expert-tensor-parallel-size 1",
+            "whose ranks then must have different tokens; give --sequence-parallel, or leave it out",
+        ),
+        ("--num-experts 1 --expert-model-parallel-size 2", "there are no experts; give --num-experts"),
         ("--compile", "--compile does not go with --num-experts"),
         ("--disable-moe-token-dropping --moe-train-capacity-factor 1", "leave one of the two out"),
         ("--moe-router-pre-softmax --moe-router-score-function sigmoid", "does nothing with"),

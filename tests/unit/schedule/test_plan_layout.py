@@ -53,6 +53,39 @@ def test_copies_of_what_is_shared_that_do_not_divide_the_ranks() -> None:
     assert "3 data-parallel ranks x --context-parallel-size 2 cannot" in line
 
 
+EXPERTS = "--train-iters 2 --num-experts 8 "
+
+
+@pytest.mark.parametrize(
+    ("flags", "replicas", "told"),
+    [
+        ("--expert-model-parallel-size 4", 4, ""),
+        (
+            "--expert-model-parallel-size 4",
+            6,
+            "--expert-model-parallel-size 4: the 6 ranks that compute a layer (tensor x context x data) cannot "
+            "be parted into groups of 4; give --expert-model-parallel-size 2, or start other ranks",
+        ),
+        (
+            "--expert-model-parallel-size 2 --tensor-model-parallel-size 4",
+            1,
+            "--expert-model-parallel-size 2 x --expert-tensor-parallel-size 4: the 4 ranks that compute a "
+            "layer (tensor x context x data) cannot be parted into groups of 8; give "
+            "--expert-model-parallel-size 1, or start other ranks",
+        ),
+        (
+            "--expert-model-parallel-size 4 --use-torch-fsdp2 --num-distributed-optimizer-instances 2",
+            4,
+            "--num-distributed-optimizer-instances 2: with --expert-model-parallel-size 4 only 1 of 4 ranks has "
+            "an expert",
+        ),
+    ],
+)
+def test_ranks_that_cannot_share_experts(flags: str, replicas: int, told: str) -> None:
+    found = problems(EXPERTS + flags, replicas)
+    assert len(found) == bool(told) and all(one.startswith(told) for one in found)
+
+
 def test_micro_batches_that_do_not_go_in_groups() -> None:
     flags = (
         "--train-iters 9 --num-layers 4 --pipeline-model-parallel-size 2 "
