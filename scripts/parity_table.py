@@ -17,7 +17,7 @@ from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag, parse
-from tests.support.parity import LAYOUTS, MODELS, deviations, pairs, place_of
+from tests.support.parity import LAYOUTS, MIXED, MIXTURES, MODELS, OF_EXPERTS, deviations, pairs, place_of
 
 EXAMPLES = """\
   # rows that are missing; then those of another commit, too; then all rows of two layouts
@@ -46,6 +46,10 @@ CODE = ("megatron", "tests/support")
 
 Row = tuple[str, str]
 """A layout and a model."""
+ROWS: list[Row] = [*pairs(), *MIXED]
+FLAGS = LAYOUTS | OF_EXPERTS
+NO_PROMISE = ["-", "-"]
+"""In single precision a rounding may choose another expert for a token."""
 Rows = dict[Row, list[str]]
 """The numbers of rows, and at last the commit of the code."""
 
@@ -53,16 +57,18 @@ Rows = dict[Row, list[str]]
 @dataclass(frozen=True, kw_only=True)
 class Options:
     again: bool = flag(False, "compute anew what another commit's code has made")
-    layouts: tuple[str, ...] = flag((), "compute these anew, and no others", choices=LAYOUTS, metavar="NAME")
-    models: tuple[str, ...] = flag((), "and those with these models alone", choices=MODELS, metavar="NAME")
+    layouts: tuple[str, ...] = flag((), "compute these anew, and no others", choices=FLAGS, metavar="NAME")
+    models: tuple[str, ...] = flag(
+        (), "and those with these models alone", choices=MODELS | MIXTURES, metavar="NAME"
+    )
 
 
 def main() -> None:
     options, commit = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES), commit_of_code()
     there = read_rows(PAGE.read_text(encoding="utf-8"))
-    todo, gone = rows_to_do(options, there, commit), there.keys() - set(pairs())
-    ranks = {row: place_of(LAYOUTS[row[0]])[1].ranks for row in todo}
-    print(f"{len(todo)} of {len(pairs())} rows; {len(gone)} leave that the tests no longer try", flush=True)
+    todo, gone = rows_to_do(options, there, commit), there.keys() - set(ROWS)
+    ranks = {row: place_of(FLAGS[row[0]])[1].ranks for row in todo}
+    print(f"{len(todo)} of {len(ROWS)} rows; {len(gone)} leave that the tests no longer try", flush=True)
     with progress("parity", sum(ranks.values()), "ranks") as advance:
         for layout, model in todo:
             cells = [*_numbers(layout, model), commit]
@@ -74,20 +80,22 @@ def main() -> None:
 
 
 def _numbers(layout: str, model: str) -> list[str]:
-    double = deviations(model, LAYOUTS[layout], torch.float64)
-    single = deviations(model, LAYOUTS[layout], torch.float32)[:2]
-    return [f"{number:.0e}" for number in (*double, *single)]
+    numbers = deviations(model, FLAGS[layout], torch.float64)
+    if model in MIXTURES:
+        return [*(f"{number:.0e}" for number in numbers), *NO_PROMISE]
+    numbers += deviations(model, FLAGS[layout], torch.float32)[:2]
+    return [f"{number:.0e}" for number in numbers]
 
 
 def rows_to_do(options: Options, there: Rows, commit: str) -> list[Row]:
     """The rows that the options ask for, in the order of the table."""
     named = [
         (layout, model)
-        for layout, model in pairs()
+        for layout, model in ROWS
         if layout in (options.layouts or (layout,)) and model in (options.models or (model,))
     ]
     if not named:
-        tried = [f"{layout} with {model}" for layout, model in pairs() if layout in options.layouts]
+        tried = [f"{layout} with {model}" for layout, model in ROWS if layout in options.layouts]
         raise UserError(f"--models {' '.join(options.models)}: no such row; there are {', '.join(tried)}")
     if options.layouts or options.models:
         return named
@@ -109,7 +117,7 @@ def with_rows(page: str, rows: Rows) -> str:
     """The page with these rows in the order of the tests; a row that they do not have is left out."""
     before, rest = page.split(START)
     lines = [line(HEADINGS), "|" + "---|" * len(HEADINGS)]
-    lines += [line((*row, *rows[row])) for row in pairs() if row in rows]
+    lines += [line((*row, *rows[row])) for row in ROWS if row in rows]
     return f"{before}{START}\n" + "\n".join(lines) + f"\n{END}{rest.split(END)[1]}"
 
 

@@ -55,8 +55,8 @@ def _experts(config: Config, data_parallel_size: int) -> list[str]:
         return []
     return [
         f"--num-distributed-optimizer-instances {copies}: with {words} only {same} of {ranks} ranks "
-        f"{'have' if same > 1 else 'has'} an expert, which cannot be parted into so many groups; give a number "
-        "that divides them, or share experts among fewer ranks"
+        f"{'have' if same > 1 else 'has'} an expert, which cannot be parted into so many groups; give a "
+        "number that divides them, or share experts among fewer ranks"
     ]
 
 

@@ -63,8 +63,8 @@ EXPERTS = "--train-iters 2 --num-experts 8 "
         (
             "--expert-model-parallel-size 4",
             6,
-            "--expert-model-parallel-size 4: the 6 ranks that compute a layer (tensor x context x data) cannot "
-            "be parted into groups of 4; give --expert-model-parallel-size 2, or start other ranks",
+            "--expert-model-parallel-size 4: the 6 ranks that compute a layer (tensor x context x data) "
+            "cannot be parted into groups of 4; give --expert-model-parallel-size 2, or start other ranks",
         ),
         (
             "--expert-model-parallel-size 2 --tensor-model-parallel-size 4",
@@ -76,8 +76,8 @@ EXPERTS = "--train-iters 2 --num-experts 8 "
         (
             "--expert-model-parallel-size 4 --use-torch-fsdp2 --num-distributed-optimizer-instances 2",
             4,
-            "--num-distributed-optimizer-instances 2: with --expert-model-parallel-size 4 only 1 of 4 ranks has "
-            "an expert",
+            "--num-distributed-optimizer-instances 2: with --expert-model-parallel-size 4 only 1 of 4 ranks "
+            "has an expert",
         ),
     ],
 )
