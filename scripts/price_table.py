@@ -35,11 +35,16 @@ RECIPES = {
     "--global-batch-size 1024 ",
     "175B": "--num-layers 96 --hidden-size 12288 --num-attention-heads 96 --micro-batch-size 1 "
     "--global-batch-size 1536 ",
+    "MoE 6.7B": "--num-layers 24 --hidden-size 1024 --num-attention-heads 16 --micro-batch-size 4 "
+    "--global-batch-size 256 --num-experts 64 --moe-layer-freq ([0]+[1])*12 --moe-router-topk 1 "
+    "--moe-router-pre-softmax --moe-aux-loss-coeff 1e-2 --moe-expert-capacity-factor 1.0 ",
 }
 """Shapes of arXiv 2005.14165, table 2.1 (13B with a width that its heads divide), and batches of about its
-tokens."""
+tokens; and the mixture of experts of arXiv 2212.03597."""
 DEVICES = (8, 64, 256, 1024)
-HEAD = "| model | GPUs | tp | cp | dp | pp | schedule | recomputed | GiB a GPU | step, s | TFLOP/s a GPU |"
+HEAD = (
+    "| model | GPUs | tp | cp | dp | pp | ep | schedule | recomputed | GiB a GPU | step, s | TFLOP/s a GPU |"
+)
 
 
 def main() -> None:
@@ -60,12 +65,12 @@ def row(name: str, devices: int) -> str:
     found, model_flops = priced(name, devices)
     if not (fits := [one for one in found if one.price.total <= MEMORY]):
         least = min(one.price.total for one in found) / GIB
-        return f"| {name} | {exact(devices)} | none fits: the smallest takes {least:.0f} GiB |" + " |" * 8
+        return f"| {name} | {exact(devices)} | none fits: the smallest takes {least:.0f} GiB |" + " |" * 9
     one, layout = fits[0], fits[0].layout
     schedule = one.flags.get("pipeline_schedule", "")
     runs = one.flags.get("num_virtual_stages_per_pipeline_rank")
     parts = [
-        *(getattr(layout, axis) for axis in ("tensor", "context", "data", "pipeline")),
+        *(getattr(layout, axis) for axis in ("tensor", "context", "data", "pipeline", "expert")),
         f"{schedule} {runs}" if runs else schedule,
         one.flags["recompute_granularity"] or "",
         f"{one.price.total / GIB:.1f}",
