@@ -9,7 +9,7 @@ from megatron.base.command import run_command
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from megatron.curriculum.analysis_folder import load_column, read_manifest
 from megatron.report.charts import X_AXES, Chart, cost_charts, loss_charts, schedule_charts
 from megatron.report.comparison import at_equal_tokens, other_windows, reading, validated
 from megatron.report.conditions import MISSING, command, conditions, differences
+from megatron.report.experts import expert_charts, expert_facts, expert_notes, has_experts, load_charts
 from megatron.report.figures import level, png
 from megatron.report.histogram import difficulty_chart
 from megatron.report.page import Section, box, charts, page, paragraphs, sample, table
@@ -136,7 +137,8 @@ def _page(options: Options, runs: list[RecordedRun], pictures: dict[str, bytes])
     """The page; its figures are added to `pictures`, PNG by file name."""
     losses, schedules, cost = loss_charts(runs), schedule_charts(runs), cost_charts(runs)
     difficulty, quantiles = _difficulty(options.difficulty_path)
-    level(chart.figure for chart in (*losses, *schedules, *cost, *difficulty))
+    experts = expert_charts(runs)
+    level(chart.figure for chart in (*losses, *schedules, *cost, *difficulty, *experts))
     opening = paragraphs([statement(runs)]) + "\n" + box(reading(runs))
     sections = [
         Section("Runs", _runs(runs)),
@@ -145,10 +147,9 @@ def _page(options: Options, runs: list[RecordedRun], pictures: dict[str, bytes])
         Section("Loss", _drawn(losses, pictures) + paragraphs([LOSSES], "note") if losses else ""),
         Section("Schedules", _drawn(schedules, pictures)),
         Section("Cost and stability", _drawn(cost, pictures)),
+        *_experts(runs, experts, pictures),
         Section("Difficulty of the samples", _drawn(difficulty, pictures) + quantiles),
-        Section(
-            "Generated text", "\n".join(sample(Path(name).name, _text(Path(name))) for name in options.sample)
-        ),
+        Section("Generated text", "\n".join(map(_sample, map(Path, options.sample)))),
         Section("What differed", _differences(runs)),
     ]
     missing = [f"{section.heading}: {ABSENT[section.heading]}." for section in sections if not section.body]
@@ -161,27 +162,40 @@ def _page(options: Options, runs: list[RecordedRun], pictures: dict[str, bytes])
 
 
 def _runs(runs: list[RecordedRun]) -> str:
-    columns = [facts(one) for one in runs]
-    rows = [[name, *(column[name] for column in columns)] for name in columns[0]] + at_equal_tokens(runs)
-    rows = [row for row in rows if set(row[1:]) != {MISSING}]
     sources = [
         f"{one.name}: {one.folder}, {len(one.train['iteration']):,} training and "
         f"{len(one.valid['iteration']):,} validation records."
         for one in runs
     ]
     notes = [note for one in runs for note in one.notes]
-    return "\n".join(
-        (table("", [one.name for one in runs], rows), paragraphs([TOKENS, SCORED, *sources, *notes], "note"))
-    )
+    words = paragraphs([TOKENS, SCORED, *sources, *notes], "note")
+    return "\n".join((_facts_table(runs, facts, at_equal_tokens(runs)), words))
+
+
+def _facts_table(
+    runs: list[RecordedRun], told: Callable[[RecordedRun], dict[str, str]], more: Iterable[list[str]] = ()
+) -> str:
+    """What is told of every run, a column a run, without what is told of none; "" where nothing is."""
+    columns = [told(one) for one in runs]
+    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    rows = [row for row in [*rows, *more] if set(row[1:]) != {MISSING}]
+    return table("", [one.name for one in runs], rows) if rows else ""
+
+
+def _experts(runs: list[RecordedRun], losses: list[Chart], pictures: dict[str, bytes]) -> list[Section]:
+    """A section where any run is of a mixture."""
+    if not any(map(has_experts, runs)):
+        return []
+    drawn = [_drawn(each, pictures) for each in (losses, load_charts(runs))]
+    parts = [_facts_table(runs, expert_facts), *drawn]
+    return [Section("Experts", "\n".join([*parts, paragraphs(expert_notes(runs), "note")]))]
 
 
 def _conditions(runs: list[RecordedRun]) -> str:
     """Model, machine, versions and commands, as far as the runs tell them."""
-    columns = [conditions(one) for one in runs]
-    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
-    rows = [row for row in rows if set(row[1:]) != {MISSING}]
+    rows = _facts_table(runs, conditions)
     commands = [sample(f"command of {one.name}", words) for one in runs if (words := command(one))]
-    return "\n".join([table("", [one.name for one in runs], rows), *commands]) if rows else ""
+    return "\n".join([rows, *commands]) if rows else ""
 
 
 def _evaluation(options: Options, runs: list[RecordedRun]) -> str:
@@ -252,8 +266,8 @@ def _drawn(figures: list[Chart], pictures: dict[str, bytes]) -> str:
     return charts(images)
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+def _sample(path: Path) -> str:
+    return sample(path.name, path.read_text(encoding="utf-8", errors="replace"))
 
 
 def _differences(runs: list[RecordedRun]) -> str:

@@ -49,7 +49,7 @@ class Chart(NamedTuple):
 def loss_charts(runs: list[RecordedRun]) -> list[Chart]:
     """Validation and smoothed training loss against every axis that the records have, and how far the runs
     are apart."""
-    charts = [_loss(runs, x) for x in X_AXES if _recorded(runs, x) and _recorded(runs, "lm_loss")]
+    charts = [_loss(runs, x) for x in X_AXES if recorded(runs, x) and recorded(runs, "lm_loss")]
     others = [run for run in runs[1:] if len(gap(run, runs[0])[0])]
     return [*charts, _gaps(runs)] if others else charts
 
@@ -57,11 +57,11 @@ def loss_charts(runs: list[RecordedRun]) -> list[Chart]:
 def schedule_charts(runs: list[RecordedRun]) -> list[Chart]:
     """Lengths, admitted difficulty, learning rate and a batch size that changes, as far as they were
     recorded."""
-    charts = [_lengths(runs)] if _recorded(runs, "seq_length") else []
+    charts = [_lengths(runs)] if recorded(runs, "seq_length") else []
     for metric in dict.fromkeys(metric for run in runs for metric in run.caps):
         caps = [run.caps.get(metric) for run in runs]
         charts.append(
-            _lines(
+            lines(
                 f"cap_{metric}",
                 f"Admitted difficulty: {metric}",
                 "cap (value or percentile)",
@@ -70,11 +70,11 @@ def schedule_charts(runs: list[RecordedRun]) -> list[Chart]:
                 steps=True,
             )
         )
-    if _recorded(runs, "learning_rate"):
+    if recorded(runs, "learning_rate"):
         scale, power = power_of_ten(*(run.train["learning_rate"] for run in runs))
         rates = [run.train["learning_rate"] / scale for run in runs]
         charts.append(
-            _lines(
+            lines(
                 "learning_rate",
                 "Learning rate",
                 axis_label("learning rate", power),
@@ -85,24 +85,24 @@ def schedule_charts(runs: list[RecordedRun]) -> list[Chart]:
         )
     sizes = [run.train["batch_size"] for run in runs]
     if len(np.unique(np.concatenate(sizes))) > 1:
-        charts.append(_lines("batch_size", "Batch size", "samples of a step", runs, sizes, steps=True))
+        charts.append(lines("batch_size", "Batch size", "samples of a step", runs, sizes, steps=True))
     return charts
 
 
 def cost_charts(runs: list[RecordedRun]) -> list[Chart]:
     """Layer tokens and time of a step, what dropping saved, and the gradient norm."""
     charts = []
-    if _recorded(runs, "layer_tokens"):
+    if recorded(runs, "layer_tokens"):
         tokens = [_layer_tokens(run) for run in runs]
         scale, unit = axis_scale(*tokens)
         scaled = [column / scale for column in tokens]
         charts.append(
-            _lines("layer_tokens", "Layer tokens of a step", axis_label("layer tokens", unit), runs, scaled)
+            lines("layer_tokens", "Layer tokens of a step", axis_label("layer tokens", unit), runs, scaled)
         )
     saved = [100 * saved_share(run) for run in runs]
     if any(np.nanmax(share, initial=0.0) > 0 for share in saved):
         charts.append(
-            _lines(
+            lines(
                 "saved",
                 "Layer tokens saved so far",
                 "saved by dropping (%)",
@@ -111,18 +111,19 @@ def cost_charts(runs: list[RecordedRun]) -> list[Chart]:
                 x="consumed_tokens",
             )
         )
-    if _recorded(runs, "ms_per_iteration"):
+    if recorded(runs, "ms_per_iteration"):
         charts.append(
-            _smooth(
+            smooth(
                 "step_time", "Time of a step", "milliseconds, running mean", runs, "ms_per_iteration", PAUSE
             )
         )
-    if _recorded(runs, "grad_norm"):
-        charts.append(_smooth("gradient_norm", "Gradient norm", "norm, running mean", runs, "grad_norm"))
+    if recorded(runs, "grad_norm"):
+        charts.append(smooth("gradient_norm", "Gradient norm", "norm, running mean", runs, "grad_norm"))
     return charts
 
 
-def _recorded(runs: list[RecordedRun], column: str) -> bool:
+def recorded(runs: list[RecordedRun], column: str) -> bool:
+    """Whether any training record has a number in this column."""
     return any(np.isfinite(run.train[column]).any() for run in runs)
 
 
@@ -145,7 +146,7 @@ def _width(index: int) -> float:
     return max(2.6 - 0.7 * index, 0.9)
 
 
-def _over(runs: list[RecordedRun], x: str) -> tuple[Figure, Axes, float, str]:
+def over(runs: list[RecordedRun], x: str) -> tuple[Figure, Axes, float, str]:
     """A figure whose horizontal axis is the same in every chart over `x`: its scale and label."""
     columns = [run.train[x] for run in runs]
     longest = max(float(np.nanmax(column, initial=0.0)) for column in columns)
@@ -158,7 +159,7 @@ def _over(runs: list[RecordedRun], x: str) -> tuple[Figure, Axes, float, str]:
     return figure, axes, size, axis_label(X_AXES[x], name)
 
 
-def _lines(
+def lines(
     name: str,
     title: str,
     y_label: str,
@@ -168,8 +169,8 @@ def _lines(
     x: str = "iteration",
     steps: bool = False,
 ) -> Chart:
-    """One line a run, from 0 up; a run whose column is None is left out."""
-    figure, axes, size, x_label = _over(runs, x)
+    """One line a run over column `x`, from 0 up; a run whose column is None is left out."""
+    figure, axes, size, x_label = over(runs, x)
     for i, (run, values) in enumerate(zip(runs, columns)):
         if values is not None:
             shown = thin(len(values))
@@ -192,18 +193,28 @@ def _lines(
     return Chart(name, figure, f"{title} against {X_AXES[x]}")
 
 
-def _smooth(
-    name: str, title: str, y_label: str, runs: list[RecordedRun], field: str, most: float = np.inf
+def smooth(
+    name: str,
+    title: str,
+    y_label: str,
+    runs: list[RecordedRun],
+    field: str,
+    most: float = np.inf,
+    bottom: float | None = 0.0,
 ) -> Chart:
-    """A noisy column as its running mean, without the first step, which also warms up. Early steps may
-    leave the frame, and so may what is more than `most` times the median."""
-    means = [np.append(np.nan, smoothed(run.train[field][1:], window(run))) for run in runs]
-    chart = _lines(name, title, y_label, runs, means)
+    """A noisy column as its running mean, without the first step, which also warms up, and without runs that
+    have none. Early steps may leave the frame, and so may what is more than `most` times the median.
+    `bottom`: where the vertical axis begins; at the least value for None."""
+    means = [
+        np.append(np.nan, smoothed(run.train[field][1:], window(run))) if recorded([run], field) else None
+        for run in runs
+    ]
+    chart = lines(name, title, y_label, runs, means)
     for line in chart.figure.axes[0].lines:
         line.set_linewidth(1.3)
-    late = np.concatenate([mean[_late(run, run.train)] for run, mean in zip(runs, means)])
+    late = np.concatenate([mean[_late(run, run.train)] for run, mean in zip(runs, means) if mean is not None])
     late = late[np.isfinite(late)]
-    _fit(chart.figure.axes[0], [late[late <= most * np.median(late)]] if len(late) else [], bottom=0.0)
+    _fit(chart.figure.axes[0], [late[late <= most * np.median(late)]] if len(late) else [], bottom)
     return chart
 
 
@@ -223,7 +234,7 @@ def _fit(axes: Axes, heights: list[np.ndarray], bottom: float | None = None) -> 
 
 
 def _loss(runs: list[RecordedRun], x: str) -> Chart:
-    figure, axes, size, x_label = _over(runs, x)
+    figure, axes, size, x_label = over(runs, x)
     heights = []
     for i, run in enumerate(runs):
         shown = thin(len(run.train[x]))
@@ -245,7 +256,7 @@ def _loss(runs: list[RecordedRun], x: str) -> Chart:
 
 
 def _gaps(runs: list[RecordedRun]) -> Chart:
-    figure, axes, size, x_label = _over(runs, "consumed_tokens")
+    figure, axes, size, x_label = over(runs, "consumed_tokens")
     axes.axhline(0, color=colour_of(0), linewidth=1.8)
     keys = _keys(runs)[:1]
     for i, run in enumerate(runs[1:], 1):
@@ -269,7 +280,7 @@ def _gaps(runs: list[RecordedRun]) -> Chart:
 
 
 def _lengths(runs: list[RecordedRun]) -> Chart:
-    figure, axes, size, x_label = _over(runs, "iteration")
+    figure, axes, size, x_label = over(runs, "iteration")
     styles = []
     for i, run in enumerate(runs):
         shown = thin(len(run.train["iteration"]))

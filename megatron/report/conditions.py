@@ -19,7 +19,7 @@ def conditions(run: RecordedRun) -> dict[str, str]:
     resumed = f"\nresumed after step {exact(about['resumed_after'])}" if about.get("resumed_after") else ""
     return {
         "model": _model(flags(run)),
-        "parameters": _count(about.get("parameters")),
+        "parameters": _parameters(run),
         "vocabulary": _count(about.get("vocab_size")),
         "FLOPs": _flops(run),
         "machine": str(about.get("machine") or MISSING),
@@ -42,11 +42,33 @@ def _model(settings: dict[str, Any]) -> str:
     """The shape of a model in words."""
     shape = [f"{settings[name]} {words}" for name, words in SHAPE.items() if name in settings]
     details = [f"{words} {settings[name]}" for name, words in DETAILS.items() if name in settings]
+    experts = experts_in_words(settings)
+    details += [experts] if experts else []
     return "\n".join(filter(None, (", ".join(shape), ", ".join(details)))) or MISSING
+
+
+def experts_in_words(settings: dict[str, Any]) -> str:
+    """The experts of a layer; "" for a dense model, or where it is not known."""
+    number, few = settings.get("--num-experts", 1), settings.get("--moe-router-topk")
+    width = settings.get("--moe-ffn-hidden-size") or settings.get("--ffn-hidden-size")
+    wide = f" of width {width}" if width else ""
+    return f"{number} experts{wide}, {few} for a token" if number > 1 else ""
+
+
+def active_parameters(run: RecordedRun) -> int | None:
+    """Parameters that compute a token, of a model that has others; None for any other."""
+    whole, active = (run.description.get(name) for name in ("parameters", "active_parameters"))
+    return active if isinstance(active, int) and active != whole else None
 
 
 def _pairs(values: dict[str, Any], between: str) -> str:
     return ", ".join(f"{name}{between}{value}" for name, value in values.items()) or MISSING
+
+
+def _parameters(run: RecordedRun) -> str:
+    active = active_parameters(run)
+    detail = "" if active is None else f"\n{exact(active)} of them active for a token"
+    return _count(run.description.get("parameters")) + detail
 
 
 def _count(number: Any) -> str:
@@ -57,8 +79,9 @@ def _flops(run: RecordedRun) -> str:
     flops, planned = run.description.get("flops"), run.description.get("steps", 0)
     if not isinstance(flops, int | float):
         return MISSING
-    whole = f"\nof all {exact(planned)} planned steps" if run.steps < planned else ""
-    return f"{flops:.3E}{whole}"
+    whole = [f"of all {exact(planned)} planned steps"] if run.steps < planned else []
+    active = ["by the experts that compute a token"] if active_parameters(run) is not None else []
+    return "\n".join(filter(None, (f"{flops:.3E}", ", ".join(whole + active))))
 
 
 def data_in_words(data: Any) -> str:

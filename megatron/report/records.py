@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from megatron.base.errors import UserError
+from megatron.config.experts import AUXILIARY, Z_LOSS
 
 COUNTERS = ("iteration", "consumed_samples", "consumed_tokens", "raw_tokens", "drawn_tokens", "layer_tokens")
 FIELDS = {
@@ -24,6 +25,8 @@ FIELDS = {
             "batch_size",
             "ms_per_iteration",
         ),
+        *AUXILIARY.values(),
+        Z_LOSS,
     ),
     "valid": (*COUNTERS, "lm_loss", "windows"),
     "test": (*COUNTERS, "lm_loss", "windows"),
@@ -32,13 +35,15 @@ NEEDED = ("iteration", "consumed_tokens")
 NAN = float("nan")
 
 Columns = dict[str, dict[str, array]]
+Rows = dict[int, dict[int, array]]
 
 
 @dataclass(frozen=True)
 class RecordedRun:
     """One run. `train`, `valid` and `test` hold float64 columns, NaN where a record lacks the field;
     `seconds` is the sum of the step times so far, and `windows` what a validation scored. `caps`: admitted
-    difficulty at every training record, by metric. `description`: run.json, or nothing."""
+    difficulty at every training record, by metric. `shares`: of every expert of the choices of a step, by
+    layer [training records, experts]. `description`: run.json, or nothing."""
 
     name: str
     folder: Path
@@ -46,6 +51,7 @@ class RecordedRun:
     valid: dict[str, np.ndarray]
     test: dict[str, np.ndarray]
     caps: dict[str, np.ndarray]
+    shares: dict[int, np.ndarray]
     description: dict[str, Any]
     notes: tuple[str, ...]
 
@@ -67,9 +73,10 @@ def read_run(name: str, folder: Path) -> RecordedRun:
         )
     columns: Columns = {kind: {field: array("d") for field in fields} for kind, fields in FIELDS.items()}
     caps: dict[str, array] = {}
+    shares: Rows = {}
     notes = (
         [f"The last record of {name} is incomplete and left out; the run may still be going on."]
-        if _read(path, columns, caps)
+        if _read(path, columns, caps, shares)
         else []
     )
     if not columns["train"]["iteration"]:
@@ -91,12 +98,21 @@ def read_run(name: str, folder: Path) -> RecordedRun:
         valid,
         test,
         {metric: np.array(values) for metric, values in caps.items()},
+        {layer: _filled(rows, len(train["iteration"])) for layer, rows in sorted(shares.items())},
         _description(folder),
         tuple(notes),
     )
 
 
-def _read(path: Path, columns: Columns, caps: dict[str, array]) -> bool:
+def _filled(rows: dict[int, array], records: int) -> np.ndarray:
+    """Rows by number of record as a table; NaN where a record has none."""
+    table = np.full((records, max(map(len, rows.values()))), np.nan, np.float32)
+    for number, row in rows.items():
+        table[number, : len(row)] = row
+    return table
+
+
+def _read(path: Path, columns: Columns, caps: dict[str, array], shares: Rows) -> bool:
     """Add every record to its columns; whether the last line is only begun."""
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
@@ -106,11 +122,11 @@ def _read(path: Path, columns: Columns, caps: dict[str, array]) -> bool:
                 if line.endswith(b"\n"):
                     raise UserError(f"{path}:{number}: is no JSON; mend or remove that line") from None
                 return True
-            _add_record(record, f"{path}:{number}", columns, caps)
+            _add_record(record, f"{path}:{number}", columns, caps, shares)
     return False
 
 
-def _add_record(record: Any, where: str, columns: Columns, caps: dict[str, array]) -> None:
+def _add_record(record: Any, where: str, columns: Columns, caps: dict[str, array], shares: Rows) -> None:
     """Add one record to the columns of its kind; other kinds are passed over."""
     if not isinstance(record, dict) or "kind" not in record:
         raise UserError(f"{where}: is no record with a kind")
@@ -131,6 +147,19 @@ def _add_record(record: Any, where: str, columns: Columns, caps: dict[str, array
         for metric in admitted.keys() - caps.keys():
             caps[metric] = array("d", [NAN]) * count
         _append(admitted, caps, where)
+        for layer, row in _shares(record.get("expert_shares") or {}, where).items():
+            shares.setdefault(layer, {})[count] = row
+
+
+def _shares(told: Any, where: str) -> dict[int, array]:
+    """The shares of a layer's experts, by layer."""
+    try:
+        rows = {int(layer): array("f", row) for layer, row in told.items()}
+    except (AttributeError, TypeError, ValueError):
+        rows = {-1: array("f")}
+    if not all(rows.values()):
+        raise UserError(f"{where}: expert_shares must hold a list of numbers for every layer")
+    return rows
 
 
 def _append(record: dict[str, Any], columns: dict[str, array], where: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from megatron.base.units import duration, exact, perplexity, short
 from megatron.report.comparison import batch_size, loss_in_words, scored, steps_taken, validated, validations
-from megatron.report.conditions import MISSING, data_in_words
+from megatron.report.conditions import MISSING, active_parameters, data_in_words
 from megatron.report.records import RecordedRun
 
 
@@ -101,12 +101,19 @@ def _speed(train: dict[str, np.ndarray]) -> float:
 def statement(runs: list[RecordedRun]) -> str:
     """What was compared, as far as the records and run.json tell it."""
     count = {1: "One run", 2: "Two runs", 3: "Three runs"}.get(len(runs), f"{len(runs)} runs")
-    told = [run.description.get("parameters") for run in runs]
-    parameters = sorted({number for number in told if isinstance(number, int)})
+    parameters = list(dict.fromkeys(size for run in runs if (size := _size(run))))
     known = [run.description["data"] for run in runs if run.description.get("data")]
     data = list(dict.fromkeys(map(data_in_words, known)))
-    model = f" of {' and '.join(map(exact, parameters))} parameters" if parameters else ""
+    model = f" of {' and '.join(parameters)} parameters" if parameters else ""
     return " ".join([f"{count}{model}{' on ' + ' and '.join(data) if data else ''}.", *map(_described, runs)])
+
+
+def _size(run: RecordedRun) -> str:
+    """The parameters of a model, and how many of them are active for a token."""
+    whole, active = run.description.get("parameters"), active_parameters(run)
+    if not isinstance(whole, int):
+        return ""
+    return exact(whole) if active is None else f"{exact(whole)} ({exact(active)} active)"
 
 
 def _described(run: RecordedRun) -> str:

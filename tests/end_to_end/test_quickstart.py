@@ -3,7 +3,6 @@
 import fcntl
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -13,28 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import ROOT, Prepared
+from tests.support.quickstarts import commands, copy_of_the_tree, folder_of, quickstart
 from tools import plan_run
 
 INTERVALS = ("--eval-interval", "--save-interval", "--log-interval")
-
-
-def quickstart(*words: str, tree: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    surroundings = {"PATH": f"{sys.prefix}/bin:/usr/bin:/bin", "HOME": str(tree), **environment}
-    command = ["bash", "scripts/quickstart.sh", *words]
-    return subprocess.run(command, cwd=tree, capture_output=True, text=True, env=surroundings, check=False)
-
-
-def commands(*words: str, **environment: str) -> list[list[str]]:
-    """The words of every command that the quickstart would run."""
-    done = quickstart("--dry-run", *words, **environment)
-    assert done.returncode == 0, done.stderr
-    return [shlex.split(line) for line in done.stdout.split("\n") if line]
-
-
-def folder_of(*words: str) -> str:
-    """Where the results of these corpora go."""
-    tokenizer = next(words for words in commands(*words) if "tools/train_tokenizer.py" in words)
-    return os.path.dirname(tokenizer[tokenizer.index("--output") + 1])
 
 
 @pytest.mark.parametrize(
@@ -116,21 +97,6 @@ def test_a_corpus_that_would_hold_its_own_results_is_refused() -> None:
     for corpus in (".", ".."):
         done = quickstart("--dry-run", corpus)
         assert done.returncode == 2 and "holds runs/quickstart" in done.stderr
-
-
-def copy_of_the_tree(tree: Path) -> Path:
-    names = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in names.stdout.splitlines():
-        if (ROOT / name).is_file():
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, tree / name)
-    return tree
 
 
 def stop_where(said: str, words: list[str], tree: Path, environment: dict[str, str]) -> tuple[int, str, str]:

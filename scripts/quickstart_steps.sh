@@ -1,0 +1,216 @@
+# Sourced by the quickstarts: reads their words, takes the lock of the folder, and makes difficulty of text. Behind that come the
+# flags and functions that they share. They set `results`, the folder for all corpora, and `usual_tokens`, the length of a run.
+clean=no
+dry_run=no
+corpus=()
+for argument in "$@"; do
+    case "$argument" in
+    --clean) clean=yes ;;
+    --dry-run) dry_run=yes ;;
+    -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -*) echo "error: unknown flag $argument; known are --clean, --dry-run and --help" >&2; exit 2 ;;
+    *)
+        [ -e "$argument" ] || { echo "error: $argument does not exist; give a .jsonl or .txt file, or a folder of them" >&2; exit 2; }
+        # a link keeps its name, which tells the kind of file
+        if [ -d "$argument" ]; then argument=$(cd -- "$argument" && pwd); fi
+        case "$argument" in /*) ;; *) argument="$PWD/$argument" ;; esac
+        corpus+=("$argument")
+        ;;
+    esac
+done
+
+tokens="${QUICKSTART_TOKENS:-$usual_tokens}"
+tokens="${tokens//_/}"
+case "$tokens" in "" | *[!0-9]* | 0* | ????????????????*)
+    echo "error: QUICKSTART_TOKENS=$QUICKSTART_TOKENS must be a whole number of tokens, such as 80000" >&2
+    exit 2
+    ;;
+esac
+
+cd "$(dirname "$0")/.."
+. scripts/environment.sh
+[ "$dry_run" = yes ] || install_environment ""
+doing="the look at the corpus"
+
+# Print words as they can be pasted into a shell.
+quoted() {
+    local word
+    for word in "$@"; do
+        case "$word" in
+        "" | *[!A-Za-z0-9_./:=,+-]*) printf " '%s'" "$(printf %s "$word" | sed "s/'/'\\\\''/g")" ;;
+        *) printf ' %s' "$word" ;;
+        esac
+    done
+}
+
+# A corpus is told by its paths and what the files hold, so that results of two never come into one folder.
+run="$results/this_machine"
+stamp=$(cat "scripts/$(basename "$0")" scripts/quickstart_steps.sh | cksum)
+if [ ${#corpus[@]} -gt 0 ]; then
+    for argument in "${corpus[@]}"; do
+        if [ -d "$argument" ] && [[ "$(pwd -P)/$results/" == "$(cd -P -- "$argument" && pwd)"/* ]]; then
+            echo "error: $argument holds $results, so results would become part of the corpus; give a folder of texts" >&2
+            exit 2
+        fi
+    done
+    told=$({ printf '%s\n' "${corpus[@]}"; find -L "${corpus[@]}" -type f -exec cksum {} + 2> /dev/null | sort; } | cksum || true)
+    stamp="$stamp $told"
+    name=$(basename "${corpus[0]}")
+    name=$(printf %s "${name%%.*}" | LC_ALL=C tr -c 'A-Za-z0-9_-' _ | cut -c 1-40)
+    run="$results/${name:-corpus}-${told%% *}"
+    if [ ! -e "$run" ]; then
+        for other in "${run%-*}"-*; do
+            case "${other#"${run%-*}"-}" in *[!0-9]*) ;; *) echo "note: this is another corpus than that of $other, or it has changed" ;; esac
+        done
+    fi
+fi
+# The lock is held by all that the steps start, too.
+if [ "$dry_run" = no ]; then
+    mkdir -p "$run/steps"
+    exec 9> "$run/.lock"
+    python -c "import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)" 2> /dev/null || {
+        echo "error: another quickstart is writing to $run; wait for it, or stop it" >&2
+        exit 2
+    }
+    [ "$clean" = no ] || rm -f "$run"/steps/*
+    echo "Everything goes to $run"
+fi
+began=$(date +%s)
+
+# has_finished NAME: whether the step has finished with these words, and all that it wrote is still there.
+has_finished() {
+    local line
+    [ "$(head -n 1 "$run/steps/$1.done" 2> /dev/null)" = "$stamp" ] || return 1
+    while read -r line; do
+        [ -e "$line" ] || { echo "= $1: $line is missing, so this is done again"; rm -f "$run/steps/$1".*; return 1; }
+    done < <(tail -n +2 "$run/steps/$1.done")
+}
+
+# make_room OUTPUTS: what an earlier attempt left is removed; but hours of training are kept beside, unless --clean asks for all anew.
+make_room() {
+    local kept
+    if [ "$clean" = no ] && compgen -G "$1/iter_*" > /dev/null; then
+        kept="$1.until-$(date +%Y%m%d-%H%M%S)"
+        mv "$1" "$kept"
+        echo "note: the run that was here is kept in $kept"
+    else
+        # shellcheck disable=SC2086
+        rm -rf $1
+    fi
+}
+
+# step NAME "OUTPUTS" COMMAND...: run a command unless it has finished before, on the same inputs, with the same words. Only
+# training goes on from what an earlier attempt left.
+step() {
+    local name="$1" outputs="$2" status=0
+    shift 2
+    stamp=$(echo "$stamp $*" | cksum)
+    if [ "$dry_run" = yes ]; then
+        quoted "$@" | cut -c 2-
+        echo
+        return
+    fi
+    if has_finished "$name"; then
+        echo "= $name: done before"
+        return
+    fi
+    if [[ "$name" != train-* ]] || [ "$(cat "$run/steps/$name.begun" 2> /dev/null)" != "$stamp" ]; then
+        make_room "$outputs"
+        rm -f "$run/steps/$name.done"
+    fi
+    echo "$stamp" > "$run/steps/$name.begun"
+    doing="the step $name" trains_with="$outputs/run.json" trains_since="$run/steps/$name.begun"
+    printf '\n+%s\n' "$(quoted "$@")"
+    watched "$@" || status=$?
+    case "$status" in
+    0) ;;
+    130 | 143) stopped="$status"; end_stopped ;;
+    *)
+        printf '\nThe step %s failed, for the reason told above; once that is mended, the same command goes on with it.\n' "$name" >&2
+        exit "$status"
+        ;;
+    esac
+    # shellcheck disable=SC2086
+    { echo "$stamp"; [ -z "$outputs" ] || find $outputs -type f; } > "$run/steps/$name.done.new"
+    mv "$run/steps/$name.done.new" "$run/steps/$name.done"
+}
+
+# steps_of N: what is N steps of 800,000 tokens, for this many; at least 1.
+steps_of() {
+    local steps=$((($1 * tokens + 400000) / 800000))
+    echo $((steps > 0 ? steps : 1))
+}
+
+# 1. Text: gathered here, unless some is given.
+if [ ${#corpus[@]} -eq 0 ]; then
+    step collect "$run/corpus.jsonl" python tools/collect_corpus.py --output "$run/corpus.jsonl"
+    corpus=("$run/corpus.jsonl")
+fi
+
+# 2. Tokens: a byte-level BPE of 8,192 tokens, and the corpus in Megatron's .bin/.idx format, documents shuffled. Long documents
+#    are several sequences, so that the split finds its shares in one large text, too. Lines that hold no document are left out
+#    and named.
+step tokenizer "$run/tokenizer.json" \
+    python tools/train_tokenizer.py --input "${corpus[@]}" --on-bad-line skip --vocab-size 8192 --output "$run/tokenizer.json"
+tokenizer=(--tokenizer-type HuggingFaceTokenizer --tokenizer-model "$run/tokenizer.json")
+dataset="$run/corpus_text_document"
+step preprocess "$dataset.bin $dataset.idx $dataset.json" \
+    python tools/preprocess_data.py --input "${corpus[@]}" --on-bad-line skip --output-prefix "$run/corpus" "${tokenizer[@]}" \
+    --append-eod --shuffle-documents 1 --max-sequence-length 512 --workers 2 --overwrite
+
+# 3. Difficulty: how rare the words of every sample of 256 tokens are. A small corpus gives more of itself for validation and test.
+split=98,1,1
+[ "$(cat "$dataset.bin" 2> /dev/null | wc -c)" -gt 2000000 ] || split=90,5,5
+data=(--data-path "$dataset" --split "$split" --seq-length 256)
+step analyze "$run/difficulty" \
+    python tools/analyze_data.py "${data[@]}" --metrics vocab_rarity --output-dir "$run/difficulty" --workers 2
+
+# The plan of the data-efficient runs. Over the first third sequences grow from 64 to 256 tokens while rarer words are admitted;
+# the middle layers compute 64 tokens of each sequence at first, and all of them after three fifths.
+model=(--num-layers 4 --hidden-size 128 --num-attention-heads 4 --position-embedding-type rope --hidden-dropout 0 --attention-dropout 0)
+training=(--micro-batch-size 4 --global-batch-size 8 --train-tokens "$tokens" --lr 2e-3 --min-lr 1e-4 --lr-decay-style cosine
+    --lr-warmup-fraction 0.05 --weight-decay 0.1 --adam-beta2 0.95)
+efficient=(--difficulty-path "$run/difficulty"
+    --curriculum "vocab_rarity:difficulty=percentile,min=1,max=100,pacing=fixed_root,root=2,duration=$(steps_of 160)"
+    --curriculum "seqlen_truncate:min=64,max=256,pacing=fixed_linear,duration=$(steps_of 160),quantum=8"
+    --random-ltd --random-ltd-min 64 --random-ltd-duration "$(steps_of 280)")
+often=(--eval-interval "$(steps_of 50)" --eval-iters 25 --save-interval "$(steps_of 100)" --log-interval "$(steps_of 25)")
+run_flags=("${model[@]}" "${data[@]}" "${training[@]}" "${often[@]}")
+
+# train NAME FLAG...: on two data-parallel ranks. A killed run goes on.
+train() {
+    local name="$1"
+    shift
+    export OMP_NUM_THREADS=1 # a thread a rank; more wait for each other where the machine does other work, too
+    step "train-$name" "$run/$name" torchrun --standalone --nproc-per-node 2 pretrain_gpt.py "${run_flags[@]}" "$@" \
+        --save "$run/$name" --load "$run/$name" --tensorboard-dir "$run/$name/tensorboard"
+}
+
+# evaluate NAME: on held-out text.
+evaluate() {
+    step "evaluate-$1" "$run/$1.json" \
+        python tools/evaluate.py --load "$run/$1" "${tokenizer[@]}" --splits valid test --output "$run/$1.json"
+}
+
+# generate NAME: a sample of what this model writes.
+generate() {
+    step generate "$run/sample.txt" \
+        python tools/generate_text.py --load "$run/$1" "${tokenizer[@]}" --prompt "def " --prompt "The " --num-tokens 120 \
+        --temperature 0.8 --top-k 50 --output "$run/sample.txt"
+}
+
+# report TITLE NAME...: these runs side by side, and where to look.
+report() {
+    local title="$1" name runs=() evaluations=()
+    shift
+    for name in "$@"; do
+        runs+=("$name=$run/$name")
+        evaluations+=("$name=$run/$name.json")
+    done
+    step report "$run/report.html $run/report_files" \
+        python tools/report.py --runs "${runs[@]}" --difficulty-path "$run/difficulty" --evaluation "${evaluations[@]}" \
+        --sample "$run/sample.txt" --title "$title" --output "$run/report.html"
+    [ "$dry_run" = no ] || exit 0
+    echo
+    echo "Finished in $(($(date +%s) - began)) s. Look at:"
+}
