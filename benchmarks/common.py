@@ -26,6 +26,28 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def processor_ratios(
+    ours: Callable[[], object], other: Callable[[], object], rounds: int, least: float
+) -> list[float]:
+    """Processor time of ours by that of the other, in every second round the other first, each for `least`
+    seconds a round; the first rounds are not counted."""
+    again = max(round(least / processor_seconds(other, 1)), 1)
+    ratios = []
+    for turn in range(rounds + 3):
+        sides = (ours, other) if turn % 2 else (other, ours)
+        times = {side: processor_seconds(side, again) for side in sides}
+        ratios.append(times[ours] / times[other])
+    return ratios[3:]
+
+
+def processor_seconds(work: Callable[[], object], again: int) -> float:
+    """What the process takes of its core, whoever else uses it, too."""
+    began = time.process_time()
+    for _ in range(again):
+        work()
+    return time.process_time() - began
+
+
 def spread(values: Iterable[float], form: str = ".2f") -> str:
     """Median with the range."""
     found = sorted(values)

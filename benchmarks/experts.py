@@ -11,14 +11,13 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from megatron.base.command import run_command
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from benchmarks.common import mock_run, print_table, spread
+from benchmarks.common import mock_run, print_table, processor_ratios, spread
 from megatron.batches.loader import BatchShare
 from megatron.config.arguments import flag, parse
 from megatron.model.block import Block
@@ -72,26 +71,11 @@ def _times(options: Options) -> Iterator[tuple[str, ...]]:
             hidden, length = map(int, shape.split(","))
             flags = SHAPE.format(hidden, 4 * hidden, length)
             sides = make(flags + MIXTURE.format(2 * hidden), length), make(flags, length)
-            yield what, f"{hidden}, {4 * length}", spread(_ratios(*sides, options.rounds), ".3f")
-
-
-def _ratios(experts: Callable[[], Any], dense: Callable[[], Any], rounds: int) -> list[float]:
-    """Processor time of one by that of the other, in every second round the other first."""
-    again = max(round(LEAST_SECONDS / _processor_seconds(dense, 1)), 1)
-    ratios = []
-    for turn in range(rounds + 2):
-        sides = (experts, dense) if turn % 2 else (dense, experts)
-        times = {side: _processor_seconds(side, again) for side in sides}
-        ratios.append(times[experts] / times[dense])
-    return ratios[2:]
-
-
-def _processor_seconds(work: Callable[[], Any], again: int) -> float:
-    """What the process took of its core, whoever else used it, too."""
-    began = time.process_time()
-    for _ in range(again):
-        work()
-    return time.process_time() - began
+            yield (
+                what,
+                f"{hidden}, {4 * length}",
+                spread(processor_ratios(*sides, options.rounds, LEAST_SECONDS), ".3f"),
+            )
 
 
 def _layer(flags: str, length: int) -> Callable[[], Any]:

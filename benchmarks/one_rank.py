@@ -10,7 +10,6 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from megatron.base.command import run_command
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.common import mock_run, print_table, spread
+from benchmarks.common import mock_run, print_table, processor_ratios, spread
 from megatron.base.keys import key, signed
 from megatron.batches.loader import BatchShare
 from megatron.config.arguments import flag, parse
@@ -140,29 +139,10 @@ def _rows(options: Options) -> Iterator[tuple[str, ...]]:
             for probability in (0.0, 0.1):
                 hidden, length = map(int, shape.split(","))
                 ours, plain = make(hidden, length, probability)
-                ratios = spread(_ratios(ours, plain, options.rounds), ".3f")
+                ratios = spread(processor_ratios(ours, plain, options.rounds, LEAST_SECONDS), ".3f")
                 mine, others = _operators(ours), _operators(plain)
                 counts = mine.total(), others.total(), sum(mine[one] for one in mine if "c10d" in one)
                 yield what, f"{hidden}, {length}, {probability:g}", ratios, *map(str, counts)
-
-
-def _ratios(ours: Callable[[], Any], plain: Callable[[], Any], rounds: int) -> list[float]:
-    """Processor time of ours by that of the other, in every second round the other first."""
-    again = max(round(LEAST_SECONDS / _processor_seconds(plain, 1)), 1)
-    ratios = []
-    for turn in range(rounds + 3):
-        sides = (ours, plain) if turn % 2 else (plain, ours)
-        times = {side: _processor_seconds(side, again) for side in sides}
-        ratios.append(times[ours] / times[plain])
-    return ratios[3:]
-
-
-def _processor_seconds(work: Callable[[], Any], again: int) -> float:
-    """What the process took of its core, whoever else used it, too."""
-    began = time.process_time()
-    for _ in range(again):
-        work()
-    return time.process_time() - began
 
 
 def _operators(work: Callable[[], Any]) -> Counter[str]:
