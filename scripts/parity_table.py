@@ -17,7 +17,17 @@ from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag, parse
-from tests.support.parity import LAYOUTS, MIXED, MIXTURES, MODELS, OF_EXPERTS, deviations, pairs, place_of
+from tests.support.parity import (
+    LAYOUTS,
+    MIXED,
+    MIXTURES,
+    MODELS,
+    OF_EXPERTS,
+    PADDED,
+    deviations,
+    pairs,
+    place_of,
+)
 
 EXAMPLES = """\
   # rows that are missing; then those of another commit, too; then all rows of two layouts
@@ -47,7 +57,7 @@ CODE = ("megatron", "tests/support")
 Row = tuple[str, str]
 """A layout and a model."""
 ROWS: list[Row] = [*pairs(), *MIXED]
-FLAGS = LAYOUTS | OF_EXPERTS
+FLAGS = LAYOUTS | OF_EXPERTS | PADDED
 NO_PROMISE = ["-", "-"]
 """In single precision a rounding may choose another expert for a token."""
 Rows = dict[Row, list[str]]

@@ -74,6 +74,12 @@ class ExpertsConfig:
         "which tokens a full expert drops: those of the least weight, or the last ones",
         choices=("probs", "position"),
     )
+    moe_pad_expert_input_to_capacity: bool = flag(
+        False,
+        "every expert computes as many rows as it has room for, so that sizes are known beforehand and no "
+        "rank waits for them",
+        resume="free",
+    )
     moe_group_size: int = flag(
         None,
         "samples of the global batch over which experts are balanced and have a capacity; it divides "
@@ -192,6 +198,10 @@ def _balance(experts: ExpertsConfig) -> list[str]:
         found.append(
             f"--moe-aux-loss-coeff {experts.moe_aux_loss_coeff} does nothing with "
             f"--moe-router-load-balancing-type {kind}; leave one of them out"
+        )
+    if experts.moe_pad_expert_input_to_capacity and experts.moe_expert_capacity_factor is None:
+        found.append(
+            "--moe-pad-expert-input-to-capacity needs --moe-expert-capacity-factor; give it, or leave it out"
         )
     others = {
         "enable-expert-bias": experts.moe_router_enable_expert_bias,

@@ -222,7 +222,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     **_refused(f"clipping of queries and keys {NOT_YET}", "qk-clip"),
     **_always(
         "tokens are sorted by expert, and computed by grouped products without padding",
-        """moe-grouped-gemm moe-pad-expert-input-to-capacity moe-permute-fusion moe-router-fusion
+        """moe-grouped-gemm moe-permute-fusion moe-router-fusion
         moe-shared-expert-overlap create-moe-param-group use-tutel""",
     ),
     **_unused("in an evaluation no token is dropped", "moe-eval-capacity-factor"),

@@ -14,7 +14,7 @@ class Mixture:
     `bias_rate` above 0 by a bias, too; `losses`: factors of losses by their names; `capacity`: times the even
     share, 0 for any number, by `drop_policy`; `batch_groups`: of a micro-batch's rows, over each of which
     experts are balanced and have their capacity; `gathers_tokens`: ranks that share experts gather all
-    tokens, and do not exchange them."""
+    tokens, and do not exchange them; `padded`: every expert computes as many rows as its capacity."""
 
     layers: tuple[int, ...]
     experts: int
@@ -35,6 +35,7 @@ class Mixture:
     drop_policy: str
     batch_groups: int
     gathers_tokens: bool = False
+    padded: bool = False
 
 
 @dataclass(frozen=True)

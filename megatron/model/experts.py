@@ -18,7 +18,7 @@ from megatron.model.balance import attach, balancing_losses
 from megatron.model.context import Context
 from megatron.model.mlp import ACTIVATIONS, MLP
 from megatron.model.router import Router, Routing
-from megatron.parallel.collectives import all_gather, copy_to, gather_along, sum_and_part, sum_from
+from megatron.parallel.collectives import all_gather, copy_to, exchange, gather_along, sum_and_part, sum_from
 from megatron.parallel.dispatch import from_experts, to_experts, way_to_experts
 from megatron.parallel.layers import ONE_RANK
 from megatron.parallel.mesh import Mesh
@@ -89,7 +89,8 @@ class Experts(nn.Module):
         super().__init__()
         mixture = architecture.mixture
         assert mixture is not None
-        self.axis, self.gathers, self.count = mesh.expert, mixture.gathers_tokens, mixture.experts
+        self.axis, self.count, self.padded = mesh.expert, mixture.experts, mixture.padded
+        self.gathers = mixture.gathers_tokens and not mixture.padded
         inner, hidden, part = mixture.inner, architecture.hidden_size, mesh.expert_tensor
         std, count = architecture.init_method_std, mixture.experts
         for name in ("up", "gate"):
@@ -112,6 +113,8 @@ class Experts(nn.Module):
         """The weighted sum of each token's experts, without the bias of their outputs; of a part of the inner
         width, its part. With `most`, how many outputs there are at most, numbers past the last expert give
         none."""
+        if self.padded and most is not None:
+            return self._padded(x_ND, experts_Nk, gates_Nk, min(most // self.count, len(x_ND)))
         if self.axis.size == 1:
             return self._weighted(x_ND, experts_Nk, gates_Nk, most)
         if not self.gathers:
@@ -136,6 +139,32 @@ class Experts(nn.Module):
         order = torch.argsort(chosen, stable=True)[: sum(way.send)]
         rows = to_experts(x_ND.index_select(0, order // few), way)
         return _sum(from_experts(self._outputs(rows, way.numbers, True), way), order, gates_Nk)
+
+    def _padded(self, x_ND: Tensor, experts_Nk: Tensor, gates_Nk: Tensor, room: int) -> Tensor:
+        """By the experts of all ranks of the axis, of which each gets so many rows of every rank: all sizes
+        are known, and no rank asks for them. What stands for a row that is not there is read by nobody."""
+        chosen, few = experts_Nk.flatten(), experts_Nk.shape[1]
+        order = torch.argsort(chosen, stable=True)
+        of, counts = chosen.index_select(0, order), _counts(chosen, self.count)
+        first = F.pad(counts.cumsum(0), (1, 0)).index_select(0, of)
+        slots = of * room + torch.arange(len(of), device=of.device) - first
+        slots = slots.clamp(max=self.count * room)  # behind all experts for what is dropped
+        rows = x_ND.new_zeros((self.count * room + 1, x_ND.shape[1]))
+        rows = rows.index_copy(0, slots, x_ND.index_select(0, order // few))[:-1]
+        outputs = self._of_equal_loads(rows, room)
+        place = torch.zeros_like(chosen).scatter(0, order, slots.clamp(max=self.count * room - 1))
+        return (outputs.index_select(0, place).unflatten(0, gates_Nk.shape) * gates_Nk[..., None]).sum(1)
+
+    def _of_equal_loads(self, rows: Tensor, room: int) -> Tensor:
+        """Outputs of rows, so many for each of all experts."""
+        ranks, equal = self.axis.size, [self.held * room] * self.axis.size
+        came = exchange(rows, equal, equal, self.axis).unflatten(0, (ranks, self.held, room))
+        of = torch.arange(self.held, device=rows.device).repeat_interleave(
+            ranks * room, output_size=self.held * ranks * room
+        )
+        y = self._outputs(came.transpose(0, 1).flatten(0, 2), of, True)
+        back = y.unflatten(0, (self.held, ranks, room)).transpose(0, 1).flatten(0, 2)
+        return exchange(back, equal, equal, self.axis)
 
     def _outputs(self, rows: Tensor, of: Tensor, all_computed: bool) -> Tensor:
         """Of rows sorted by the experts' numbers `of`; 0 where that is past the last of this rank."""

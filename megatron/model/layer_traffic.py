@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from megatron.model.share import Share, expert_tokens
+from megatron.model.share import Share, expert_tokens, routed_rows
 
 Traffic = Counter[tuple[str, str]]
 """Bytes by axis ("tensor", "context", "data", several joined by "+", "shard" and "replica" where they differ
@@ -86,9 +86,8 @@ def _experts(share: Share, rows: int, length: int) -> list[Part]:
     axis = "tensor" if ranks == tensor else "expert_tensor"
     into, out = Part(), Part()
     if ranks > 1:
-        same = tensor > 1 and not share.shares_tokens
-        into, out = _whole_tokens(share, rows * share.held(length), axis, ranks, same)
-    return [_router(share, rows, length), into, *_dispatch(share, expert_tokens(share, rows, length)), out]
+        into, out = _whole_tokens(share, rows * share.held(length), axis, ranks, share.same_tokens)
+    return [_router(share, rows, length), into, *_dispatch(share, rows, length), out]
 
 
 def _router(share: Share, rows: int, length: int) -> Part:
@@ -122,18 +121,18 @@ def _whole_tokens(share: Share, tokens: int, axis: str, ranks: int, same: bool) 
     return into, Part({(axis, SCATTER): ranks * states}, {(axis, GATHER): states})
 
 
-def _dispatch(share: Share, tokens: int) -> tuple[Part, ...]:
+def _dispatch(share: Share, rows: int, length: int) -> tuple[Part, ...]:
     """To the ranks that share experts, and back; of an exchange what it is where all experts have equal
     loads."""
     mixture, ranks = share.architecture.mixture, share.layout.expert
     assert mixture is not None
     if ranks == 1:
         return ()
-    if mixture.gathers_tokens:
-        return _whole_tokens(share, tokens, "expert", ranks, same=False)
-    chosen = min(mixture.top, mixture.top * mixture.capacity if mixture.capacity else mixture.top)
-    states = int(chosen * tokens * share.architecture.hidden_size * share.element)
-    counts, one = mixture.experts * NUMBER, ("expert", EXCHANGE)
+    padded = mixture.padded and mixture.capacity
+    if mixture.gathers_tokens and not padded:
+        return _whole_tokens(share, expert_tokens(share, rows, length), "expert", ranks, same=False)
+    states = routed_rows(share, rows, length) * share.architecture.hidden_size * share.element
+    counts, one = 0 if padded else mixture.experts * NUMBER, ("expert", EXCHANGE)
     return Part({one: counts + states}, {one: states}), Part({one: states}, {one: states})
 
 

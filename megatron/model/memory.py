@@ -15,8 +15,8 @@ from megatron.model.share import (
     Parameters,
     Share,
     elements,
-    expert_tokens,
     layer_parameters,
+    routed_rows,
     stage_layers,
     stage_parameters,
 )
@@ -162,7 +162,7 @@ def _mixture_kept(share: Share, rows: int, length: int) -> int:
     and choices of routing, a few numbers an expert. Experts are taken to have equal loads."""
     mixture, element = share.architecture.mixture, share.element
     assert mixture is not None
-    routed = mixture.top * expert_tokens(share, rows, length)
+    routed = routed_rows(share, rows, length)
     found = _inner_kept(share, routed, mixture.inner // share.layout.expert_matrices)
     found += 3 * routed * share.architecture.hidden_size * element
     found += 4 * rows * share.held(length) * mixture.experts * 4

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from megatron.model.architecture import Architecture
+from megatron.model.router import capacity
 from megatron.parallel.layout import ONE, Layout
 from megatron.parallel.stages import Stage
 
@@ -113,6 +114,11 @@ class Share:
         """Whether experts are shared in another way than the rest of a layer."""
         return self.layout.expert > 1 or self.layout.expert_matrices != self.layout.tensor
 
+    @property
+    def same_tokens(self) -> bool:
+        """Whether the tensor axis has several ranks with the same tokens between matrices."""
+        return self.layout.tensor > 1 and not self.shares_tokens
+
     def mixed(self, layer: int) -> bool:
         """Whether a layer's MLP is a mixture of experts."""
         mixture = self.architecture.mixture
@@ -130,8 +136,20 @@ class Share:
 def expert_tokens(share: Share, rows: int, length: int) -> int:
     """Tokens for which a rank computes its part of experts: its own, and those of the ranks that have other
     parts of the same matrices and other tokens."""
-    same = share.layout.tensor > 1 and not share.shares_tokens
-    return rows * share.held(length) * (1 if same else share.layout.expert_matrices)
+    return rows * share.held(length) * (1 if share.same_tokens else share.layout.expert_matrices)
+
+
+def routed_rows(share: Share, rows: int, length: int) -> int:
+    """Rows that a rank's part of experts computes of so many rows of a batch, where all have equal loads."""
+    mixture, tokens = share.architecture.mixture, expert_tokens(share, rows, length)
+    assert mixture is not None
+    if not (mixture.padded and mixture.capacity):
+        return int(tokens * mixture.top * min(mixture.capacity or 1, 1))
+    groups = mixture.batch_groups
+    room = groups * capacity(mixture, rows // groups * length)
+    if not share.same_tokens:
+        room *= share.layout.expert_matrices
+    return mixture.experts * min(room, tokens)
 
 
 def layer_parameters(share: Share, count: int = 1, mixed: bool = False) -> list[Parameters]:

@@ -73,6 +73,7 @@ def mixture_of(config: Config) -> Mixture | None:
         capacity=flags.moe_expert_capacity_factor or 0.0,
         drop_policy=flags.moe_token_drop_policy,
         batch_groups=config.training.micro_batch_size // flags.moe_group_size,
+        padded=flags.moe_pad_expert_input_to_capacity,
         gathers_tokens=flags.moe_token_dispatcher_type == "allgather",
     )
 

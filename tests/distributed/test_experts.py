@@ -28,6 +28,8 @@ CASES = {
     "less than a token": ("--moe-expert-capacity-factor 1e-3", 12),
     "dropping the last": ("--moe-expert-capacity-factor 0.5 --moe-token-drop-policy position", 12),
     "one token": (ONE, 1),
+    "padded": ("--moe-expert-capacity-factor 0.5 --moe-pad-expert-input-to-capacity", 12),
+    "padded beyond all tokens": ("--moe-expert-capacity-factor 9 --moe-pad-expert-input-to-capacity", 5),
 }
 WAYS = {
     "alltoall": Layout(data=2, expert=2),

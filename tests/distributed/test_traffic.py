@@ -140,6 +140,8 @@ LAYOUTS = {
     + EP
     + "2 --sequence-parallel --recompute-granularity full --disable-bias-linear --dp 2",
     "tp2+sp·ep2 whole experts": TENSOR + ALL + EP + "2 " + ETP + "1 --sequence-parallel ",
+    "ep2, padded": "--num-experts 4 --moe-router-topk 2 --moe-expert-capacity-factor 1.25 "
+    "--moe-pad-expert-input-to-capacity --expert-model-parallel-size 2 --dp 2",
     "expert tensor 2·ep2, zero": ALL + EP + "2 " + ETP + "2 --use-distributed-optimizer --dp 4",
     "ep2·dp2 zero-3": ALL + EP + "2 --use-torch-fsdp2 --dp 4",
     "ep2 zero-3": ALL + EP + "2 --use-torch-fsdp2 --dp 2",

@@ -260,6 +260,11 @@ OF_EXPERTS = {
     "expert tensor 2·ep2": ETP.format(2) + EP.format(2) + "--dp 4",
 }
 """Layouts that share experts."""
+PADDED = {
+    "ep2 padded": EP.format(2) + "--moe-pad-expert-input-to-capacity --dp 2",
+    "tp2+sp·ep2 padded": TENSOR.format(2) + SP + EP.format(2) + "--moe-pad-expert-input-to-capacity --dp 2",
+}
+"""Those whose experts compute as many rows as they have room for."""
 TWICE = {"tp2", "pp2", "cp2 p2p", "zero dp2"}
 """Layouts that are tried with all models; the others with one each, in turn."""
 
@@ -271,6 +276,7 @@ MIXED = [
     *((layout, "experts global") for layout in ("cp2 a2a", "dp2")),
     ("tp2+sp·cp2", "experts limited"),
     *zip(OF_EXPERTS, itertools.cycle(MIXTURES)),
+    *zip(PADDED, ("experts sinkhorn", "experts limited")),
 ]
 """Layouts and the models with experts that each is tried with."""
 

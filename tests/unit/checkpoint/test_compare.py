@@ -21,6 +21,7 @@ PLAN: Any = SimpleNamespace(steps=100, totals=lambda step: {}, digest=lambda ste
 FREE = {
     "moe_per_layer_logging",
     "moe_token_dispatcher_type",
+    "moe_pad_expert_input_to_capacity",
     "initial_loss_scale",
     "apex",
     "compile",

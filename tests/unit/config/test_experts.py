@@ -60,6 +60,10 @@ def test_layers_with_experts(flags, layers):
             "--tensor-model-parallel-size 2 --expert-tensor-parallel-size 1",
             "whose ranks then must have different tokens; give --sequence-parallel, or leave it out",
         ),
+        (
+            "--moe-pad-expert-input-to-capacity",
+            "needs --moe-expert-capacity-factor; give it, or leave it out",
+        ),
         ("--num-experts 1 --expert-model-parallel-size 2", "there are no experts; give --num-experts"),
         ("--compile", "--compile does not go with --num-experts"),
         ("--disable-moe-token-dropping --moe-train-capacity-factor 1", "leave one of the two out"),

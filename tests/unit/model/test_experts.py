@@ -153,6 +153,9 @@ CASES = {
     "dropping": "--num-experts 4 --moe-expert-capacity-factor 0.5",
     "the last": "--num-experts 4 --moe-expert-capacity-factor 0.5 --moe-token-drop-policy position",
     "less than a token": "--num-experts 4 --moe-expert-capacity-factor 1e-3 --moe-group-size 1",
+    "padded": "--num-experts 4 --moe-expert-capacity-factor 1.5 --moe-pad-expert-input-to-capacity",
+    "padded, gated": "--num-experts 4 --moe-expert-capacity-factor 0.7 --moe-pad-expert-input-to-capacity "
+    "--swiglu --disable-bias-linear",
     "sinkhorn": "--num-experts 4 --moe-router-load-balancing-type sinkhorn",
 }
 
