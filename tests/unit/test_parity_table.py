@@ -6,9 +6,9 @@ import pytest
 
 from megatron.base.errors import UserError
 from megatron.config.config import Config
-from scripts.parity_table import PAGE, Options, read_rows, rows_to_do, with_rows
+from scripts.parity_table import PAGE, ROWS, Options, read_rows, rows_to_do, with_rows
 from tests.support.configurations import make_config
-from tests.support.parity import BASE, LAYOUTS, MODELS, pairs, place_of
+from tests.support.parity import BASE, LAYOUTS, MIXED, MIXTURES, MODELS, pairs, place_of
 
 AXES = ("tensor", "context", "data", "pipeline")
 PLAIN = {**dict.fromkeys(AXES, 1), "sp": False, "schedule": "1f1b", "share": "no_shard"}
@@ -77,33 +77,53 @@ def test_every_feature_is_in_the_rows_of_at_least_two_layouts_of_every_axis() ->
     assert not [(axis, feature) for axis in AXES for feature in wanted if len(seen[axis, feature]) < 2]
 
 
+OF_EXPERTS = (
+    "--moe-aux-loss-coeff 0.1",
+    "--moe-z-loss-coeff",
+    "seq_aux_loss",
+    "global_aux_loss",
+    "sinkhorn",
+    "--moe-router-enable-expert-bias",
+    "--moe-expert-capacity-factor",
+    "--moe-shared-expert-intermediate-size",
+    "--moe-input-jitter-eps",
+)
+
+
+@pytest.mark.parametrize("feature", OF_EXPERTS)
+def test_every_feature_of_experts_is_in_two_layouts_that_share_them(feature: str) -> None:
+    found = [layout for layout, model in MIXED if feature in MIXTURES[model] and "ep" in layout]
+    assert len(found) >= 2
+    assert any("--moe-expert-capacity-factor" not in one for one in MIXTURES.values())
+
+
 def test_rows_are_kept_added_and_recomputed_when_asked() -> None:
-    first, second, third, *others = pairs()
+    first, second, third, *others = ROWS
     old = "| {} | {} | 1e-16 | 2e-16 | 2e-16 | 3e-08 | 7e-08 |"
     lines = ["<!-- parity -->", "| layout |", "|---|", old.format("gone", "gpt"), old.format(*first)]
     page = "\n".join(["before", *lines, "<!-- end of parity -->", "behind"])
     there = read_rows(page)
     assert there[first] == ["1e-16", "2e-16", "2e-16", "3e-08", "7e-08", ""]
     assert rows_to_do(Options(), there, "abc") == [second, third, *others]
-    assert rows_to_do(Options(again=True), there, "abc") == pairs()
+    assert rows_to_do(Options(again=True), there, "abc") == ROWS
     there |= {third: [*there[first][:-1], "abc"]}
     grown = with_rows(page, there)
     assert list(read_rows(grown)) == [first, third]
     assert grown.startswith("before\n") and grown.endswith("\nbehind") and with_rows(grown, there) == grown
     assert rows_to_do(Options(again=True), read_rows(grown), "abc") == [first, second, *others]
-    assert rows_to_do(Options(again=True), read_rows(grown.replace("abc", "abc+")), "abc+") == pairs()
+    assert rows_to_do(Options(again=True), read_rows(grown.replace("abc", "abc+")), "abc+") == ROWS
 
 
 def test_one_row_can_be_named() -> None:
     def named(*models: str) -> list[tuple[str, str]]:
-        return rows_to_do(Options(layouts=("dp2",), models=models), {}, "abc")
+        return rows_to_do(Options(layouts=("cp4 p2p",), models=models), {}, "abc")
 
     ((layout, model),) = named()
-    assert layout == "dp2" and named(model) == [("dp2", model)]
-    with pytest.raises(UserError, match=f"no such row; there are dp2 with {model}$"):
+    assert layout == "cp4 p2p" and named(model) == [("cp4 p2p", model)]
+    with pytest.raises(UserError, match=f"no such row; there are cp4 p2p with {model}$"):
         named(next(one for one in MODELS if one != model))
 
 
 def test_the_page_has_rows_that_the_script_reads() -> None:
     rows = read_rows(PAGE.read_text(encoding="utf-8"))
-    assert len(rows) > 20 and all(layout in LAYOUTS and model in MODELS for layout, model in rows)
+    assert len(rows) > 20 and rows.keys() <= set(ROWS)
