@@ -24,7 +24,7 @@ from megatron.base.units import exact
 from megatron.config import checkpoint, data, logging
 from megatron.config.arguments import flag, understand, unused_flags
 from megatron.config.config import RULES, Config, Rule, complete
-from megatron.config.launch import ranks_a_node, unwrap
+from megatron.config.launch import rank_notes, ranks_a_node, unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.config.parallel import chunks_of, counted_letters, ranks_of_model, stage_texts
 from megatron.parallel.layout import Layout, layout_of
@@ -109,7 +109,7 @@ class Options(Config):
 def main(argv: list[str] | None = None) -> None:
     """Print the plan of the run that these flags describe, and write it where --output says."""
     argv = sys.argv[1:] if argv is None else argv
-    ranks_of_node, argv = ranks_a_node(argv), unwrap(argv)
+    ranks_of_node, of_ranks, argv = ranks_a_node(argv), rank_notes(argv), unwrap(argv)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
     # A plan depends on no token, no checkpoint and no log, so that rules about them have nothing to ask for.
     apart = (*data.RULES, *checkpoint.RULES, *logging.RULES)
@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(*problems)
     layout = layout_of(config.parallel, config.data_parallel_size * ranks_of_model(config.parallel))
     machines = _machines(config, ranks_of_node or config.gpus_per_node)
-    notes += group_notes(layout, machines.ranks_a_node)
+    notes += of_ranks + group_notes(layout, machines.ranks_a_node)
     notes += plan_notes(config, efficiency, plan)
     summary = summarise(config, efficiency, plan, config.data_parallel_size)
     if config.output:

@@ -21,7 +21,7 @@ from megatron.base.terminal import show
 from megatron.batches.loader import BatchShare
 from megatron.config.arguments import flag, understand, unused_flags
 from megatron.config.config import RULES, Config, complete
-from megatron.config.launch import unwrap
+from megatron.config.launch import rank_notes, unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.curriculum.analysis_folder import find_analysis, load_column, open_analyses
 from megatron.curriculum.sampler import Sampler, draw_batch
@@ -68,13 +68,14 @@ class Row(NamedTuple):
 
 def main(argv: list[str] | None = None) -> None:
     """Print the batch of the step that these flags ask for."""
-    argv = unwrap(sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
+    of_ranks, argv = rank_notes(argv), unwrap(argv)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
     config: Options = complete(Options, values, problems, rules=(*RULES, *data_efficiency_flags.RULES))
     efficiency, notes = describe(config)
     prepared = join(GPT_TASK, config, efficiency, GPT_TASK.open_data(config))
     plan, sampler = prepared.plan, prepared.sampler
-    notes += plan_notes(config, efficiency, plan)
+    notes += of_ranks + plan_notes(config, efficiency, plan)
     for note in [*unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
         print(f"note: {note}", file=sys.stderr)
     if config.step > plan.steps:

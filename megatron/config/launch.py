@@ -14,20 +14,52 @@ def unwrap(words: list[str]) -> list[str]:
     """The flags of a launch command such as `torchrun --nproc-per-node 8 pretrain_gpt.py ...`, with the
     number of its data-parallel ranks; UserError where that is no number. Flags before the command count,
     too."""
+    parts = _parts(words)
+    if parts is None:
+        return words
+    launcher, flags = parts
+    if _says_replicas(flags):
+        return flags
+    return [*flags, "--data-parallel-size", str(max((_started(launcher) or 1) // _ranks_of_model(flags), 1))]
+
+
+def rank_notes(words: list[str]) -> list[str]:
+    """A warning where a launch command starts ranks that training refuses, so that a plan of it is one of
+    other ranks. A command without a launcher, or with --data-parallel-size, asks for no number."""
+    parts = _parts(words)
+    started = _started(parts[0]) if parts and not _says_replicas(parts[1]) else None
+    each = _ranks_of_model(parts[1]) if parts else 1
+    if not started or started % each == 0:
+        return []
+    return [
+        f"the command starts {started} ranks, which is no multiple of the {each} that share the model, and "
+        f"training refuses that; this is the plan of {max(started // each, 1) * each} ranks"
+    ]
+
+
+def _parts(words: list[str]) -> tuple[str, list[str]] | None:
+    """What stands before the script of a launch command, and all flags of the run; None where there is no
+    script."""
     start = _start(words)
     scripts = [place for place, word in enumerate(words) if place >= start and word.endswith(".py")]
     if not scripts:
-        return words
-    launcher, flags = " ".join(words[start : scripts[0]]), [*words[:start], *words[scripts[0] + 1 :]]
-    if any(word.split("=")[0] == "--data-parallel-size" for word in flags):
-        return flags
-    ranks = 1
+        return None
+    return " ".join(words[start : scripts[0]]), [*words[:start], *words[scripts[0] + 1 :]]
+
+
+def _says_replicas(flags: list[str]) -> bool:
+    return any(word.split("=")[0] == "--data-parallel-size" for word in flags)
+
+
+def _started(launcher: str) -> int | None:
+    """How many ranks a launcher starts; None where it does not say."""
+    ranks = None
     for name in ("--nproc[-_]per[-_]node", "--nnodes", "--num_gpus", "--num_nodes"):
         found = re.search(rf"({name})[= ](\S+)", launcher)
         if found and not found.group(2).isdigit():
             raise UserError(f"{found.group(1)} {found.group(2)}: is no number; give --data-parallel-size")
-        ranks *= int(found.group(2)) if found else 1
-    return [*flags, "--data-parallel-size", str(_replicas(ranks, flags))]
+        ranks = (ranks or 1) * int(found.group(2)) if found else ranks
+    return ranks
 
 
 def _start(words: list[str]) -> int:
@@ -43,11 +75,10 @@ def ranks_a_node(words: list[str]) -> int | None:
     return int(found[1]) if found else None
 
 
-def _replicas(ranks: int, flags: list[str]) -> int:
-    """How many replicas of the model so many ranks make, at least one: training says where they are too
-    few."""
+def _ranks_of_model(flags: list[str]) -> int:
+    """How many ranks share one replica of the model."""
     words, each = " ".join(flags), 1
     for name in ("tensor", "context", "pipeline"):
         found = re.findall(rf"--{name}[-_](?:model[-_])?parallel[-_]size[= ](\d+)", words)
         each *= max(int(found[-1]), 1) if found else 1
-    return max(ranks // each, 1)
+    return each

@@ -1,8 +1,10 @@
 """The flags that name a tokenizer, in training and in every tool."""
 
+import dataclasses
 from dataclasses import dataclass
 
-from megatron.config.arguments import flag
+from megatron.config.arguments import flag, spelling
+from megatron.config.values import flatten
 
 
 @dataclass(frozen=True)
@@ -75,4 +77,18 @@ def _kind_of_files(tokenizer: TokenizerOptions) -> list[str]:
     return found
 
 
-RULES = (_kind_of_files,)
+def _of_tiktokenizer(tokenizer: TokenizerOptions) -> list[str]:
+    """No other tokenizer follows these flags, and no data that names its own does."""
+    if tokenizer.tokenizer_type == "TikTokenizer":
+        return []
+    fields = [field for field in dataclasses.fields(TokenizerOptions) if field.name.startswith("tiktoken_")]
+    given = {field.name: getattr(tokenizer, field.name) for field in fields}
+    return [
+        f"{spelling(field.name)} {' '.join(map(str, flatten(given[field.name])))} is of TikTokenizer alone; "
+        "leave it out, or give --tokenizer-type TikTokenizer with --tokenizer-model"
+        for field in fields
+        if given[field.name] != field.default
+    ]
+
+
+RULES = (_kind_of_files, _of_tiktokenizer)

@@ -1,7 +1,9 @@
 """Tokenizers of HF's `tokenizers`: tokenizer.json, and GPT-2's vocab.json with merges.txt."""
 
+import itertools
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +121,7 @@ def _by_library(
         engine=used,
         encode_batch=encode,
         reference=reference,
-        decode=lambda ids: tokenizer.decode(list(map(int, ids)), skip_special_tokens=False),
+        decode=_decoder(tokenizer),
         vocab_size=max(vocabulary.values()) + 1,
         end=end,
         pad=next(
@@ -130,10 +132,33 @@ def _by_library(
     )
 
 
+def _is_byte_level(tokenizer: Any) -> bool:
+    parts = [part.__getstate__() for part in (tokenizer.decoder, tokenizer.pre_tokenizer) if part is not None]
+    return any(b'"ByteLevel"' in part for part in parts)
+
+
+def _decoder(tokenizer: Any) -> Callable[[Any], str]:
+    """Ids to text. The library's byte-level decoder takes the letters of an added token for bytes where all
+    of them could be some, as in `naïve`; such tokens are put in as they are."""
+
+    def plain(ids: list[int]) -> str:
+        return str(tokenizer.decode(ids, skip_special_tokens=False))
+
+    added = tokenizer.get_added_tokens_decoder() if _is_byte_level(tokenizer) else {}
+    altered = {number: token.content for number, token in added.items() if plain([number]) != token.content}
+
+    def decode(ids: Any) -> str:
+        pieces = itertools.groupby(map(int, ids), altered.get)
+        return "".join(
+            plain(list(piece)) if text is None else text * len(list(piece)) for text, piece in pieces
+        )
+
+    return decode
+
+
 def _text_sizes(tokenizer: Any, vocabulary: dict[str, int]) -> TextSizes:
     """A token of a byte-level model has one character a byte; an added token is plain text."""
-    parts = [part.__getstate__() for part in (tokenizer.decoder, tokenizer.pre_tokenizer) if part is not None]
-    if not any(b'"ByteLevel"' in part for part in parts):
+    if not _is_byte_level(tokenizer):
         bytes_of = {number for token, number in vocabulary.items() if BYTE.fullmatch(token)}
         return sizes_by_decoding(
             lambda rows: tokenizer.decode_batch(rows, skip_special_tokens=False), bytes_of

@@ -82,6 +82,7 @@ def _agreed(flags: TokenizerOptions, corpora: list[Corpus]) -> Told:
         appended = False if any(_appended(corpus) is False for corpus in corpora) else None
         found.insert(0, (OF_FLAGS, Told(mine, describe_end(tokenizer.end, appended))))
     elif flags.vocab_size and not found:
+        _require_same_end(flags, corpora)
         return Told(Vocabulary(flags.vocab_size, None, None), UNKNOWN_END)
     if not found:
         names = ", ".join(sorted({corpus.name for corpus in corpora}))
@@ -89,6 +90,7 @@ def _agreed(flags: TokenizerOptions, corpora: list[Corpus]) -> Told:
             f"the vocabulary of {names} is unknown: no .json lies beside it; give --tokenizer-type and "
             "its files, or --vocab-size"
         )
+    _require_same_end(flags, corpora)
     name, told = found[0]
     first, verb, way = told.vocabulary, "by", "preprocess one of them again with the tokenizer of the other"
     if name == OF_FLAGS:
@@ -110,6 +112,24 @@ def _agreed(flags: TokenizerOptions, corpora: list[Corpus]) -> Told:
             "tokens; leave it out"
         )
     return told
+
+
+def _require_same_end(flags: TokenizerOptions, corpora: list[Corpus]) -> None:
+    """UserError where --eod-token, without a tokenizer that has it, is not the token that the data says."""
+    if flags.eod_token is None or flags.tokenizer_type:
+        return
+    for corpus in corpora:
+        end = (corpus.sidecar or {}).get("eod_token")
+        if end is None:
+            raise UserError(
+                f"--eod-token {flags.eod_token}: {corpus.name} does not say which token that is; name its "
+                "tokenizer by --tokenizer-type and its files, too, or leave it out"
+            )
+        if end != flags.eod_token:
+            raise UserError(
+                f"--eod-token {flags.eod_token} contradicts {corpus.name}, whose documents end with {end}; "
+                "leave it out, or preprocess the text again with it"
+            )
 
 
 def _of_sidecar(corpus: Corpus) -> Told:

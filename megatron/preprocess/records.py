@@ -59,6 +59,8 @@ def _json_line(line: bytes) -> Any:
         return json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return no_utf8(error, " of the line")
+    except RecursionError:
+        return ValueError("its brackets are nested too deep to be read; every line must be one JSON object")
     except json.JSONDecodeError as error:
         if _is_utf16(line):
             return ValueError(UTF16)

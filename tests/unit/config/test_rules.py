@@ -28,6 +28,8 @@ VALID = {
         "--vocab-size 1",
         "--tokenizer-type huggingfacetokenizer --tokenizer-model tokenizer.json",
         "--vocab-file vocab.json --merge-file merges.txt",
+        "--tokenizer-type TikTokenizer --tokenizer-model t.json --tiktoken-pattern v2",
+        "--tiktoken-num-special-tokens 1000",
     ],
     "training": [
         "--global-batch-size 24 --rampup-batch-size 8 8 1000",
@@ -111,6 +113,13 @@ BROKEN = {
         ("--tokenizer-model t.model", ["--tokenizer-model t.model", "SentencePieceTokenizer"]),
         ("--vocab-file v.json", ["--vocab-file v.json", "--merge-file", "GPT2BPETokenizer"]),
         ("--merge-file m.txt", ["--merge-file m.txt", "--vocab-file", "GPT2BPETokenizer"]),
+        ("--tiktoken-pattern v1", ["--tiktoken-pattern v1", "--tokenizer-type TikTokenizer"]),
+        ("--tiktoken-num-special-tokens 50", ["--tiktoken-num-special-tokens 50", "TikTokenizer"]),
+        ("--tiktoken-special-tokens a b", ["--tiktoken-special-tokens a b", "TikTokenizer"]),
+        (
+            "--tokenizer-type HuggingFaceTokenizer --tokenizer-model t.json --tiktoken-pattern v2",
+            ["--tiktoken-pattern v2", "--tokenizer-type TikTokenizer"],
+        ),
     ],
     "training": [
         ("--micro-batch-size 0", ["--micro-batch-size 0"]),

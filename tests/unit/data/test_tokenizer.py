@@ -93,6 +93,21 @@ def test_engines_agree_on_usual_texts(folder, engine, texts):
     assert first_difference(tokenizer.encode_batch(texts), tokenizer.reference(texts)) is None
 
 
+@pytest.mark.parametrize("special", [False, True])
+def test_an_added_token_whose_letters_could_be_bytes_comes_back(folder, tmp_path, special):
+    """`Ö` stands for byte 0xD6 in a byte-level vocabulary, and the library decodes `ilÖveyou` by bytes. An
+    added token is plain text, so that every text comes back as it was."""
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    added = ["ilÖveyou", "naïve", "Ġx", "日本", "  "]
+    (tokenizer.add_special_tokens if special else tokenizer.add_tokens)(added)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    mine = build_tokenizer(options("HuggingFaceTokenizer", tokenizer_model=str(tmp_path)))
+    for text in ("", *added, "ilÖveyouilÖveyou", "a naïvenaïve ilÖveyou ü日本ï Ġx  b", "usual text, Ö"):
+        (ids,) = rows(mine, [text])
+        assert mine.decode(np.array(ids, int)) == text
+        assert size(mine, ids) == len(text.encode())
+
+
 def test_first_difference():
     one = np.array([1, 2, 3, 4]), np.array([2, 0, 1, 1])
     assert first_difference(one, (np.array([1, 2, 3, 4]), np.array([2, 0, 1, 1]))) is None

@@ -91,6 +91,20 @@ def test_a_number_of_tokens_must_be_that_of_the_files() -> None:
         )
 
 
+def test_an_end_of_documents_must_be_that_of_the_files() -> None:
+    """Without a tokenizer of the flags, the text of a token has its number from the data alone."""
+    mine, unknown = corpus(eod_token="<end>"), corpus("b", sidecar=SIDECAR)
+    same, other = TokenizerOptions(eod_token="<end>"), TokenizerOptions(eod_token="<x>")
+    assert find_vocabulary(same, [mine]).eod == 7
+    assert problem(other, [mine]) == (
+        "--eod-token <x> contradicts a, whose documents end with <end>; leave it out, or preprocess the text "
+        "again with it"
+    )
+    for flags in (same, TokenizerOptions(eod_token="<end>", vocab_size=100)):
+        for corpora in ([unknown], [corpus("b")] if flags.vocab_size else [mine, unknown]):
+            assert problem(flags, corpora).startswith("--eod-token <end>: b does not say which token that is")
+
+
 def test_sources_that_disagree_are_told_by_name() -> None:
     first, other = corpus(sidecar=SIDECAR), corpus("b", tokenizer={"type": "other", "vocab_size": 100})
     assert problem(NONE, [first, corpus("c"), other]) == (

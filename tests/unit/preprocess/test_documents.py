@@ -149,10 +149,11 @@ BAD_LINES = {
     b'{"text": "a\xff"}': r"line 3: byte 12 of the line is no UTF-8 \(0xff\)",
     b'{"text": "\\ud800"}': "line 3: key 'text' holds half of a surrogate pair",
     b"\xef\xbb\xbf{}": "line 3: column 1: Unexpected UTF-8 BOM",
+    b'{"text": ' + b"[" * 100_000: "line 3: its brackets are nested too deep to be read; every line must be",
 }
 
 
-@pytest.mark.parametrize("line", BAD_LINES)
+@pytest.mark.parametrize("line", BAD_LINES, ids=lambda line: ascii(line[:20]))
 @pytest.mark.parametrize("piece_bytes", [5, 1 << 20])
 def test_bad_lines_are_found_where_they_stand(tmp_path, line, piece_bytes):
     path = tmp_path / "a.jsonl"

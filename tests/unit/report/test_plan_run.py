@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from megatron.base.errors import UserError
-from megatron.config.launch import unwrap
+from megatron.config.launch import rank_notes, unwrap
 from tools import plan_run
 
 ROOT = Path(__file__).parents[3]
@@ -238,3 +238,31 @@ def test_a_number_of_ranks_that_is_none_is_asked_for():
     with pytest.raises(UserError, match="--nproc-per-node auto: is no number; give --data-parallel-size"):
         unwrap(words.split())
     assert unwrap(f"{words} --data-parallel-size 3".split())[-1] == "3"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("torchrun --nproc-per-node 3 a.py --tensor-model-parallel-size 2", (3, 2, 2)),
+        ("torchrun --nproc-per-node 4 --nnodes 2 a.py --pipeline-model-parallel-size 3", (8, 3, 6)),
+        ("torchrun --nproc-per-node 2 a.py --context-parallel-size=4", (2, 4, 4)),
+        ("torchrun --nproc-per-node 4 a.py --tensor-model-parallel-size 2", None),
+        ("torchrun --nproc-per-node 3 a.py --tensor-model-parallel-size 2 --data-parallel-size 2", None),
+        ("python a.py --tensor-model-parallel-size 2", None),
+        ("--tensor-model-parallel-size 2", None),
+    ],
+)
+def test_a_command_that_starts_ranks_that_training_refuses_is_told(words, said):
+    """Training says that 3 ranks are no multiple of 2, and the plan of 2 ranks would not be the command's."""
+    notes = rank_notes(words.split())
+    assert len(notes) == (said is not None)
+    if said:
+        started, each, planned = said
+        assert notes[0].startswith(f"the command starts {started} ranks, which is no multiple of the {each} ")
+        assert notes[0].endswith(f"this is the plan of {planned} ranks")
+
+
+def test_the_plan_of_other_ranks_than_the_command_says_so(capsys):
+    flags = f"{SMALL} --train-iters 4 --tensor-model-parallel-size 2"
+    plan_run.main(f"torchrun --nproc-per-node 3 pretrain_gpt.py {flags}".split())
+    assert "note: the command starts 3 ranks, which is no multiple of the 2" in capsys.readouterr().err

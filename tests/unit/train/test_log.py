@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
@@ -23,6 +24,14 @@ FLAGS = (
     "--curriculum seqlen_truncate:min=32,max=128,duration=10,quantum=8 --random-ltd --random-ltd-min 32 "
     "--random-ltd-duration 16 "
 )
+
+
+@pytest.fixture(autouse=True)
+def _few_event_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard reads event files by name: second, host, process, and a number that counts them in the
+    process. It is text, in which 10 is before 9. Runs begin in seconds of their own, and logs of one test do
+    not, so that their numbers have one digit here."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
 
 
 def make_log(folder: Path, done: int = 0, more: str = "", save: str = "run") -> Log:
