@@ -66,10 +66,11 @@ def _overwrite_problems(flags: CheckpointConfig) -> list[str]:
         return []
     held = f"the checkpoint of step {steps[0]}" if len(steps) == 1 else f"checkpoints to step {steps[-1]}"
     finetune = " (--finetune starts at step 0)" if flags.finetune else ""
+    without = " and without --finetune" if flags.finetune else ""
     start = f"--load {flags.load} is not its run{finetune}" if flags.load else "--load is not given"
     return [
         f"--save {flags.save}: holds {held} of an earlier run, and {start}, so this run would replace them; "
-        f"go on from them with --load {flags.save}, save to another folder, or set them aside with "
+        f"go on from them with --load {flags.save}{without}, save to another folder, or set them aside with "
         "--overwrite-run"
     ]
 

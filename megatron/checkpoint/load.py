@@ -225,7 +225,18 @@ def _require_same(folder: Path, manifest: Manifest, wanted: dict[str, Box], prob
         more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise UserError(
             f"{folder}: is the checkpoint of another model: it {'; it '.join(sorted(problems)[:5])}{more}"
+            f"{_of_experts(there.keys(), wanted.keys())}"
         )
+
+
+def _of_experts(there: Iterable[str], wanted: Iterable[str]) -> str:
+    """The way from a dense model to a mixture of experts, where that is what differs."""
+    mixed = [any(".mlp.experts." in name for name in names) for names in (there, wanted)]
+    if mixed[0] == mixed[1]:
+        return ""
+    if mixed[0]:
+        return "; it is a mixture of experts, so give --num-experts and its other flags as they were"
+    return "; it is dense, and tools/upcycle_checkpoint.py makes a mixture of experts of it"
 
 
 def boxes_of(parameters: Mapping[str, Tensor], table: dict[str, Placement]) -> dict[str, Box]:

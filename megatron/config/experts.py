@@ -1,6 +1,7 @@
 """The flags of mixture of experts, and the rules between them."""
 
 import ast
+import dataclasses
 from dataclasses import dataclass
 
 from megatron.base.errors import UserError
@@ -162,6 +163,8 @@ def _layers(experts: ExpertsConfig, model: ModelConfig) -> list[str]:
             f"--moe-layer-freq {experts.moe_layer_freq!r} is a pattern of {len(pattern)} layers, and "
             f"--num-layers is {model.num_layers}; make them equal"
         ]
+    if not any(pattern):
+        return [f"--moe-layer-freq {experts.moe_layer_freq!r} gives no layer experts; name some"]
     return []
 
 
@@ -176,7 +179,9 @@ def _choice(experts: ExpertsConfig) -> list[str]:
         found.append("--moe-router-num-groups and --moe-router-group-topk need each other; give both")
     elif groups is not None and chosen is not None:
         if number % groups:
-            found.append(f"--moe-router-num-groups {groups} does not divide --num-experts {number}")
+            found.append(
+                f"--moe-router-num-groups {groups} does not divide --num-experts {number}; take a divisor"
+            )
         elif chosen > groups or few % chosen or few // chosen > number // groups:
             found.append(
                 f"--moe-router-group-topk {chosen} must be at most --moe-router-num-groups {groups}, divide "
@@ -219,7 +224,10 @@ def _groups(experts: ExpertsConfig, training: TrainingConfig) -> list[str]:
     size, micro = experts.moe_group_size, training.micro_batch_size
     if experts.num_experts == 1 or micro % size == 0:
         return []
-    return [f"--moe-group-size {size} does not divide --micro-batch-size {micro}; change one of them"]
+    return [
+        f"--moe-group-size {size} does not divide --micro-batch-size {micro}; take micro-batches of a "
+        "multiple of it, or begin a run whose groups are smaller (it keeps the size of its first start)"
+    ]
 
 
 def _reference_rows(
@@ -248,11 +256,18 @@ def _shares(experts: ExpertsConfig, parallel: ParallelConfig, model: ModelConfig
     if not inner and parallel.expert_tensor_parallel_size == parallel.tensor_model_parallel_size:
         del sizes[0]  # a rule of the dense MLP says it
     return [
-        f"{words} is no multiple of {spelling(name)} {ranks}; "
-        f"{nearest(size, ranks, -(-size // ranks) * ranks, spelling(name))}"
+        f"{words} is no multiple of {spelling(name)} {ranks}; {_fitting(name, size, ranks)}"
         for words, size, name in sizes
         if size % (ranks := getattr(parallel, name))
     ]
+
+
+def _fitting(name: str, size: int, ranks: int) -> str:
+    """The ways out: another width, or ranks that divide what there is."""
+    if name != "expert_model_parallel_size":
+        return nearest(size, ranks, -(-size // ranks) * ranks, spelling(name))
+    divisors = [str(one) for one in range(1, size + 1) if size % one == 0]
+    return f"give {', '.join(divisors[:-1])} or {divisors[-1]}, or other experts"
 
 
 def _parallel(experts: ExpertsConfig, parallel: ParallelConfig) -> list[str]:
@@ -277,7 +292,30 @@ def _parallel(experts: ExpertsConfig, parallel: ParallelConfig) -> list[str]:
 def _compiled(experts: ExpertsConfig, training: TrainingConfig) -> list[str]:
     if experts.num_experts == 1 or not training.compile:
         return []
-    return ["--compile does not go with --num-experts: tokens per expert are known in the step alone"]
+    return [
+        "--compile does not go with --num-experts, as tokens per expert are known in the step alone; leave "
+        "it out"
+    ]
+
+
+def expert_notes(experts: ExpertsConfig) -> list[str]:
+    """Flags of experts where there are none, and groups that fix the least micro-batch of a run."""
+    if experts.num_experts == 1:
+        usual = ExpertsConfig(moe_group_size=experts.moe_group_size)
+        given = [
+            spelling(one.name)
+            for one in dataclasses.fields(ExpertsConfig)
+            if getattr(experts, one.name) != getattr(usual, one.name)
+        ]
+        return [f"{', '.join(given)}: not used, as --num-experts is 1"] if given else []
+    balanced = bool(loss_names(experts)) or experts.moe_router_load_balancing_type == "sinkhorn"
+    size = experts.moe_group_size
+    if size == 1 or not (balanced or experts.moe_expert_capacity_factor):
+        return []
+    return [
+        f"experts are balanced over groups of {size} samples, the run's --moe-group-size, and its "
+        "micro-batches stay multiples of that wherever it goes on; with 1 they may be any"
+    ]
 
 
 RULES = (_layers, _choice, _balance, _groups, _reference_rows, _shares, _parallel, _compiled)

@@ -120,14 +120,18 @@ def make_mesh(device: torch.device, layout: Layout, rank: int, timeout: timedelt
         tuple(range(layout.ranks)): dist.group.WORLD if layout.ranks > 1 else None,
     }
 
-    def axis(members: list[int]) -> Axis:
+    def axis(members: list[int], apart: bool = False) -> Axis:
         if rank not in members:
             return ALONE
+        if apart and len(members) > 1:
+            group = dist.new_group(members, timeout, use_local_synchronization=True)
+            return Axis(members.index(rank), len(members), group)
         if tuple(members) not in made:
             made[tuple(members)] = dist.new_group(members, timeout, use_local_synchronization=True)
         return Axis(members.index(rank), len(members), made[tuple(members)])
 
-    single = {name: axis(layout.members(rank, (name,))) for name in (*AXES, *OTHERS)}
+    # tokens on their way to experts must not wait behind sums of gradients in the same group
+    single = {name: axis(layout.members(rank, (name,)), name == "expert") for name in (*AXES, *OTHERS)}
     stages = layout.members(rank, ("pipeline",))
     edges = _edges(stages, rank, timeout) if device.type == "cuda" else {}
     used = [tuple(name for name in names if single[name].size > 1) for names in JOINT]

@@ -1,9 +1,9 @@
 """How long a step of a layout would take, by a model of few numbers.
 
 A rank computes its FLOPs at a share of its peak. It waits for every byte that it sends over the tensor,
-context and pipeline axes, and for sums of gradients: nothing overlaps. Bytes of a group inside a machine go
-at one speed and those of a group across machines at another, as of a ring. Ranks wait in the pipeline's
-bubble. Latency, kernels of memory speed, loading and saving are left out.
+context and pipeline axes, to experts, and for sums of gradients: nothing overlaps. Bytes of a group inside a
+machine go at one speed and those of a group across machines at another, as of a ring. Ranks wait in the
+pipeline's bubble. Latency, kernels of memory speed, loading and saving are left out.
 """
 
 from dataclasses import dataclass
@@ -35,6 +35,7 @@ class Cost(NamedTuple):
     tensor: float
     context: float
     pipeline: float
+    experts: float
     gradients: float
     bubble: float
 
@@ -48,12 +49,14 @@ def step_cost(
 ) -> Cost:
     """Of the rank with this price; `hardware_flops`: of the whole step; `bubble`: share of the time."""
     layout = share.layout
-    spent = dict.fromkeys(("tensor", "context", "pipeline"), 0.0)
+    spent = dict.fromkeys(("tensor", "context", "pipeline", "experts"), 0.0)
     gradients = 0.0
     for (axis, kind), size in price.traffic.items():
         ranks = axis_ranks(share, axis)
         seconds = wire_bytes(kind, size, ranks) / speed(layout, axis, machines)
-        if (axis in spent and kind != "all_reduce") or axis == "tensor":
+        if axis in ("expert", "expert_tensor"):
+            spent["experts"] += seconds
+        elif (axis in spent and kind != "all_reduce") or axis == "tensor":
             spent[axis] += seconds
         else:
             gradients += seconds

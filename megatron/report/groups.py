@@ -37,8 +37,7 @@ def group_table(layout: Layout, ranks_a_node: int) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("axis", "groups", "ranks of a group", "where"):
         table.add_column(name)
-    parts = layout.expert > 1 or layout.expert_matrices != layout.tensor
-    for axis in (*AXES, *(OF_EXPERTS if parts else ())):
+    for axis in (*AXES, *_axes_of_experts(layout)):
         found = groups_of(layout, axis, ranks_a_node)
         if found.ranks.shape[1] > 1:
             table.add_row(axis, exact(len(found.ranks)), _named(found.ranks), _where(found))
@@ -48,12 +47,20 @@ def group_table(layout: Layout, ranks_a_node: int) -> Table:
 def rank_table(layout: Layout, ranks_a_node: int) -> Table:
     """Every rank: its node, and its place on every axis."""
     table = Table(title="Which rank sits where", title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("rank", "node", *AXES):
+    others = _axes_of_experts(layout)
+    for name in ("rank", "node", *AXES, *others):
         table.add_column(name, justify="right")
+    places = {axis: np.argsort(layout.groups((axis,)).ravel()) for axis in others}
     for rank in range(layout.ranks):
         place = layout.place(rank)
-        table.add_row(*map(str, (rank, rank // ranks_a_node, *(place[axis] for axis in AXES))))
+        in_group = [int(places[axis][rank]) % layout.groups((axis,)).shape[1] for axis in others]
+        table.add_row(*map(str, (rank, rank // ranks_a_node, *(place[axis] for axis in AXES), *in_group)))
     return table
+
+
+def _axes_of_experts(layout: Layout) -> tuple[str, ...]:
+    """What a layout has beside its axes, where ranks share experts in a way of their own."""
+    return OF_EXPERTS if layout.expert > 1 or layout.expert_matrices != layout.tensor else ()
 
 
 def group_notes(layout: Layout, ranks_a_node: int) -> list[str]:

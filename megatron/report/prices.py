@@ -98,7 +98,19 @@ def suggestion_table(found: Sequence[Suggestion], memory: int) -> Table:
     axes = {"tp": "tensor", "cp": "context", "dp": "data", "pp": "pipeline"}
     if any(one.layout.expert > 1 for one in found):
         axes |= {"ep": "expert", "etp": "expert_matrices"}
-    for name in ["", *axes, "GiB", "step", "compute", "tensor", "context", "pipeline", "gradients", "bubble"]:
+    for name in [
+        "",
+        *axes,
+        "GiB",
+        "step",
+        "compute",
+        "tensor",
+        "context",
+        "pipeline",
+        "experts",
+        "gradients",
+        "bubble",
+    ]:
         table.add_column(name, justify="right")
     for number, one in enumerate(found, 1):
         sizes = [getattr(one.layout, axis) for axis in axes.values()]

@@ -1,10 +1,12 @@
 """What a plan shows that its flags leave open: which limit ends the run, what it does not reach, a
-warm-up that the decay cuts off, and a decay that is shorter or longer than the run."""
+warm-up that the decay cuts off, a decay that is shorter or longer than the run, and what experts take for
+granted."""
 
 import numpy as np
 
 from megatron.base.errors import UserError
 from megatron.config.config import Config
+from megatron.config.experts import expert_notes
 from megatron.config.optimizer import decay_horizon, warmup_horizon
 from megatron.config.training import UNITS
 from megatron.schedule.data_efficiency import DataEfficiency
@@ -18,7 +20,12 @@ def plan_notes(config: Config, efficiency: DataEfficiency, plan: Plan) -> list[s
         raise UserError(*problems)
     still_warming_up = _still_warming_up(config, plan)
     rate = still_warming_up or _decay_of_its_own(config, plan)
-    return [*_limits(config, plan), *_short_of_the_end(efficiency, plan), *rate]
+    return [
+        *_limits(config, plan),
+        *_short_of_the_end(efficiency, plan),
+        *rate,
+        *expert_notes(config.experts),
+    ]
 
 
 def _limits(config: Config, plan: Plan) -> list[str]:

@@ -34,6 +34,7 @@ def test_layers_with_experts(flags, layers):
         ("--moe-layer-freq __import__('os')", "write a number of at least 1, or a pattern"),
         ("--moe-layer-freq [1]*1000000000", "write a number of at least 1, or a pattern"),
         ("--moe-layer-freq [1]*3", "is a pattern of 3 layers, and --num-layers is 4"),
+        ("--moe-layer-freq [0]*4", "--moe-layer-freq '[0]*4' gives no layer experts; name some"),
         ("--moe-router-topk 9", "--moe-router-topk 9 is more than --num-experts 8; lower it"),
         ("--moe-router-topk 1", "--moe-router-topk 1 needs --moe-router-pre-softmax"),
         ("--moe-router-num-groups 2", "need each other; give both"),
@@ -44,12 +45,15 @@ def test_layers_with_experts(flags, layers):
             "--moe-router-load-balancing-type sinkhorn --moe-router-enable-expert-bias",
             "leave one of them out",
         ),
-        ("--moe-group-size 4", "--moe-group-size 4 does not divide --micro-batch-size 2; change one of them"),
+        (
+            "--moe-group-size 4",
+            "--moe-group-size 4 does not divide --micro-batch-size 2; take micro-",
+        ),
         ("--moe-ffn-hidden-size 33 --tensor-model-parallel-size 2", "33 is no multiple of"),
         (
             "--expert-model-parallel-size 3",
-            "--num-experts 8 is no multiple of --expert-model-parallel-size 3; give 9, or "
-            "--expert-model-parallel-size 1",
+            "--num-experts 8 is no multiple of --expert-model-parallel-size 3; give 1, 2, 4 or 8, or other "
+            "experts",
         ),
         (
             "--moe-ffn-hidden-size 33 --expert-tensor-parallel-size 2",
