@@ -76,7 +76,8 @@ def working(share: Share, stage: Stage, batch: Batch, device: str = "cpu", docum
     later = sum(size for size, _ in runs)
     sizes = _sizes(share, stage, batch, device, documents)
     asks = {length: _attention_working(share, batch.rows, length, documents) for length in batch[1:]}
-    backs = {length: _mlp_working(share, batch.rows, length) for length in batch[1:]}
+    kinds = {number: (_length(share, batch, number), share.mixed(number)) for number in stage.layers}
+    backs = {kind: _mlp_working(share, batch.rows, *kind) for kind in set(kinds.values())}
     for size, numbers in runs:
         lengths = [_length(share, batch, number) for number in numbers]
         again, length = _recomputed(share, numbers), max(lengths)
@@ -88,7 +89,8 @@ def working(share: Share, stage: Stage, batch: Batch, device: str = "cpu", docum
             repeated = inside - sizes[numbers[-1]] if again else -size
             arriving = batch.rows * share.held(length) * _width(share)
             most = max(most, size - later + repeated + attention + arriving - given_back)
-        most = max(most, size - later + inside + backs[length] - given_back)
+        back = max(backs[kinds[number]] for number in numbers)
+        most = max(most, size - later + inside + back - given_back)
         later -= size
     return max(most, 0)
 
@@ -276,16 +278,19 @@ def _attention_working(share: Share, rows: int, length: int, documents: bool) ->
     return inputs + rows * share.heads * _scores(share, length) * each
 
 
-def _mlp_working(share: Share, rows: int, length: int) -> int:
+def _mlp_working(share: Share, rows: int, length: int, mixed: bool) -> int:
     """Bytes of the last matrix's backward pass: the gradients of its result, of its input and of itself; or
-    those of the activation."""
+    those of the activation. Of experts all matrices are one, and its input are the tokens of each."""
     one, element = share.architecture, share.element
     tokens = rows * share.computed(length)
     arriving = rows * share.held(length) * one.hidden_size * element * (2 if one.hidden_dropout else 1)
     if share.shares_tokens:
         arriving += tokens * one.hidden_size * element
-    inside = tokens * share.inner * element
-    matrix = share.inner * one.hidden_size * element
+    inside, matrix = tokens * share.inner * element, share.inner * one.hidden_size * element
+    if mixed and (mixture := one.mixture) is not None:
+        inner = mixture.inner // share.layout.expert_matrices
+        inside = mixture.top * expert_tokens(share, rows, length) * inner * element
+        matrix = mixture.experts // share.layout.expert * inner * one.hidden_size * element
     more = 3 if one.activation == "squared_relu" else 2 if one.gated else 1
     return arriving + max(inside + matrix, more * inside)
 

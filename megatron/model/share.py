@@ -62,8 +62,11 @@ class Share:
         return self.zero_stage >= 2 and self.layout.sharing > 1
 
     def sharing(self, one: Parameters) -> int:
-        """Ranks that share what they would hold alike of these parameters, where that is asked for."""
-        return self.layout.sharing_experts if one.sum_over == ALIKE else self.layout.sharing
+        """Ranks that share what they would hold alike of these parameters, where that is asked for: of
+        experts none, where none share the rest."""
+        if one.sum_over == ALIKE and self.layout.sharing > 1:
+            return self.layout.sharing_experts
+        return self.layout.sharing
 
     @property
     def element(self) -> int:

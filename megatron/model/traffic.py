@@ -41,13 +41,6 @@ def step_traffic(share: Share, stages: list[Stage], batch: Batch, micro_batches:
     return +total
 
 
-def _told(share: Share) -> int:
-    """Numbers that are summed over all ranks behind every step: loss, wishes to stop and the norm; with
-    experts their losses, and how many tokens chose each."""
-    mixture = share.architecture.mixture
-    return 3 + (len(mixture.losses) + len(mixture.layers) * mixture.experts if mixture else 0)
-
-
 def wire_bytes(kind: str, size: float, ranks: int) -> float:
     """What leaves a rank where so many bytes are handed to a ring algorithm of this kind."""
     others = ranks - 1

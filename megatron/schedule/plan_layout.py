@@ -44,11 +44,9 @@ def _experts(config: Config, data_parallel_size: int) -> list[str]:
     if matrices > 1:
         words += f" x --expert-tensor-parallel-size {matrices}"
     if ranks % (size * matrices):
-        fitting = math.gcd(ranks // math.gcd(ranks, matrices), config.experts.num_experts)
         return [
             f"{words}: the {ranks} ranks that compute a layer (tensor x context x data) cannot be parted "
-            f"into groups of {size * matrices}; give --expert-model-parallel-size {fitting}, or start other "
-            "ranks"
+            f"into groups of {size * matrices}; give {_fitting(config, ranks)}, or start other ranks"
         ]
     copies, same = flags.num_distributed_optimizer_instances, ranks // (size * matrices)
     if same % copies == 0:
@@ -58,6 +56,18 @@ def _experts(config: Config, data_parallel_size: int) -> list[str]:
         f"{'have' if same > 1 else 'has'} an expert, which cannot be parted into so many groups; give a "
         "number that divides them, or share experts among fewer ranks"
     ]
+
+
+def _fitting(config: Config, ranks: int) -> str:
+    """Flags of experts that part so many ranks equally: first fewer that share a matrix, where it takes
+    that."""
+    size, matrices = config.parallel.expert_model_parallel_size, config.parallel.expert_tensor_parallel_size
+    fewer = math.gcd(ranks, matrices)
+    words = [f"--expert-tensor-parallel-size {fewer}"] if fewer < matrices else []
+    if ranks % (size * fewer):
+        most = math.gcd(ranks // fewer, config.experts.num_experts)
+        words.append(f"--expert-model-parallel-size {most}")
+    return " and ".join(words)
 
 
 def _lengths(config: Config, plan: Plan) -> list[str]:

@@ -7,9 +7,11 @@ from typing import Any
 from megatron.checkpoint.load import find_checkpoint
 from megatron.checkpoint.manifest import read_manifest
 from megatron.checkpoint.saved_config import saved_config
-from megatron.config.arguments import spelling, understand, unused_flags
+from megatron.config.arguments import flags_of, spelling, understand, unused_flags
 from megatron.config.config import RULES, Config, Rule, complete
+from megatron.config.experts import ExpertsConfig
 from megatron.config.logging import idle_notes
+from megatron.config.model import ModelConfig
 from megatron.config.optimizer import idle_scale_notes
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.parallel.ranks import world_size
@@ -44,17 +46,22 @@ def _batch_of_ranks(config: Config, ranks: int) -> list[str]:
 
 def _model_of_checkpoint(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The model's flags as in the checkpoint of --load where --use-checkpoint-args asks for them, and a
-    note that says so."""
+    note that says so. Those given that resuming may change stay."""
     if not values.get("use_checkpoint_args") or not values.get("load"):
         return {}, []
     folder = find_checkpoint(values["load"], values.get("ckpt_step"))
     if folder is None:
         return {}, []
     saved = saved_config(read_manifest(folder).config, folder)
-    experts = dataclasses.asdict(saved.experts)
-    of_training = {"moe_group_size", "moe_per_layer_logging"}  # which fit a batch and a log
-    model = {name: value for name, value in experts.items() if name not in of_training}
-    return dataclasses.asdict(saved.model) | model, [f"the model's flags are those of {folder}"]
+    own = {"moe_group_size", "moe_per_layer_logging"}  # which fit a batch and a log
+    for one in (*flags_of(ModelConfig), *flags_of(ExpertsConfig)):
+        if one.field.metadata["resume"] == "free" and one.name in values:
+            own.add(one.name)
+    every = dataclasses.asdict(saved.model) | dataclasses.asdict(saved.experts)
+    model = {name: value for name, value in every.items() if name not in own}
+    lost = [spelling(name) for name, value in model.items() if values.get(name, value) != value]
+    more = f", and not as given: {', '.join(lost)}" if lost else ""
+    return model, [f"the model's flags are those of {folder}{more}"]
 
 
 def _replicas(values: dict[str, Any], problems: list[str]) -> tuple[list[str], int]:

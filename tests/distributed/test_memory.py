@@ -40,6 +40,20 @@ def test_the_most_that_ranks_hold_that_share_experts(layout: str) -> None:
         assert 0.94 * one.most < one.price.total < (1 + above) * one.most
 
 
+@pytest.mark.parametrize("strategy", ["--use-distributed-optimizer", "--use-torch-fsdp2"])
+def test_experts_alike_on_the_tensor_axis_alone_are_not_shared(strategy: str) -> None:
+    tensor = "--tensor-model-parallel-size 2 --sequence-parallel --expert-tensor-parallel-size 1 "
+    for one in compare(EXPERTS + tensor + strategy + " --dp 1", 1):
+        assert sum(one.price.states) == pytest.approx(one.between, rel=0.01)
+
+
+def test_the_most_is_in_the_backward_pass_of_wide_experts() -> None:
+    """Four of a token's experts, and gradients of the matrices of all, where layers keep nothing."""
+    wide = "--num-experts 8 --moe-router-topk 4 --moe-router-load-balancing-type sinkhorn "
+    for one in compare(wide + "--recompute-granularity full --dp 1", 2):
+        assert 0.98 * one.most < one.price.total < 1.03 * one.most
+
+
 FEW_TOKENS = "--recompute-granularity full --hidden-dropout 0 --hidden-size 512 --micro-batch-size 1 --bf16 "
 
 

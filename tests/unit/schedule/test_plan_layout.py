@@ -74,6 +74,20 @@ EXPERTS = "--train-iters 2 --num-experts 8 "
             "--expert-model-parallel-size 1, or start other ranks",
         ),
         (
+            "--expert-tensor-parallel-size 2",
+            3,
+            "--expert-model-parallel-size 1 x --expert-tensor-parallel-size 2: the 3 ranks that compute a "
+            "layer (tensor x context x data) cannot be parted into groups of 2; give "
+            "--expert-tensor-parallel-size 1, or start other ranks",
+        ),
+        (
+            "--expert-model-parallel-size 2 --expert-tensor-parallel-size 4",
+            6,
+            "--expert-model-parallel-size 2 x --expert-tensor-parallel-size 4: the 6 ranks that compute a "
+            "layer (tensor x context x data) cannot be parted into groups of 8; give "
+            "--expert-tensor-parallel-size 2 and --expert-model-parallel-size 1, or start other ranks",
+        ),
+        (
             "--expert-model-parallel-size 4 --use-torch-fsdp2 --num-distributed-optimizer-instances 2",
             4,
             "--num-distributed-optimizer-instances 2: with --expert-model-parallel-size 4 only 1 of 4 ranks "

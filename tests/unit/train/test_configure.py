@@ -32,10 +32,12 @@ def checkpoint(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_the_model_of_a_checkpoint_wins_over_the_command_line(checkpoint: str) -> None:
-    for more in ("", "--num-layers 9 --hidden-size 32 --num-attention-heads 2 "):
-        config, notes = read_config((OTHERS + STOP + checkpoint + more).split(), "", "")
+    told = "the model's flags are those of run/iter_5"
+    lost = ", and not as given: --num-layers, --hidden-size, --num-attention-heads"
+    for more, notes in (("", ""), ("--num-layers 9 --hidden-size 32 --num-attention-heads 2 --swiglu", lost)):
+        config, found = read_config((OTHERS + STOP + checkpoint + more).split(), "", "")
         assert config.model == make_config("--num-layers 6 --use-rotary-position-embeddings --swiglu").model
-        assert notes == ["the model's flags are those of run/iter_5"]
+        assert found == [told + notes]
 
 
 def test_experts_of_a_checkpoint_are_its_model_too(checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,6 +49,19 @@ def test_experts_of_a_checkpoint_are_its_model_too(checkpoint: str, monkeypatch:
     config, _ = read_config((OTHERS + STOP + checkpoint + more).split(), "", "")
     own = {"moe_group_size": 2, "moe_per_layer_logging": True}
     assert config.experts == dataclasses.replace(mixed.experts, **own)
+
+
+def test_what_resuming_may_change_is_as_it_is_given(checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How tokens come to experts, and by which kernel attention is computed."""
+    saved = make_config("--num-experts 8 --attention-backend unfused --moe-token-dispatcher-type allgather")
+    monkeypatch.setattr(configure, "read_manifest", lambda folder: manifest_of(saved))
+    for more, backend, way in (
+        ("", "unfused", "allgather"),
+        ("--attention-backend fused --moe-token-dispatcher-type alltoall", "fused", "alltoall"),
+    ):
+        config, notes = read_config((OTHERS + STOP + checkpoint + more).split(), "", "")
+        assert (config.model.attention_backend, config.experts.moe_token_dispatcher_type) == (backend, way)
+        assert notes == ["the model's flags are those of run/iter_5"]
 
 
 def test_flags_of_a_yaml_file_may_ask_for_the_model_of_a_checkpoint(checkpoint: str, tmp_path: Path) -> None:
