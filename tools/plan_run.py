@@ -35,6 +35,7 @@ from megatron.report.groups import group_notes, group_table, rank_table
 from megatron.report.prices import (
     memory_table,
     miss_lines,
+    model_line,
     step_lines,
     suggestion_lines,
     suggestion_table,
@@ -164,7 +165,7 @@ def _price(
     model, hardware = step_flops(config, efficiency, vocab_size, step)
     cost = step_cost(share, fullest, hardware, pipeline.bubble, machines)
     show(*parts)
-    print("\n".join(step_lines(cost, pipeline, hardware, model)))
+    print("\n".join([model_line(share), *step_lines(cost, pipeline, hardware, model)]))
 
 
 def _suggest(

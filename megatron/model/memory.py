@@ -289,7 +289,7 @@ def _mlp_working(share: Share, rows: int, length: int, mixed: bool) -> int:
     inside, matrix = tokens * share.inner * element, share.inner * one.hidden_size * element
     if mixed and (mixture := one.mixture) is not None:
         inner = mixture.inner // share.layout.expert_matrices
-        inside = mixture.top * expert_tokens(share, rows, length) * inner * element
+        inside = routed_rows(share, rows, length) * inner * element
         matrix = mixture.experts // share.layout.expert * inner * one.hidden_size * element
     more = 3 if one.activation == "squared_relu" else 2 if one.gated else 1
     return arriving + max(inside + matrix, more * inside)

@@ -2,7 +2,7 @@
 closed form, so that a layout is priced before any rank starts."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from megatron.model.architecture import Architecture
@@ -230,6 +230,21 @@ def stage_parameters(share: Share, stage: Stage) -> list[Parameters]:
     if stage.last and not one.tied_head:
         found.append(Parameters(share.vocabulary, one.hidden_size))
     return found
+
+
+def model_parameters(share: Share) -> tuple[int, int]:
+    """Parameters of the whole model, and how many of them compute a token: of experts, those that a token
+    chooses."""
+    alone, one = replace(share, layout=ONE), share.architecture
+    total = elements(stage_parameters(alone, Stage(range(one.num_layers))))
+    mixture = one.mixture
+    if mixture is None:
+        return total, total
+    router, shared = mixture.experts * one.hidden_size, replace(mixture, experts=0, top=0)
+    without = replace(alone, architecture=replace(one, mixture=shared))
+    experts = elements(layer_parameters(alone, mixed=True)) - elements(layer_parameters(without, mixed=True))
+    idle = (experts - router) * (mixture.experts - mixture.top) // mixture.experts
+    return total, total - len(mixture.layers) * idle
 
 
 def elements(parameters: Iterable[Parameters]) -> int:

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 from megatron.base.units import exact, short
-from megatron.model.share import Batch, Share
+from megatron.model.share import Batch, Share, model_parameters
 from megatron.model.traffic import axis_ranks, wire_bytes
 from megatron.parallel.simulate import PipelineCost
 from megatron.report.cost import Cost, Machines, speed
@@ -77,6 +77,13 @@ def traffic_table(share: Share, price: RankPrice, machines: Machines) -> Table:
         where = "inside a node" if speed(share.layout, axis, machines) == machines.inside else "across nodes"
         table.add_row(axis, str(ranks), kind, f"{size / 1e9:.3f}", f"{wire / 1e9:.3f}", where)
     return table
+
+
+def model_line(share: Share) -> str:
+    """Parameters of the whole model, and of a mixture of experts how many compute a token."""
+    total, active = model_parameters(share)
+    some = f", {exact(active)} of them active for a token" if active < total else ""
+    return f"model: {exact(total)} parameters{some}" + ("" if share.vocabulary else ", without vocabulary")
 
 
 def step_lines(cost: Cost, pipeline: PipelineCost, hardware_flops: float, model_flops: float) -> list[str]:

@@ -2,14 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
 
 from megatron.base.errors import UserError
+from megatron.model.experts import inactive_parameters
+from megatron.model.share import model_parameters
 from megatron.parallel.layout import AXES, Layout, layout_of
 from megatron.report.cost import Machines, step_cost
 from megatron.report.groups import group_notes, groups_of
 from megatron.report.suggest import flags_of, read_machines, suggestions
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import fullest_step
+from megatron.tasks.gpt import GPT_TASK
 from megatron.tasks.prices import pipeline_of, prices, share_of, step_flops
 from scripts.price_table import PAGE, row
 from tests.support.configurations import make_config, make_plan, problems_of
@@ -151,6 +155,24 @@ def test_the_tool_suggests(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("recipe", "devices"), [("1.3B", 1024), ("13B", 64), ("175B", 8), ("175B", 64)])
 def test_the_table_of_recipes(recipe: str, devices: int) -> None:
     assert row(recipe, devices) in PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        "--num-experts 8 --moe-layer-freq 2",
+        "--num-experts 4 --moe-router-topk 3 --swiglu --moe-ffn-hidden-size 48",
+    ],
+)
+def test_parameters_of_the_whole_model(more: str) -> None:
+    config = make_config(f"{MODEL} {more} --moe-shared-expert-intermediate-size 16")
+    efficiency, _ = describe(config)
+    with torch.device("meta"):
+        model = GPT_TASK.build_model(config, 1000, ())
+    total = sum(one.numel() for one in model.parameters())
+    share = share_of(config, efficiency, 1000, layout_of(config.parallel, 1))
+    assert model_parameters(share) == (total, total - inactive_parameters(model))
 
 
 def test_states_of_175_billion_parameters() -> None:
