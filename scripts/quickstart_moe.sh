@@ -7,10 +7,10 @@
 # with as many parameters. Each is trained with and without curriculum and random-LTD, on equal budgets, from one seed. The
 # report compares the four runs, and shows the load of every expert over time. All else is as in scripts/quickstart.sh: steps
 # that go on after a stop, a folder for every corpus, here in runs/quickstart_moe, and --clean and --dry-run.
-# QUICKSTART_TOKENS=N trains each run on N tokens instead of 500000; all schedules and intervals follow.
+# QUICKSTART_TOKENS=N trains each run on N tokens instead of 350000; all schedules and intervals follow.
 set -euo pipefail
 
-results=runs/quickstart_moe usual_tokens=500000
+results=runs/quickstart_moe usual_tokens=350000
 # shellcheck source=scripts/quickstart_steps.sh
 . "$(dirname "$0")/quickstart_steps.sh"
 
