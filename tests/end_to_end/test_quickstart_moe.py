@@ -27,7 +27,7 @@ def flags_of(words: list[str]) -> dict[str, list[str]]:
     return {name: values for name, values in named.items() if name not in OWN}
 
 
-@pytest.mark.parametrize("tokens", ["500000", "20_000"])
+@pytest.mark.parametrize("tokens", ["350000", "20_000"])
 def test_the_runs_differ_by_their_method_alone(tokens: str) -> None:
     """Tokens, batches, rate and seed are the same in all; a token's experts are as wide as the dense MLP."""
     told = commands(script=SCRIPT, QUICKSTART_TOKENS=tokens)
@@ -53,7 +53,7 @@ def test_the_runs_differ_by_their_method_alone(tokens: str) -> None:
 
 def test_budget_and_folders_are_as_in_the_first_quickstart(tmp_path: Path) -> None:
     default = next(words for words in commands(script=SCRIPT) if words[0] == "torchrun")
-    assert flags_of(default)["--train-tokens"] == ["500000"]
+    assert flags_of(default)["--train-tokens"] == ["350000"]
     (tmp_path / "my.txt").write_text("text")
     first, mine = folder_of(str(tmp_path / "my.txt")), folder_of(str(tmp_path / "my.txt"), script=SCRIPT)
     assert mine == first.replace("quickstart", "quickstart_moe") and re.search(r"/my-\d+$", mine)
