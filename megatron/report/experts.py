@@ -146,6 +146,7 @@ def _picture(runs: list[RecordedRun], number: int, layer: int, table: Loads, lim
     mesh = axes.pcolormesh(table.edges / size, borders, loads, norm=norm, cmap=colours)
     axes.set_ylim(experts - 0.5, -0.5)
     axes.set_facecolor(UNKNOWN)  # behind the last step of a shorter run
+    axes.set_xlim(right=max(float(table.edges[-1]), *(one.steps for one in runs)) / size)
     axes.yaxis.set_major_locator(MaxNLocator(min(experts, MOST_TICKS), integer=True))
     gaps = [Entry("not recorded", UNKNOWN, width=6)] if np.isnan(table.loads).any() else []
     title = f"Loads of layer {layer}: {name}"
