@@ -123,12 +123,13 @@ def make_mesh(device: torch.device, layout: Layout, rank: int, timeout: timedelt
     def axis(members: list[int], apart: bool = False) -> Axis:
         if rank not in members:
             return ALONE
-        if apart and len(members) > 1:
+        if (apart and len(members) > 1) or tuple(members) not in made:
             group = dist.new_group(members, timeout, use_local_synchronization=True)
-            return Axis(members.index(rank), len(members), group)
-        if tuple(members) not in made:
-            made[tuple(members)] = dist.new_group(members, timeout, use_local_synchronization=True)
-        return Axis(members.index(rank), len(members), made[tuple(members)])
+        else:
+            group = made[tuple(members)]
+        if not apart:
+            made[tuple(members)] = group
+        return Axis(members.index(rank), len(members), group)
 
     # tokens on their way to experts must not wait behind sums of gradients in the same group
     single = {name: axis(layout.members(rank, (name,)), name == "expert") for name in (*AXES, *OTHERS)}

@@ -50,10 +50,11 @@ def rank_table(layout: Layout, ranks_a_node: int) -> Table:
     others = _axes_of_experts(layout)
     for name in ("rank", "node", *AXES, *others):
         table.add_column(name, justify="right")
-    places = {axis: np.argsort(layout.groups((axis,)).ravel()) for axis in others}
+    groups = [layout.groups((axis,)) for axis in others]
+    places = [np.argsort(rows.ravel()) % rows.shape[1] for rows in groups]
     for rank in range(layout.ranks):
         place = layout.place(rank)
-        in_group = [int(places[axis][rank]) % layout.groups((axis,)).shape[1] for axis in others]
+        in_group = [int(one[rank]) for one in places]
         table.add_row(*map(str, (rank, rank // ranks_a_node, *(place[axis] for axis in AXES), *in_group)))
     return table
 
