@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from megatron.model.architecture import Architecture
 from megatron.model.balance import tally_sizes
-from megatron.model.context import Beside, Context, make_context
+from megatron.model.context import Beside, Context, Sight, make_context
 from megatron.model.dropout import drop, salt, token_keys
 from megatron.model.inputs import GPTInputs
 from megatron.model.norm import make_norm
@@ -137,7 +137,8 @@ class GPT(StageModule):
             positions = torch.arange(length, device=device)[None]
         keys = token_keys(step_key, inputs.rows, length) if step_key is not None and self.training else None
         rotary = self.rotary_table[positions].to(self.precision) if self.rotary else None
-        context = make_context(length, rotary, inputs.document_starts, keys, device, self.slices)
+        sight = Sight(starts=inputs.document_starts)
+        context = make_context(length, device, sight, rotary, keys, self.slices)
         context = context._replace(beside=beside)
         x_BTD = self._embedded(inputs, positions, context) if received is None else received
         kept, moves = (inputs.kept, inputs.moves) if self.training else (None, None)

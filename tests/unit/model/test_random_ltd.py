@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from megatron.model.context import Context, context_of_kept, make_context
+from megatron.model.context import Context, Sight, context_of_kept, make_context
 from megatron.model.random_ltd import through_kept
 from megatron.model.rotary import rotary_table
 from megatron.parallel.mesh import CPU
@@ -58,13 +58,13 @@ def test_dropping_one_layer_equals_running_it_on_the_kept_rows():
     kept = kept_positions(1, 3, LENGTH, 17)
     loss = loss_of(model, batch._replace(kept=kept))
     rotary = rotary_table(LENGTH, 12, 10000.0)
-    whole = make_context(LENGTH, rotary[None], None, None, CPU)
+    whole = make_context(LENGTH, CPU, rotary=rotary[None])
     x = model.layers["0"](model.word_embeddings(batch.tokens), whole)
     rows = []
     for row, places in enumerate(kept[0]):
         y = x[row].clone()
         y[places] = model.layers["1"](
-            x[row, places][None], make_context(17, rotary[places][None], None, None, CPU)
+            x[row, places][None], make_context(17, CPU, rotary=rotary[places][None])
         )[0]
         rows.append(y)
     x = model.final_norm(model.layers["2"](torch.stack(rows), whole))
@@ -84,12 +84,13 @@ def test_evaluation_drops_nothing():
 
 def test_context_of_kept_tokens_is_their_own():
     starts = torch.tensor([[0, 0, 0, 3, 3, 5]])
-    context = make_context(6, torch.arange(6.0).view(1, 6, 1, 1), starts, torch.arange(6)[None], CPU)
+    sight, keys = Sight(starts=starts), torch.arange(6)[None]
+    context = make_context(6, CPU, sight, torch.arange(6.0).view(1, 6, 1, 1), keys)
     part = context_of_kept(context, torch.tensor([[0, 2, 3, 5]]))
-    assert part.rotary is not None and part.rotary.flatten().tolist() == [0, 2, 3, 5]
+    assert part.wide.rotary is not None and part.wide.rotary.flatten().tolist() == [0, 2, 3, 5]
     assert part.dropout_keys is not None and part.dropout_keys.tolist() == [[0, 2, 3, 5]]
-    assert part.document_starts is not None
-    (whole,) = part.parts
+    assert part.sight.starts is not None
+    (whole,) = part.wide.parts
     assert whole.mask is not None and (whole.first, whole.end) == (0, 4)
     assert whole.mask[0, 0].int().tolist() == [
         [1, 0, 0, 0],

@@ -113,7 +113,7 @@ def test_where_weights_do_not_sum_to_one_outputs_are_scaled_by_the_sum_over_its_
     how, mixture = how_of(flags), made_of(dense, flags)
     assert not how.equal
     x = torch.randn((2, LENGTH, HIDDEN), dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    context = make_context(LENGTH, None, None, None, torch.device("cpu"))
+    context = make_context(LENGTH, torch.device("cpu"))
     with torch.no_grad():
         mine, theirs = (model.layers["1"].mlp for model in (mixture, dense))
         sums = mine.router(x, context).gates.sum(-1, keepdim=True)
@@ -135,7 +135,7 @@ def test_a_token_chooses_whole_copies() -> None:
     x = torch.randn((1, LENGTH, HIDDEN), dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     experts = (
         mixture.layers["0"]
-        .mlp.router(x, make_context(LENGTH, None, None, None, torch.device("cpu")))
+        .mlp.router(x, make_context(LENGTH, torch.device("cpu")))
         .experts[0]
     )
     for chosen in experts.tolist():
