@@ -16,9 +16,9 @@ from megatron.parallel.placement import add_constants
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); `layer` is its number in the whole model. Where residuals
-    are taken after the norm it is norm(x) + attention(norm(x)) and so on: the layer of arXiv 1810.04805, whose
-    last norm is the first one of the next layer."""
+    """x + attention(norm(x)), then x + mlp(norm(x)); `layer` is its number in the whole model. Where
+    residuals are taken after the norm it is norm(x) + attention(norm(x)) and so on: the layer of arXiv
+    1810.04805, whose last norm is the first one of the next layer."""
 
     attention_salt: Tensor
     mlp_salt: Tensor

@@ -39,9 +39,7 @@ class LayerNorm(nn.Module):
         return self.kernel(x, weight, bias, self.weight.shape, self.epsilon)
 
 
-def _layer_norm(
-    x: Tensor, weight: Tensor, bias: Tensor | None, shape: torch.Size, epsilon: float
-) -> Tensor:
+def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, shape: torch.Size, epsilon: float) -> Tensor:
     return F.layer_norm(x, shape, weight, bias, epsilon)
 
 
