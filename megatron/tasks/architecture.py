@@ -1,7 +1,10 @@
 """From a resolved configuration to the plain values that a GPT is built from and priced by."""
 
+from dataclasses import replace
+
 import torch
 
+from megatron.config.bert import window, window_layers
 from megatron.config.config import Config
 from megatron.config.experts import expert_layers, loss_names
 from megatron.config.training import TrainingConfig
@@ -46,6 +49,22 @@ def gpt_architecture(config: Config, vocab_size: int) -> Architecture:
         recompute_run=config.training.recompute_num_layers if uniform else 1,
         recompute_attention=config.training.recompute_granularity == "selective",
         mixture=mixture_of(config),
+        residual_after_norm=model.apply_residual_connection_post_layernorm,
+        norm_bias=not model.disable_norm_bias,
+    )
+
+
+def bert_architecture(config: Config, vocab_size: int) -> Architecture:
+    """The encoder of a resolved configuration over `vocab_size` tokens."""
+    bert = config.bert
+    return replace(
+        gpt_architecture(config, vocab_size),
+        encoder=True,
+        pair_head=bool(bert.pair),
+        embedding_norm=bert.embedding_norm,
+        near_layers=window_layers(bert, config.model.num_layers),
+        window=window(bert),
+        near_rotary_base=bert.local_rotary_base,
     )
 
 
