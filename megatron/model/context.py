@@ -157,6 +157,8 @@ def _part(
     mask = bounds[0]
     for bound in bounds[1:]:
         mask = mask & bound
+    if window is not None and sight.ends is not None:  # padding far behind the text would see nothing
+        mask = mask | (keys == torch.arange(first, first + size, device=device)[:, None])
     return Part(first, size, end, mask[:, None])
 
 
