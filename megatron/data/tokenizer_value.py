@@ -1,6 +1,6 @@
 """A tokenizer as a value, and what all kinds of tokenizers need to make one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,10 @@ class Tokenizer:
     special_tokens: dict[str, int]
     text_sizes: TextSizes
     """UTF-8 bytes of the text of every row of ids, each from the beginning of a document; int64 [rows]."""
+    vocabulary: Mapping[str, int]
+    """The ids of tokens by name: of all, but of TikTokenizer's special ones alone, whose others are bytes."""
+    continues: Callable[[], np.ndarray]
+    """Whether each token continues the word of the token before it; bool [vocab_size]."""
     settings: tuple[Any, ...] = ()
     """Values of flags, besides the files, that change ids."""
     sha256: tuple[str, ...] = ()
@@ -95,6 +99,13 @@ def choose_engine(
             f"--tokenizer-engine gigatoken: gigatoken cannot do this tokenizer ({why}); leave the flag out"
         )
     return name, reference
+
+
+def continuing(vocabulary: Mapping[str, int], size: int, continues: Callable[[str], bool]) -> np.ndarray:
+    """The tokens for whose names `continues` holds; bool [size]."""
+    out = np.zeros(size, bool)
+    out[[number for token, number in vocabulary.items() if continues(token)]] = True
+    return out
 
 
 def sizes_by_table(counts: np.ndarray) -> TextSizes:
