@@ -32,6 +32,7 @@ from megatron.evaluation.restore import Restored, require_same_tokenizer, restor
 from megatron.evaluation.text_bytes import TextBytes, count_text
 from megatron.model.inputs import to_device
 from megatron.parallel.mesh import Mesh
+from megatron.parallel.slices import WHOLE
 from megatron.schedule.data_efficiency import DataEfficiency
 
 EXAMPLES = """\
@@ -161,7 +162,7 @@ def _evaluate(
         else None
         for corpus, windows in zip(members, counts)
     ]
-    names = list(restored.task.losses)
+    names = list(restored.task.measures(config))
     return [
         {"corpus": corpus.name, "split": split, "windows": count} | _result(names, part.tolist(), text)
         for corpus, count, part, text in zip(members, counts, sums, texts)
@@ -191,17 +192,18 @@ def _sums(
 ) -> torch.Tensor:
     """Sums and counts of every loss over the first `counts` windows, a row a corpus."""
     rows = restored.task.make_rows(config, DataEfficiency(), vocabulary)
+    names = restored.task.measures(config)
     device = next(restored.model.parameters()).device
 
     def measure(part: np.ndarray) -> torch.Tensor:
-        inputs = to_device(rows.plain(members, part[:, 0], part[:, 1]), device)
+        inputs = to_device(rows.plain(members, part[:, 0], part[:, 1], WHOLE), device)
         found = restored.task.row_losses(restored.model, inputs)
-        return torch.cat([found[name] for name in restored.task.losses], 1)
+        return torch.cat([found[name] for name in names], 1)
 
     windows = np.concatenate(
         [np.stack([np.full(count, number), np.arange(count)], 1) for number, count in enumerate(counts)]
     )
-    shape = (len(members), 2 * len(restored.task.losses))
+    shape = (len(members), 2 * len(names))
     with progress(title, len(windows), "windows") as advance:
         return window_sums(measure, shape, windows, micro_batch_size, Mesh(device), advance)
 

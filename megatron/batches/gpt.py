@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from megatron.base.compiled import compiled
 from megatron.base.errors import UserError
 from megatron.base.keys import key
-from megatron.base.random import choose, draw
+from megatron.batches.kept import choose_kept
 from megatron.batches.loader import BatchShare
 from megatron.config.config import DataConfig
 from megatron.curriculum.sampler import Sampler, draw_batch
@@ -52,7 +51,11 @@ def make_batch(sampler: Sampler, step: Step, share: BatchShare, row_format: RowF
 
 
 def plain_batch(
-    corpora: list[Corpus], members: np.ndarray, samples: np.ndarray, row_format: RowFormat
+    corpora: list[Corpus],
+    members: np.ndarray,
+    samples: np.ndarray,
+    slices: Slices,
+    row_format: RowFormat,
 ) -> GPTInputs:
     """Whole windows, nothing cut or dropped: for evaluation."""
     length = row_format.data.seq_length
@@ -144,14 +147,11 @@ def document_inputs(
 
 
 def _kept(step: Step, rows: np.ndarray, row_format: RowFormat) -> np.ndarray | None:
-    """Which positions every dropping layer keeps of every row: uniform draws keyed by (seed, step, layer,
-    row)."""
+    """Which positions every dropping layer keeps of every row."""
     if not row_format.dropping or step.kept_length >= step.sequence_length:
         return None
-    out = np.empty((len(row_format.dropping), len(rows), step.kept_length), np.int64)
-    seed = np.uint64(key(row_format.seed, "random_ltd", step.number))
-    _choose_all(seed, np.array(row_format.dropping), rows, step.sequence_length, out)
-    return out
+    length, seed = np.array(step.sequence_length), row_format.seed
+    return choose_kept(row_format.dropping, rows, length, step.kept_length, seed, step.number)
 
 
 def document_starts(tokens: np.ndarray, eod: int) -> np.ndarray:
@@ -174,10 +174,3 @@ def reference_reshape(ids: np.ndarray, length: int, rows: int) -> np.ndarray:
     piece = length + 1
     whole = ids[:, : ids.shape[1] // piece * piece].reshape(-1, piece)
     return np.concatenate([whole, ids[:, -piece:]])[:rows]
-
-
-@compiled()
-def _choose_all(seed, layers, rows, length, out):
-    for i in range(len(layers)):
-        for j in range(len(rows)):
-            choose(length, out[i, j], draw(draw(seed, layers[i]), rows[j]))

@@ -30,10 +30,11 @@ class BatchShare:
 
 class Rows(NamedTuple):
     """How samples become a task's inputs. `batch`: this rank's micro-batches of a step; `plain`: whole
-    samples of corpora by their numbers, nothing cut or dropped, for evaluation."""
+    samples of corpora by their numbers, nothing cut or dropped, for evaluation, of which this rank has its
+    part of every sequence."""
 
     batch: Callable[[Sampler, Step, BatchShare], list[Any]]
-    plain: Callable[[list[Corpus], np.ndarray, np.ndarray], Any]
+    plain: Callable[[list[Corpus], np.ndarray, np.ndarray, Slices], Any]
 
 
 def batches(

@@ -6,6 +6,7 @@ share no tokens to the byte, with those that do two gathered inputs more.
 Bytes that no tensor of PyTorch has are not counted: buffers of NCCL, kernels' own, the allocator's rest.
 """
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -302,9 +303,19 @@ def _table(share: Share) -> int:
 
 def _head_kept(share: Share, batch: Batch, device: str) -> int:
     """The last norm's, and the gradients of hidden states and head, which the forward pass makes."""
-    tokens, held = batch.rows * share.computed(batch.length), batch.rows * share.held(batch.length)
-    states = tokens * share.architecture.hidden_size * share.element
+    one, tokens = share.architecture, batch.rows * share.computed(batch.length)
+    states, held = (
+        _told(share, tokens) * one.hidden_size * share.element,
+        batch.rows * share.held(batch.length),
+    )
+    if one.encoder:  # the picked tokens, and the transform's result and norm
+        states += 4 * states
     return _norm_kept(share, held, device) + states + _table(share)
+
+
+def _told(share: Share, tokens: int) -> int:
+    """So many of these tokens have a loss."""
+    return math.ceil(share.architecture.told * tokens)
 
 
 def _head_working(share: Share, batch: Batch, device: str) -> int:
@@ -312,12 +323,13 @@ def _head_working(share: Share, batch: Batch, device: str) -> int:
     and a product, too. A GPU makes new gradients for those of the loss."""
     one, element = share.architecture, share.element
     tokens, vocabulary = batch.rows * share.computed(batch.length), max(share.vocabulary, 1)
-    rows = min(tokens, max(CHUNK_BYTES.get(device, 1 << 25) // (vocabulary * 4), LEAST_ROWS))
+    told = _told(share, tokens)
+    rows = min(told, max(CHUNK_BYTES.get(device, 1 << 25) // (vocabulary * 4), LEAST_ROWS))
     logits = rows * vocabulary * (max(element, 4) + (element if element < share.weight_bytes else 0))
     if device != "cpu":
         logits += rows * vocabulary * max(element, 4)
     head = 2 * share.vocabulary * one.hidden_size * element if element < share.weight_bytes else 0
     held = batch.rows * share.held(batch.length) * one.hidden_size * element
     states = held + (tokens * one.hidden_size * element if share.shares_tokens else 0)
-    again = _table(share) + tokens * one.hidden_size * element if device != "cpu" else 0
+    again = _table(share) + told * one.hidden_size * element if device != "cpu" else 0
     return max(states + logits + head, again)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from megatron.batches.gpt import RowFormat, make_batch, plain_batch
 from megatron.batches.loader import Rows
+from megatron.config.bert import of_gpt
 from megatron.config.config import Config
 from megatron.data.corpora import open_splits, require_samples
 from megatron.data.vocabulary import Vocabulary, tell_vocabulary
@@ -90,10 +91,12 @@ GPT_TASK = Task(
     open_data=open_data,
     make_rows=make_rows,
     build_model=build_model,
-    losses={LM_LOSS: GPTInputs.loss_tokens},
+    losses=lambda config: {LM_LOSS: GPTInputs.loss_tokens},
     known_counts=known_counts,
+    measures=lambda config: (LM_LOSS,),
     row_losses=row_losses,
     row_flops=gpt_flops,
     prices=gpt_prices,
     layer_losses=layer_losses,
+    rules=(of_gpt,),
 )

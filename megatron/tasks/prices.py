@@ -1,10 +1,13 @@
-"""What a layout of a GPT's run costs, from its configuration: memory, traffic, bubble and FLOPs of a step,
+"""What a layout of a run costs, from its configuration: memory, traffic, bubble and FLOPs of a step,
 before any rank starts."""
+
+from collections.abc import Callable
 
 import numpy as np
 
 from megatron.config.config import Config
 from megatron.config.parallel import chunks_of, zero_stage
+from megatron.model.architecture import Architecture
 from megatron.model.flops import head_flops, layer_flops
 from megatron.model.memory import end_of_backward, gathered, kept, returned, states, working
 from megatron.model.share import Batch, Share, elements, stage_parameters
@@ -14,7 +17,7 @@ from megatron.parallel.simulate import PipelineCost, most_bytes, pipeline_cost
 from megatron.parallel.stages import Stage, stages_of
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Step
-from megatron.tasks.architecture import gpt_architecture, gpt_flops
+from megatron.tasks.architecture import bert_architecture, gpt_architecture, gpt_flops
 from megatron.tasks.task import RankPrice
 
 
@@ -24,10 +27,16 @@ def batch_of(config: Config, step: Step) -> Batch:
     return Batch(rows, step.sequence_length, step.kept_length)
 
 
-def share_of(config: Config, efficiency: DataEfficiency, vocab_size: int, layout: Layout) -> Share:
+def share_of(
+    config: Config,
+    efficiency: DataEfficiency,
+    vocab_size: int,
+    layout: Layout,
+    architecture: Callable[[Config, int], Architecture] = gpt_architecture,
+) -> Share:
     """A rank's share of the configuration's model; a `vocab_size` of 0 leaves tables and logits out."""
     return Share(
-        gpt_architecture(config, vocab_size),
+        architecture(config, vocab_size),
         layout,
         efficiency.dropping_layers,
         sum_bytes=2 if config.training.grad_reduce_in_bf16 else None,
@@ -43,6 +52,14 @@ def gpt_prices(
     return prices(config, share_of(config, efficiency, vocab_size, layout), step, device)
 
 
+def bert_prices(
+    config: Config, efficiency: DataEfficiency, vocab_size: int, layout: Layout, step: Step, device: str
+) -> list[RankPrice]:
+    """The same of an encoder's run, whose rows are taken to be full."""
+    share = share_of(config, efficiency, vocab_size, layout, bert_architecture)
+    return prices(config, share, step, device)
+
+
 def prices(config: Config, share: Share, step: Step, device: str) -> list[RankPrice]:
     """A price for every rank of the pipeline; the ranks of the other axes have the same."""
     batch, count = batch_of(config, step), micro_batches(config, share.layout, step)
@@ -55,7 +72,8 @@ def prices(config: Config, share: Share, step: Step, device: str) -> list[RankPr
 def _rank_price(
     config: Config, share: Share, stages: list[Stage], rank: int, batch: Batch, count: int, device: str
 ) -> RankPrice:
-    layout, documents = share.layout, config.data.reset_attention_mask
+    layout, one = share.layout, share.architecture
+    documents = config.data.reset_attention_mask or config.bert.bert_pack or bool(one.near_layers)
     parameters = [one for each in stages for one in stage_parameters(share, each)]
     sizes = [kept(share, each, batch, device, documents) for each in stages]
     held, number = most_bytes(config.parallel.pipeline_schedule, rank, layout.pipeline, count, sizes)

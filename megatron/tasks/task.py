@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from megatron.batches.loader import Rows
-from megatron.config.config import Config
+from megatron.config.config import Config, Rule
 from megatron.data.corpora import Splits
 from megatron.data.vocabulary import Vocabulary
 from megatron.model.memory import States
@@ -52,8 +52,9 @@ class Task:
 
     `losses`: for every loss of the model by Megatron's name, how many items of a micro-batch it is a sum
     over; each loss is divided by its own count over the global batch. `known_counts`: these counts of a
-    whole step where the plan alone says them, else None. `row_losses`: sum and count [rows, 2] of every
-    loss for every row, float64, nothing dropped, or hidden states like `forward`.
+    whole step where the plan alone says them, else None. `measures`: what evaluation tells, the losses
+    first; `row_losses`: sum and count [rows, 2] of each for every row, float64, nothing dropped, or hidden
+    states like `forward`. `rules`: what is wrong with flags for this task.
     `row_flops`: what a row costs; `prices`: what the ranks of a pipeline hold and send, from the
     configuration, the vocabulary's size, the layout, a step and the kind of device. `layer_losses`: losses
     that layers add by themselves, by name, and how many layers do; the model's `tally` has their sums over
@@ -63,9 +64,11 @@ class Task:
     open_data: Callable[[Config], Data]
     make_rows: Callable[[Config, DataEfficiency, Vocabulary], Rows]
     build_model: Callable[..., StageModule]
-    losses: Mapping[str, Callable[[Any], int]]
+    losses: Callable[[Config], Mapping[str, Callable[[Any], int]]]
     known_counts: Callable[[Config, Step], dict[str, int] | None]
+    measures: Callable[[Config], tuple[str, ...]]
     row_losses: Callable[..., Any]
     row_flops: Callable[[Config, DataEfficiency, int], RowFlops]
     prices: Callable[[Config, DataEfficiency, int, Layout, Step, str], list[RankPrice]]
     layer_losses: Callable[[Config], Mapping[str, int]]
+    rules: tuple[Rule, ...] = ()

@@ -18,12 +18,14 @@ from megatron.parallel.ranks import world_size
 from megatron.schedule import data_efficiency_flags
 
 
-def read_config(argv: list[str], description: str, examples: str) -> tuple[Config, list[str]]:
+def read_config(
+    argv: list[str], description: str, examples: str, of_task: tuple[Rule, ...] = ()
+) -> tuple[Config, list[str]]:
     """The resolved, checked configuration of a command line, and notes for the user. UserError lists every
-    problem."""
+    problem; `of_task`: rules of what is trained."""
     values, problems = understand(Config, argv, description, examples, FOREIGN_FLAGS)
     model, notes = _model_of_checkpoint(values)
-    rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES)
+    rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES, *of_task)
     problems, replicas = _replicas(values, problems)
     given = {name: value for name, value in values.items() if name not in model}
     given |= {name: value for name, value in model.items() if value is not None}

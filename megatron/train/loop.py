@@ -32,7 +32,7 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
         validate(run, start, log)
     for stage in run.stages:
         stage.train()
-    iteration = start
+    iteration, names = start, list(run.task.losses(run.config))
 
     def make(step: Step) -> list[Any]:
         return run.rows.batch(run.sampler, step, share)
@@ -72,7 +72,7 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
             fixed = run.config.optimizer.loss_scale
             if fixed and mesh.prints_log and (line := skip_warning(iteration, in_a_row, fixed)):
                 print_line(line)
-            loss = sum(outcome.known.get(name, 0.0) for name in run.task.losses)
+            loss = sum(outcome.known.get(name, 0.0) for name in names)
             advance(1, f"loss {loss:.3f}")
             stop = result.stop or _due(iteration, training.exit_interval)
             last = stop or iteration == run.plan.steps
@@ -100,7 +100,7 @@ def validate(run: Run, iteration: int, log: Log, split: str = "valid") -> None:
     windows = validation_windows(run.config, corpora)
     if len(windows):
         with log.timers.span("eval-time"):
-            losses = mean_losses(run.task, run.stages, run.rows, corpora, windows, size, run.mesh)
+            losses = mean_losses(run.task, run.config, run.stages, run.rows, corpora, windows, size, run.mesh)
         log.validation(iteration, losses, len(windows), "validation" if split == "valid" else split)
 
 

@@ -1,0 +1,246 @@
+"""Rows of an encoder: [CLS] A [SEP] B [SEP] from a sample's sentences, or [CLS] A [SEP] where nothing is told
+of pairs. Everything is keyed by (seed, sample), so that a sample is the same wherever and whenever it is
+made."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from megatron.base.compiled import compiled
+from megatron.base.errors import UserError
+from megatron.base.keys import key
+from megatron.base.random import draw
+from megatron.config.config import Config
+from megatron.data.corpora import SPLITS, Corpus, Source, Splits, mock_corpus
+from megatron.data.sentences import Joining, Runs, find_runs, locate
+from megatron.data.wordpiece import BertTokens
+
+PAIRS = ("", "sop", "nsp")
+TRIES = 8
+WORKERS = min(os.cpu_count() or 1, 16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceCorpus(Corpus):
+    """A split of one dataset of sentences, read in rows of up to `seq_length` tokens. `runs`: its samples;
+    `first_bytes`: where every sentence begins in the .bin file; `pair`: what is told of pairs, "" for
+    nothing; `marks`: the tokens that rows have beside their text, which follow from the tokenizer."""
+
+    runs: Runs
+    first_bytes: np.ndarray
+    pair: str
+    marks: BertTokens | None = None
+
+    def describe(self) -> str:
+        """Its samples in words."""
+        runs, passes = self.runs, self.runs.joining.passes
+        sentences, documents = self.sequences[1] - self.sequences[0], len(runs.documents) - 1
+        short = f", {runs.skipped:,} of them too short" if runs.skipped else ""
+        again = f" in {passes} passes" if passes > 1 else ""
+        return (
+            f"{self.windows:,} samples of up to {self.seq_length} tokens{again} from {sentences:,} sentences "
+            f"of {documents:,} documents{short}"
+        )
+
+    def spans(self, samples: np.ndarray) -> np.ndarray:
+        """Of every sample where its first text begins in `tokens` and how long it is, the same of the second
+        one, and whether that does not follow: int64 [samples, 5]."""
+        out = np.empty((len(samples), 5), np.int64)
+        _spans(
+            self.runs.lengths,
+            self.runs.documents,
+            self.first_bytes,
+            self.tokens.itemsize,
+            locate(self.runs, samples),
+            samples.astype(np.int64),
+            PAIRS.index(self.pair),
+            np.uint64(key(self.runs.joining.seed, "pair")),
+            out,
+        )
+        return out
+
+    def lengths(self, spans: np.ndarray) -> np.ndarray:
+        """Tokens of the rows of spans, without padding."""
+        return spans[:, 1] + spans[:, 3] + (3 if self.pair else 2)
+
+    def rows(self, spans: np.ndarray, length: int) -> np.ndarray:
+        """The rows of spans, padded to `length` tokens, int64 [samples, length]."""
+        assert self.marks is not None
+        out = np.full((len(spans), length), self.marks.pad, np.int64)
+        _fill(self.tokens, spans, self.marks.cls, self.marks.sep, bool(self.pair), out)
+        return out
+
+    def read(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        spans = self.spans(np.arange(first, last))
+        rows = self.rows(spans, self.seq_length)
+        return rows.reshape(-1), np.arange(last - first) * self.seq_length, self.lengths(spans)
+
+
+def open_sentences(
+    opened: Source, share: tuple[float, float], config: Config, split: str
+) -> SentenceCorpus | None:
+    """The samples of a share of a dataset's documents. UserError where it holds no sentences; where a share
+    holds no sample: UserError for training, None for other splits."""
+    dataset, source, sidecar = opened
+    count = len(dataset.document_indices) - 1
+    low, high = (round(bound * count) for bound in share)
+    documents = dataset.document_indices[low : high + 1]
+    pair, joining = config.bert.pair, joining_of(config)
+    if low < high and (runs := find_runs(dataset.sequence_lengths, documents, joining, WORKERS)).samples:
+        if pair == "nsp" and high - low < 2:
+            raise UserError(
+                f"{dataset.prefix}: its {split} split has one document, and --bert-pair nsp takes second "
+                "texts from others; use more data, another --split, or --bert-pair sop"
+            )
+        return SentenceCorpus(
+            name=str(dataset.prefix),
+            tokens=dataset.tokens,
+            windows=runs.samples,
+            seq_length=config.data.seq_length,
+            sequences=(int(documents[0]), int(documents[-1])),
+            source=source,
+            sidecar=sidecar,
+            joined=_words(pair, joining),
+            runs=runs,
+            first_bytes=dataset.sequence_pointers,
+            pair=pair,
+        )
+    if split == "train" and share[0] < share[1]:
+        raise UserError(
+            f"{dataset.prefix}: none of the {high - low} of {count} documents in its {split} split has "
+            f"{joining.minimum} sentences; preprocess the text with --split-sentences, use more data or another "
+            "--split"
+        )
+    return None
+
+
+def mock_sentences(config: Config) -> Splits:
+    """Made-up documents of made-up sentences."""
+    found: Splits = {}
+    for split in SPLITS:
+        corpus = mock_corpus(config, split)
+        generator = np.random.Generator(np.random.Philox(key(config.training.seed, "mock sentences", split)))
+        lengths = generator.integers(4, 20, size=len(corpus.tokens) // 20).astype(np.int32)
+        documents = np.arange(0, len(lengths) + 1, 12)
+        runs = find_runs(lengths, documents, joining_of(config), WORKERS)
+        width = corpus.tokens.itemsize
+        first_bytes = (np.cumsum(lengths) - lengths) * width
+        sentences = (0, int(documents[-1]))
+        ours = {
+            "windows": runs.samples,
+            "sequences": sentences,
+            "joined": _words(config.bert.pair, runs.joining),
+        }
+        more = {"runs": runs, "first_bytes": first_bytes, "pair": config.bert.pair}
+        found[split] = [(None, SentenceCorpus(**(vars(corpus) | ours | more)))]
+    return found
+
+
+def joining_of(config: Config) -> Joining:
+    """How sentences become samples, as the flags say it."""
+    bert = config.bert
+    room = config.data.seq_length - (3 if bert.pair else 2)
+    minimum = 2 if bert.pair else 1
+    return Joining(room, bert.short_seq_prob, minimum, bert.bert_passes, config.training.seed)
+
+
+def _words(pair: str, joining: Joining) -> str:
+    """What makes samples other ones, apart from data and length."""
+    return (
+        f"{pair or 'single'} texts, seed {joining.seed}, {joining.short:g} short, {joining.passes} "
+        f"{'pass' if joining.passes == 1 else 'passes'}"
+    )
+
+
+@compiled()
+def _tokens_between(lengths, first_bytes, width, first, last):
+    """Where sentences [first, last) begin, and how many tokens they have."""
+    start = first_bytes[first] // width
+    return start, first_bytes[last - 1] // width + lengths[last - 1] - start
+
+
+@compiled()
+def _other_text(lengths, documents, first_bytes, width, first, last, room, key):
+    """Sentences of another document than that of [first, last), until there are `room` tokens."""
+    begin, count = documents[0], documents[-1] - documents[0]
+    sentence = np.int64(last if last < documents[-1] else begin)  # of the document behind, if none is drawn
+    for number in range(TRIES):
+        drawn = begin + np.int64(draw(key, np.uint64(number)) % np.uint64(count))
+        if not first <= drawn < last:
+            sentence = drawn
+            break
+    end = documents[np.searchsorted(documents, sentence, side="right")]
+    behind, total = np.int64(sentence), np.int64(0)
+    while behind < end and total < room:
+        total += lengths[behind]
+        behind += 1
+    return _tokens_between(lengths, first_bytes, width, sentence, behind)
+
+
+@compiled()
+def _shorten(spans, target, key):
+    """Drop tokens of the longer text, of the second one where both are alike, until `target` are left; each
+    from the front or the back, as likely."""
+    dropped = np.zeros(2, np.int64)
+    left = np.array([spans[1], spans[3]])
+    while left[0] + left[1] > target:
+        longer = 0 if left[0] > left[1] else 1
+        left[longer] -= 1
+        dropped[longer] += 1
+    count = 0
+    for text in range(2):
+        from_front = 0
+        for _ in range(dropped[text]):
+            from_front += np.int64(draw(key, np.uint64(count)) >> np.uint64(63))
+            count += 1
+        spans[2 * text] += from_front
+        spans[2 * text + 1] = left[text]
+
+
+@compiled()
+def _spans(lengths, documents, first_bytes, width, located, samples, pair, key, out):
+    for i in range(len(samples)):
+        first, last, target = located[i, 0], located[i, 1], located[i, 2]
+        mine = draw(key, np.uint64(samples[i]))
+        out[i, 4] = 0
+        if pair == 0:
+            out[i, 0], out[i, 1] = _tokens_between(lengths, first_bytes, width, first, last)
+            out[i, 2], out[i, 3] = out[i, 0], 0
+        else:
+            middle = first + 1
+            if last - first > 2:
+                middle += np.int64(draw(mine, np.uint64(0)) % np.uint64(last - first - 1))
+            out[i, 0], out[i, 1] = _tokens_between(lengths, first_bytes, width, first, middle)
+            out[i, 2], out[i, 3] = _tokens_between(lengths, first_bytes, width, middle, last)
+            out[i, 4] = np.int64(draw(mine, np.uint64(1)) >> np.uint64(63))
+        if out[i, 4] == 1 and pair == 1:
+            out[i, 0], out[i, 2] = out[i, 2], out[i, 0]
+            out[i, 1], out[i, 3] = out[i, 3], out[i, 1]
+        if out[i, 4] == 1 and pair == 2:
+            room = max(target - out[i, 1], 1)
+            start, count = _other_text(
+                lengths,
+                documents,
+                first_bytes,
+                width,
+                located[i, 3],
+                located[i, 4],
+                room,
+                draw(mine, np.uint64(2)),
+            )
+            out[i, 2], out[i, 3] = start, count
+        _shorten(out[i], target, draw(mine, np.uint64(3)))
+
+
+@compiled()
+def _fill(tokens, spans, cls, sep, paired, out):
+    for i in range(len(spans)):
+        row, place = out[i], 1
+        row[0] = cls
+        for text in range(2 if paired else 1):
+            start, count = spans[i, 2 * text], spans[i, 2 * text + 1]
+            for number in range(count):
+                row[place + number] = tokens[start + number]
+            row[place + count] = sep
+            place += count + 1
