@@ -233,9 +233,7 @@ def _bounds_of_packed(part: Samples, places: Places) -> dict[str, Any]:
     return {name: torch.from_numpy(one) for name, one in names.items()}
 
 
-def _told(
-    told: np.ndarray, lengths: np.ndarray, places: Places, slices: Slices
-) -> dict[str, Any]:
+def _told(told: np.ndarray, lengths: np.ndarray, places: Places, slices: Slices) -> dict[str, Any]:
     """Which of the tokens that this rank computes are to be told; where there are none, one for nothing."""
     sample, place = np.nonzero((told != NOT_TOLD) & (np.arange(told.shape[1]) < lengths[:, None]))
     labels = told[sample, place]

@@ -167,11 +167,11 @@ def _other_text(lengths, documents, first_bytes, width, first, last, room, key):
     sentence = np.int64(last if last < documents[-1] else begin)  # of the document behind, if none is drawn
     for number in range(TRIES):
         drawn = begin + np.int64(draw(key, np.uint64(number)) % np.uint64(count))
-        if not first <= drawn < last:
+        if drawn < first or drawn >= last:
             sentence = drawn
             break
     end = documents[np.searchsorted(documents, sentence, side="right")]
-    behind, total = np.int64(sentence), np.int64(0)
+    behind, total = sentence + 0, np.int64(0)
     while behind < end and total < room:
         total += lengths[behind]
         behind += 1
@@ -190,7 +190,7 @@ def _shorten(spans, target, key):
         dropped[longer] += 1
     count = 0
     for text in range(2):
-        from_front = 0
+        from_front = np.int64(0)
         for _ in range(dropped[text]):
             from_front += np.int64(draw(key, np.uint64(count)) >> np.uint64(63))
             count += 1
