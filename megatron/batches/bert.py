@@ -14,7 +14,7 @@ import torch
 from megatron.base.keys import key
 from megatron.base.random import draw_each
 from megatron.batches.kept import choose_kept
-from megatron.batches.loader import BatchShare
+from megatron.batches.loader import BatchShare, check_ids
 from megatron.batches.masking import NOT_TOLD, Masking, mask_rows
 from megatron.config.bert import BertConfig
 from megatron.curriculum.sampler import Sampler, draw_batch
@@ -34,6 +34,7 @@ class BertFormat:
     """How samples become rows. `dropping`: layers under random-LTD."""
 
     bert: BertConfig
+    pair: str
     seq_length: int
     dropping: tuple[int, ...]
     seed: int
@@ -112,7 +113,7 @@ def _micro_batch(
     keeps = step.kept_length if row_format.dropping and step.kept_length < longest else 0
     places = _place(part.lengths, longest, keeps, _multiple(slices), bert.bert_pack)
     tokens = np.full((places.rows, places.width), marks.pad, np.int64)
-    types = np.zeros_like(tokens) if bert.pair else None
+    types = np.zeros_like(tokens) if row_format.pair else None
     for number, (row, first, length) in enumerate(zip(places.row, places.first, part.lengths)):
         tokens[row, first : first + length] = ids[number, :length]
         if types is not None:
@@ -124,7 +125,7 @@ def _micro_batch(
     return BertInputs(
         tokens=torch.from_numpy(tokens),
         **_told(told, part.lengths, places, slices),
-        **(_pairs(part.spans[:, 4], places, slices) if bert.pair else {}),
+        **(_pairs(part.spans[:, 4], places, slices) if row_format.pair else {}),
         **(_bounds_of_packed if bert.bert_pack else _bounds)(part, places),
         types=torch.from_numpy(types) if types is not None else None,
         kept=torch.from_numpy(kept) if kept is not None else None,
@@ -143,6 +144,7 @@ def _masked(
     for member in np.unique(part.members):
         mine = np.flatnonzero(part.members == member)
         ids[mine] = _sentences(corpora[member]).rows(part.spans[mine], row_format.seq_length)
+    check_ids(ids, len(marks.continues), corpora, part.members)
     texts = _sentences(corpora[0]).lengths(part.spans)
     when, which = (step.number, part.numbers) if bert.masking == "dynamic" else (-1, part.samples)
     keys = draw_each(np.uint64(key(row_format.seed, "mask", when)), which)
