@@ -111,7 +111,7 @@ def _micro_batch(
     assert marks is not None
     ids, told = _masked(corpora, part, marks, step, row_format)
     keeps = step.kept_length if row_format.dropping and step.kept_length < longest else 0
-    places = _place(part.lengths, longest, keeps, _multiple(slices), bert.bert_pack)
+    places = _place(part.lengths, longest, keeps, _shared_by(slices), bert.bert_pack)
     tokens = np.full((places.rows, places.width), marks.pad, np.int64)
     types = np.zeros_like(tokens) if row_format.pair else None
     for number, (row, first, length) in enumerate(zip(places.row, places.first, part.lengths)):
@@ -151,9 +151,9 @@ def _masked(
     return ids, mask_rows(ids, texts, keys, Masking.of(bert, marks))
 
 
-def _multiple(slices: Slices) -> int:
-    """What the length of a row is a multiple of."""
-    return math.lcm(LENGTHS, slices.both.size * (2 if slices.context.size > 1 else 1))
+def _shared_by(slices: Slices) -> int:
+    """What the number of tokens is a multiple of, in a row or kept, for ranks to share them."""
+    return slices.both.size * (2 if slices.context.size > 1 else 1)
 
 
 class Places(NamedTuple):
@@ -173,10 +173,14 @@ def _place(lengths: np.ndarray, longest: int, kept_length: int, multiple: int, p
     row, first = _first_fit(lengths, longest) if pack else (np.arange(len(lengths)), 0 * lengths)
     rows = int(row.max()) + 1
     used, kept = np.bincount(row, lengths, rows), np.bincount(row, np.minimum(lengths, kept_length), rows)
-    most = -(-int(kept.max()) // multiple) * multiple
+    most = _rounded_up(int(kept.max()), multiple)
     width = int((used + (most - kept if kept_length else 0)).max())
     width = width if pack else max(width, longest)
-    return Places(row, first, rows, -(-width // multiple) * multiple, most)
+    return Places(row, first, rows, _rounded_up(width, math.lcm(LENGTHS, multiple)), most)
+
+
+def _rounded_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 def _first_fit(lengths: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
