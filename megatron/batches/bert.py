@@ -111,7 +111,7 @@ def _micro_batch(
     assert marks is not None
     ids, told = _masked(corpora, part, marks, step, row_format)
     keeps = step.kept_length if row_format.dropping and step.kept_length < longest else 0
-    places = _place(part.lengths, longest, keeps, _shared_by(slices), bert.bert_pack)
+    places = _place(part.lengths, longest, step.sequence_length, keeps, _shared_by(slices), bert.bert_pack)
     tokens = np.full((places.rows, places.width), marks.pad, np.int64)
     types = np.zeros_like(tokens) if row_format.pair else None
     for number, (row, first, length) in enumerate(zip(places.row, places.first, part.lengths)):
@@ -167,16 +167,19 @@ class Places(NamedTuple):
     kept: int
 
 
-def _place(lengths: np.ndarray, longest: int, kept_length: int, multiple: int, pack: bool) -> Places:
+def _place(
+    lengths: np.ndarray, longest: int, most: int, kept_length: int, multiple: int, pack: bool
+) -> Places:
     """A row for each sample, or for as many as fit into the longest one's length. Where tokens are dropped
-    (`kept_length` above 0), every row has room for the padding that it keeps, so that all keep as many."""
+    (`kept_length` above 0), every row has room for the padding that it keeps, so that all keep as many. A
+    sample's own row has at most `most` tokens."""
     row, first = _first_fit(lengths, longest) if pack else (np.arange(len(lengths)), 0 * lengths)
     rows = int(row.max()) + 1
     used, kept = np.bincount(row, lengths, rows), np.bincount(row, np.minimum(lengths, kept_length), rows)
-    most = _rounded_up(int(kept.max()), multiple)
-    width = int((used + (most - kept if kept_length else 0)).max())
-    width = width if pack else max(width, longest)
-    return Places(row, first, rows, _rounded_up(width, math.lcm(LENGTHS, multiple)), most)
+    most_kept = _rounded_up(int(kept.max()), multiple)
+    width = int((used + (most_kept - kept if kept_length else 0)).max())
+    wide = _rounded_up(width if pack else max(width, longest), math.lcm(LENGTHS, multiple))
+    return Places(row, first, rows, wide if pack else min(wide, most), most_kept)
 
 
 def _rounded_up(number: int, multiple: int) -> int:
