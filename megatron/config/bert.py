@@ -137,7 +137,7 @@ def of_bert(
     data_efficiency: DataEfficiencyConfig,
 ) -> list[str]:
     """What an encoder's run cannot have."""
-    found, shortest = [], 5 if sentences.pair else 3
+    found, shortest = [], 3 if sentences.bert_no_binary_head else 5
     if data.seq_length < shortest:
         found.append(f"--seq-length {data.seq_length}: a sample has at least {shortest} tokens; raise it")
     if model.untie_embeddings_and_output_weights:
