@@ -129,6 +129,7 @@ def _by_library(
         ),
         special_tokens=special | {end.name: end.id},
         text_sizes=_text_sizes(tokenizer, vocabulary),
+        around=tuple(tokenizer.encode("").tokens) if tokenizer.post_processor is not None else (),
     )
 
 
