@@ -129,7 +129,14 @@ def _by_library(
         ),
         special_tokens=special | {end.name: end.id},
         text_sizes=_text_sizes(tokenizer, vocabulary),
+        around=_around(tokenizer),
     )
+
+
+def _around(tokenizer: Any) -> tuple[str, ...]:
+    """The tokens that its post-processor puts around a text."""
+    empty = tokenizer.encode("")
+    return tuple(itertools.compress(empty.tokens, empty.special_tokens_mask))
 
 
 def _is_byte_level(tokenizer: Any) -> bool:

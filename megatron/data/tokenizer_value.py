@@ -40,6 +40,8 @@ class Tokenizer:
     special_tokens: dict[str, int]
     text_sizes: TextSizes
     """UTF-8 bytes of the text of every row of ids, each from the beginning of a document; int64 [rows]."""
+    around: tuple[str, ...] = ()
+    """Tokens that the files put around a text, and that are left out here."""
     settings: tuple[Any, ...] = ()
     """Values of flags, besides the files, that change ids."""
     sha256: tuple[str, ...] = ()
