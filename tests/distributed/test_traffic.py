@@ -15,6 +15,7 @@ from megatron.model import layer_traffic
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.pipeline import Links
 from megatron.schedule.data_efficiency_flags import describe
+from megatron.tasks.gpt import GPT_TASK
 from megatron.tasks.prices import prices, share_of
 from tests.support.configurations import make_config, make_plan
 from tests.support.parity import make_run, place_of, train_steps
@@ -66,7 +67,7 @@ def formula(flags: str, layout: Any, data_parallel_size: int) -> list[tuple[dict
     """The same as it is priced, rank by rank."""
     config = make_config(flags, data_parallel_size)
     efficiency, _ = describe(config)
-    share = dataclasses.replace(share_of(config, efficiency, 50, layout), weight_bytes=8)
+    share = dataclasses.replace(share_of(GPT_TASK, config, efficiency, 50, layout), weight_bytes=8)
     by_stage = prices(config, share, make_plan(config, efficiency).at(2), "cpu")
     found = []
     for rank in range(layout.ranks):

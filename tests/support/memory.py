@@ -9,7 +9,7 @@ from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import fullest_step
 from megatron.tasks.gpt import GPT_TASK
-from megatron.tasks.task import RankPrice
+from megatron.tasks.prices import RankPrice, prices, share_of
 from tests.support.configurations import make_config, make_plan
 from tests.support.live import Live
 from tests.support.parity import make_run, place_of, train_steps
@@ -38,7 +38,8 @@ def compare(layout: str, micro_batches: int) -> list[Compared]:
     config = make_config(flags, replicas)
     efficiency, _ = describe(config)
     step = fullest_step(make_plan(config, efficiency))
-    by_stage = GPT_TASK.prices(config, efficiency, VOCABULARY, place, step, "cpu")
+    share = share_of(GPT_TASK, config, efficiency, VOCABULARY, place)
+    by_stage = prices(config, share, step, "cpu")
     found = run_layout(place, _measure, flags, replicas)
     return [Compared(*one, by_stage[place.place(rank)["pipeline"]]) for rank, one in enumerate(found)]
 
