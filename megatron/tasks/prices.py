@@ -69,8 +69,8 @@ def prices(config: Config, share: Share, step: Step, device: str) -> list[RankPr
 def _rank_price(
     config: Config, share: Share, stages: list[Stage], rank: int, batch: Batch, count: int, device: str
 ) -> RankPrice:
-    layout, one = share.layout, share.architecture
-    documents = config.data.reset_attention_mask or config.bert.bert_pack or bool(one.near_layers)
+    layout = share.layout
+    documents = config.data.reset_attention_mask or config.bert.bert_pack
     parameters = [one for each in stages for one in stage_parameters(share, each)]
     sizes = [kept(share, each, batch, device, documents) for each in stages]
     held, number = most_bytes(config.parallel.pipeline_schedule, rank, layout.pipeline, count, sizes)
