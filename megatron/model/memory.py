@@ -72,7 +72,8 @@ def working(share: Share, stage: Stage, batch: Batch, device: str = "cpu", docum
     there yet or has been given back by then."""
     runs = _runs(share, stage, batch, device, documents)
     head = _head_kept(share, batch, device) if stage.last else 0
-    given_back = head - _table(share) if stage.last else 0
+    both = stage.first and stage.last and share.architecture.tied_head  # whose gradients wait for each other
+    given_back = head - (_table(share) if both else 0)
     most = _head_working(share, batch, device) if stage.last else 0
     later = sum(size for size, _ in runs)
     sizes = _sizes(share, stage, batch, device, documents)

@@ -26,7 +26,7 @@ TRIED_WITH_ENCODERS = (
     ("tp2+sp", FIRST),
     ("tp2", MODERN),
     ("pp2", FIRST),
-    ("pp2 zero-bubble", MODERN),
+    ("pp2 zero-bubble", FIRST),
     ("cp2 allgather", FIRST),
     ("cp2 a2a", MODERN),
     ("zero dp2", FIRST),
