@@ -192,8 +192,9 @@ def _sum(y_MD: Tensor, order_M: Tensor, gates_Nk: Tensor) -> Tensor:
 
 def _output_biases(bias_ED: Tensor, routing: Routing) -> Tensor:
     """Of each token's experts, weighted: once, behind the sum of the parts."""
-    some = F.pad(bias_ED, (0, 0, 0, 1))[routing.experts]
-    return (some * routing.gates.to(bias_ED.dtype)[..., None]).sum(2)
+    gates_BTk = routing.gates.to(bias_ED.dtype)
+    gates_BTE = gates_BTk.new_zeros((*gates_BTk.shape[:2], len(bias_ED) + 1))
+    return gates_BTE.scatter(-1, routing.experts, gates_BTk)[..., :-1] @ bias_ED
 
 
 def inactive_parameters(model: nn.Module) -> int:
