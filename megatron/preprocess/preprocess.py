@@ -27,14 +27,13 @@ from megatron.data.index_builder import IndexedDatasetBuilder, existing_dataset
 from megatron.data.indexed_dataset import token_dtype
 from megatron.data.tokenizer import build_tokenizer, describe_end
 from megatron.data.tokenizer_files import flags_of_tokenizer
-from megatron.data.tokenizer_value import FAST, Tokenizer
-from megatron.preprocess.bad_lines import BadLineOptions, LeftOut, leave_out, report
+from megatron.data.tokenizer_value import Tokenizer
+from megatron.preprocess.bad_lines import BadLineOptions, leave_out
 from megatron.preprocess.documents import PIECE_BYTES, Piece, cut_into_pieces
-from megatron.preprocess.encoding import NEW_BYTES, Encoded, encode_piece, of_process
+from megatron.preprocess.encoding import Encoded, encode_piece, of_process
 from megatron.preprocess.inputs import find_files
-from megatron.preprocess.novelty import describe
-from megatron.preprocess.round_trip import RoundTrip, describe_round_trip
 from megatron.preprocess.sentences import ENGLISH, LANGUAGES, describe_splitter
+from megatron.preprocess.totals import Totals, report_totals
 from megatron.preprocess.workers import map_in_order
 
 PIECES_IN_FLIGHT = 4
@@ -77,38 +76,6 @@ class PreprocessOptions:
     bad_lines: BadLineOptions = field(default_factory=BadLineOptions)
 
 
-@dataclass
-class Totals:
-    """Sums over the pieces of a run; `tokens`, `text_bytes` and documents that are `empty` for every key."""
-
-    tokens: list[int]
-    text_bytes: list[int]
-    empty: list[int]
-    engine: str = ""
-    documents: int = 0
-    unknown: int = 0
-    verified_documents: int = 0
-    verified_bytes: int = 0
-    verified: set[int] = field(default_factory=set)
-    unverified: set[int] = field(default_factory=set)
-    round_trip: RoundTrip = field(default_factory=RoundTrip)
-    left_out: LeftOut = field(default_factory=LeftOut)
-
-    def add(self, encoded: Encoded) -> None:
-        self.engine = encoded.engine
-        self.documents += encoded.parts[0].documents
-        for number, part in enumerate(encoded.parts):
-            self.tokens[number] += len(part.tokens)
-            self.text_bytes[number] += part.text_bytes
-            self.empty[number] += part.empty
-            self.unknown += part.unknown
-            self.verified_documents += part.check.documents
-            self.verified_bytes += part.check.text_bytes
-            self.verified.update(part.check.verified)
-            self.unverified.update(part.check.left_out)
-            self.round_trip += part.round_trip
-
-
 class EnginesDiffer(Exception):
     """The fast engine gave other ids than the reference. Arguments: the engine, the place of the document,
     and its text or sentence."""
@@ -140,7 +107,8 @@ def preprocess(
                 raise UserError(f"{what}; leave out --tokenizer-engine gigatoken") from None
             print(f"{what}; starting over with the reference library, which is slower", file=sys.stderr)
             engine = "tokenizers"
-    _report(options, totals, time.perf_counter() - began)
+    prefixes = [output_prefix(options, key) for key in options.json_keys]
+    report_totals(totals, prefixes, time.perf_counter() - began, options.split_sentences)
     return totals
 
 
@@ -294,37 +262,3 @@ def _version() -> str:
         return importlib.metadata.version("megatron-data-efficient")
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _report(options: PreprocessOptions, totals: Totals, seconds: float) -> None:
-    report(totals.left_out)
-    for key, tokens, text_bytes, empty in zip(
-        options.json_keys, totals.tokens, totals.text_bytes, totals.empty
-    ):
-        more = f"; {empty:,} of {totals.documents:,} documents are empty" if empty else ""
-        print(
-            f"{output_prefix(options, key)}: {tokens:,} tokens, {text_bytes / max(tokens, 1):.2f} bytes "
-            f"of text a token{more}"
-        )
-    if totals.engine in FAST:
-        what = "sentences" if options.split_sentences else "documents"
-        verified = f"{totals.verified_documents:,} {what} ({totals.verified_bytes / 1e6:,.1f} MB)"
-        new = f", with them {describe(totals.verified)} beyond ASCII" if totals.verified else ""
-        print(f"encoded by {totals.engine}; {verified} were verified against the reference library{new}")
-        if unverified := totals.unverified - totals.verified:
-            print(
-                f"not verified: {describe(unverified)}, because a process verifies {NEW_BYTES / 1e6:.0f} MB "
-                "of new ones at most; --tokenizer-engine tokenizers encodes all by the reference library"
-            )
-    else:
-        print("encoded by the reference library, so there was nothing to verify")
-    if totals.round_trip.changed:
-        print(describe_round_trip(totals.round_trip))
-    if totals.unknown:
-        share = totals.unknown / sum(totals.tokens)
-        print(f"{totals.unknown:,} tokens ({share:.2%}) are [UNK], of what the vocabulary has no token for")
-    speed = sum(totals.text_bytes) / 1e6 / seconds
-    print(
-        f"Processed {totals.documents:,} documents ({totals.documents / seconds:,.0f} docs/s, "
-        f"{speed:,.1f} MB/s)."
-    )
