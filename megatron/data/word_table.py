@@ -8,7 +8,7 @@ the library cuts and normalizes.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -43,24 +43,32 @@ class WordTable(NamedTuple):
     used: np.ndarray
 
 
-def word_table_engine(reference: Encode, added: Iterable[str]) -> Encode:
+def word_table_engine(reference: Encode, added: Collection[str]) -> Encode:
     """Encode by a table of words; texts that hold an added token by the reference."""
-    table = empty_table()
+    table, names = empty_table(), [name.encode() for name in added]
 
-    def encode(texts: list[str]) -> Encoding:
-        content = [text.encode() for text in texts]
-        ends, raw = np.cumsum([len(one) for one in content], dtype=np.int64), b"".join(content)
+    def encode_plain(texts: list[str]) -> Encoding:
+        return look_up([text.encode() for text in texts])
+
+    def look_up(texts: list[bytes]) -> Encoding:
+        ends, raw = np.cumsum([len(text) for text in texts], dtype=np.int64), b"".join(texts)
         buffer = np.frombuffer(raw, np.uint8)
         words, counts, starts, stops = find(buffer, ends, *table)
         if len(starts):
             new = list({raw[start:stop] for start, stop in zip(starts.tolist(), stops.tolist())})
             if not learn(table, new, reference):
-                return reference(texts)
+                return reference([text.decode() for text in texts])
             find_again(buffer, starts, stops, words, *table)
         return spell(words, counts, table.id_ends, table.ids)
 
-    names = "|".join(map(re.escape, added))
-    return apart(re.compile(names), encode, reference) if names else encode
+    in_parts = apart(re.compile("|".join(map(re.escape, added))), encode_plain, reference)
+
+    def encode(texts: list[str]) -> Encoding:
+        content = [text.encode() for text in texts]
+        whole = b"\n".join(content)
+        return in_parts(texts) if any(name in whole for name in names) else look_up(content)
+
+    return encode
 
 
 def empty_table() -> WordTable:

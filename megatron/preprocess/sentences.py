@@ -6,6 +6,7 @@ languages are sentencex's, which has rules and abbreviations of each.
 """
 
 import importlib.metadata
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,8 @@ CODES = {
 """The languages that sentencex has rules for; others it takes for one of these."""
 LANGUAGES = (ENGLISH, *CODES)
 
+MAY_END = re.compile(r"""[.?!…][\s)";}\]*:@({\[?!”»'’]""")
+"""Signs that end sentences, before what they end one before."""
 Split = Callable[[str], list[str]]
 
 
@@ -89,14 +92,21 @@ def split_all(texts: list[str], split: Split) -> tuple[list[str], np.ndarray]:
 
 
 def _nupunkt() -> Split:
-    """As its `sentences` does, without the spans, which cost a sixth."""
+    """As its `sentences` does, without the spans, and without asking it where nothing could end a sentence:
+    both cost a sixth of the time."""
     import nupunkt
     from nupunkt.layout import iter_blocks
 
     punkt = nupunkt.load_default_model().tokenize
 
     def split(text: str) -> list[str]:
-        return [one.strip() for start, stop in iter_blocks(text) for one in punkt(text[start:stop])]
+        sentences = []
+        for start, stop in iter_blocks(text):
+            if MAY_END.search(text, start, stop):
+                sentences += [one.strip() for one in punkt(text[start:stop])]
+            else:
+                sentences.append(text[start:stop].strip())
+        return sentences
 
     return split
 
