@@ -1,0 +1,160 @@
+"""Labelled texts from files: GLUE's TSV files as they are, and JSONL or TSV files of the user's own."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from megatron.base.errors import UserError
+from megatron.base.folders import or_nearest
+from megatron.finetuning.tasks import LabelledTask
+
+Row = Mapping[str, str]
+
+
+class Examples(NamedTuple):
+    """Texts of a file, each one or a pair, their labels, and what the file calls each of them. `labels`:
+    numbers of classes (int64) or values (float64) [N]; None where the file has none. `left_out`: broken lines
+    of it."""
+
+    path: Path
+    texts: list[tuple[str, ...]]
+    labels: np.ndarray | None
+    names: list[str]
+    left_out: int = 0
+
+
+def read_examples(
+    path: Path, task: LabelledTask, must_be_labelled: bool, keep: Sequence[int] | None = None
+) -> Examples:
+    """The examples of a file, or those of the lines `keep`. UserError with file and line where a column is
+    missing, or a label unknown to the task."""
+    rows, left_out = [], 0
+    for place, row in read_rows(path, task):
+        if row is None:
+            left_out += 1
+        else:
+            rows.append((place, row))
+    if keep is not None:
+        rows = [rows[number] for number in keep]
+    if not rows:
+        raise UserError(f"{path}: holds no example")
+    columns = rows[0][1].keys()
+    labelled = task.label in columns
+    if missing := [one for one in task.texts if one not in columns]:
+        raise UserError(_no_column(path, missing[0], columns))
+    if must_be_labelled and not labelled:
+        raise UserError(_no_column(path, task.label, columns))
+    index = next((name for name in ("index", "id") if name in columns and not labelled), None)
+    texts = [tuple(_value(path, place, row, name) for name in task.texts) for place, row in rows]
+    labels = [_label(path, place, row, task) for place, row in rows] if labelled else None
+    kind = np.int64 if task.labels else np.float64
+    names = [row[index] if index else str(number) for number, (_, row) in enumerate(rows)]
+    return Examples(path, texts, None if labels is None else np.array(labels, kind), names, left_out)
+
+
+def read_rows(path: Path, task: LabelledTask) -> Iterator[tuple[int, Row | None]]:
+    """The number of every line, and its columns by name; None for one that is broken and may be."""
+    lines = enumerate(_text(path).split("\n"), 1)
+    filled = ((place, line.removesuffix("\r")) for place, line in lines if line.strip())
+    if path.suffix == ".jsonl":
+        yield from ((place, _object(path, place, line)) for place, line in filled)
+        return
+    columns = task.headless if task.headless and path.name not in task.named else ()
+    for place, line in filled:
+        cells = line.split("\t")
+        if not columns:
+            columns = tuple(name.strip() for name in cells)
+            continue
+        fits = len(cells) == len(columns)
+        if not fits and not task.broken_lines:
+            raise UserError(
+                f"{path}: line {place} has {len(cells)} columns, and {len(columns)} are expected "
+                f"({', '.join(columns)}); mend it, or bring the file again"
+            )
+        yield place, dict(zip(columns, cells)) if fits else None
+
+
+def classes_of(path: Path, task: LabelledTask) -> tuple[str, ...]:
+    """The labels that a file has, in order; numbers by their size."""
+    rows = ((place, row) for place, row in read_rows(path, task) if row is not None)
+    found = {_value(path, place, row, task.label).strip() for place, row in rows}
+    if len(found) < 2:
+        raise UserError(
+            f"{path}: has {len(found)} label{'' if len(found) == 1 else 's'} in the column {task.label}, and "
+            "a classification needs two; give --label-column, or --task regression for numbers"
+        )
+    numeric = all(one.lstrip("-").isdecimal() for one in found)
+    return tuple(sorted(found, key=int if numeric else str))
+
+
+def picked_lines(train: Path, ids: Path, task: LabelledTask) -> tuple[list[int], list[int]]:
+    """Which examples of MRPC's older training file are trained on, and which are not: those whose two numbers
+    a file lists."""
+    apart = {tuple(line.split()[:2]) for line in _text(ids).split("\n") if line.strip()}
+    rows = [row for _, row in read_rows(train, task) if row is not None]
+    if rows and (missing := [name for name in ("#1 ID", "#2 ID") if name not in rows[0]]):
+        raise UserError(_no_column(train, missing[0], rows[0].keys()))
+    picked = [(row["#1 ID"], row["#2 ID"]) in apart for row in rows]
+    return [n for n, one in enumerate(picked) if not one], [n for n, one in enumerate(picked) if one]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: does not exist{or_nearest(str(path))}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder; name a file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start + 1} is no UTF-8; convert the file to UTF-8") from None
+
+
+def _object(path: Path, place: int, line: str) -> Row:
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{path}: line {place} is no JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: line {place} is no JSON object")
+    return {name: _written(value) for name, value in found.items() if value is not None}
+
+
+def _written(value: object) -> str:
+    """A value as a TSV would have it: 1 of 1.0 is a class, too."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _value(path: Path, place: int, row: Row, column: str) -> str:
+    if column not in row:
+        raise UserError(f"{path}: line {place} has no {column}")
+    return row[column]
+
+
+def _label(path: Path, place: int, row: Row, task: LabelledTask) -> float | int:
+    """A class by its number, or a value."""
+    text = _value(path, place, row, task.label).strip()
+    if task.labels:
+        if text not in task.labels:
+            known = ", ".join(task.labels[:10]) + (", ..." if len(task.labels) > 10 else "")
+            raise UserError(f"{path}: line {place} has the label {text!r}, and the task knows {known}")
+        return task.labels.index(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    low, high = task.bounds or (-math.inf, math.inf)
+    if not math.isfinite(value) or not low <= value <= high:
+        wanted = f"a number from {low:g} to {high:g}" if task.bounds else "a number"
+        raise UserError(f"{path}: line {place} has the label {text!r}, and the task wants {wanted}")
+    return value
+
+
+def _no_column(path: Path, column: str, columns: object) -> str:
+    there = ", ".join(map(str, columns))  # type: ignore[call-overload]
+    return f"{path}: has no column {column}; those there: {there}"
