@@ -11,6 +11,7 @@ from megatron.finetuning.job import Job, read_job
 from megatron.finetuning.run import earlier_results, finetune
 from megatron.finetuning.sweep import own_words, parts_of, summarise, table_of
 from tests.support.labelled import write_huggingface, write_own
+from tests.unit.finetuning.test_examples import write_glue
 
 SIZES = ["--train-iters", "3", "--micro-batch-size", "8", "--global-batch-size", "16", "--lr", "1e-3"]
 
@@ -56,6 +57,29 @@ def test_results_that_are_there_are_kept_and_those_of_another_run_refused(words,
     changed = job_of(words, tmp_path, "--lr", "2e-3", "--random-init", "--load", other)
     with pytest.raises(UserError, match=r"differs in encoder, random_init, --lr; choose another --save"):
         finetune(changed)
+
+
+def test_pairs_of_glue_in_two_validations(words, tmp_path):
+    write_glue(tmp_path, "MNLI")
+    load = words[words.index("--load") + 1]
+    glue = ["--task", "MNLI", "--data-path", str(tmp_path), "--load", load, "--bf16", "--eval-interval", "2"]
+    finetune(job_of(glue, tmp_path / "run"))
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert list(results["metrics"]) == ["dev_matched", "dev_mismatched"]
+    told = sorted(path.name for path in (tmp_path / "run" / "predictions").iterdir())
+    assert told == ["MNLI-m.tsv", "MNLI-mm.tsv", "dev_matched.tsv", "dev_mismatched.tsv"]
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    assert kinds == ["train", "train", "valid", "train"]
+
+
+def test_values_are_predicted_within_their_bounds(words, tmp_path):
+    write_glue(tmp_path, "STS-B")
+    load = words[words.index("--load") + 1]
+    job = job_of(["--task", "STS-B", "--data-path", str(tmp_path), "--load", load], tmp_path / "run")
+    finetune(job)
+    assert job.outputs == 1
+    (_, line) = (tmp_path / "run" / "predictions" / "STS-B.tsv").read_text().splitlines()
+    assert 0 <= float(line.split("\t")[1]) <= 5 and len(line) == len("0\t0.000")
 
 
 def problems_of(words: list[str], save: Path, *more: str) -> list[str]:
