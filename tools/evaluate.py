@@ -10,6 +10,7 @@ from megatron.base.command import run_command
 import dataclasses
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,7 @@ def main() -> None:
             results += _evaluate(restored, _with_data(config, options), split, corpora, options, tokenizer)
     _require_scored(results, options, config.data.seq_length)
     _print(results, str(restored.folder))
+    print(_unused(results))
     _explain_bytes(results)
     if options.output:
         content = {"checkpoint": str(restored.folder), "iteration": restored.manifest.iteration}
@@ -163,9 +165,13 @@ def _evaluate(
         for corpus, windows in zip(members, counts)
     ]
     names = list(restored.task.measures(config))
+    unused = [
+        len(corpus.tokens) - 1 - windows * corpus.seq_length for corpus, windows in zip(members, counts)
+    ]
     return [
-        {"corpus": corpus.name, "split": split, "windows": count} | _result(names, part.tolist(), text)
-        for corpus, count, part, text in zip(members, counts, sums, texts)
+        {"corpus": corpus.name, "split": split, "windows": count, "unused_tokens": rest}
+        | _result(names, part.tolist(), text)
+        for corpus, count, rest, part, text in zip(members, counts, unused, sums, texts)
     ]
 
 
@@ -225,6 +231,15 @@ def _result(names: list[str], sums: list[float], text: TextBytes | None) -> dict
         "bits_per_byte": total / math.log(2) / known.size if known and near else None,
     }
     return result | ({"losses": means} if len(means) > 1 else {})
+
+
+def _unused(results: list[dict[str, Any]]) -> str:
+    """What lies behind the last windows, in words."""
+    rest = Counter[str]()
+    for result in results:
+        rest[result["split"]] += result["unused_tokens"]
+    parts = " and ".join(f"{tokens:,} tokens of {split}" for split, tokens in rest.items())
+    return f"behind the last windows {parts} are not scored"
 
 
 def _print(results: list[dict[str, Any]], title: str) -> None:

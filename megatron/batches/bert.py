@@ -14,7 +14,7 @@ import torch
 from megatron.base.keys import key
 from megatron.base.random import draw_each
 from megatron.batches.kept import choose_kept
-from megatron.batches.loader import BatchShare
+from megatron.batches.loader import BatchShare, check_ids
 from megatron.batches.masking import NOT_TOLD, Masking, mask_rows
 from megatron.config.bert import BertConfig
 from megatron.curriculum.sampler import Sampler, draw_batch
@@ -34,6 +34,7 @@ class BertFormat:
     """How samples become rows. `dropping`: layers under random-LTD."""
 
     bert: BertConfig
+    pair: str
     seq_length: int
     dropping: tuple[int, ...]
     seed: int
@@ -110,9 +111,9 @@ def _micro_batch(
     assert marks is not None
     ids, told = _masked(corpora, part, marks, step, row_format)
     keeps = step.kept_length if row_format.dropping and step.kept_length < longest else 0
-    places = _place(part.lengths, longest, keeps, _multiple(slices), bert.bert_pack)
+    places = _place(part.lengths, longest, step.sequence_length, keeps, _shared_by(slices), bert.bert_pack)
     tokens = np.full((places.rows, places.width), marks.pad, np.int64)
-    types = np.zeros_like(tokens) if bert.pair else None
+    types = np.zeros_like(tokens) if row_format.pair else None
     for number, (row, first, length) in enumerate(zip(places.row, places.first, part.lengths)):
         tokens[row, first : first + length] = ids[number, :length]
         if types is not None:
@@ -124,7 +125,7 @@ def _micro_batch(
     return BertInputs(
         tokens=torch.from_numpy(tokens),
         **_told(told, part.lengths, places, slices),
-        **(_pairs(part.spans[:, 4], places, slices) if bert.pair else {}),
+        **(_pairs(part.spans[:, 4], places, slices) if row_format.pair else {}),
         **(_bounds_of_packed if bert.bert_pack else _bounds)(part, places),
         types=torch.from_numpy(types) if types is not None else None,
         kept=torch.from_numpy(kept) if kept is not None else None,
@@ -143,15 +144,16 @@ def _masked(
     for member in np.unique(part.members):
         mine = np.flatnonzero(part.members == member)
         ids[mine] = _sentences(corpora[member]).rows(part.spans[mine], row_format.seq_length)
+    check_ids(ids, len(marks.continues), corpora, part.members)
     texts = _sentences(corpora[0]).lengths(part.spans)
     when, which = (step.number, part.numbers) if bert.masking == "dynamic" else (-1, part.samples)
     keys = draw_each(np.uint64(key(row_format.seed, "mask", when)), which)
     return ids, mask_rows(ids, texts, keys, Masking.of(bert, marks))
 
 
-def _multiple(slices: Slices) -> int:
-    """What the length of a row is a multiple of."""
-    return math.lcm(LENGTHS, slices.both.size * (2 if slices.context.size > 1 else 1))
+def _shared_by(slices: Slices) -> int:
+    """What the number of tokens is a multiple of, in a row or kept, for ranks to share them."""
+    return slices.both.size * (2 if slices.context.size > 1 else 1)
 
 
 class Places(NamedTuple):
@@ -165,16 +167,23 @@ class Places(NamedTuple):
     kept: int
 
 
-def _place(lengths: np.ndarray, longest: int, kept_length: int, multiple: int, pack: bool) -> Places:
+def _place(
+    lengths: np.ndarray, longest: int, most: int, kept_length: int, multiple: int, pack: bool
+) -> Places:
     """A row for each sample, or for as many as fit into the longest one's length. Where tokens are dropped
-    (`kept_length` above 0), every row has room for the padding that it keeps, so that all keep as many."""
+    (`kept_length` above 0), every row has room for the padding that it keeps, so that all keep as many. A
+    sample's own row has at most `most` tokens."""
     row, first = _first_fit(lengths, longest) if pack else (np.arange(len(lengths)), 0 * lengths)
     rows = int(row.max()) + 1
     used, kept = np.bincount(row, lengths, rows), np.bincount(row, np.minimum(lengths, kept_length), rows)
-    most = -(-int(kept.max()) // multiple) * multiple
-    width = int((used + (most - kept if kept_length else 0)).max())
-    width = width if pack else max(width, longest)
-    return Places(row, first, rows, -(-width // multiple) * multiple, most)
+    most_kept = _rounded_up(int(kept.max()), multiple)
+    width = int((used + (most_kept - kept if kept_length else 0)).max())
+    wide = _rounded_up(width if pack else max(width, longest), math.lcm(LENGTHS, multiple))
+    return Places(row, first, rows, wide if pack else min(wide, most), most_kept)
+
+
+def _rounded_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 def _first_fit(lengths: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from megatron.base.errors import UserError
 from megatron.base.keys import key
 from megatron.batches.kept import choose_kept
-from megatron.batches.loader import BatchShare
+from megatron.batches.loader import BatchShare, check_ids
 from megatron.config.config import DataConfig
 from megatron.curriculum.sampler import Sampler, draw_batch
 from megatron.data.corpora import Corpus
@@ -80,7 +79,7 @@ def _micro_batch(
         ids = np.stack([corpora[members[place]].window(int(samples[place]), 0, length) for place in places])
         rows = places
     ids = ids.astype(np.int64)
-    _check_ids(ids, row_format.vocab_size, corpora, members[places])
+    check_ids(ids, row_format.vocab_size, corpora, members[places])
     tokens, labels = ids[:, :-1], ids[:, 1:]
     kept, moves = _kept(step, rows, row_format), None
     if kept is not None and slices.both.size > 1:
@@ -120,16 +119,6 @@ def _reshaped(
         ]
     )
     return ids, (places[:, None] * pieces + np.arange(pieces)).reshape(-1)
-
-
-def _check_ids(ids: np.ndarray, vocab_size: int, corpora: list[Corpus], members: np.ndarray) -> None:
-    if ids.max() >= vocab_size or ids.min() < 0:
-        names = sorted({corpora[member].name for member in members})
-        raise UserError(
-            f"{', '.join(names)}: the token id {int(ids.max() if ids.max() >= vocab_size else ids.min())} "
-            "is outside the vocabulary "
-            f"of {vocab_size}; name the tokenizer that made the file"
-        )
 
 
 def document_inputs(

@@ -15,7 +15,9 @@ from megatron.config.patterns import layer_pattern
 
 
 @dataclass(frozen=True)
-class BertConfig:
+class SentencesConfig:
+    """How sentences become samples, in training and in the analysis of their difficulty."""
+
     bert_pair: str = flag(
         "sop",
         "what the second half of a sample may be instead: it and the first half in the other order, or "
@@ -32,6 +34,15 @@ class BertConfig:
         "the last one the samples of the first come again",
         at_least=1,
     )
+
+    @property
+    def pair(self) -> str:
+        """What is told of pairs, "" where there are none."""
+        return "" if self.bert_no_binary_head else self.bert_pair
+
+
+@dataclass(frozen=True)
+class BertConfig:
     mask_prob: float = flag(0.15, "share of tokens that are to be told", above=0, below=1)
     masking: str = flag(
         "dynamic",
@@ -69,13 +80,9 @@ class BertConfig:
         "base of the rotary angles in layers with a window; --rotary-base",
         above=0,
         follows=lambda model: model.rotary_base,
+        resume="meaning",
     )
     embedding_norm: bool = flag(False, "a norm behind the embedding takes the place of the first layer's")
-
-    @property
-    def pair(self) -> str:
-        """What is told of pairs, "" where there are none."""
-        return "" if self.bert_no_binary_head else self.bert_pair
 
 
 def window(bert: BertConfig) -> tuple[int, int] | None:
@@ -122,6 +129,7 @@ def _windows(bert: BertConfig, model: ModelConfig) -> list[str]:
 
 def of_bert(
     bert: BertConfig,
+    sentences: SentencesConfig,
     model: ModelConfig,
     data: DataConfig,
     parallel: ParallelConfig,
@@ -129,7 +137,7 @@ def of_bert(
     data_efficiency: DataEfficiencyConfig,
 ) -> list[str]:
     """What an encoder's run cannot have."""
-    found, shortest = [], 3 if bert.bert_no_binary_head else 5
+    found, shortest = [], 3 if sentences.bert_no_binary_head else 5
     if data.seq_length < shortest:
         found.append(f"--seq-length {data.seq_length}: a sample has at least {shortest} tokens; raise it")
     if model.untie_embeddings_and_output_weights:
@@ -150,13 +158,14 @@ def of_bert(
     return found
 
 
-def of_gpt(bert: BertConfig) -> list[str]:
+def of_gpt(bert: BertConfig, sentences: SentencesConfig) -> list[str]:
     """Flags of encoders, which do nothing in a GPT's run."""
     followed = {"local_rotary_base"}
     given = [
         spelling(field.name)
-        for field in dataclasses.fields(bert)
-        if field.name not in followed and getattr(bert, field.name) != field.default
+        for group, options in ((sentences, SentencesConfig), (bert, BertConfig))
+        for field in dataclasses.fields(options)
+        if field.name not in followed and getattr(group, field.name) != field.default
     ]
     return [f"{', '.join(given)}: belongs to pretrain_bert.py; leave it out"] if given else []
 

@@ -26,7 +26,7 @@ from megatron.config import (
     training,
 )
 from megatron.config.arguments import build, flag, flags_of, known, missing, spelling, understand
-from megatron.config.bert import BertConfig
+from megatron.config.bert import BertConfig, SentencesConfig
 from megatron.config.checkpoint import CheckpointConfig
 from megatron.config.data import DataConfig
 from megatron.config.data_efficiency import DataEfficiencyConfig
@@ -71,6 +71,7 @@ class Config:
     checkpoint: CheckpointConfig
     logging: LoggingConfig
     experts: ExpertsConfig = dataclasses.field(default_factory=ExpertsConfig)
+    sentences: SentencesConfig = dataclasses.field(default_factory=SentencesConfig)
     bert: BertConfig = dataclasses.field(default_factory=BertConfig)
     config: str | None = flag(
         None,

@@ -144,6 +144,7 @@ def from_library(
         continues=lambda: _continues(tokenizer, vocabulary),
         text_sizes=_text_sizes(tokenizer, vocabulary),
         settings=settings,
+        around=_around(tokenizer),
     )
 
 
@@ -161,6 +162,12 @@ def _continues(tokenizer: Any, vocabulary: dict[str, int]) -> np.ndarray:
         return token.startswith(prefix) if prefix else marked and not token.startswith(begins)
 
     return continuing(vocabulary, max(vocabulary.values()) + 1, continues)
+
+
+def _around(tokenizer: Any) -> tuple[str, ...]:
+    """The tokens that its post-processor puts around a text."""
+    empty = tokenizer.encode("")
+    return tuple(itertools.compress(empty.tokens, empty.special_tokens_mask))
 
 
 def _is_byte_level(tokenizer: Any) -> bool:

@@ -4,6 +4,7 @@ made."""
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from megatron.base.compiled import compiled
 from megatron.base.errors import UserError
 from megatron.base.keys import key
 from megatron.base.random import draw
+from megatron.config.bert import SentencesConfig
 from megatron.config.config import Config
 from megatron.data.corpora import SPLITS, Corpus, Source, Splits, mock_corpus
 from megatron.data.sentences import Joining, Runs, find_runs, locate
@@ -24,13 +26,17 @@ WORKERS = min(os.cpu_count() or 1, 16)
 @dataclass(frozen=True, kw_only=True)
 class SentenceCorpus(Corpus):
     """A split of one dataset of sentences, read in rows of up to `seq_length` tokens. `runs`: its samples;
-    `first_bytes`: where every sentence begins in the .bin file; `pair`: what is told of pairs, "" for
-    nothing; `marks`: the tokens that rows have beside their text, which follow from the tokenizer."""
+    `first_bytes`: where every sentence begins in the .bin file; `marks`: the tokens that rows have beside
+    their text, which follow from the tokenizer."""
 
     runs: Runs
     first_bytes: np.ndarray
-    pair: str
     marks: BertTokens | None = None
+
+    @property
+    def pair(self) -> str:
+        """What is told of pairs, "" for nothing."""
+        return self.runs.joining.pair
 
     def describe(self) -> str:
         """Its samples in words."""
@@ -77,79 +83,71 @@ class SentenceCorpus(Corpus):
         return rows.reshape(-1), np.arange(last - first) * self.seq_length, self.lengths(spans)
 
 
+def joining_of(flags: SentencesConfig, seq_length: int, seed: int) -> Joining:
+    """How sentences become samples of at most `seq_length` tokens, as the flags say it."""
+    room, minimum = (seq_length - 3, 2) if flags.pair else (seq_length - 2, 1)
+    return Joining(room, flags.short_seq_prob, minimum, flags.bert_passes, seed, flags.pair)
+
+
 def open_sentences(
-    opened: Source, share: tuple[float, float], config: Config, split: str
+    opened: Source, share: tuple[float, float], joining: Joining, split: str
 ) -> SentenceCorpus | None:
-    """The samples of a share of a dataset's documents. UserError where it holds no sentences; where a share
-    holds no sample: UserError for training, None for other splits."""
+    """The samples of a share of a dataset's documents. Where it holds none: UserError for training, None for
+    other splits."""
     dataset, source, sidecar = opened
     count = len(dataset.document_indices) - 1
     low, high = (round(bound * count) for bound in share)
     documents = dataset.document_indices[low : high + 1]
-    pair, joining = config.bert.pair, joining_of(config)
     if low < high and (runs := find_runs(dataset.sequence_lengths, documents, joining, WORKERS)).samples:
-        if pair == "nsp" and high - low < 2:
+        if joining.pair == "nsp" and high - low < 2:
             raise UserError(
                 f"{dataset.prefix}: its {split} split has one document, and --bert-pair nsp takes second "
                 "texts from others; use more data, another --split, or --bert-pair sop"
             )
-        return SentenceCorpus(
-            name=str(dataset.prefix),
-            tokens=dataset.tokens,
-            windows=runs.samples,
-            seq_length=config.data.seq_length,
-            sequences=(int(documents[0]), int(documents[-1])),
-            source=source,
-            sidecar=sidecar,
-            joined=_words(pair, joining),
-            runs=runs,
-            first_bytes=dataset.sequence_pointers,
-            pair=pair,
-        )
+        return _corpus(str(dataset.prefix), dataset.tokens, runs, dataset.sequence_pointers, source, sidecar)
     if split == "train" and share[0] < share[1]:
         raise UserError(
             f"{dataset.prefix}: none of the {high - low} of {count} documents in its {split} split has "
-            f"{joining.minimum} sentences; preprocess the text with --split-sentences, use more data or another "
-            "--split"
+            f"{joining.minimum} sentences; preprocess the text with --split-sentences, use more data or "
+            "another --split"
         )
     return None
 
 
-def mock_sentences(config: Config) -> Splits:
+def mock_sentences(config: Config, joining: Joining) -> Splits:
     """Made-up documents of made-up sentences."""
     found: Splits = {}
     for split in SPLITS:
         corpus = mock_corpus(config, split)
         generator = np.random.Generator(np.random.Philox(key(config.training.seed, "mock sentences", split)))
         lengths = generator.integers(4, 20, size=len(corpus.tokens) // 20).astype(np.int32)
-        documents = np.arange(0, len(lengths) + 1, 12)
-        runs = find_runs(lengths, documents, joining_of(config), WORKERS)
-        width = corpus.tokens.itemsize
-        first_bytes = (np.cumsum(lengths) - lengths) * width
-        sentences = (0, int(documents[-1]))
-        ours = {
-            "windows": runs.samples,
-            "sequences": sentences,
-            "joined": _words(config.bert.pair, runs.joining),
-        }
-        more = {"runs": runs, "first_bytes": first_bytes, "pair": config.bert.pair}
-        found[split] = [(None, SentenceCorpus(**(vars(corpus) | ours | more)))]
+        runs = find_runs(lengths, np.arange(0, len(lengths) + 1, 12), joining, WORKERS)
+        first_bytes = (np.cumsum(lengths) - lengths) * corpus.tokens.itemsize
+        found[split] = [(None, _corpus(corpus.name, corpus.tokens, runs, first_bytes, corpus.source, None))]
     return found
 
 
-def joining_of(config: Config) -> Joining:
-    """How sentences become samples, as the flags say it."""
-    bert = config.bert
-    room = config.data.seq_length - (3 if bert.pair else 2)
-    minimum = 2 if bert.pair else 1
-    return Joining(room, bert.short_seq_prob, minimum, bert.bert_passes, config.training.seed)
-
-
-def _words(pair: str, joining: Joining) -> str:
-    """What makes samples other ones, apart from data and length."""
-    return (
-        f"{pair or 'single'} texts, seed {joining.seed}, {joining.short:g} short, {joining.passes} "
-        f"{'pass' if joining.passes == 1 else 'passes'}"
+def _corpus(
+    name: str,
+    tokens: np.ndarray,
+    runs: Runs,
+    first_bytes: np.ndarray,
+    source: str,
+    sidecar: dict[str, Any] | None,
+) -> SentenceCorpus:
+    joining = runs.joining
+    passes = f"{joining.passes} {'pass' if joining.passes == 1 else 'passes'}"
+    return SentenceCorpus(
+        name=name,
+        tokens=tokens,
+        windows=runs.samples,
+        seq_length=joining.seq_length,
+        sequences=(int(runs.documents[0]), int(runs.documents[-1])),
+        source=source,
+        sidecar=sidecar,
+        joined=f"{joining.pair or 'single'} texts, seed {joining.seed}, {joining.short:g} short, {passes}",
+        runs=runs,
+        first_bytes=first_bytes,
     )
 
 

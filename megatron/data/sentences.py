@@ -23,13 +23,20 @@ CHUNK = 1 << 20
 
 class Joining(NamedTuple):
     """How sentences become samples: at most `target` tokens, or of a share `short` a length drawn from 2 on;
-    at least `minimum` sentences; `passes` over the documents, each with targets of its own."""
+    at least `minimum` sentences; `passes` over the documents, each with targets of its own. `pair`: what is
+    told of their halves, "" for nothing."""
 
     target: int
     short: float
     minimum: int
     passes: int
     seed: int
+    pair: str
+
+    @property
+    def seq_length(self) -> int:
+        """Of a row, with the tokens around its texts."""
+        return self.target + (3 if self.pair else 2)
 
 
 class Runs(NamedTuple):

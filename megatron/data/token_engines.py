@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+import regex
 
 from megatron.base.errors import UserError
 
@@ -58,10 +59,19 @@ def sentencepiece_engine(processor: Any) -> Encode:
 
 
 def tiktoken_engine(encoding: Any) -> Encode:
-    """By OpenAI's tiktoken, on one thread. The name of a special token inside a text is plain text."""
+    """By OpenAI's tiktoken, on one thread. The name of a special token inside a text is plain text. Where its
+    regex engine gives up, as on a million spaces in a row, `regex` finds the words."""
+
+    def of_text(text: str) -> list[int]:
+        try:
+            ids: list[int] = encoding.encode(text, allowed_special=set(), disallowed_special=())
+        except ValueError:
+            words = regex.findall(encoding._pat_str, text)
+            ids = [number for word in words for number in encoding._encode_single_piece(word)]
+        return ids
 
     def encode(texts: list[str]) -> Encoding:
-        return _join(encoding.encode_ordinary_batch(texts, num_threads=1))
+        return _join(list(map(of_text, texts)))
 
     return encode
 

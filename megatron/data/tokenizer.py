@@ -65,6 +65,18 @@ def describe_end(end: EndOfDocument, appended: bool | None = True) -> str:
     return f"documents end with {end.name} (token {end.id}), {end.reason}"
 
 
+def describe_around(tokenizer: Tokenizer) -> str:
+    """Which tokens of the tokenizer's files no document gets, in words; "" where there are none."""
+    names = [name for name in dict.fromkeys(tokenizer.around) if name != tokenizer.end.name]
+    if not names:
+        return ""
+    where = tokenizer.files["tokenizer_model"].name
+    return (
+        f"note: {where} puts {' and '.join(names)} around every text; that is left out, as documents get the "
+        "token of --append-eod alone. Write it into the texts where it is wanted"
+    )
+
+
 def _null(options: Any, engine: str) -> Tokenizer:
     """Texts of ids; the end-of-document token is one more id behind the vocabulary."""
     if not options.vocab_size or options.vocab_size < 1:

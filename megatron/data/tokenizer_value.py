@@ -44,6 +44,8 @@ class Tokenizer:
     """The ids of tokens by name: of all, but of TikTokenizer's special ones alone, whose others are bytes."""
     continues: Callable[[], np.ndarray]
     """Whether each token continues the word of the token before it; bool [vocab_size]."""
+    around: tuple[str, ...] = ()
+    """Tokens that the files put around a text, and that are left out here."""
     settings: tuple[Any, ...] = ()
     """Values of flags, besides the files, that change ids."""
     sha256: tuple[str, ...] = ()

@@ -1,5 +1,6 @@
 """Loss on held-out windows: full length, nothing dropped, the same windows every time."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -24,6 +25,15 @@ Weighted = list[tuple[float | None, Corpus]]
 Measure = Callable[[np.ndarray], Tensor | None]
 """From windows [rows, 2] (corpus, window): float64 [rows, columns], to be summed over rows; None on a rank
 that has only computed a part of the way there."""
+
+
+class CutOff(Exception):
+    """Some rank wishes to stop while windows are scored."""
+
+
+def never() -> bool:
+    """No wish to stop."""
+    return False
 
 
 def first_windows(corpora: Weighted, wanted: int, seed: int) -> np.ndarray:
@@ -59,9 +69,10 @@ def mean_losses(
     windows: np.ndarray,
     micro_batch_size: int,
     mesh: Mesh,
+    should_stop: Callable[[], bool] = never,
 ) -> dict[str, dict[str, float | None]]:
     """Mean of every measure by corpus name, and over all under ""; None where nothing was scored. The ranks
-    share the work."""
+    share the work. CutOff on all of them where `should_stop` comes true on one."""
     names, members = list(task.measures(config)), [corpus for _, corpus in corpora]
     links = Links(mesh, len(stages), stages[0].precision)
 
@@ -80,7 +91,11 @@ def mean_losses(
     with ExitStack() as held:
         for stage in stages:
             held.enter_context(evaluating(stage))
-        sums = window_sums(measure, shape, windows, micro_batch_size, mesh)
+        try:
+            sums = window_sums(measure, shape, windows, micro_batch_size, mesh, should_stop=should_stop)
+        except CutOff:
+            links.wait()
+            raise
     links.wait()
     means = {"": _means(names, sums.sum(0))}
     if len(corpora) > 1:
@@ -99,8 +114,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """The model in evaluation mode, and then as it was."""
     was_training = model.training
     model.eval()
-    yield
-    model.train(was_training)
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def window_sums(
@@ -110,13 +127,17 @@ def window_sums(
     micro_batch_size: int,
     mesh: Mesh,
     advance: Advance = lambda amount, note="": None,
+    should_stop: Callable[[], bool] = never,
 ) -> Tensor:
     """Float64 [corpora, columns] = `shape`: what `measure` gives for the windows of every corpus, summed,
     the ranks sharing the work. At the end those with fewer windows measure the first one for nothing, as
-    others may need what they hold of the weights, and tensors of equal shapes."""
+    others may need what they hold of the weights, and tensors of equal shapes. CutOff where `should_stop`
+    comes true on a rank."""
+    look = _cut_off_by(should_stop, mesh)
     sums = torch.zeros(shape, dtype=torch.float64, device=mesh.device)
     size = micro_batch_size
     for start in range(0, len(windows), mesh.data.size * size):
+        look()
         first = start + mesh.data.rank * size
         part = windows[first : first + size]
         missing = min(size, len(windows) - start) - len(part)
@@ -127,3 +148,25 @@ def window_sums(
                 sums[corpus] += rows[: len(part)][of_corpus].sum(0)
         advance(len(part) * mesh.data.size)
     return sum_over(sums, mesh.world).cpu()
+
+
+def _cut_off_by(should_stop: Callable[[], bool], mesh: Mesh) -> Callable[[], None]:
+    """A function that all ranks call before every micro-batch: CutOff where one of them wishes to stop. They
+    tell each other before the first one and then about once a second, all before the same one, since they
+    agree on how long the last ones took."""
+    before, count, left = time.perf_counter(), 1, 0
+
+    def look() -> None:
+        nonlocal before, count, left
+        left -= 1
+        if left >= 0:
+            return
+        now = time.perf_counter()
+        told = torch.tensor([should_stop(), now - before], dtype=torch.float64, device=mesh.device)
+        wishes, seconds = sum_over(told, mesh.world).tolist()
+        if wishes:
+            raise CutOff
+        count = max(1, min(2 * count, int(count * mesh.world.size / max(seconds, 1e-9))))
+        before, left = now, count - 1
+
+    return look

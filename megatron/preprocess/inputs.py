@@ -16,6 +16,17 @@ UNFINISHED = (".part", ".partial", ".incomplete", ".crdownload", ".download", ".
 LIES_BESIDE = (".part", ".aria2")
 """Those that lie beside the file that is not finished yet."""
 RENAME = "give files of other names the ending of what they hold, such as .jsonl, or link them so"
+TABLES = "write its rows as Parquet first: pyarrow.parquet.write_table(pyarrow.{}, 'OUTPUT.parquet')"
+UNPACK = "unpack it first; JSON lines alone are read as .gz and .zst"
+OTHER_KINDS = {
+    (".csv",): TABLES.format("csv.read_csv('FILE')"),
+    (".tsv",): TABLES.format("csv.read_csv('FILE', parse_options=pyarrow.csv.ParseOptions(delimiter='\\t'))"),
+    (".arrow",): TABLES.format("ipc.open_stream('FILE').read_all()"),
+    (".feather",): TABLES.format("feather.read_table('FILE')"),
+    (".tar", ".tgz", ".tar.gz", ".tar.zst", ".txt.gz", ".txt.zst", ".zip", ".bz2", ".xz", ".7z"): UNPACK,
+    (".pdf", ".docx", ".epub", ".xlsx"): "take its text out first, into a .txt or .jsonl",
+}
+"""Endings of files that another ending would not make readable, with what would."""
 LFS_POINTER, LARGEST_LFS_POINTER = b"version https://git-lfs.github.com/spec/", 1024
 
 
@@ -40,10 +51,12 @@ def find_files(inputs: Sequence[str]) -> list[str]:
 def _behind(given: str) -> list[str]:
     """The files behind one path, glob or folder."""
     if os.path.isdir(given):
-        found = list_folder(given, _left_out)
+        others: list[str] = []
+        found = list_folder(given, lambda path: _left_out(path, others))
         if not found:
             raise UserError(
-                f"--input {given}: the folder holds no file that ends in {', '.join(FORMATS)}; {RENAME}"
+                f"--input {given}: the folder holds no file that ends in {', '.join(FORMATS)}; "
+                f"{_way_out(others)}"
             )
         return found
     is_file = os.path.isfile(given)
@@ -60,7 +73,7 @@ def _behind(given: str) -> list[str]:
         rest = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
         raise UserError(
             f"--input {unknown[0]}{rest}: unknown kind of file; known endings are {', '.join(FORMATS)}; "
-            f"{RENAME}"
+            f"{_way_out(unknown)}"
         )
     return found
 
@@ -73,13 +86,23 @@ def _matches(given: str) -> list[str]:
     return glob.glob(glob.escape(folder) + given[len(folder) :], recursive=True)
 
 
-def _left_out(path: str) -> str:
-    """Why a file of a folder is not taken; "" where it is."""
+def _way_out(paths: Sequence[str]) -> str:
+    """What to do with files of no known ending: the first of them that is known to be of another kind says
+    it for all."""
+    known = (way for path in paths for endings, way in OTHER_KINDS.items() if path.lower().endswith(endings))
+    return next(known, RENAME)
+
+
+def _left_out(path: str, others: list[str]) -> str:
+    """Why a file of a folder is not taken; "" where it is. Those of no known ending join the `others`."""
     if path.lower().endswith(UNFINISHED):
         return "file of an unfinished download"
     if known_ending(path) == ".json":  # most such hold settings, not documents
         return ".json file (name those that hold JSON lines by path or glob)"
-    return "" if known_ending(path) else "file of another kind"
+    if known_ending(path):
+        return ""
+    others.append(path)
+    return "file of another kind"
 
 
 def _not_the_file(path: str) -> str:

@@ -25,7 +25,7 @@ from megatron.config.arguments import flag
 from megatron.config.config import TokenizerOptions
 from megatron.data.index_builder import IndexedDatasetBuilder, existing_dataset
 from megatron.data.indexed_dataset import token_dtype
-from megatron.data.tokenizer import build_tokenizer, describe_end
+from megatron.data.tokenizer import build_tokenizer, describe_around, describe_end
 from megatron.data.tokenizer_files import flags_of_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.preprocess.bad_lines import BadLineOptions, LeftOut, leave_out, report
@@ -119,6 +119,8 @@ def preprocess(
     if told:
         raise UserError(*dict.fromkeys(told))
     print(describe_end(tokenizer.end, options.append_eod))
+    if note := describe_around(tokenizer):
+        print(note, file=sys.stderr)
     engine = options.tokenizer_engine
     totals = None
     while totals is None:

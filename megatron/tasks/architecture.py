@@ -60,7 +60,7 @@ def bert_architecture(config: Config, vocab_size: int) -> Architecture:
     return replace(
         gpt_architecture(config, vocab_size),
         encoder=True,
-        pair_head=bool(bert.pair),
+        pair_head=bool(config.sentences.pair),
         embedding_norm=bert.embedding_norm,
         near_layers=window_layers(bert, config.model.num_layers),
         window=window(bert),

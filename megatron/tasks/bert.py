@@ -15,7 +15,7 @@ from megatron.batches.loader import Rows
 from megatron.config.bert import of_bert
 from megatron.config.config import Config
 from megatron.data.corpora import Corpus, Source, Splits, open_splits, require_samples
-from megatron.data.pairs import mock_sentences, open_sentences
+from megatron.data.pairs import joining_of, mock_sentences, open_sentences
 from megatron.data.vocabulary import Vocabulary, find_vocabulary
 from megatron.data.wordpiece import bert_tokens
 from megatron.model.bert import MLM_ACCURACY, MLM_LOSS, PAIR_ACCURACY, PAIR_LOSS, Bert
@@ -32,10 +32,12 @@ from megatron.tasks.task import Data, Task
 def open_data(config: Config) -> Data:
     """The corpora that the flags name, in samples of sentences, and their vocabulary."""
 
-    def open_share(source: Source, share: tuple[float, float], split: str) -> Corpus | None:
-        return open_sentences(source, share, config, split)
+    joining = joining_of(config.sentences, config.data.seq_length, config.training.seed)
 
-    splits = mock_sentences(config) if config.data.mock_data else open_splits(config, open_share)
+    def open_share(source: Source, share: tuple[float, float], split: str) -> Corpus | None:
+        return open_sentences(source, share, joining, split)
+
+    splits = mock_sentences(config, joining) if config.data.mock_data else open_splits(config, open_share)
     require_samples(config, splits)
     corpora = [corpus for members in splits.values() for _, corpus in members]
     vocabulary = find_vocabulary(config.tokenizer, corpora, config.data)
@@ -60,6 +62,7 @@ def make_rows(config: Config, efficiency: DataEfficiency, vocabulary: Vocabulary
         )
     row_format = BertFormat(
         bert=config.bert,
+        pair=config.sentences.pair,
         seq_length=config.data.seq_length,
         dropping=efficiency.dropping_layers,
         seed=config.training.seed,
@@ -81,14 +84,14 @@ def build_model(
 def losses(config: Config) -> dict[str, Callable[[BertInputs], int]]:
     """The losses of the flags, and how many items of a micro-batch each is a sum over."""
     found: dict[str, Callable[[BertInputs], int]] = {MLM_LOSS: lambda inputs: inputs.masked_count}
-    if config.bert.pair:
+    if config.sentences.pair:
         found[PAIR_LOSS] = lambda inputs: inputs.pair_count
     return found
 
 
 def measures(config: Config) -> tuple[str, ...]:
     """What is told of held-out samples."""
-    pairs = bool(config.bert.pair)
+    pairs = bool(config.sentences.pair)
     return (MLM_LOSS, *([PAIR_LOSS] * pairs), MLM_ACCURACY, *([PAIR_ACCURACY] * pairs))
 
 

@@ -2,13 +2,14 @@
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from megatron.base.terminal import print_line, progress
 from megatron.batches.loader import BatchShare, batches
 from megatron.config.config import CheckpointConfig
-from megatron.evaluation.losses import mean_losses, validation_windows
+from megatron.evaluation.losses import CutOff, mean_losses, never, validation_windows
 from megatron.optim.loss_scale import skip_warning, skipped_line
 from megatron.parallel.slices import slices_of
 from megatron.schedule.plan import Step
@@ -22,8 +23,8 @@ from megatron.train.stop import stop_wishes
 
 def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
     """Train from the step after `start` to the end of the plan, or until a signal or a limit; returns the
-    last step done, whose checkpoint is whole by then. A validation that a killed run has begun behind its
-    checkpoint is made up for."""
+    last step done, whose checkpoint is whole by then. A wish to stop cuts a validation off; one that was cut
+    off behind a checkpoint is made up for."""
     training, checkpoint, mesh = run.config.training, run.config.checkpoint, run.mesh
     share = BatchShare(mesh.data.rank, mesh.data.size, training.micro_batch_size, slices_of(mesh))
     steps = (run.plan.at(number) for number in range(start + 1, run.plan.steps + 1))
@@ -32,13 +33,13 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
         validate(run, start, log)
     for stage in run.stages:
         stage.train()
-    iteration, names = start, list(run.task.losses(run.config))
+    iteration, validating, names = start, False, list(run.task.losses(run.config))
 
     def make(step: Step) -> list[Any]:
         return run.rows.batch(run.sampler, step, share)
 
     def acknowledge() -> str:
-        return _stopping(checkpoint, iteration, checkpoints.saved) if mesh.prints_log else ""
+        return _stopping(checkpoint, iteration, checkpoints.saved, validating) if mesh.prints_log else ""
 
     quiet = not (mesh.prints_log and sys.stderr.isatty())
     with (
@@ -75,12 +76,16 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
             loss = sum(outcome.known.get(name, 0.0) for name in names)
             advance(1, f"loss {loss:.3f}")
             stop = result.stop or _due(iteration, training.exit_interval)
-            last = stop or iteration == run.plan.steps
-            if checkpoint.save and (last or _due(iteration, checkpoint.save_interval)):
-                with log.timers.span("save-checkpoint"):
-                    checkpoints.save(iteration)
+            save = stop or iteration == run.plan.steps or _due(iteration, checkpoint.save_interval)
+            if save:
+                _save(checkpoint, checkpoints, iteration, log)
             if _due(iteration, interval):  # after saving: whatever ends a validation costs no step
-                validate(run, iteration, log)
+                validating = iteration < run.plan.steps  # behind the last step nothing is gained by a stop
+                whole = validate(run, iteration, log, should_stop=should_stop if validating else never)
+                validating = False
+                if not whole and not save:
+                    _save(checkpoint, checkpoints, iteration, log)
+                stop = stop or not whole
             if stop:
                 break
             before = time.perf_counter()
@@ -94,24 +99,42 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
     return iteration
 
 
-def validate(run: Run, iteration: int, log: Log, split: str = "valid") -> None:
-    """Losses on the first windows of a split, where there are any."""
+def _save(checkpoint: CheckpointConfig, checkpoints: Checkpoints, iteration: int, log: Log) -> None:
+    if checkpoint.save:
+        with log.timers.span("save-checkpoint"):
+            checkpoints.save(iteration)
+
+
+def validate(
+    run: Run, iteration: int, log: Log, split: str = "valid", should_stop: Callable[[], bool] = never
+) -> bool:
+    """Losses on the first windows of a split, where there are any; False, and nothing is logged, where a wish
+    to stop has cut them off."""
     corpora, size = run.data.splits[split], run.config.training.micro_batch_size
     windows = validation_windows(run.config, corpora)
     if len(windows):
-        with log.timers.span("eval-time"):
-            losses = mean_losses(run.task, run.config, run.stages, run.rows, corpora, windows, size, run.mesh)
+        try:
+            with log.timers.span("eval-time"):
+                losses = mean_losses(
+                    run.task, run.config, run.stages, run.rows, corpora, windows, size, run.mesh, should_stop
+                )
+        except CutOff:
+            return False
         log.validation(iteration, losses, len(windows), "validation" if split == "valid" else split)
+    return True
 
 
-def _stopping(checkpoint: CheckpointConfig, iteration: int, saved: int) -> str:
-    """What happens after a signal in the step behind `iteration`, and what impatience would lose."""
+def _stopping(checkpoint: CheckpointConfig, iteration: int, saved: int, validating: bool = False) -> str:
+    """What happens after a signal in the step behind `iteration`, or in its validation, and what impatience
+    would lose."""
+    last = iteration + (not validating)
     if not checkpoint.save:
-        return f"stopping after step {iteration + 1}; nothing is saved, as --save is not given"
+        return f"stopping after step {last}; nothing is saved, as --save is not given"
+    if saved == last:
+        return f"stopping after step {last}, whose checkpoint is whole"
     lost = f"the {iteration - saved:,} steps since the last" if saved else "all steps so far"
     return (
-        f"stopping after step {iteration + 1}, with a checkpoint of it; a second Ctrl-C stops at once and "
-        f"loses {lost}"
+        f"stopping after step {last}, with a checkpoint of it; a second Ctrl-C stops at once and loses {lost}"
     )
 
 

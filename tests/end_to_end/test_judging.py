@@ -61,9 +61,9 @@ def test_evaluation_by_hand(prepared: Prepared, trained: Path, tmp_path: Path) -
     """Loss, perplexity and bits per byte of the validation split, from logits of single windows and the
     decoded text."""
     output = tmp_path / "evaluation.json"
-    run_command(
+    said = run_command(
         "tools/evaluate.py", "--load", str(trained), *tokenizer_flags(prepared), "--output", str(output)
-    )
+    ).stdout
     result = next(one for one in json.loads(output.read_text())["results"] if one["split"] == "valid")
     model, *_ = restore(str(trained), None, torch.device("cpu"))
     dataset = IndexedDataset(prepared.prefix)
@@ -77,6 +77,8 @@ def test_evaluation_by_hand(prepared: Prepared, trained: Path, tmp_path: Path) -
         total += float(torch.nn.functional.cross_entropy(logits, ids[1:], reduction="sum"))
         scored += SEQ_LENGTH
     assert (result["windows"], result["tokens"]) == (windows, scored)
+    unused = len(tokens) - 1 - int(scored)
+    assert result["unused_tokens"] == unused and f"windows {unused} tokens of valid and " in said
     assert result["loss"] == pytest.approx(total / scored, rel=1e-6)
     assert result["perplexity"] == pytest.approx(math.exp(total / scored), rel=1e-5)
     text = tokenizers.Tokenizer.from_file(prepared.tokenizer).decode(

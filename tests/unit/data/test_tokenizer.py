@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from megatron.base.errors import UserError
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.data.token_engines import first_difference
-from megatron.data.tokenizer import build_tokenizer
+from megatron.data.tokenizer import build_tokenizer, describe_around
 from megatron.data.tokenizer_value import Tokenizer
 from tests.support.made_up_text import TEXTS, write_sentencepiece, write_tokenizer
 
@@ -127,6 +127,23 @@ def test_nothing_is_cut_padded_or_added(folder, changed, engine):
     tokenizer = build_tokenizer(changed(**json.loads(library.to_str())), engine)
     plain = build_tokenizer(options("HuggingFaceTokenizer", tokenizer_model=str(folder)))
     assert rows(tokenizer, TEXTS) == rows(plain, TEXTS)
+
+
+def test_tokens_that_a_file_puts_around_texts_are_told(folder, changed):
+    """A template begins every text with a token, as Llama 3's does; the end is --append-eod's own affair."""
+    library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    library.add_special_tokens(["<s>", "</s>"])
+    named = [(name, library.token_to_id(name)) for name in ("<s>", "</s>")]
+    told = {"<s> $0": "<s>", "<s> $0 </s>": "<s>", "$0 </s>": None, "<s> <s> $0": "<s>", "$0": None}
+    for template, token in told.items():
+        library.post_processor = tokenizers.processors.TemplateProcessing(template, special_tokens=named)
+        given = dataclasses.replace(changed(**json.loads(library.to_str())), eod_token="</s>")
+        said = describe_around(build_tokenizer(given))
+        assert (
+            said.startswith(f"note: tokenizer.json puts {token} around every text; ") if token else said == ""
+        )
+    plain = build_tokenizer(options("HuggingFaceTokenizer", tokenizer_model=str(folder)))
+    assert describe_around(plain) == ""
 
 
 SPLIT = {"type": "Split", "pattern": {"Regex": "[a-z]+|[^a-z]+"}, "behavior": "Isolated", "invert": False}

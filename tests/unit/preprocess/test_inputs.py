@@ -5,8 +5,14 @@ import os
 import re
 from pathlib import Path
 
+import pyarrow
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.ipc
+import pyarrow.parquet
 import pytest
 import zstandard
+from pyarrow import csv, feather, parquet
 
 from megatron.base.errors import UserError
 from megatron.preprocess.inputs import find_files
@@ -128,6 +134,37 @@ def test_files_of_no_known_kind_are_one_problem_with_a_way_out(tmp_path: Path) -
     assert "wiki_00 and 39 more: unknown kind of file" in problem and "such as .jsonl" in problem
     with pytest.raises(UserError, match=r"the folder holds no file that ends in .* such as \.jsonl"):
         find_files([str(tmp_path)])
+
+
+def test_files_of_other_kinds_are_not_to_be_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the message says is done, and gives the texts."""
+    monkeypatch.chdir(tmp_path)
+    texts = pyarrow.table({"text": ["a", "b, c"]})
+    csv.write_csv(texts, "FILE.csv")
+    csv.write_csv(texts, "FILE.tsv", csv.WriteOptions(delimiter="\t"))
+    feather.write_feather(texts, "FILE.feather")
+    with pyarrow.ipc.new_stream("FILE.arrow", texts.schema) as stream:
+        stream.write_table(texts)
+    for ending in ("csv", "tsv", "feather", "arrow"):
+        with pytest.raises(UserError, match="unknown kind of file") as caught:
+            find_files([f"FILE.{ending}"])
+        way = caught.value.problems[0].partition("write its rows as Parquet first: ")[2]
+        eval(way.replace("'FILE'", f"'FILE.{ending}'"), {"pyarrow": pyarrow})
+        assert parquet.read_table("OUTPUT.parquet").equals(texts)
+        Path("OUTPUT.parquet").unlink()
+    for name, way in (
+        ("a.tar.gz", "unpack it first"),
+        ("a.TXT.gz", "unpack it first"),
+        ("a.PDF", "text out"),
+    ):
+        Path(name).touch()
+        with pytest.raises(UserError, match=way):
+            find_files([name])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "README").touch()
+    (tmp_path / "folder" / "a.csv").touch()
+    with pytest.raises(UserError, match=r"holds no file that ends in .* write its rows as Parquet first"):
+        find_files(["folder"])
 
 
 def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """When a run validates, saves and stops, and what it says of that."""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from megatron.config.checkpoint import CheckpointConfig
+from megatron.evaluation import losses
 from megatron.parallel.mesh import Mesh
 from megatron.train.log import Log
 from megatron.train.loop import _how_to_go_on, _stopping, train
@@ -85,6 +89,23 @@ def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path: Path) -> None:
     assert events(tmp_path / "cut", flags, start=4)[0].count("v4") == 1
 
 
+def test_a_signal_cuts_a_validation_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launcher that waits for half a minute would else kill it, and lose the steps since the last save."""
+    flags = "--eval-interval 2 --save-interval 6 --eval-iters 3"
+    whole = events(tmp_path / "whole", flags)[0]
+    score, seen = losses.window_sums, []
+
+    def signalled(*arguments: Any, **named: Any) -> Any:
+        seen.append(1)
+        if len(seen) == 2:  # the validation behind step 4
+            os.kill(os.getpid(), signal.SIGTERM)
+        return score(*arguments, **named)
+
+    monkeypatch.setattr(losses, "window_sums", signalled)
+    assert events(tmp_path / "cut", flags) == (["t1", "t2", "v2", "t3", "t4", "s4"], 4)
+    assert events(tmp_path / "cut", flags, start=4)[0] == [one for one in whole if one != "s4"]
+
+
 def test_time_that_is_up_stops_after_one_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert events(tmp_path, "--exit-duration-in-mins 1e-9") == (["t1", "s1"], 1)
     said = f"the same command goes on with --load {tmp_path}, without --ckpt-step and --finetune\n"
@@ -121,3 +142,7 @@ def test_what_a_signal_would_lose() -> None:
         "checkpoint of it; a second Ctrl-C stops at once and loses all steps so far"
     )
     assert _stopping(saving, 1006, 4).endswith("loses the 1,002 steps since the last")
+    assert _stopping(saving, 6, 4, validating=True).startswith(
+        "stopping after step 6, with a checkpoint of it"
+    )
+    assert _stopping(saving, 6, 6, validating=True) == "stopping after step 6, whose checkpoint is whole"
