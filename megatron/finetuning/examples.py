@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,38 +28,44 @@ class Examples(NamedTuple):
 
 
 def read_examples(
-    path: Path, task: LabelledTask, must_be_labelled: bool, keep: Sequence[int] | None = None
+    path: Path, task: LabelledTask, must_be_labelled: bool, keep: Container[int] | None = None
 ) -> Examples:
-    """The examples of a file, or those of the lines `keep`. UserError with file and line where a column is
+    """The examples of a file, or those of the numbers `keep`. UserError with file and line where a column is
     missing, or a label unknown to the task."""
-    rows, left_out = [], 0
+    texts: list[tuple[str, ...]] = []
+    labels: list[float | int] = []
+    names: list[str] = []
+    number, left_out, labelled, index = 0, 0, False, None
     for place, row in read_rows(path, task):
         if row is None:
             left_out += 1
-        else:
-            rows.append((place, row))
-    if keep is not None:
-        rows = [rows[number] for number in keep]
-    if not rows:
+            continue
+        if number == 0:
+            labelled = _is_labelled(path, task, row, must_be_labelled)
+            index = next((name for name in ("index", "id") if name in row and not labelled), None)
+        if keep is None or number in keep:
+            names.append(row[index] if index else str(len(texts)))
+            texts.append(tuple(_value(path, place, row, name) for name in task.texts))
+            if labelled:
+                labels.append(_label(path, place, row, task))
+        number += 1
+    if not texts:
         raise UserError(f"{path}: holds no example")
-    columns = rows[0][1].keys()
-    labelled = task.label in columns
-    if missing := [one for one in task.texts if one not in columns]:
-        raise UserError(_no_column(path, missing[0], columns))
-    if must_be_labelled and not labelled:
-        raise UserError(_no_column(path, task.label, columns))
-    index = next((name for name in ("index", "id") if name in columns and not labelled), None)
-    texts = [tuple(_value(path, place, row, name) for name in task.texts) for place, row in rows]
-    labels = [_label(path, place, row, task) for place, row in rows] if labelled else None
     kind = np.int64 if task.labels else np.float64
-    names = [row[index] if index else str(number) for number, (_, row) in enumerate(rows)]
-    return Examples(path, texts, None if labels is None else np.array(labels, kind), names, left_out)
+    return Examples(path, texts, np.array(labels, kind) if labelled else None, names, left_out)
+
+
+def _is_labelled(path: Path, task: LabelledTask, row: Row, must_be: bool) -> bool:
+    """Whether a file has labels, as its first row tells. UserError where it lacks a column."""
+    wanted = (*task.texts, *([task.label] if must_be else []))
+    if missing := [one for one in wanted if one not in row]:
+        raise UserError(_no_column(path, missing[0], row))
+    return task.label in row
 
 
 def read_rows(path: Path, task: LabelledTask) -> Iterator[tuple[int, Row | None]]:
     """The number of every line, and its columns by name; None for one that is broken and may be."""
-    lines = enumerate(_text(path).split("\n"), 1)
-    filled = ((place, line.removesuffix("\r")) for place, line in lines if line.strip())
+    filled = ((place, line) for place, line in enumerate(_lines(path), 1) if line.strip())
     if path.suffix == ".jsonl":
         yield from ((place, _object(path, place, line)) for place, line in filled)
         return
@@ -91,26 +97,40 @@ def classes_of(path: Path, task: LabelledTask) -> tuple[str, ...]:
     return tuple(sorted(found, key=int if numeric else str))
 
 
-def picked_lines(train: Path, ids: Path, task: LabelledTask) -> tuple[list[int], list[int]]:
+def picked_lines(train: Path, ids: Path, task: LabelledTask) -> tuple[set[int], set[int]]:
     """Which examples of MRPC's older training file are trained on, and which are not: those whose two numbers
     a file lists."""
-    apart = {tuple(line.split()[:2]) for line in _text(ids).split("\n") if line.strip()}
-    rows = [row for _, row in read_rows(train, task) if row is not None]
-    if rows and (missing := [name for name in ("#1 ID", "#2 ID") if name not in rows[0]]):
-        raise UserError(_no_column(train, missing[0], rows[0].keys()))
-    picked = [(row["#1 ID"], row["#2 ID"]) in apart for row in rows]
-    return [n for n, one in enumerate(picked) if not one], [n for n, one in enumerate(picked) if one]
+    apart = {tuple(line.split()[:2]) for line in _lines(ids) if line.strip()}
+    pairs = [
+        tuple(_value(train, place, row, name) for name in ("#1 ID", "#2 ID"))
+        for place, row in read_rows(train, task)
+        if row is not None
+    ]
+    held_out = {number for number, pair in enumerate(pairs) if pair in apart}
+    return set(range(len(pairs))) - held_out, held_out
 
 
-def _text(path: Path) -> str:
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a text, which end with a line feed alone: texts hold other ends."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with open(path, encoding="utf-8-sig", newline="\n") as file:
+            for line in file:
+                yield line.removesuffix("\n").removesuffix("\r")
     except FileNotFoundError:
         raise UserError(f"{path}: does not exist{or_nearest(str(path))}") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder; name a file") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: {_no_utf8(path)} is no UTF-8; convert the file to UTF-8") from None
+
+
+def _no_utf8(path: Path) -> str:
+    """Which byte of a file it is."""
+    try:
+        path.read_bytes().decode()
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start + 1} is no UTF-8; convert the file to UTF-8") from None
+        return f"byte {error.start + 1}"
+    return "it"
 
 
 def _object(path: Path, place: int, line: str) -> Row:
@@ -132,7 +152,7 @@ def _written(value: object) -> str:
 
 def _value(path: Path, place: int, row: Row, column: str) -> str:
     if column not in row:
-        raise UserError(f"{path}: line {place} has no {column}")
+        raise UserError(f"{path}: line {place} has no {column}; it has {', '.join(row)}")
     return row[column]
 
 
@@ -155,6 +175,5 @@ def _label(path: Path, place: int, row: Row, task: LabelledTask) -> float | int:
     return value
 
 
-def _no_column(path: Path, column: str, columns: object) -> str:
-    there = ", ".join(map(str, columns))  # type: ignore[call-overload]
-    return f"{path}: has no column {column}; those there: {there}"
+def _no_column(path: Path, column: str, row: Row) -> str:
+    return f"{path}: has no column {column}; those there: {', '.join(row)}"

@@ -25,6 +25,7 @@ OF_THE_MODEL = ("seq_length", "hidden_dropout", "attention_dropout", "attention_
 """Flags of finetuning that stand for the checkpoint's own."""
 OF_NUMBERS = ("model", "bert", "training", "optimizer")
 """Groups of flags that change what a run comes to."""
+STOPS = tuple(f"train_{unit}" for unit in finetuning.UNITS)
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Job:
             "flags": {
                 one.name: getattr(getattr(self.config, one.group), one.name)
                 for one in flags_of(Config)
-                if one.group in OF_NUMBERS and one.field.metadata["resume"] != "free"
+                if one.group in OF_NUMBERS and (one.field.metadata["resume"] != "free" or one.name in STOPS)
             },
             "data": {name: corpus.source for name, corpus in self.corpora.items()},
         }
@@ -92,7 +93,7 @@ def read_job(argv: list[str], description: str, examples: str) -> Job:
     config = complete(Config, _values(given, source), told, replicas, (*RULES, *finetuning.OF_RUNS))
     assert source is not None
     task, files = _read_files(flags)
-    marks, typed, most = tokens_of(source.tokenizer), bool(config.bert.pair), config.data.seq_length
+    marks, typed, most = tokens_of(source.tokenizer), bool(config.sentences.pair), config.data.seq_length
     corpora = {name: encode(one, source.tokenizer, marks, most, typed) for name, one in files.items()}
     if not _stops(values):
         samples = max(round(flags.epochs * corpora[TRAIN].windows), 1)
@@ -102,7 +103,7 @@ def read_job(argv: list[str], description: str, examples: str) -> Job:
 
 
 def _stops(values: dict[str, Any]) -> bool:
-    return any(values.get(f"train_{unit}") is not None for unit in finetuning.UNITS)
+    return any(values.get(name) is not None for name in STOPS)
 
 
 def _tokenizer_options(values: dict[str, Any]) -> TokenizerOptions:
@@ -164,9 +165,7 @@ def own_task(flags: FinetuningConfig) -> LabelledTask:
     task = LabelledTask(texts, flags.label_column, (), OWN_METRICS[flags.task], splits, (train,))
     if flags.task == "regression":
         return task
-    path = Path(train)
-    read_examples(path, task._replace(label=""), False)  # which says what is wrong with the file
-    return task._replace(labels=classes_of(path, task))
+    return task._replace(labels=classes_of(Path(train), task))
 
 
 def lengths_note(job: Job) -> str:

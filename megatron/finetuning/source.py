@@ -69,7 +69,8 @@ def _of_checkpoint(load: str, ckpt_step: int | None, options: TokenizerOptions) 
     found_tokenizer = tokenizer_of(Restored(nn.Identity(), BERT_TASK, config, manifest, folder), options)
     if found_tokenizer is None:
         raise UserError(f"{folder}: no tokenizer is kept with it; name it by --tokenizer-type and its files")
-    flags = dataclasses.asdict(config.model) | dataclasses.asdict(config.bert)
+    groups = (config.model, config.bert, config.sentences)
+    flags = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
     return Source(
         folder=folder,
         flags=flags | {"seq_length": config.data.seq_length},

@@ -54,8 +54,10 @@ def test_results_that_are_there_are_kept_and_those_of_another_run_refused(words,
     assert "is there already; dev accuracy" in capsys.readouterr().out
     assert (tmp_path / "results.json").stat().st_mtime_ns == before
     other = str(write_huggingface(tmp_path / "other", seed=4))
-    changed = job_of(words, tmp_path, "--lr", "2e-3", "--random-init", "--load", other)
-    with pytest.raises(UserError, match=r"differs in encoder, random_init, --lr; choose another --save"):
+    changed = job_of(words, tmp_path, "--lr", "2e-3", "--train-iters", "2", "--random-init", "--load", other)
+    with pytest.raises(
+        UserError, match=r"differs in encoder, random_init, --train-iters, --lr; choose another --save"
+    ):
         finetune(changed)
 
 
