@@ -12,6 +12,8 @@ from megatron.base.errors import UserError
 from megatron.base.folders import or_nearest
 from megatron.finetuning.tasks import LabelledTask
 
+NAMES = ("index", "id")
+"""Columns that tell what an example is called; where there is none, it is called by its number."""
 Row = Mapping[str, str]
 
 
@@ -35,16 +37,16 @@ def read_examples(
     texts: list[tuple[str, ...]] = []
     labels: list[float | int] = []
     names: list[str] = []
-    number, left_out, labelled, index = 0, 0, False, None
+    number, left_out, labelled, index = 0, 0, False, ""
     for place, row in read_rows(path, task):
         if row is None:
             left_out += 1
             continue
         if number == 0:
             labelled = _is_labelled(path, task, row, must_be_labelled)
-            index = next((name for name in ("index", "id") if name in row and not labelled), None)
+            index = next((name for name in NAMES if name in row), "")
         if keep is None or number in keep:
-            names.append(row[index] if index else str(len(texts)))
+            names.append(row.get(index, str(len(texts))))
             texts.append(tuple(_value(path, place, row, name) for name in task.texts))
             if labelled:
                 labels.append(_label(path, place, row, task))

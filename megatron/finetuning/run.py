@@ -90,7 +90,9 @@ def _run(job: Job, prepared: Prepared, mesh: Mesh) -> None:
         done = train(run, 0, log, checkpoints)
     log.close()
     if done < run.plan.steps:
-        raise UserError(f"{job.flags.save}: the run has stopped before its end, and has no results")
+        raise UserError(
+            f"{job.flags.save}: stopped before the end, without results; the same command begins anew"
+        )
     told, metrics = measured(job, run)
     if mesh.first:
         write_predictions(Path(job.flags.save) / "predictions", job.task, job.files, told)

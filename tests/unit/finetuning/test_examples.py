@@ -198,7 +198,9 @@ def test_own_labels_are_those_of_the_training_file(tmp_path: Path):
     train = [{"text": "a", "label": label} for label in (10, 9, 10)]
     task, files = own(tmp_path, train, [{"text": "b", "label": 9.0}])
     assert task.labels == ("9", "10") and files["train"].labels.tolist() == [1, 0, 1]
-    assert files["dev"].labels.tolist() == [0]
+    assert files["dev"].labels.tolist() == [0] and files["dev"].names == ["0"]
+    named = [row | {"id": f"n{number}"} for number, row in enumerate(train)]
+    assert own(tmp_path, train, [*named, *train])[1]["dev"].names == ["n0", "n1", "n2", "3", "4", "5"]
     words = [{"text": "a", "label": label} for label in ("no", "yes", True)]
     assert own(tmp_path, words, words)[0].labels == ("no", "true", "yes")
 
