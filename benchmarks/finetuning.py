@@ -25,17 +25,15 @@ MODEL = (
 )
 TRAINING = "--split 98,2,0 --micro-batch-size 64 --lr 2e-3 --lr-warmup-fraction 0.05 --eval-iters 10"
 VOCABULARY = 4096
-TASKS = {
-    "sections": "--text-column sentence",
-    "pairs": "--text-column sentence1 --second-text-column sentence2",
-}
+TASKS = {"sections": (300, 3), "few": (30, 20)}
+"""Training examples of every section, and passes over them."""
 
 
 @dataclass(frozen=True)
 class Options:
     folder: str = flag("runs/finetuning", "where everything goes", metavar="FOLDER")
     train_iters: int = flag(3000, "steps of pretraining", at_least=1)
-    tasks: tuple[str, ...] = flag(("sections",), "what to finetune on", choices=tuple(TASKS))
+    tasks: tuple[str, ...] = flag(tuple(TASKS), "many examples, or few", choices=tuple(TASKS))
     rates: str = flag("3e-4,1e-3,3e-3", "learning rates of finetuning", metavar="X,X")
     seeds: str = flag("1234-1238", "seeds of finetuning", metavar="N-N")
 
@@ -43,9 +41,10 @@ class Options:
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__)
     folder = Path(options.folder)
-    packages, vocabulary, bert = folder / "packages", folder / "vocabulary" / "vocab.txt", folder / "bert"
-    if not packages.is_dir():
-        command("tools/collect_labelled.py", "--output", packages)
+    packages, vocabulary, bert = folder / "sections", folder / "vocabulary" / "vocab.txt", folder / "bert"
+    for task, (examples, _) in TASKS.items():
+        if not (folder / task).is_dir():
+            command("tools/collect_labelled.py", "--output", folder / task, "--train", examples)
     if not vocabulary.is_file():
         write_vocabulary(packages / "text.jsonl", vocabulary)
     prefix = folder / "text"
@@ -87,12 +86,12 @@ def write_vocabulary(text: Path, path: Path) -> None:
 def rows(options: Options, task: str, start: str) -> list[list[str]]:
     """Finetune from these weights, and a row for every rate and metric."""
     folder = Path(options.folder)
-    save, data = folder / f"{task}_{start}", folder / "packages" / task
+    save, data = folder / f"{task}_{start}", folder / task / "sections"
     files = [f"--{flag}-file={data / name}.tsv" for flag, name in zip(("train", "valid", "test"), SPLITS)]
     sweep = ["--sweep-lr", options.rates, "--seeds", options.seeds, "--hidden-dropout", 0.1]
     more = ["--random-init"] if start == "random" else []
-    words = ["--task", "classification", *TASKS[task].split(), *files, "--load", folder / "bert"]
-    command("finetune.py", *words, "--save", save, *sweep, *more)
+    words = ["--task", "classification", "--text-column", "sentence", "--epochs", TASKS[task][1], *files]
+    command("finetune.py", *words, "--load", folder / "bert", "--save", save, *sweep, *more)
     found = json.loads((save / "sweep.json").read_text(encoding="utf-8"))
     return [
         [f"{task}, {start}", f"{float(rate):g}", name, *(f"{100 * one[key]:.2f}" for key in SHOWN)]
