@@ -16,7 +16,7 @@ results=runs/quickstart_bert usual_tokens=2000000 entry=pretrain_bert.py sample=
 
 # 1. Text and labels: package descriptions, and texts that are given or gathered here.
 labelled=no
-! apt-cache dumpavail 2> /dev/null | grep -q -m 1 '^Package:' || labelled=yes
+[ -z "$(apt-cache dumpavail 2> /dev/null | head -n 1 || true)" ] || labelled=yes
 [ "$labelled" = no ] || step packages "$run/packages" \
     python tools/collect_labelled.py --output "$run/packages" --train 100
 if [ ${#corpus[@]} -eq 0 ] && [ "$labelled" = yes ]; then
