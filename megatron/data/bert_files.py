@@ -3,6 +3,7 @@ together as `transformers.BertTokenizerFast` does."""
 
 import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,6 @@ def _in_folder(folder: Path) -> Path:
 
 def _of_vocabulary(path: Path, lower: bool) -> tuple[Any, tuple[Any, ...]]:
     """The library's tokenizer of a vocab.txt, and what a tokenizer_config.json beside it sets otherwise."""
-    import tokenizers
-    from tokenizers import decoders, models, normalizers, pre_tokenizers
-
     vocabulary, config = read_vocabulary(path), read_config(path)
     if config.get("do_lower_case", lower) != lower:
         other = "BertWordPieceCase" if lower else LOWER
@@ -54,15 +52,34 @@ def _of_vocabulary(path: Path, lower: bool) -> tuple[Any, tuple[Any, ...]]:
             f"{LOWER if lower else 'BertWordPieceCase'}; give --tokenizer-type {other}"
         )
     chinese, accents = config.get("tokenize_chinese_chars", True), config.get("strip_accents")
+    tokenizer = bert_of_vocabulary(vocabulary, lower, chinese=chinese, accents=accents)
+    changed = {"tokenize_chinese_chars": (chinese, True), "strip_accents": (accents, None)}
+    return tokenizer, tuple(f"{name} {value}" for name, (value, usual) in changed.items() if value != usual)
+
+
+def bert_of_vocabulary(
+    vocabulary: dict[str, int],
+    lower: bool,
+    special: Iterable[str] = SPECIAL,
+    chinese: bool = True,
+    accents: bool | None = None,
+) -> Any:
+    """The library's tokenizer. `chinese`: Chinese characters are words of their own; `accents`: they are
+    stripped, None where `lower` is set."""
+    import tokenizers
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+
     tokenizer = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True, handle_chinese_chars=chinese, strip_accents=accents, lowercase=lower
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
-    tokenizer.add_special_tokens([name for name in SPECIAL if name in vocabulary])
-    changed = {"tokenize_chinese_chars": (chinese, True), "strip_accents": (accents, None)}
-    return tokenizer, tuple(f"{name} {value}" for name, (value, usual) in changed.items() if value != usual)
+    tokenizer.add_special_tokens([name for name in special if name in vocabulary])
+    if {"[CLS]", "[SEP]"} <= vocabulary.keys():
+        ends = [(name, vocabulary[name]) for name in ("[SEP]", "[CLS]")]
+        tokenizer.post_processor = processors.BertProcessing(*ends)
+    return tokenizer
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:

@@ -13,8 +13,10 @@ from megatron.base.errors import UserError, collect_problems
 from megatron.data.bpe_files import made_by, read_bpe, unmade
 from megatron.data.end_of_document import EOD_NAMES, config_beside, find_end
 from megatron.data.mistaken_files import is_tokenizer_json, which_it_is
-from megatron.data.token_engines import gigatoken_engine, probe, tokenizers_engine
+from megatron.data.token_engines import Encode, gigatoken_engine, probe, tokenizers_engine
 from megatron.data.tokenizer_value import (
+    GIGATOKEN,
+    WORD_TABLE,
     TextSizes,
     Tokenizer,
     choose_engine,
@@ -124,9 +126,16 @@ def from_library(
     tokenizer.no_padding()
     special = {name: vocabulary[name] for name, is_special in added.items() if is_special}
     reference = tokenizers_engine(tokenizer)
-    used, encode = choose_engine(
-        engine, reference, lambda: gigatoken_engine(tokenizer_json=tokenizer.to_str()), probe(added)
-    )
+    fast_name = WORD_TABLE if is_bert(tokenizer) else GIGATOKEN
+
+    def fast() -> Encode:
+        if fast_name == WORD_TABLE:
+            from megatron.data.word_table import word_table_engine  # numba takes a while to start
+
+            return word_table_engine(reference, added)
+        return gigatoken_engine(tokenizer_json=tokenizer.to_str())
+
+    used, encode = choose_engine(engine, reference, fast, probe(added), fast_name=fast_name)
     return Tokenizer(
         kind=options.tokenizer_type,
         files=files,
@@ -168,6 +177,18 @@ def _around(tokenizer: Any) -> tuple[str, ...]:
     """The tokens that its post-processor puts around a text."""
     empty = tokenizer.encode("")
     return tuple(itertools.compress(empty.tokens, empty.special_tokens_mask))
+
+
+def is_bert(tokenizer: Any) -> bool:
+    """Whether the library's tokenizer cuts and cleans texts as BERT's does."""
+    content = json.loads(tokenizer.to_str())
+    normalizer, cut = content["normalizer"] or {}, content["pre_tokenizer"] or {}
+    return (
+        content["model"]["type"] == "WordPiece"
+        and (normalizer.get("type"), cut.get("type")) == ("BertNormalizer", "BertPreTokenizer")
+        and normalizer["clean_text"]
+        and not any(token["normalized"] for token in content["added_tokens"])
+    )
 
 
 def _is_byte_level(tokenizer: Any) -> bool:

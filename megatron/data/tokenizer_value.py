@@ -81,18 +81,29 @@ def given_file(path: Path, hint: str = "give the file itself") -> Path:
     return path
 
 
+GIGATOKEN, WORD_TABLE = FAST = ("gigatoken", "a table of words")
+"""Engines that are compared with the reference."""
+
+
 def choose_engine(
-    engine: str, reference: Encode, fast: Callable[[], Encode], texts: list[str], name: str = "tokenizers"
+    engine: str,
+    reference: Encode,
+    fast: Callable[[], Encode],
+    texts: list[str],
+    name: str = "tokenizers",
+    fast_name: str = GIGATOKEN,
 ) -> tuple[str, Encode]:
-    """The name and function of the engine to use; gigatoken only where it encodes the probe as the
+    """The name and function of the engine to use; the fast one only where it encodes the probe as the
     reference does. `name`: of the reference."""
     if engine == "tokenizers":
         return name, reference
     try:
+        if engine == GIGATOKEN != fast_name:
+            raise ValueError("it knows no WordPiece")
         candidate = fast()
         different = first_difference(candidate(texts), reference(texts))
         if different is None:
-            return "gigatoken", candidate
+            return fast_name, candidate
         why = f"it encodes {texts[different][:60]!r} otherwise"
     except ValueError as error:
         why = str(error)

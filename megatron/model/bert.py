@@ -1,7 +1,7 @@
 """BERT and its successors: layers that see both sides, a head that tells masked tokens, and one that tells
 whether two texts follow each other (arXiv 1810.04805, 1909.11942)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -133,15 +133,18 @@ class TokenHead(nn.Module):
 
 
 class PairHead(nn.Module):
-    """Two logits from the hidden state of a pair's first token: its second text follows, or does not."""
+    """Logits from the hidden state of a first token; two of a pair: its second text follows, or does not."""
 
-    def __init__(self, architecture: Architecture, mesh: Mesh = ONE_RANK):
+    salt: Tensor
+
+    def __init__(self, architecture: Architecture, mesh: Mesh = ONE_RANK, outputs: int = 2):
         super().__init__()
         self.pooler = _whole(architecture, architecture.hidden_size, mesh)
-        self.output = _whole(architecture, 2, mesh)
+        self.output = _whole(architecture, outputs, mesh)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.output(torch.tanh(self.pooler(x)))
+    def forward(self, x: Tensor, change: Callable[[Tensor], Tensor] = lambda pooled: pooled) -> Tensor:
+        """`change`: what is done to the pooled states, such as dropout."""
+        return self.output(change(torch.tanh(self.pooler(x))))
 
 
 def _whole(architecture: Architecture, outputs: int, mesh: Mesh, bias: bool = True) -> Linear:

@@ -11,7 +11,6 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
 from megatron.model.architecture import Architecture
 from megatron.model.balance import attach, balancing_losses
@@ -19,13 +18,12 @@ from megatron.model.context import Context
 from megatron.model.mlp import ACTIVATIONS, MLP
 from megatron.model.router import Router, Routing
 from megatron.parallel.collectives import all_gather, copy_to, exchange, gather_along, sum_and_part, sum_from
+from megatron.parallel.deferred import Deferred
 from megatron.parallel.dispatch import from_experts, to_experts, way_to_experts
+from megatron.parallel.grouped import counts_of, grouped_linear, groups_of, has_kernel
 from megatron.parallel.layers import ONE_RANK
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.placement import add_expert_parameter, add_parameter
-
-ALIGNED = 16
-"""Bytes of which rows are a multiple, as F.grouped_mm asks for."""
 
 
 class MixtureOfExperts(nn.Module):
@@ -84,6 +82,7 @@ class Experts(nn.Module):
     down: nn.Parameter
     up_bias: nn.Parameter | None
     gate_bias: nn.Parameter | None
+    deferred: Deferred | None = None
 
     def __init__(self, architecture: Architecture, mesh: Mesh = ONE_RANK):
         super().__init__()
@@ -135,7 +134,7 @@ class Experts(nn.Module):
     def _exchanged(self, x_ND: Tensor, experts_Nk: Tensor, gates_Nk: Tensor) -> Tensor:
         """By the experts of all ranks of the axis, each of which computes the tokens of all."""
         chosen, few = experts_Nk.flatten(), experts_Nk.shape[1]
-        way = way_to_experts(_counts(chosen, self.count), self.axis)
+        way = way_to_experts(counts_of(chosen, self.count), self.axis)
         order = torch.argsort(chosen, stable=True)[: sum(way.send)]
         rows = to_experts(x_ND.index_select(0, order // few), way)
         return _sum(from_experts(self._outputs(rows, way.numbers, True), way), order, gates_Nk)
@@ -145,7 +144,7 @@ class Experts(nn.Module):
         are known, and no rank asks for them. What stands for a row that is not there is read by nobody."""
         chosen, few = experts_Nk.flatten(), experts_Nk.shape[1]
         order = torch.argsort(chosen, stable=True)
-        of, counts = chosen.index_select(0, order), _counts(chosen, self.count)
+        of, counts = chosen.index_select(0, order), counts_of(chosen, self.count)
         first = F.pad(counts.cumsum(0), (1, 0)).index_select(0, of)
         slots = of * room + torch.arange(len(of), device=of.device) - first
         slots = slots.clamp(max=self.count * room)  # behind all experts for what is dropped
@@ -168,20 +167,17 @@ class Experts(nn.Module):
 
     def _outputs(self, rows: Tensor, of: Tensor, all_computed: bool) -> Tensor:
         """Of rows sorted by the experts' numbers `of`; 0 where that is past the last of this rank."""
-        ends = _counts(of, self.held).cumsum(0).to(torch.int32)
-        of = of.clamp(max=self.held - 1)
+        groups = groups_of(of, self.held, all_computed, has_kernel(self.up, rows.dtype))
 
-        def product(x: Tensor, weight: Tensor) -> Tensor:
-            return grouped_product(x, weight.transpose(0, 1), ends, all_computed)
-
-        def into(weight: Tensor, bias: Tensor | None) -> Tensor:
-            y = product(rows, weight)
-            return y if bias is None else y + bias.to(y.dtype).index_select(0, of)
+        def into(weight: nn.Parameter, bias: nn.Parameter | None) -> Tensor:
+            return grouped_linear(rows, weight, bias, groups, self.deferred)
 
         inside = into(self.up, self.up_bias)
         if self.gate is None:
-            return product(self.activation(inside), self.down)
-        return product(self.activation(into(self.gate, self.gate_bias)) * inside, self.down)
+            inside = self.activation(inside)
+        else:
+            inside = self.activation(into(self.gate, self.gate_bias)) * inside
+        return grouped_linear(inside, self.down, None, groups, self.deferred)
 
 
 def _sum(y_MD: Tensor, order_M: Tensor, gates_Nk: Tensor) -> Tensor:
@@ -196,44 +192,9 @@ def _sum(y_MD: Tensor, order_M: Tensor, gates_Nk: Tensor) -> Tensor:
 
 def _output_biases(bias_ED: Tensor, routing: Routing) -> Tensor:
     """Of each token's experts, weighted: once, behind the sum of the parts."""
-    some = F.pad(bias_ED, (0, 0, 0, 1))[routing.experts]
-    return (some * routing.gates.to(bias_ED.dtype)[..., None]).sum(2)
-
-
-def _counts(chosen: Tensor, experts: int) -> Tensor:
-    """How often every expert was chosen, int64; numbers past the last are none."""
-    counts = torch.zeros(experts + 1, dtype=torch.int64, device=chosen.device)
-    return counts.scatter_add(0, chosen, torch.ones_like(chosen))[:experts]
-
-
-def grouped_product(x_MI: Tensor, weight_EOI: Tensor, ends_E: Tensor, all_computed: bool = False) -> Tensor:
-    """x·Wᵀ of sorted rows, each with the matrix of its expert, in the precision of x; 0 behind the last
-    expert's rows, unless there are none."""
-    weight = weight_EOI.to(x_MI.dtype)
-    if isinstance(ends_E, FakeTensor):  # has a shape and no content: all rows are as good as one expert's
-        return x_MI @ weight[0].T
-    if not _fits(weight):
-        return _one_by_one(x_MI, weight, ends_E)
-    if all_computed:
-        return F.grouped_mm(x_MI, weight.transpose(1, 2), offs=ends_E)
-    computed = (torch.arange(len(x_MI), device=x_MI.device) < ends_E[-1])[:, None]
-    x_MI = torch.where(computed, x_MI, 0)  # what is left out has no defined result, and no defined gradient
-    product = F.grouped_mm(x_MI, weight.transpose(1, 2), offs=ends_E)
-    return torch.where(computed, product, 0)
-
-
-def _fits(weight_EOI: Tensor) -> bool:
-    """Whether the kernel takes matrices of this precision and these widths."""
-    size = weight_EOI.element_size()
-    aligned = all(width * size % ALIGNED == 0 for width in weight_EOI.shape[1:])
-    return aligned and weight_EOI.dtype != torch.float64 and hasattr(F, "grouped_mm")
-
-
-def _one_by_one(x_MI: Tensor, weight_EOI: Tensor, ends_E: Tensor) -> Tensor:
-    """The same as a loop over the experts, for which a GPU is waited for."""
-    ends = ends_E.tolist()
-    parts = [x_MI[start:end] @ one.T for start, end, one in zip([0, *ends], ends, weight_EOI)]
-    return torch.cat([*parts, x_MI.new_zeros((len(x_MI) - ends[-1], weight_EOI.shape[1]))])
+    gates_BTk = routing.gates.to(bias_ED.dtype)
+    gates_BTE = gates_BTk.new_zeros((*gates_BTk.shape[:2], len(bias_ED) + 1))
+    return gates_BTE.scatter(-1, routing.experts, gates_BTk)[..., :-1] @ bias_ED
 
 
 def inactive_parameters(model: nn.Module) -> int:

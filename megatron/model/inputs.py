@@ -62,6 +62,19 @@ class BertInputs(NamedTuple):
     first_row: int = 0
 
 
+class ClassifierInputs(NamedTuple):
+    """Rows of one forward pass of a classifier. `tokens`, `types` [rows, length], types None where nothing
+    tells texts apart; `rows`, `first_row`: as in GPTInputs; `ends` [rows, 1]: where the texts end, None where
+    all fill their rows; `labels` [rows]: numbers of classes, or values; None where none is known."""
+
+    tokens: torch.Tensor
+    rows: torch.Tensor
+    types: torch.Tensor | None = None
+    ends: torch.Tensor | None = None
+    labels: torch.Tensor | None = None
+    first_row: int = 0
+
+
 def to_device(inputs: Inputs, device: torch.device) -> Inputs:
     """The same rows on a device."""
     return _each(inputs, lambda part: part.to(device, non_blocking=True))

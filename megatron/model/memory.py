@@ -79,7 +79,7 @@ def working(share: Share, stage: Stage, batch: Batch, device: str = "cpu", docum
     sizes = _sizes(share, stage, batch, device, documents)
     asks = {length: _attention_working(share, batch.rows, length) for length in batch[1:]}
     kinds = {number: (_length(share, batch, number), share.mixed(number)) for number in stage.layers}
-    backs = {kind: _mlp_working(share, batch.rows, *kind) for kind in set(kinds.values())}
+    backs = {kind: _mlp_working(share, batch.rows, *kind, device) for kind in set(kinds.values())}
     for size, numbers in runs:
         lengths = [_length(share, batch, number) for number in numbers]
         again, length = _recomputed(share, numbers), max(lengths)
@@ -168,7 +168,7 @@ def _mixture_kept(share: Share, rows: int, length: int) -> int:
     assert mixture is not None
     routed = routed_rows(share, rows, length)
     found = _inner_kept(share, routed, mixture.inner // share.layout.expert_matrices)
-    found += 3 * routed * share.architecture.hidden_size * element
+    found += 2 * routed * share.architecture.hidden_size * element
     found += 4 * rows * share.held(length) * mixture.experts * 4
     if mixture.shared:
         tokens = rows * share.computed(length)
@@ -282,9 +282,10 @@ def _attention_working(share: Share, rows: int, length: int) -> int:
     return inputs + rows * share.heads * _scores(share, length) * each
 
 
-def _mlp_working(share: Share, rows: int, length: int, mixed: bool) -> int:
+def _mlp_working(share: Share, rows: int, length: int, mixed: bool, device: str) -> int:
     """Bytes of the last matrix's backward pass: the gradients of its result, of its input and of itself; or
-    those of the activation. Of experts all matrices are one, and its input are the tokens of each."""
+    those of the activation. Of experts all matrices are one, whose gradient grows in place where it can, and
+    its input are the tokens of each."""
     one, element = share.architecture, share.element
     tokens = rows * share.computed(length)
     arriving = rows * share.held(length) * one.hidden_size * element * (2 if one.hidden_dropout else 1)
@@ -294,7 +295,8 @@ def _mlp_working(share: Share, rows: int, length: int, mixed: bool) -> int:
     if mixed and (mixture := one.mixture) is not None:
         inner = mixture.inner // share.layout.expert_matrices
         inside = routed_rows(share, rows, length) * inner * element
-        matrix = mixture.experts // share.layout.expert * inner * one.hidden_size * element
+        in_place = device == "cpu" and element == share.weight_bytes and not share.gathers
+        matrix = mixture.experts // share.layout.expert * inner * one.hidden_size * element * (not in_place)
     more = 3 if one.activation == "squared_relu" else 2 if one.gated else 1
     return arriving + max(inside + matrix, more * inside)
 

@@ -131,9 +131,12 @@ class Router(nn.Module):
 
 def choose(logits: Tensor, mixture: Mixture, bias_E: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The experts [..., k] of tokens, the best first, and their weights."""
-    scores = logits.softmax(-1) if mixture.softmax else logits.sigmoid()
     late = mixture.softmax and not mixture.before
-    liked = (logits if late and bias_E is None else scores).detach()
+    if late and bias_E is None:
+        scores = logits
+    else:
+        scores = logits.softmax(-1) if mixture.softmax else logits.sigmoid()
+    liked = scores.detach()
     if bias_E is not None:
         liked = liked + bias_E.to(liked.dtype)
     if mixture.groups > 1:

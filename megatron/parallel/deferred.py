@@ -24,12 +24,11 @@ class Deferred:
             self.waiting.append(work)
 
     @torch.no_grad()
-    def add(self, parameter: nn.Parameter, gradient: Tensor) -> None:
-        """Add to the gradient of a parameter, as the backward pass does."""
+    def grow(self, parameter: nn.Parameter, add: Callable[[Tensor], object]) -> None:
+        """Let `add` add to the gradient of a parameter, in place, as the backward pass does."""
         if parameter.grad is None:
-            parameter.grad = gradient.to(parameter.dtype)
-        else:
-            parameter.grad += gradient
+            parameter.grad = torch.zeros_like(parameter)
+        add(parameter.grad)
         self.ready(parameter)
 
 
@@ -56,9 +55,9 @@ class _Linear(torch.autograd.Function):
         inputs, outputs = x.flatten(0, -2), grad.flatten(0, -2)
 
         def work() -> None:
-            deferred.add(weight, outputs.T @ inputs)
+            deferred.grow(weight, lambda into: into.add_(outputs.T @ inputs))
             if bias is not None:
-                deferred.add(bias, outputs.sum(0))
+                deferred.grow(bias, lambda into: into.add_(outputs.sum(0)))
 
         deferred.later(work)
         return grad @ weight.to(grad.dtype), None, None

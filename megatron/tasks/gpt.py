@@ -10,7 +10,7 @@ from megatron.batches.loader import Rows
 from megatron.config.bert import of_gpt
 from megatron.config.config import Config
 from megatron.data.corpora import open_splits, require_samples
-from megatron.data.vocabulary import Vocabulary, tell_vocabulary
+from megatron.data.vocabulary import Vocabulary, in_sentences, tell_vocabulary
 from megatron.model.gpt import GPT, LM_LOSS
 from megatron.model.inputs import GPTInputs
 from megatron.parallel.layers import ONE_RANK
@@ -27,7 +27,8 @@ def open_data(config: Config) -> Data:
     splits = open_splits(config)
     require_samples(config, splits)
     corpora = [corpus for members in splits.values() for _, corpus in members]
-    return Data(splits, *tell_vocabulary(config.tokenizer, corpora, config.data))
+    vocabulary, end = tell_vocabulary(config.tokenizer, corpora, config.data)
+    return Data(splits, vocabulary, "\n".join([end, *in_sentences(corpora)]))
 
 
 def make_rows(config: Config, efficiency: DataEfficiency, vocabulary: Vocabulary) -> Rows:

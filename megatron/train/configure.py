@@ -26,7 +26,7 @@ def read_config(
     values, problems = understand(Config, argv, description, examples, FOREIGN_FLAGS)
     model, notes = _model_of_checkpoint(values)
     rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES, *of_task)
-    problems, replicas = _replicas(values, problems)
+    problems, replicas = count_replicas(values, problems)
     given = {name: value for name, value in values.items() if name not in model}
     given |= {name: value for name, value in model.items() if value is not None}
     config = complete(Config, given, problems, replicas, rules)
@@ -66,7 +66,7 @@ def _model_of_checkpoint(values: dict[str, Any]) -> tuple[dict[str, Any], list[s
     return model, [f"the model's flags are those of {folder}{more}"]
 
 
-def _replicas(values: dict[str, Any], problems: list[str]) -> tuple[list[str], int]:
+def count_replicas(values: dict[str, Any], problems: list[str]) -> tuple[list[str], int]:
     """The problems, and how many replicas of the model the ranks that torchrun started make."""
     names = ("tensor_model_parallel_size", "context_parallel_size", "pipeline_model_parallel_size")
     sizes = [values.get(name) or 1 for name in names]

@@ -16,12 +16,13 @@ from megatron.config.config import Config
 from megatron.curriculum.sampler import Sampler, make_sampler
 from megatron.data.corpora import unevaluated
 from megatron.data.vocabulary import endless
+from megatron.model.experts import Experts
 from megatron.model.stack import compile_layers
 from megatron.optim.loss_scale import LossScaler, first_loss_scale
 from megatron.optim.optimizer import make_optimizer
 from megatron.parallel.data_parallel import GradientBuckets
 from megatron.parallel.deferred import Deferred
-from megatron.parallel.fully_sharded import make_gradients
+from megatron.parallel.fully_sharded import FullyShardedBuckets, make_gradients
 from megatron.parallel.initialization import initialize_weights
 from megatron.parallel.layers import Linear
 from megatron.parallel.layout import layout_of
@@ -176,12 +177,14 @@ def _stages(config: Config, mesh: Mesh) -> list[Stage]:
 
 
 def _deferred(config: Config, stages: tuple[StageModule, ...], gradients: GradientBuckets) -> Deferred | None:
-    """Where a schedule that splits the backward pass leaves the gradients of weights."""
-    if config.parallel.pipeline_schedule != "zero-bubble":
+    """Where layers leave the gradients of weights: all layers, where a schedule splits the backward pass; and
+    experts where they add to them in place, as gradients are whole and in the precision of products."""
+    splits, exact = config.parallel.pipeline_schedule == "zero-bubble", stages[0].dtype is None
+    if not splits and (not exact or isinstance(gradients, FullyShardedBuckets)):
         return None
     deferred = Deferred(gradients.ready)
     for stage in stages:
         for module in stage.modules():
-            if isinstance(module, Linear):
+            if isinstance(module, Experts) or (splits and isinstance(module, Linear)):
                 module.deferred = deferred
     return deferred

@@ -105,9 +105,9 @@ def write_model_without_unknown(folder: Path, kind: str) -> str:
 
 
 BERT_WORDS = (
-    "[PAD] [UNK] [CLS] [SEP] [MASK] the quick brown fox jump ##s over lazy dog ' back ; it doesn t mind . , un "
-    '##want ##ed running café cafe ##é nai ##ve naive groß ##e ! ? " ( ) [ ] mask ##ing 中 文 The Fox Ca ##fé '
-    "123 ##4 ##5 - / a b ##b α ##β σ ##ς й и"
+    "[PAD] [UNK] [CLS] [SEP] [MASK] the quick brown fox jump ##s over lazy dog ' back ; it doesn t mind . , "
+    '! ? " ( ) [ ] un ##want ##ed running café cafe ##é nai ##ve naive groß ##e mask ##ing 中 文 The Fox Ca '
+    "##fé 123 ##4 ##5 - / a b ##b α ##β σ ##ς й и"
 )
 
 

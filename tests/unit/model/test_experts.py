@@ -10,14 +10,8 @@ from transformers.models.deepseek_v3 import modeling_deepseek_v3
 from megatron.config.experts import AUXILIARY
 from megatron.model.balance import tally_sizes
 from megatron.model.context import Beside, make_context
-from megatron.model.experts import (
-    MixtureOfExperts,
-    _fits,
-    _one_by_one,
-    grouped_product,
-    inactive_parameters,
-)
-from megatron.model.flops import decoder_flops
+from megatron.model.experts import MixtureOfExperts, inactive_parameters
+from megatron.model.flops import model_flops
 from megatron.model.gpt import GPT
 from megatron.model.router import balanced, capacity, has_room
 from megatron.parallel.initialization import initialize
@@ -173,28 +167,6 @@ def test_a_layer_is_the_sum_over_each_tokens_experts(flags):
     mine, theirs = (torch.autograd.grad((y * direction).sum(), leaves) for y in (found, wanted))
     for one, other in zip(mine, theirs):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("sizes", [[5, 0, 7, 3], [0, 0, 15, 0], [0, 0, 0, 0], [4, 4, 4, 3]])
-@pytest.mark.parametrize("tail", [0, 4])
-def test_the_kernel_and_the_loop_agree(dtype, sizes, tail):
-    """An expert without tokens has no gradient, and rows of no expert have none, and are 0."""
-    generator = torch.Generator().manual_seed(2)
-    x = torch.randn(sum(sizes) + tail, 16, generator=generator).to(dtype).requires_grad_()
-    weight = torch.randn(4, 24, 16, generator=generator).to(dtype).requires_grad_()
-    ends = torch.tensor(sizes).cumsum(0).to(torch.int32)
-    assert _fits(weight)
-    found, wanted = grouped_product(x, weight, ends, tail == 0), _one_by_one(x, weight, ends)
-    direction = torch.randn(found.shape, generator=generator).to(dtype)
-    mine, theirs = (torch.autograd.grad((y * direction).sum(), (x, weight)) for y in (found, wanted))
-    # sums of at most 24 products of order 1, of relative precision eps
-    near = 24 * 4 * torch.finfo(dtype).eps
-    for one, other in zip((found, *mine), (wanted, *theirs)):
-        torch.testing.assert_close(one, other, rtol=0, atol=near)
-    assert not found[sum(sizes) :].any() and not mine[0][sum(sizes) :].any()
-    for number, size in enumerate(sizes):
-        assert bool(mine[1][number].any()) == (size > 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -353,7 +325,7 @@ def test_flops_are_of_the_experts_that_compute_a_token():
     """Of 3 layers one has experts: 4 products of attention, 2 of each MLP, the router, the logits."""
     flags = "--num-layers 3 --hidden-size 16 --num-attention-heads 2 --ffn-hidden-size 40 --num-experts 8 "
     flags += "--moe-layer-freq [0,1,0] --moe-ffn-hidden-size 24 --moe-shared-expert-intermediate-size 12 "
-    flows = decoder_flops(gpt_architecture(make_config(SHAPE + flags), 50), (1,))
+    flows = model_flops(gpt_architecture(make_config(SHAPE + flags), 50), (1,))
     model, _ = flows(np.array([30]), np.array([20]))
     attention = 4 * 16 * 16
     dense = attention + 2 * 16 * 40

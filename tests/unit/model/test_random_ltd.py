@@ -104,3 +104,35 @@ def test_parameter_names_do_not_know_of_dropping():
     assert [name for name, _ in make_model("", dropping=(1,)).named_parameters()] == [
         name for name, _ in make_model("").named_parameters()
     ]
+
+
+def test_kept_tokens_of_an_encoder_see_what_is_near_in_their_text():
+    """Whatever is dropped between them; padding is seen by itself alone."""
+    generator = torch.Generator().manual_seed(4)
+    kept = torch.stack([torch.randperm(20, generator=generator)[:9].sort().values for _ in range(3)])
+    ends = torch.tensor([[20], [13], [7]])
+    sight = Sight(False, ends=ends, places=torch.arange(20)[None], window=(3, 2), padded_kept=True)
+    part = context_of_kept(make_context(20, CPU, sight), kept)
+    (wide,), (near,) = part.wide.parts, part.near.parts
+    for row in range(3):
+        for query, place in enumerate(kept[row].tolist()):
+            for key, other in enumerate(kept[row].tolist()):
+                real = other < int(ends[row])
+                assert bool(wide.mask.expand(-1, -1, 9, -1)[row, 0, query, key]) == real
+                seen = (real and place - 3 <= other <= place + 2) or query == key
+                assert bool(near.mask[row, 0, query, key]) == seen
+    without = context_of_kept(make_context(20, CPU, sight._replace(padded_kept=False)), kept)
+    assert without.wide.parts[0].mask is None, "no mask where no padding is kept"
+
+
+def test_texts_that_share_a_row_do_not_see_each_other_when_tokens_are_dropped():
+    starts = torch.tensor([[0] * 6 + [6] * 8 + [14] * 6])
+    ends = torch.tensor([[6] * 6 + [14] * 8 + [20] * 6])
+    places = torch.cat([torch.arange(6), torch.arange(8), torch.arange(6)])[None]
+    kept = torch.tensor([[1, 4, 5, 6, 9, 13, 15, 18]])
+    sight = Sight(False, starts, ends, places, (2, 2))
+    part = context_of_kept(make_context(20, CPU, sight), kept)
+    of = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2])
+    assert torch.equal(part.wide.parts[0].mask[0, 0], of[:, None] == of)
+    distance = (places[0, kept[0]][:, None] - places[0, kept[0]]).abs()
+    assert torch.equal(part.near.parts[0].mask[0, 0], (of[:, None] == of) & (distance <= 2))
