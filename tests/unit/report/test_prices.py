@@ -157,7 +157,7 @@ def test_the_tool_suggests(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "devices"), [("1.3B", 1024), ("13B", 64), ("175B", 8), ("BERT-large", 64)]
+    ("recipe", "devices"), [("1.3B", 1024), ("13B", 64), ("175B", 8), ("175B", 64), ("BERT-large", 64)]
 )
 def test_the_table_of_recipes(recipe: str, devices: int) -> None:
     assert row(recipe, devices) in PAGE.read_text(encoding="utf-8")
