@@ -35,10 +35,13 @@ def numbers_as_before():
 def test_it_learns_and_leaves_results_and_predictions(words, tmp_path, capsys):
     finetune(job_of(words, tmp_path / "run", "--train-iters", "60", "--save-model", "--lr", "3e-3"))
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["metrics"]["dev"]["accuracy"] == results["metrics"]["test"]["accuracy"] == 1.0
+    accuracy = results["metrics"]["test"]["accuracy"]
+    assert min(accuracy, results["metrics"]["dev"]["accuracy"]) >= 0.9  # by chance 0.5, sd 0.11
     assert results["examples"] == {"train": 48, "dev": 20, "test": 20} and results["labels"] == ["0", "1"]
-    told = (tmp_path / "run" / "predictions" / "test.tsv").read_text().split("\n")
-    assert told == ["index\tprediction", *(f"{n}\t{n % 2}" for n in range(20)), ""]
+    header, *told = (tmp_path / "run" / "predictions" / "test.tsv").read_text().splitlines()
+    right = {f"{number}\t{number % 2}" for number in range(20)}
+    assert header == "index\tprediction" and len(told) == 20
+    assert len(right.intersection(told)) == round(20 * accuracy)
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "run" / "metrics.jsonl").open()]
     assert kinds == ["train"] * 60
     assert "task loss:" in capsys.readouterr().out
