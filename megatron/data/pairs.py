@@ -93,8 +93,13 @@ def open_sentences(
     opened: Source, share: tuple[float, float], joining: Joining, split: str
 ) -> SentenceCorpus | None:
     """The samples of a share of a dataset's documents. Where it holds none: UserError for training, None for
-    other splits."""
+    other splits; UserError where documents are known to be whole."""
     dataset, source, sidecar = opened
+    if sidecar and not sidecar.get("sentences"):
+        raise UserError(
+            f"{dataset.prefix}: holds documents that are not split into sentences; preprocess the text with "
+            "--split-sentences"
+        )
     count = len(dataset.document_indices) - 1
     low, high = (round(bound * count) for bound in share)
     documents = dataset.document_indices[low : high + 1]

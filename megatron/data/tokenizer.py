@@ -70,7 +70,7 @@ def describe_around(tokenizer: Tokenizer) -> str:
     names = [name for name in dict.fromkeys(tokenizer.around) if name != tokenizer.end.name]
     if not names:
         return ""
-    where = tokenizer.files["tokenizer_model"].name
+    where = next(iter(tokenizer.files.values())).name
     return (
         f"note: {where} puts {' and '.join(names)} around every text; that is left out, as documents get the "
         "token of --append-eod alone. Write it into the texts where it is wanted"

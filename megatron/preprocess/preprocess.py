@@ -96,7 +96,7 @@ def preprocess(
     if told:
         raise UserError(*dict.fromkeys(told))
     print(describe_end(tokenizer.end, options.append_eod))
-    if note := describe_around(tokenizer):
+    if not options.split_sentences and (note := describe_around(tokenizer)):  # rows of sentences have them
         print(note, file=sys.stderr)
     engine = options.tokenizer_engine
     totals = None

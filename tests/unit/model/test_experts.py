@@ -11,7 +11,7 @@ from megatron.config.experts import AUXILIARY
 from megatron.model.balance import tally_sizes
 from megatron.model.context import Beside, make_context
 from megatron.model.experts import MixtureOfExperts, inactive_parameters
-from megatron.model.flops import decoder_flops
+from megatron.model.flops import model_flops
 from megatron.model.gpt import GPT
 from megatron.model.router import balanced, capacity, has_room
 from megatron.parallel.initialization import initialize
@@ -325,7 +325,7 @@ def test_flops_are_of_the_experts_that_compute_a_token():
     """Of 3 layers one has experts: 4 products of attention, 2 of each MLP, the router, the logits."""
     flags = "--num-layers 3 --hidden-size 16 --num-attention-heads 2 --ffn-hidden-size 40 --num-experts 8 "
     flags += "--moe-layer-freq [0,1,0] --moe-ffn-hidden-size 24 --moe-shared-expert-intermediate-size 12 "
-    flows = decoder_flops(gpt_architecture(make_config(SHAPE + flags), 50), (1,))
+    flows = model_flops(gpt_architecture(make_config(SHAPE + flags), 50), (1,))
     model, _ = flows(np.array([30]), np.array([20]))
     attention = 4 * 16 * 16
     dense = attention + 2 * 16 * 40
