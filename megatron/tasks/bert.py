@@ -25,7 +25,6 @@ from megatron.parallel.mesh import Mesh
 from megatron.parallel.stages import Stage
 from megatron.schedule.data_efficiency import RESHAPE, DataEfficiency
 from megatron.tasks.architecture import bert_architecture, bert_flops
-from megatron.tasks.prices import bert_prices
 from megatron.tasks.task import Data, Task
 
 
@@ -132,7 +131,7 @@ BERT_TASK = Task(
     measures=measures,
     row_losses=row_losses,
     row_flops=bert_flops,
-    prices=bert_prices,
+    architecture=bert_architecture,
     layer_losses=lambda config: {},
     rules=(of_bert,),
 )

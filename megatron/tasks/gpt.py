@@ -19,7 +19,6 @@ from megatron.parallel.stages import Stage
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Step
 from megatron.tasks.architecture import gpt_architecture, gpt_flops, mixture_of
-from megatron.tasks.prices import gpt_prices
 from megatron.tasks.task import Data, Task
 
 
@@ -97,7 +96,7 @@ GPT_TASK = Task(
     measures=lambda config: (LM_LOSS,),
     row_losses=row_losses,
     row_flops=gpt_flops,
-    prices=gpt_prices,
+    architecture=gpt_architecture,
     layer_losses=layer_losses,
     rules=(of_gpt,),
 )

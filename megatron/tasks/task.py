@@ -8,9 +8,7 @@ from megatron.batches.loader import Rows
 from megatron.config.config import Config, Rule
 from megatron.data.corpora import Splits
 from megatron.data.vocabulary import Vocabulary
-from megatron.model.memory import States
-from megatron.model.traffic import Traffic
-from megatron.parallel.layout import Layout
+from megatron.model.architecture import Architecture
 from megatron.parallel.stages import StageModule
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import RowFlops, Step
@@ -22,23 +20,6 @@ class Data(NamedTuple):
     splits: Splits
     vocabulary: Vocabulary
     end: str = ""
-
-
-@dataclass(frozen=True)
-class RankPrice:
-    """Of a rank of the pipeline: its parameters; bytes of `states`; the most of `activations`, which are
-    `held` micro-batches' and what is there for a moment; bytes sent in a step."""
-
-    layers: int
-    parameters: int
-    states: States
-    activations: int
-    held: int
-    traffic: Traffic
-
-    @property
-    def total(self) -> int:
-        return sum(self.states) + self.activations
 
 
 @dataclass(frozen=True)
@@ -55,9 +36,9 @@ class Task:
     whole step where the plan alone says them, else None. `measures`: what evaluation tells, the losses
     first; `row_losses`: sum and count [rows, 2] of each for every row, float64, nothing dropped, or hidden
     states like `forward`. `rules`: what is wrong with flags for this task.
-    `row_flops`: what a row costs; `prices`: what the ranks of a pipeline hold and send, from the
-    configuration, the vocabulary's size, the layout, a step and the kind of device. `layer_losses`: losses
-    that layers add by themselves, by name, and how many layers do; the model's `tally` has their sums over
+    `row_flops`: what a row costs; `architecture`: the plain values that the model is built from, by which its
+    layouts are priced; both from the configuration and the vocabulary's size. `layer_losses`: losses that
+    layers add by themselves, by name, and how many layers do; the model's `tally` has their sums over
     rows."""
 
     name: str
@@ -69,6 +50,6 @@ class Task:
     measures: Callable[[Config], tuple[str, ...]]
     row_losses: Callable[..., Any]
     row_flops: Callable[[Config, DataEfficiency, int], RowFlops]
-    prices: Callable[[Config, DataEfficiency, int, Layout, Step, str], list[RankPrice]]
+    architecture: Callable[[Config, int], Architecture]
     layer_losses: Callable[[Config], Mapping[str, int]]
     rules: tuple[Rule, ...] = ()
