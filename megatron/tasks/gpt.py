@@ -89,6 +89,7 @@ def row_losses(
 GPT_TASK = Task(
     name="gpt",
     open_data=open_data,
+    open_splits=open_splits,
     make_rows=make_rows,
     build_model=build_model,
     losses=lambda config: {LM_LOSS: GPTInputs.loss_tokens},

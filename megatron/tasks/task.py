@@ -26,6 +26,9 @@ class Data(NamedTuple):
 class Task:
     """The functions of a task.
 
+    `open_data`: the corpora that the flags name and their vocabulary, for training, which needs some of them;
+    `open_splits`: the corpora alone, whatever of them is there.
+
     Its model, or a stage of it, gives `forward(inputs, step_key, scales, received)`: losses by name, each its
     scale · a sum; before the last stage hidden states of `received_shape`, which the next stage has received.
     Its parameters are made by `add_parameter`. `build_model`: from the configuration, the vocabulary's size,
@@ -43,6 +46,7 @@ class Task:
 
     name: str
     open_data: Callable[[Config], Data]
+    open_splits: Callable[[Config], Splits]
     make_rows: Callable[[Config, DataEfficiency, Vocabulary], Rows]
     build_model: Callable[..., StageModule]
     losses: Callable[[Config], Mapping[str, Callable[[Any], int]]]
