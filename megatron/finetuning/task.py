@@ -15,7 +15,6 @@ from megatron.parallel.layers import ONE_RANK
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.stages import Stage
 from megatron.tasks.architecture import bert_architecture, bert_flops
-from megatron.tasks.prices import bert_prices
 from megatron.tasks.task import Data, Task
 
 ACCURACY = "task accuracy"
@@ -37,6 +36,7 @@ def finetuning_task(outputs: int, open_data: Callable[[Config], Data]) -> Task:
     return Task(
         name="finetune",
         open_data=open_data,
+        open_splits=lambda config: open_data(config).splits,
         make_rows=lambda config, efficiency, vocabulary: Rows(make_batch, plain_batch),
         build_model=build_model,
         losses=lambda config: {TASK_LOSS: lambda inputs: len(inputs.tokens)},
@@ -44,7 +44,7 @@ def finetuning_task(outputs: int, open_data: Callable[[Config], Data]) -> Task:
         measures=lambda config: told,
         row_losses=measured_rows,
         row_flops=lambda config, efficiency, vocab_size: bert_flops(config, efficiency, 0),
-        prices=bert_prices,
+        architecture=bert_architecture,
         layer_losses=lambda config: {},
     )
 

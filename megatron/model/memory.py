@@ -6,7 +6,6 @@ share no tokens to the byte, with those that do two gathered inputs more.
 Bytes that no tensor of PyTorch has are not counted: buffers of NCCL, kernels' own, the allocator's rest.
 """
 
-import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from megatron.model.share import (
     routed_rows,
     stage_layers,
     stage_parameters,
+    told_tokens,
 )
 from megatron.model.stack import runs_of
 from megatron.parallel.cross_entropy import CHUNK_BYTES, LEAST_ROWS
@@ -72,11 +72,12 @@ def working(share: Share, stage: Stage, batch: Batch, device: str = "cpu", docum
     there yet or has been given back by then."""
     runs = _runs(share, stage, batch, device, documents)
     head = _head_kept(share, batch, device) if stage.last else 0
-    given_back = head - _table(share) if stage.last else 0
+    both = stage.first and stage.last and share.architecture.tied_head  # whose gradients wait for each other
+    given_back = head - (_table(share) if both else 0)
     most = _head_working(share, batch, device) if stage.last else 0
     later = sum(size for size, _ in runs)
     sizes = _sizes(share, stage, batch, device, documents)
-    asks = {length: _attention_working(share, batch.rows, length, documents) for length in batch[1:]}
+    asks = {length: _attention_working(share, batch.rows, length) for length in batch[1:]}
     kinds = {number: (_length(share, batch, number), share.mixed(number)) for number in stage.layers}
     backs = {kind: _mlp_working(share, batch.rows, *kind, device) for kind in set(kinds.values())}
     for size, numbers in runs:
@@ -205,11 +206,12 @@ def _runs(
 
 def _sizes(share: Share, stage: Stage, batch: Batch, device: str, documents: bool) -> dict[int, int]:
     """Bytes that each layer of a stage keeps; layers of a kind keep as much."""
-    kinds = {number: (_length(share, batch, number), share.mixed(number)) for number in stage.layers}
-    sizes = {
-        (length, mixed): layer_kept(share, batch.rows, length, device, documents, mixed)
-        for length, mixed in set(kinds.values())
+    near = share.architecture.near_layers  # each of which has the masks of its window
+    kinds = {
+        number: (_length(share, batch, number), documents or number in near, share.mixed(number))
+        for number in stage.layers
     }
+    sizes = {kind: layer_kept(share, batch.rows, kind[0], device, *kind[1:]) for kind in set(kinds.values())}
     return {number: sizes[kind] for number, kind in kinds.items()}
 
 
@@ -261,13 +263,14 @@ def _attention_kept(share: Share, rows: int, length: int, documents: bool) -> in
             return found + result
         used = 1 + element if one.attention_dropout else element if element < 4 else 0
         each = max(element, 4) + used
-        return found + result + each * pairs + _scores(share, length) * (rows if documents else 1)
+        masks = rows if documents else 0 if one.encoder else 1
+        return found + result + each * pairs + _scores(share, length) * masks
     copies = 2 if context > 1 or one.position_embedding_type == "rope" else 1
     mask = _scores(share, length) * (rows if documents else 1) if documents or gathers else 0
     return found + copies * result + 4 * share.heads * tokens + element * mask
 
 
-def _attention_working(share: Share, rows: int, length: int, documents: bool) -> int:
+def _attention_working(share: Share, rows: int, length: int) -> int:
     """Bytes of a layer's forward pass where its explicit weights are told, those that it keeps among
     them."""
     one, element = share.architecture, share.element
@@ -304,20 +307,18 @@ def _table(share: Share) -> int:
 
 
 def _head_kept(share: Share, batch: Batch, device: str) -> int:
-    """The last norm's, and the gradients of hidden states and head, which the forward pass makes."""
-    one, tokens = share.architecture, batch.rows * share.computed(batch.length)
-    states, held = (
-        _told(share, tokens) * one.hidden_size * share.element,
-        batch.rows * share.held(batch.length),
-    )
-    if one.encoder:  # the picked tokens, and the transform's result and norm
-        states += 4 * states
-    return _norm_kept(share, held, device) + states + _table(share)
-
-
-def _told(share: Share, tokens: int) -> int:
-    """So many of these tokens have a loss."""
-    return math.ceil(share.architecture.told * tokens)
+    """The last norm's, and the gradients of hidden states and head, which the forward pass makes; of an
+    encoder's transform its tokens, what comes of its matrix and what goes into its norm, and the gradients of
+    the logits' bias."""
+    one, held = share.architecture, batch.rows * share.held(batch.length)
+    told = told_tokens(share, batch.rows * share.computed(batch.length))
+    found = _norm_kept(share, held, device) + told * _width(share) + _table(share)
+    if not one.encoder:
+        return found
+    matrices = 2 if one.pair_head else 1
+    casts = matrices * one.hidden_size * _width(share) if share.element < share.weight_bytes else 0
+    transform = 2 * told * _width(share) + _norm_kept(share, told, device)
+    return found + transform + share.vocabulary * share.weight_bytes + casts
 
 
 def _head_working(share: Share, batch: Batch, device: str) -> int:
@@ -325,7 +326,7 @@ def _head_working(share: Share, batch: Batch, device: str) -> int:
     and a product, too. A GPU makes new gradients for those of the loss."""
     one, element = share.architecture, share.element
     tokens, vocabulary = batch.rows * share.computed(batch.length), max(share.vocabulary, 1)
-    told = _told(share, tokens)
+    told = told_tokens(share, tokens)
     rows = min(told, max(CHUNK_BYTES.get(device, 1 << 25) // (vocabulary * 4), LEAST_ROWS))
     logits = rows * vocabulary * (max(element, 4) + (element if element < share.weight_bytes else 0))
     if device != "cpu":

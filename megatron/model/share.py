@@ -1,6 +1,7 @@
 """What one rank has of a transformer: the sizes of its part of a layer, and the shapes of its parameters, in
 closed form, so that a layout is priced before any rank starts."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -153,6 +154,11 @@ def routed_rows(share: Share, rows: int, length: int) -> int:
     if not share.same_tokens:
         room *= share.layout.expert_matrices
     return mixture.experts * min(room, tokens)
+
+
+def told_tokens(share: Share, tokens: int) -> int:
+    """How many of these tokens have a loss."""
+    return math.ceil(share.architecture.told * tokens)
 
 
 def layer_parameters(share: Share, count: int = 1, mixed: bool = False) -> list[Parameters]:

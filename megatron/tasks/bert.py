@@ -25,27 +25,38 @@ from megatron.parallel.mesh import Mesh
 from megatron.parallel.stages import Stage
 from megatron.schedule.data_efficiency import RESHAPE, DataEfficiency
 from megatron.tasks.architecture import bert_architecture, bert_flops
-from megatron.tasks.prices import bert_prices
 from megatron.tasks.task import Data, Task
 
 
 def open_data(config: Config) -> Data:
     """The corpora that the flags name, in samples of sentences, and their vocabulary."""
+    splits = _open(config)
+    require_samples(config, splits)
+    return Data(_marked(splits, config), find_vocabulary(config.tokenizer, _corpora(splits), config.data))
 
+
+def open_samples(config: Config) -> Splits:
+    """The corpora alone, of which some split may be empty."""
+    return _marked(_open(config), config)
+
+
+def _open(config: Config) -> Splits:
     joining = joining_of(config.sentences, config.data.seq_length, config.training.seed)
 
     def open_share(source: Source, share: tuple[float, float], split: str) -> Corpus | None:
         return open_sentences(source, share, joining, split)
 
-    splits = mock_sentences(config, joining) if config.data.mock_data else open_splits(config, open_share)
-    require_samples(config, splits)
-    corpora = [corpus for members in splits.values() for _, corpus in members]
-    vocabulary = find_vocabulary(config.tokenizer, corpora, config.data)
-    return Data(_marked(splits, config, corpora), vocabulary)
+    return mock_sentences(config, joining) if config.data.mock_data else open_splits(config, open_share)
 
 
-def _marked(splits: Splits, config: Config, corpora: list[Corpus]) -> Splits:
+def _corpora(splits: Splits) -> list[Corpus]:
+    return [corpus for members in splits.values() for _, corpus in members]
+
+
+def _marked(splits: Splits, config: Config) -> Splits:
     """The same with the tokens that rows have beside their text."""
+    if not (corpora := _corpora(splits)):
+        return splits
     marks: Any = {"marks": bert_tokens(config.tokenizer, corpora)}
     return {
         split: [(weight, dataclasses.replace(corpus, **marks)) for weight, corpus in members]
@@ -125,6 +136,7 @@ def row_losses(
 BERT_TASK = Task(
     name="bert",
     open_data=open_data,
+    open_splits=open_samples,
     make_rows=make_rows,
     build_model=build_model,
     losses=losses,
@@ -132,7 +144,7 @@ BERT_TASK = Task(
     measures=measures,
     row_losses=row_losses,
     row_flops=bert_flops,
-    prices=bert_prices,
+    architecture=bert_architecture,
     layer_losses=lambda config: {},
     rules=(of_bert,),
 )

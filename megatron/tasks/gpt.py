@@ -19,7 +19,6 @@ from megatron.parallel.stages import Stage
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Step
 from megatron.tasks.architecture import gpt_architecture, gpt_flops, mixture_of
-from megatron.tasks.prices import gpt_prices
 from megatron.tasks.task import Data, Task
 
 
@@ -90,6 +89,7 @@ def row_losses(
 GPT_TASK = Task(
     name="gpt",
     open_data=open_data,
+    open_splits=open_splits,
     make_rows=make_rows,
     build_model=build_model,
     losses=lambda config: {LM_LOSS: GPTInputs.loss_tokens},
@@ -97,7 +97,7 @@ GPT_TASK = Task(
     measures=lambda config: (LM_LOSS,),
     row_losses=row_losses,
     row_flops=gpt_flops,
-    prices=gpt_prices,
+    architecture=gpt_architecture,
     layer_losses=layer_losses,
     rules=(of_gpt,),
 )

@@ -1,24 +1,39 @@
 """What a layout of a run costs, from its configuration: memory, traffic, bubble and FLOPs of a step,
 before any rank starts."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from megatron.config.config import Config
 from megatron.config.parallel import chunks_of, zero_stage
-from megatron.model.architecture import Architecture
 from megatron.model.flops import head_flops, layer_flops
-from megatron.model.memory import end_of_backward, gathered, kept, returned, states, working
+from megatron.model.memory import States, end_of_backward, gathered, kept, returned, states, working
 from megatron.model.share import Batch, Share, elements, stage_parameters
-from megatron.model.traffic import step_traffic
+from megatron.model.traffic import Traffic, step_traffic
 from megatron.parallel.layout import Layout
 from megatron.parallel.simulate import PipelineCost, most_bytes, pipeline_cost
 from megatron.parallel.stages import Stage, stages_of
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Step
-from megatron.tasks.architecture import bert_architecture, gpt_architecture, gpt_flops
-from megatron.tasks.task import RankPrice
+from megatron.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class RankPrice:
+    """Of a rank of the pipeline: its parameters; bytes of `states`; the most of `activations`, which are
+    `held` micro-batches' and what is there for a moment; bytes sent in a step."""
+
+    layers: int
+    parameters: int
+    states: States
+    activations: int
+    held: int
+    traffic: Traffic
+
+    @property
+    def total(self) -> int:
+        return sum(self.states) + self.activations
 
 
 def batch_of(config: Config, step: Step) -> Batch:
@@ -28,15 +43,11 @@ def batch_of(config: Config, step: Step) -> Batch:
 
 
 def share_of(
-    config: Config,
-    efficiency: DataEfficiency,
-    vocab_size: int,
-    layout: Layout,
-    architecture: Callable[[Config, int], Architecture] = gpt_architecture,
+    task: Task, config: Config, efficiency: DataEfficiency, vocab_size: int, layout: Layout
 ) -> Share:
     """A rank's share of the configuration's model; a `vocab_size` of 0 leaves tables and logits out."""
     return Share(
-        architecture(config, vocab_size),
+        task.architecture(config, vocab_size),
         layout,
         efficiency.dropping_layers,
         sum_bytes=2 if config.training.grad_reduce_in_bf16 else None,
@@ -45,23 +56,9 @@ def share_of(
     )
 
 
-def gpt_prices(
-    config: Config, efficiency: DataEfficiency, vocab_size: int, layout: Layout, step: Step, device: str
-) -> list[RankPrice]:
-    """The prices of a layout of a GPT's run in a step, by the rank of the pipeline."""
-    return prices(config, share_of(config, efficiency, vocab_size, layout), step, device)
-
-
-def bert_prices(
-    config: Config, efficiency: DataEfficiency, vocab_size: int, layout: Layout, step: Step, device: str
-) -> list[RankPrice]:
-    """The same of an encoder's run, whose rows are taken to be full."""
-    share = share_of(config, efficiency, vocab_size, layout, bert_architecture)
-    return prices(config, share, step, device)
-
-
 def prices(config: Config, share: Share, step: Step, device: str) -> list[RankPrice]:
-    """A price for every rank of the pipeline; the ranks of the other axes have the same."""
+    """A price for every rank of the pipeline in a step whose rows are full; the ranks of the other axes have
+    the same."""
     batch, count = batch_of(config, step), micro_batches(config, share.layout, step)
     stages, ranks = stages_of(config.parallel, config.model), share.layout.pipeline
     return [
@@ -72,8 +69,8 @@ def prices(config: Config, share: Share, step: Step, device: str) -> list[RankPr
 def _rank_price(
     config: Config, share: Share, stages: list[Stage], rank: int, batch: Batch, count: int, device: str
 ) -> RankPrice:
-    layout, one = share.layout, share.architecture
-    documents = config.data.reset_attention_mask or config.bert.bert_pack or bool(one.near_layers)
+    layout = share.layout
+    documents = config.data.reset_attention_mask or config.bert.bert_pack
     parameters = [one for each in stages for one in stage_parameters(share, each)]
     sizes = [kept(share, each, batch, device, documents) for each in stages]
     held, number = most_bytes(config.parallel.pipeline_schedule, rank, layout.pipeline, count, sizes)
@@ -115,9 +112,9 @@ def pipeline_of(config: Config, share: Share, step: Step) -> PipelineCost:
 
 
 def step_flops(
-    config: Config, efficiency: DataEfficiency, vocab_size: int, step: Step
+    task: Task, config: Config, efficiency: DataEfficiency, vocab_size: int, step: Step
 ) -> tuple[float, float]:
     """FLOPs of a step: of the model, and of the hardware, which computes some of it again."""
     lengths = (np.array([length]) for length in (step.sequence_length, step.kept_length))
-    model, hardware = gpt_flops(config, efficiency, vocab_size)(*lengths)
+    model, hardware = task.row_flops(config, efficiency, vocab_size)(*lengths)
     return step.rows * float(model[0]), step.rows * float(hardware[0])
