@@ -85,6 +85,17 @@ class BertConfig:
     embedding_norm: bool = flag(False, "a norm behind the embedding takes the place of the first layer's")
 
 
+OF_THE_MODEL = (
+    "bert_pair",
+    "bert_no_binary_head",
+    "window_size",
+    "window_attn_skip_freq",
+    "local_rotary_base",
+    "embedding_norm",
+)
+"""Flags of these groups that say what the model is, and not what it is fed."""
+
+
 def window(bert: BertConfig) -> tuple[int, int] | None:
     """Tokens before and behind a token that are seen; UserError where the text is not understood."""
     if not bert.window_size:

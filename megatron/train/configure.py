@@ -8,6 +8,7 @@ from megatron.checkpoint.load import find_checkpoint
 from megatron.checkpoint.manifest import read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.arguments import flags_of, spelling, understand, unused_flags
+from megatron.config.bert import OF_THE_MODEL
 from megatron.config.config import RULES, Config, Rule, complete
 from megatron.config.experts import ExpertsConfig
 from megatron.config.logging import idle_notes
@@ -54,12 +55,16 @@ def _model_of_checkpoint(values: dict[str, Any]) -> tuple[dict[str, Any], list[s
     folder = find_checkpoint(values["load"], values.get("ckpt_step"))
     if folder is None:
         return {}, []
-    saved = saved_config(read_manifest(folder).config, folder)
+    manifest = read_manifest(folder)
+    saved = saved_config(manifest.config, folder)
     own = {"moe_group_size", "moe_per_layer_logging"}  # which fit a batch and a log
     for one in (*flags_of(ModelConfig), *flags_of(ExpertsConfig)):
         if one.field.metadata["resume"] == "free" and one.name in values:
             own.add(one.name)
     every = dataclasses.asdict(saved.model) | dataclasses.asdict(saved.experts)
+    if manifest.task == "bert":
+        encoder = dataclasses.asdict(saved.bert) | dataclasses.asdict(saved.sentences)
+        every |= {name: encoder[name] for name in OF_THE_MODEL}
     model = {name: value for name, value in every.items() if name not in own}
     lost = [spelling(name) for name, value in model.items() if values.get(name, value) != value]
     more = f", and not as given: {', '.join(lost)}" if lost else ""

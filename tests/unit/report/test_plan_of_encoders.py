@@ -15,6 +15,7 @@ from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, build_plan, fullest_step
 from megatron.tasks.bert import BERT_TASK
 from megatron.tasks.tasks import task_of
+from scripts.price_table import PAGE
 from tests.support.configurations import make_config, problems_of
 from tools import plan_run
 
@@ -73,6 +74,7 @@ def by_hand(steps: int, curriculum: bool, dropping: bool) -> int:
 def test_published_schedules(steps: int, curriculum: bool, dropping: bool) -> None:
     plan = planned(recipe(steps, curriculum, dropping))
     assert plan.steps == by_hand(steps, curriculum, dropping)
+    assert f"| {plan.steps:,} |" in PAGE.read_text(encoding="utf-8")
     if not (curriculum or dropping):
         assert plan.steps == steps
     billions, rate = BASELINES[steps]

@@ -156,7 +156,9 @@ def test_the_tool_suggests(capsys: pytest.CaptureFixture[str]) -> None:
     assert "layouts fits into 0.0 GiB: the smallest takes" in none and "what would help: " in none
 
 
-@pytest.mark.parametrize(("recipe", "devices"), [("1.3B", 1024), ("13B", 64), ("175B", 8), ("175B", 64)])
+@pytest.mark.parametrize(
+    ("recipe", "devices"), [("1.3B", 1024), ("13B", 64), ("175B", 8), ("BERT-large", 64)]
+)
 def test_the_table_of_recipes(recipe: str, devices: int) -> None:
     assert row(recipe, devices) in PAGE.read_text(encoding="utf-8")
 
