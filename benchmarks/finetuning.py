@@ -8,6 +8,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from megatron.base.command import run_command
 
+import itertools
 import json
 import subprocess
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from pathlib import Path
 
 from benchmarks.common import print_table
 from megatron.base.errors import UserError
-from megatron.base.files import whole_folder
 from megatron.config.arguments import flag, parse
 
 ROOT = Path(__file__).parents[1]
@@ -41,24 +41,24 @@ class Options:
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__)
     folder = Path(options.folder)
-    packages, vocabulary, bert = folder / "sections", folder / "vocabulary" / "vocab.txt", folder / "bert"
+    packages, vocabulary, bert = folder / "sections", folder / "vocab.txt", folder / "bert"
     for task, (examples, _) in TASKS.items():
         if not (folder / task).is_dir():
             command("tools/collect_labelled.py", "--output", folder / task, "--train", examples)
     if not vocabulary.is_file():
-        write_vocabulary(packages / "text.jsonl", vocabulary)
+        words = ["--model", "wordpiece", "--vocab-size", VOCABULARY, "--output", vocabulary]
+        command("tools/train_tokenizer.py", "--input", packages / "text.jsonl", *words)
     prefix = folder / "text"
-    if not (folder / "text_text_document.bin").is_file():
+    if not (folder / "text_text_sentence.bin").is_file():
         named = ["--tokenizer-type", "BertWordPieceLowerCase", "--vocab-file", vocabulary]
-        words = ["--input", packages / "text.jsonl", "--output-prefix", prefix, "--shuffle-documents", 1]
+        words = ["--input", packages / "text.jsonl", "--output-prefix", prefix, "--split-sentences"]
         command("tools/preprocess_data.py", *words, *named)
-    places = ["--data-path", f"{prefix}_text_document", "--save", bert, "--load", bert]
+    places = ["--data-path", f"{prefix}_text_sentence", "--save", bert, "--load", bert]
     length = ["--train-iters", options.train_iters, "--save-interval", 500, "--log-interval", 100]
     command("pretrain_bert.py", *MODEL.split(), *TRAINING.split(), *places, *length)
     for task in options.tasks:
-        print_table(
-            HEADINGS, [row for start in ("pretrained", "random") for row in rows(options, task, start)]
-        )
+        found = [rows(options, task, start) for start in ("pretrained", "random")]
+        print_table(HEADINGS, itertools.chain(*found))
 
 
 HEADINGS = ("task, weights", "rate", "metric", "median", "std", "least", "most")
@@ -69,18 +69,6 @@ def command(*words: object) -> None:
     done = subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, env=os.environ, check=False)
     if done.returncode:
         raise UserError(f"{words[0]} has failed")
-
-
-def write_vocabulary(text: Path, path: Path) -> None:
-    """A WordPiece vocabulary of the text."""
-    from tokenizers import BertWordPieceTokenizer
-
-    tokenizer = BertWordPieceTokenizer(lowercase=True)
-    with open(text, encoding="utf-8") as lines:
-        texts = [json.loads(line)["text"] for line in lines]
-    tokenizer.train_from_iterator(texts, vocab_size=VOCABULARY, show_progress=False)
-    with whole_folder(path.parent) as folder:
-        tokenizer.save_model(str(folder))
 
 
 def rows(options: Options, task: str, start: str) -> list[list[str]]:
@@ -94,10 +82,15 @@ def rows(options: Options, task: str, start: str) -> list[list[str]]:
     command("finetune.py", *words, "--load", folder / "bert", "--save", save, *sweep, *more)
     found = json.loads((save / "sweep.json").read_text(encoding="utf-8"))
     return [
-        [f"{task}, {start}", f"{float(rate):g}", name, *(f"{100 * one[key]:.2f}" for key in SHOWN)]
+        [f"{task}, {start}", f"{float(rate):g}", name, *(shown(one[key]) for key in SHOWN)]
         for rate, values in found["rates"].items()
         for name, one in values.items()
     ]
+
+
+def shown(value: float | None) -> str:
+    """In hundredths; of one seed there is no deviation."""
+    return "-" if value is None else f"{100 * value:.2f}"
 
 
 SPLITS = ("train", "dev", "test")

@@ -59,12 +59,11 @@ def test_a_label_that_training_has_not_leaves_nothing(words: list[str], tmp_path
 def test_from_pretraining_to_predictions(words: list[str], tmp_path: Path) -> None:
     vocabulary, prefix = write_bert_vocabulary(tmp_path / "vocab.txt"), str(tmp_path / "my")
     texts = write_lines(tmp_path / "my.jsonl", texts_of(["0", "1"] * 40))
-    named = ["--tokenizer-type", "BertWordPieceLowerCase", "--vocab-file", vocabulary]
-    run_command(
-        "tools/preprocess_data.py", "--input", texts, "--output-prefix", prefix, *named, "--workers", "1"
-    )
+    named = ["--tokenizer-type", "BertWordPieceLowerCase", "--vocab-file", vocabulary, "--split-sentences"]
+    data = ["--input", texts, "--output-prefix", prefix, "--workers", "1"]
+    run_command("tools/preprocess_data.py", *data, *named)
     shape = "--num-layers 2 --hidden-size 32 --num-attention-heads 4 --seq-length 16 --bert-no-binary-head"
-    run = [*shape.split(), "--save", str(tmp_path / "bert"), "--data-path", f"{prefix}_text_document"]
+    run = [*shape.split(), "--save", str(tmp_path / "bert"), "--data-path", f"{prefix}_text_sentence"]
     run_command("pretrain_bert.py", *run, "--split", "100,0,0", "--eval-iters", "0", *SIZES)
     load = ["--load", str(tmp_path / "bert")]
     done = run_command(*words, *load, "--save", str(tmp_path / "run"))

@@ -3,13 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from megatron.base.errors import UserError
+from megatron.batches.loader import BatchShare
 from megatron.finetuning.job import Job, read_job
-from megatron.finetuning.run import earlier_results, finetune
+from megatron.finetuning.predictions import predictions_of
+from megatron.finetuning.run import earlier_results, finetune, prepare
 from megatron.finetuning.sweep import own_words, parts_of, summarise, table_of
+from megatron.finetuning.tasks import TASKS
 from tests.support.labelled import write_huggingface, write_own
 from tests.unit.finetuning.test_examples import write_glue
 
@@ -35,10 +39,13 @@ def numbers_as_before():
 def test_it_learns_and_leaves_results_and_predictions(words, tmp_path, capsys):
     finetune(job_of(words, tmp_path / "run", "--train-iters", "60", "--save-model", "--lr", "3e-3"))
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["metrics"]["dev"]["accuracy"] == results["metrics"]["test"]["accuracy"] == 1.0
+    accuracy = results["metrics"]["test"]["accuracy"]
+    assert min(accuracy, results["metrics"]["dev"]["accuracy"]) >= 0.9  # by chance 0.5, sd 0.11
     assert results["examples"] == {"train": 48, "dev": 20, "test": 20} and results["labels"] == ["0", "1"]
-    told = (tmp_path / "run" / "predictions" / "test.tsv").read_text().split("\n")
-    assert told == ["index\tprediction", *(f"{n}\t{n % 2}" for n in range(20)), ""]
+    header, *told = (tmp_path / "run" / "predictions" / "test.tsv").read_text().splitlines()
+    right = {f"{number}\t{number % 2}" for number in range(20)}
+    assert header == "index\tprediction" and len(told) == 20
+    assert len(right.intersection(told)) == round(20 * accuracy)
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "run" / "metrics.jsonl").open()]
     assert kinds == ["train"] * 60
     assert "task loss:" in capsys.readouterr().out
@@ -82,6 +89,26 @@ def test_values_are_predicted_within_their_bounds(words, tmp_path):
     assert job.outputs == 1
     (_, line) = (tmp_path / "run" / "predictions" / "STS-B.tsv").read_text().splitlines()
     assert 0 <= float(line.split("\t")[1]) <= 5 and len(line) == len("0\t0.000")
+
+
+def test_predictions_are_the_likeliest_class_or_a_value_within_bounds():
+    logits = np.array([[-1.0], [2.5], [7.0]])
+    assert predictions_of(logits, TASKS["STS-B"]).tolist() == [0.0, 2.5, 5.0]
+    assert predictions_of(logits, TASKS["STS-B"]._replace(bounds=None)).tolist() == [-1.0, 2.5, 7.0]
+    assert predictions_of(np.array([[0.0, 1.0, 0.5], [3.0, 2.0, 1.0]]), TASKS["MNLI"]).tolist() == [1, 0]
+
+
+def test_ranks_share_a_batch_in_micro_batches_of_one_width(words, tmp_path):
+    prepared = prepare(job_of(words, tmp_path))
+    step = prepared.plan.at(2)
+    wanted = prepared.rows.batch(prepared.sampler, step, BatchShare(0, 1, 16))
+    assert len(wanted) == 1 and len(wanted[0].tokens) == 16
+    found = [prepared.rows.batch(prepared.sampler, step, BatchShare(rank, 2, 4)) for rank in (0, 1)]
+    parts = [part for turn in zip(*found) for part in turn]
+    assert [len(part.tokens) for part in parts] == [4] * 4
+    for name in ("tokens", "labels", "types", "rows"):
+        joined = torch.cat([getattr(part, name) for part in parts])
+        assert torch.equal(joined, getattr(wanted[0], name))
 
 
 def problems_of(words: list[str], save: Path, *more: str) -> list[str]:
