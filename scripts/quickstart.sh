@@ -20,7 +20,7 @@ step plan "$run/plan" \
 
 # 5. Training: with curriculum and random-LTD, then the same budget without.
 step check "" \
-    python pretrain_gpt.py "${run_flags[@]}" "${efficient[@]}" --dry-run
+    python pretrain_gpt.py "${run_flags[@]}" "${efficient[@]}" --save "$run/check" --dry-run
 train efficient "${efficient[@]}"
 train baseline
 

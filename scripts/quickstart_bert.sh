@@ -59,7 +59,7 @@ step plan "$run/plan" \
 
 # 5. Training: with curriculum and random-LTD, then the same budget without.
 step check "" \
-    python pretrain_bert.py "${run_flags[@]}" "${efficient[@]}" --dry-run
+    python pretrain_bert.py "${run_flags[@]}" "${efficient[@]}" --save "$run/check" --dry-run
 train efficient "${efficient[@]}"
 train baseline
 for name in efficient baseline; do evaluate "$name"; done

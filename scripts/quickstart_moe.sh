@@ -23,7 +23,7 @@ step plan "$run/plan" \
 
 # 5. Training: the dense model and the mixture, each without and with curriculum and random-LTD.
 step check "" \
-    python pretrain_gpt.py "${run_flags[@]}" "${mixture[@]}" "${efficient[@]}" --dry-run
+    python pretrain_gpt.py "${run_flags[@]}" "${mixture[@]}" "${efficient[@]}" --save "$run/check" --dry-run
 train dense
 train dense_efficient "${efficient[@]}"
 train mixture "${mixture[@]}"
