@@ -120,7 +120,9 @@ def _sleep_through(
         actions = SCHEDULES[schedule](mesh.pipeline.rank, mesh.pipeline.size, micro_batches, chunks)
         wait_for_all(mesh)
         start = time.monotonic()
-        run_schedule(actions, Links(mesh, chunks, torch.float32), HIDDEN, forward, backward, deferred)
+        run_schedule(
+            actions, Links(mesh, chunks, torch.float32), [HIDDEN] * micro_batches, forward, backward, deferred
+        )
         results.append(Slept(start, time.monotonic(), sum(slept)))
     return results[1:]
 

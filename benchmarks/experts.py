@@ -82,7 +82,7 @@ def _layer(flags: str, length: int) -> Callable[[], Any]:
     config = make_config(flags)
     layer = Block(gpt_architecture(config, 1024), 0)
     initialize(layer, 1234)
-    context = make_context(length, None, None, None, torch.device("cpu"))
+    context = make_context(length, torch.device("cpu"))
     x = torch.randn(4, length, config.model.hidden_size, requires_grad=True)
     return lambda: layer(x, context).sum().backward()
 

@@ -158,7 +158,7 @@ def _layers(hidden: int, length: int, probability: float) -> tuple[Callable[[], 
     initialize(ours, SEED)
     plain = PlainBlock(ours, probability)
     keys = token_keys(torch.tensor(SEED), torch.zeros(1, dtype=torch.int64), length)
-    context = make_context(length, None, None, keys, torch.device("cpu"))
+    context = make_context(length, torch.device("cpu"), keys=keys)
     start = torch.randn(1, length, hidden)
 
     def run(layer: nn.Module, more: Any) -> tuple[Tensor, Tensor]:

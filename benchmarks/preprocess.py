@@ -28,12 +28,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import adopt_orphans, processor_seconds_of_children
 from megatron.base.errors import UserError
 from megatron.config.arguments import flag, parse
 from megatron.data.index_builder import IndexedDatasetBuilder
 from megatron.data.indexed_dataset import token_dtype
 
 TOOLS = Path(__file__).parents[1] / "tools"
+Way = tuple[str, Callable[[str, str], None]]
+"""A file of text, and what makes a dataset of it at a prefix."""
+Rounds = dict[str, list[tuple[float, float]]]
+"""Seconds and processor seconds of every round, by way."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,9 @@ def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__)
     with tempfile.TemporaryDirectory() as folder:
         whole, part, model = (f"{folder}/{name}" for name in ("whole.jsonl", "part.jsonl", "tokenizer.json"))
-        _tool("collect_corpus", "--output", whole, "--max-size", "1000")
-        _take(whole, part, int(options.part * 1e6))
-        _tool(
+        run_tool("collect_corpus", "--output", whole, "--max-size", "1000")
+        take(whole, part, int(options.part * 1e6))
+        run_tool(
             "train_tokenizer",
             "--input",
             whole,
@@ -61,7 +66,7 @@ def main() -> None:
             "--output",
             model,
         )
-        ways: dict[str, tuple[str, Callable[[str, str], None]]] = {
+        ways: dict[str, Way] = {
             "pool of one line a call, HF tokenizers": (
                 part,
                 lambda source, target: pool(source, target, model, options),
@@ -76,26 +81,22 @@ def main() -> None:
                 lambda *paths: _preprocess(*paths, model, options, "auto"),
             ),
         }
-        seconds = _measure(ways, folder, options)
-        _print(
-            options,
-            {name: (os.path.getsize(source) / 1e6, seconds[name]) for name, (source, _) in ways.items()},
-        )
-        _require_equal([f"{folder}/{number}_text_document" for number in range(3)])
+        seconds = measure(ways, folder, options)
+        print_speeds(options, ways, seconds)
+        require_equal([f"{folder}/{number}_text_document" for number in range(3)])
 
 
-def _measure(
-    ways: dict[str, tuple[str, Callable[[str, str], None]]], folder: str, options: Options
-) -> dict[str, list[float]]:
-    """Seconds of every way in every round, process start included. A round goes through all, so that all
-    see the same machine."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+def measure(ways: dict[str, Way], folder: str, options: Options) -> Rounds:
+    """Seconds and processor seconds of every way in every round, process start included. A round goes
+    through all, so that all see the same machine."""
+    adopt_orphans()
+    seconds: Rounds = {name: [] for name in ways}
     for _ in range(options.rounds):
         for number, (name, (source, way)) in enumerate(ways.items()):
             began = time.perf_counter()
-            way(source, f"{folder}/{number}")
-            seconds[name].append(time.perf_counter() - began)
-            print(f"{name}: {seconds[name][-1]:.2f} s", file=sys.stderr)
+            taken = processor_seconds_of_children(lambda: way(source, f"{folder}/{number}"))  # noqa: B023
+            seconds[name].append((time.perf_counter() - began, taken))
+            print(f"{name}: {seconds[name][-1][0]:.2f} s, of processors {taken:.2f} s", file=sys.stderr)
     return seconds
 
 
@@ -134,7 +135,7 @@ def _preprocess(source: str, target: str, model: str, options: Options, engine: 
         "--tokenizer-engine",
         engine,
     )
-    _tool(
+    run_tool(
         "preprocess_data",
         "--input",
         source,
@@ -148,7 +149,7 @@ def _preprocess(source: str, target: str, model: str, options: Options, engine: 
     )
 
 
-def _tool(name: str, *words: object) -> None:
+def run_tool(name: str, *words: object) -> None:
     done = subprocess.run(
         [sys.executable, str(TOOLS / f"{name}.py"), *map(str, words)], capture_output=True, text=True
     )
@@ -156,35 +157,49 @@ def _tool(name: str, *words: object) -> None:
         raise UserError(f"tools/{name}.py failed:\n{done.stderr}")
 
 
-def _take(source: str, target: str, size: int) -> None:
+def take(source: str, target: str, size: int) -> None:
     """About `size` bytes of the lines of a file, evenly spread over it."""
     stride = max(os.path.getsize(source) // size, 1)
     with open(source, "rb") as lines, open(target, "wb") as file:
         file.writelines(itertools.islice(lines, 0, None, stride))
 
 
-def _require_equal(prefixes: list[str]) -> None:
+def require_equal(prefixes: list[str]) -> None:
     for ending in (".bin", ".idx"):
         first, *others = [Path(prefix + ending).read_bytes() for prefix in prefixes]
         if any(other != first for other in others):
             raise UserError(f"the outputs differ in {ending}")
 
 
-def _print(options: Options, measured: dict[str, tuple[float, list[float]]]) -> None:
+def print_speeds(
+    options: Options, ways: dict[str, Way], seconds: dict[str, list[tuple[float, float]]]
+) -> None:
     """The fastest round of every way, and the median over the rounds of its speed against the pool's in
     the same round."""
+    measured = {name: (os.path.getsize(source) / 1e6, seconds[name]) for name, (source, _) in ways.items()}
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     print(
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores ({platform.machine()}), load average "
         f"{load}, {options.rounds} rounds\n"
     )
-    print("| | input MB | seconds | MB/s | against the pool |\n|---|---|---|---|---|")
+    print(
+        "| | input MB | seconds | MB/s | processor seconds | MB a processor second | against the pool | "
+        "in processor time |\n|---|---|---|---|---|---|---|---|"
+    )
     pool_size, pool_seconds = next(iter(measured.values()))
-    for name, (size, seconds) in measured.items():
-        ratio = statistics.median(
-            (size / mine) / (pool_size / its) for mine, its in zip(seconds, pool_seconds)
+    for name, (size, rounds) in measured.items():
+        ratios = (
+            statistics.median(
+                size / mine[which] / (pool_size / its[which]) for mine, its in zip(rounds, pool_seconds)
+            )
+            for which in (0, 1)
         )
-        print(f"| {name} | {size:.0f} | {min(seconds):.2f} | {size / min(seconds):.1f} | {ratio:.1f}x |")
+        wall, taken = map(min, zip(*rounds))
+        print(
+            f"| {name} | {size:.0f} | {wall:.2f} | {size / wall:.1f} | {taken:.2f} | {size / taken:.1f} | "
+            + " | ".join(f"{ratio:.1f}x" for ratio in ratios)
+            + " |"
+        )
 
 
 if __name__ == "__main__":

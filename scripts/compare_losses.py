@@ -28,7 +28,7 @@ from megatron.base.errors import UserError, collect_problems
 from megatron.base.terminal import progress, show
 from megatron.config.arguments import flag, parse
 from tests.golden.differences import Numbers, changed_steps, largest_differences, number
-from tests.golden.runs import COMMON, RUNS
+from tests.golden.runs import COMMON, ENTRIES, RUNS
 
 EXAMPLES = """\
   # what is not committed yet against the last commit; then one commit against another
@@ -191,7 +191,7 @@ def _train(run: str, side: Side, tree: Path) -> Numbers:
         record = Path(folder) / "metrics.jsonl"
         words = [*shlex.split(COMMON + RUNS[run]), *side.flags, "--metrics-file", str(record)]
         done = subprocess.run(
-            [sys.executable, "pretrain_gpt.py", *words],
+            [sys.executable, ENTRIES[run], *words],
             cwd=tree,
             env=environment,
             capture_output=True,

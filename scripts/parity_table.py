@@ -18,10 +18,11 @@ from megatron.base.files import whole_file
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag, parse
 from tests.support.parity import (
+    ENCODED,
+    EVERY,
     LAYOUTS,
     MIXED,
     MIXTURES,
-    MODELS,
     OF_EXPERTS,
     PADDED,
     deviations,
@@ -56,7 +57,7 @@ CODE = ("megatron", "tests/support")
 
 Row = tuple[str, str]
 """A layout and a model."""
-ROWS: list[Row] = [*pairs(), *MIXED]
+ROWS: list[Row] = [*pairs(), *MIXED, *ENCODED]
 FLAGS = LAYOUTS | OF_EXPERTS | PADDED
 NO_PROMISE = ["-", "-"]
 """In single precision a rounding may choose another expert for a token."""
@@ -68,9 +69,7 @@ Rows = dict[Row, list[str]]
 class Options:
     again: bool = flag(False, "compute anew what another commit's code has made")
     layouts: tuple[str, ...] = flag((), "compute these anew, and no others", choices=FLAGS, metavar="NAME")
-    models: tuple[str, ...] = flag(
-        (), "and those with these models alone", choices=MODELS | MIXTURES, metavar="NAME"
-    )
+    models: tuple[str, ...] = flag((), "and those with these models alone", choices=EVERY, metavar="NAME")
 
 
 def main() -> None:

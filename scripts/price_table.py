@@ -1,4 +1,4 @@
-"""Write the table of docs/planning.md: the fastest layout of GPT-3's recipes on 8 to 1,024 GPUs.
+"""Write the table of docs/planning.md: the fastest layout of published recipes on 8 to 1,024 GPUs.
 
 python scripts/price_table.py
 """
@@ -18,12 +18,13 @@ from megatron.report.cost import Machines
 from megatron.report.suggest import Suggestion, suggestions
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import build_plan, fullest_step
-from megatron.tasks.architecture import gpt_flops
 from megatron.tasks.prices import step_flops
+from megatron.tasks.tasks import TASKS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "planning.md"
 START, END = "<!-- prices -->", "<!-- end of prices -->"
-VOCABULARY, MEMORY, GIB = 50_257, 80 * 2**30, 2**30
+MEMORY, GIB = 80 * 2**30, 2**30
+VOCABULARY = {"gpt": 50_257, "bert": 30_522}
 H100 = Machines(989e12, 0.5, 450e9, 50e9, 8)
 COMMON = (
     "--bf16 --hidden-dropout 0 --attention-dropout 0 --seq-length 2048 --train-iters 1 --lr 1e-4 --mock-data "
@@ -38,9 +39,11 @@ RECIPES = {
     "MoE 6.7B": "--num-layers 24 --hidden-size 1024 --num-attention-heads 16 --micro-batch-size 4 "
     "--global-batch-size 256 --num-experts 64 --moe-layer-freq ([0]+[1])*12 --moe-router-topk 1 "
     "--moe-router-pre-softmax --moe-aux-loss-coeff 1e-2 --moe-expert-capacity-factor 1.0 ",
+    "BERT-large": "--num-layers 24 --hidden-size 1024 --num-attention-heads 16 --micro-batch-size 16 "
+    "--global-batch-size 1024 --seq-length 512 --apply-residual-connection-post-layernorm ",
 }
 """Shapes of arXiv 2005.14165, table 2.1 (13B with a width that its heads divide), and batches of about its
-tokens; and the mixture of experts of arXiv 2212.03597."""
+tokens; and the mixture of experts and BERT-large of arXiv 2212.03597."""
 DEVICES = (8, 64, 256, 1024)
 HEAD = (
     "| model | GPUs | tp | cp | dp | pp | ep | schedule | recomputed | GiB a GPU | step, s | TFLOP/s a GPU |"
@@ -82,12 +85,14 @@ def row(name: str, devices: int) -> str:
 
 def priced(name: str, devices: int) -> tuple[list[Suggestion], float]:
     """All layouts of a recipe, the fastest first, and the FLOPs of its step."""
+    task = TASKS["bert" if name.startswith("BERT") else "gpt"]
+    vocabulary = VOCABULARY[task.name]
     config: Config = complete(Config, *understand(Config, (COMMON + RECIPES[name]).split()), 1, rules=())
     efficiency, _ = describe(config)
-    plan = build_plan(config, efficiency, gpt_flops(config, efficiency, VOCABULARY))
+    plan = build_plan(config, efficiency, task.row_flops(config, efficiency, vocabulary))
     step = fullest_step(plan)
-    found = suggestions(config, efficiency, VOCABULARY, plan, step, devices, H100, "cuda")
-    return found, step_flops(config, efficiency, VOCABULARY, step)[0]
+    found = suggestions(task, config, efficiency, vocabulary, plan, step, devices, H100, "cuda")
+    return found, step_flops(task, config, efficiency, vocabulary, step)[0]
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@
 set -euo pipefail
 
 results=runs/quickstart usual_tokens=800000
-# shellcheck source=scripts/quickstart_steps.sh
-. "$(dirname "$0")/quickstart_steps.sh"
+# shellcheck source=scripts/quickstart_gpt.sh
+. "$(dirname "$0")/quickstart_gpt.sh"
 
 # 4. The plan of the data-efficient run.
 step plan "$run/plan" \
@@ -20,7 +20,7 @@ step plan "$run/plan" \
 
 # 5. Training: with curriculum and random-LTD, then the same budget without.
 step check "" \
-    python pretrain_gpt.py "${run_flags[@]}" "${efficient[@]}" --save "$run/efficient" --dry-run
+    python pretrain_gpt.py "${run_flags[@]}" "${efficient[@]}" --save "$run/check" --dry-run
 train efficient "${efficient[@]}"
 train baseline
 

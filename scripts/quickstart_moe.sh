@@ -11,8 +11,8 @@
 set -euo pipefail
 
 results=runs/quickstart_moe usual_tokens=350000
-# shellcheck source=scripts/quickstart_steps.sh
-. "$(dirname "$0")/quickstart_steps.sh"
+# shellcheck source=scripts/quickstart_gpt.sh
+. "$(dirname "$0")/quickstart_gpt.sh"
 
 # 4. The plan of the mixture with curriculum and random-LTD. Its experts have half the width of the dense MLP, 512.
 mixture=(--num-experts 8 --moe-router-topk 2 --moe-ffn-hidden-size 256 --moe-aux-loss-coeff 1e-2 --moe-z-loss-coeff 1e-3
@@ -23,7 +23,7 @@ step plan "$run/plan" \
 
 # 5. Training: the dense model and the mixture, each without and with curriculum and random-LTD.
 step check "" \
-    python pretrain_gpt.py "${run_flags[@]}" "${mixture[@]}" "${efficient[@]}" --save "$run/mixture_efficient" --dry-run
+    python pretrain_gpt.py "${run_flags[@]}" "${mixture[@]}" "${efficient[@]}" --save "$run/check" --dry-run
 train dense
 train dense_efficient "${efficient[@]}"
 train mixture "${mixture[@]}"

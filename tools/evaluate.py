@@ -1,5 +1,5 @@
 """Loss, perplexity and bits per byte of a checkpoint, by corpus and split, at full length with nothing
-dropped."""
+dropped; of an encoder losses and accuracies of masks that are the same every time."""
 
 import os
 import sys
@@ -25,7 +25,7 @@ from megatron.base.units import perplexity
 from megatron.config.arguments import flag, parse, unused_flags
 from megatron.config.config import Config, TokenizerOptions
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
-from megatron.data.corpora import SPLITS, Corpus, open_splits
+from megatron.data.corpora import SPLITS, Corpus
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.data.vocabulary import Vocabulary, find_vocabulary
 from megatron.evaluation.losses import Weighted, window_sums
@@ -33,7 +33,9 @@ from megatron.evaluation.restore import Restored, require_same_tokenizer, restor
 from megatron.evaluation.text_bytes import TextBytes, count_text
 from megatron.model.inputs import to_device
 from megatron.parallel.mesh import Mesh
+from megatron.parallel.slices import WHOLE
 from megatron.schedule.data_efficiency import DataEfficiency
+from megatron.tasks.gpt import GPT_TASK
 
 EXAMPLES = """\
   # the validation and test parts of the data it was trained on
@@ -41,6 +43,9 @@ EXAMPLES = """\
 
   # other texts; bits per byte compare models of different tokenizers
   python tools/evaluate.py --load runs/small --data-path books_text_document --split 0,0,1 --splits test
+
+  # an encoder: losses and accuracies of masked tokens and of pairs, on sentences
+  python tools/evaluate.py --load runs/bert --data-path books_text_sentence --split 0,0,1 --splits test
 """
 
 BYTES_FROM = {
@@ -62,9 +67,9 @@ class Options:
     data_path: tuple[str, ...] = flag((), "prefixes of .bin/.idx files; those it was trained on")
     split: str | None = flag(None, "shares of training, validation and test; those it was trained with")
     ckpt_step: int | None = flag(None, "step of the checkpoint; the newest")
-    micro_batch_size: int = flag(16, "windows at a time", at_least=1)
+    micro_batch_size: int = flag(16, "windows, or an encoder's samples, at a time", at_least=1)
     max_windows: int | None = flag(
-        None, "at most so many windows of each corpus, from its start; all", at_least=1
+        None, "at most so many windows or samples of each corpus, from its start; all", at_least=1
     )
     output: str | None = flag(None, "also write the results as JSON", metavar="FILE")
 
@@ -79,13 +84,16 @@ def main() -> None:
     restored = restore(options.load, options.ckpt_step, device)
     config, tokenizer = _with_tokenizer(restored, options)
     results = []
-    for split, corpora in open_splits(_with_data(config, options)).items():
+    for split, corpora in restored.task.open_splits(_with_data(config, options)).items():
         if split in options.splits:
             results += _evaluate(restored, _with_data(config, options), split, corpora, options, tokenizer)
     _require_scored(results, options, config.data.seq_length)
-    _print(results, str(restored.folder))
-    print(_unused(results))
-    _explain_bytes(results)
+    if restored.task is GPT_TASK:
+        _print(results, str(restored.folder))
+        print(_unused(results))
+        _explain_bytes(results)
+    else:
+        _print_samples(results, str(restored.folder))
     if options.output:
         content = {"checkpoint": str(restored.folder), "iteration": restored.manifest.iteration}
         with whole_file(options.output, "w") as file:
@@ -127,11 +135,9 @@ def _with_tokenizer(restored: Restored, options: Options) -> tuple[Config, Token
     """The checkpoint's configuration with its tokenizer, wherever that is found."""
     found = tokenizer_of(restored, options.tokenizer)
     if found is None:
-        print(
-            f"note: no tokenizer is kept in {options.load}, and without --tokenizer-type and its files there "
-            "are no bits per byte",
-            file=sys.stderr,
-        )
+        without = f"note: no tokenizer is kept in {options.load}, and without --tokenizer-type and its files"
+        if restored.task is GPT_TASK:
+            print(f"{without} there are no bits per byte", file=sys.stderr)
         size = None if restored.config.tokenizer.tokenizer_type else restored.config.tokenizer.vocab_size
         return dataclasses.replace(restored.config, tokenizer=TokenizerOptions(vocab_size=size)), None
     tokenizer, named = found
@@ -153,6 +159,12 @@ def _evaluate(
     vocabulary = _vocabulary(restored, config, members)
     counts = [min(corpus.windows, options.max_windows or corpus.windows) for corpus in members]
     sums = _sums(restored, config, vocabulary, members, counts, split, options.micro_batch_size)
+    names = list(restored.task.measures(config))
+    if restored.task is not GPT_TASK:
+        return [
+            {"corpus": corpus.name, "split": split, "windows": count} | _result(names, part.tolist())
+            for corpus, count, part in zip(members, counts, sums)
+        ]
 
     def is_scored(ids: np.ndarray) -> np.ndarray:
         return ids[:-1] != vocabulary.eod if config.data.eod_mask_loss else np.ones(len(ids) - 1, bool)
@@ -163,13 +175,13 @@ def _evaluate(
         else None
         for corpus, windows in zip(members, counts)
     ]
-    names = list(restored.task.losses)
     unused = [
         len(corpus.tokens) - 1 - windows * corpus.seq_length for corpus, windows in zip(members, counts)
     ]
     return [
         {"corpus": corpus.name, "split": split, "windows": count, "unused_tokens": rest}
-        | _result(names, part.tolist(), text)
+        | _result(names, part.tolist())
+        | _of_bytes(part.tolist()[0], text)
         for corpus, count, rest, part, text in zip(members, counts, unused, sums, texts)
     ]
 
@@ -197,38 +209,45 @@ def _sums(
 ) -> torch.Tensor:
     """Sums and counts of every loss over the first `counts` windows, a row a corpus."""
     rows = restored.task.make_rows(config, DataEfficiency(), vocabulary)
+    names = restored.task.measures(config)
     device = next(restored.model.parameters()).device
 
     def measure(part: np.ndarray) -> torch.Tensor:
-        inputs = to_device(rows.plain(members, part[:, 0], part[:, 1]), device)
+        inputs = to_device(rows.plain(members, part[:, 0], part[:, 1], WHOLE), device)
         found = restored.task.row_losses(restored.model, inputs)
-        return torch.cat([found[name] for name in restored.task.losses], 1)
+        return torch.cat([found[name] for name in names], 1)
 
     windows = np.concatenate(
         [np.stack([np.full(count, number), np.arange(count)], 1) for number, count in enumerate(counts)]
     )
-    shape = (len(members), 2 * len(restored.task.losses))
+    shape = (len(members), 2 * len(names))
     with progress(title, len(windows), "windows") as advance:
         return window_sums(measure, shape, windows, micro_batch_size, Mesh(device), advance)
 
 
-def _result(names: list[str], sums: list[float], text: TextBytes | None) -> dict[str, Any]:
-    """A corpus in numbers; the first loss is the one that perplexity and bits per byte are of."""
+def _result(names: list[str], sums: list[float]) -> dict[str, Any]:
+    """A corpus in numbers; the first loss is the one that perplexity is of, over the tokens that are told."""
     pairs = list(zip(sums[::2], sums[1::2]))
     means = {name: total / count if count else None for name, (total, count) in zip(names, pairs)}
-    loss, (total, tokens) = means[names[0]], pairs[0]
-    known = text if text and text.size else None
-    near = known is not None and abs(known.factor - 1) <= FAR_FROM_ONE
+    loss, (_, tokens) = means[names[0]], pairs[0]
     result = {
         "tokens": int(tokens),
         "loss": loss,
         "perplexity": None if loss is None else perplexity(loss),
+    }
+    return result | ({"losses": means} if len(means) > 1 else {})
+
+
+def _of_bytes(total: float, text: TextBytes | None) -> dict[str, Any]:
+    """The same for each byte of the text, of the sum of the losses."""
+    known = text if text and text.size else None
+    near = known is not None and abs(known.factor - 1) <= FAR_FROM_ONE
+    return {
         "bytes": round(known.size) if known else None,
         "bytes_from": known.source if known else None,
         "bytes_factor": known.factor if known else None,
         "bits_per_byte": total / math.log(2) / known.size if known and near else None,
     }
-    return result | ({"losses": means} if len(means) > 1 else {})
 
 
 def _unused(results: list[dict[str, Any]]) -> str:
@@ -249,6 +268,19 @@ def _print(results: list[dict[str, Any]], title: str) -> None:
             "-" if result[name] is None else format(result[name], form)
             for name, form in (("loss", ".4f"), ("perplexity", ".2f"), ("bits_per_byte", ".4f"))
         ]
+        counts = [f"{result[name]:,}" for name in ("windows", "tokens")]
+        table.add_row(result["corpus"], result["split"], *counts, *numbers)
+    show(table)
+
+
+def _print_samples(results: list[dict[str, Any]], title: str) -> None:
+    """Of an encoder: every loss, and the share of masked tokens and of pairs that were told right."""
+    table = Table(title=title)
+    losses = [result.get("losses") or {} for result in results]
+    for heading in ("corpus", "split", "samples", "masked", *losses[0]):
+        table.add_column(heading, justify="left" if heading in ("corpus", "split") else "right")
+    for result, means in zip(results, losses):
+        numbers = ["-" if mean is None else f"{mean:.4f}" for mean in means.values()]
         counts = [f"{result[name]:,}" for name in ("windows", "tokens")]
         table.add_row(result["corpus"], result["split"], *counts, *numbers)
     show(table)

@@ -131,7 +131,8 @@ def _samples(dataset: IndexedDataset, count: int, tokenizer: Tokenizer | None) -
     for document in np.unique(np.linspace(0, documents - 1, min(count, documents)).astype(int)):
         first, last = (int(bound) for bound in dataset.document_indices[document : document + 2])
         length = int(dataset.sequence_lengths[first:last].sum())
-        ids = dataset[first][:SAMPLE_TOKENS] if last > first else np.empty(0, dataset.dtype)
+        sequences = dataset[first : min(last, first + SAMPLE_TOKENS)]
+        ids = np.concatenate([np.empty(0, dataset.dtype), *sequences])[:SAMPLE_TOKENS]
         table.add_row(
             f"{document:,}",
             f"{length:,}",

@@ -27,7 +27,8 @@ EXAMPLES = """\
   python tools/merge_datasets.py --input shards/ --output-prefix data/all_text_document
       merges all datasets of the folder, in the order of their names"""
 
-EQUAL_FACTS = ("tokenizer", "vocab_size", "eod", "append_eod")
+EQUAL_FACTS = ("tokenizer", "vocab_size", "eod", "append_eod", "sentences")
+HOLDS = ("whole documents", "sentences")
 FOREIGN = {"multimodal": Foreign((), "multimodal datasets are not supported")}
 
 
@@ -107,6 +108,12 @@ def merged_sidecar(sidecars: dict[str, dict[str, Any] | None]) -> dict[str, Any]
         )
     name, first = next(iter(known.items()))
     for other, sidecar in known.items():
+        if bool(sidecar.get("sentences")) != bool(first.get("sentences")):
+            kinds = [HOLDS[bool(one.get("sentences"))] for one in (sidecar, first)]
+            raise UserError(
+                f"{other} holds {kinds[0]} and {name} {kinds[1]}; preprocess both with --split-sentences, or "
+                "neither"
+            )
         for fact in EQUAL_FACTS:
             if sidecar.get(fact) != first.get(fact):
                 theirs, ours = (

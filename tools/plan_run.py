@@ -27,6 +27,7 @@ from megatron.config.config import RULES, Config, Rule, complete
 from megatron.config.launch import rank_notes, ranks_a_node, unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.config.parallel import chunks_of, counted_letters, ranks_of_model, stage_texts
+from megatron.data.vocabulary import Vocabulary
 from megatron.parallel.layout import Layout, layout_of
 from megatron.parallel.schedules import SCHEDULES
 from megatron.parallel.simulate import simulate
@@ -50,8 +51,9 @@ from megatron.schedule.plan import Plan, build_plan, fullest_step
 from megatron.schedule.plan_layout import layout_problems
 from megatron.schedule.plan_notes import plan_notes
 from megatron.schedule.plan_summary import summarise, tables
-from megatron.tasks.architecture import gpt_flops
 from megatron.tasks.prices import batch_of, pipeline_of, prices, share_of, step_flops
+from megatron.tasks.task import Task
+from megatron.tasks.tasks import ABOUT, TASKS, task_of
 
 MOST_ROWS = 10_000
 DEVICE = "cuda"
@@ -80,6 +82,16 @@ EXAMPLES = """\
       --curriculum seqlen_truncate:min=80,max=2048,duration=110000,quantum=8 \\
       --random-ltd --random-ltd-min 128 --random-ltd-duration 200000 --output plan_1.3b
 
+  BERT-large of the same paper at 1,049 B tokens, with both
+    python tools/plan_run.py --task bert --num-layers 24 --hidden-size 1024 --num-attention-heads 16 \\
+      --seq-length 512 --micro-batch-size 16 --global-batch-size 1024 --train-tokens 1048576000000 \\
+      --lr 1e-4 --min-lr 1e-5 --lr-warmup-iters 10000 --lr-decay-style linear \\
+      --apply-residual-connection-post-layernorm --vocab-size 30522 \\
+      --curriculum \\
+      vocab_rarity:difficulty=percentile,min=5,max=100,pacing=fixed_root,root=2,duration=960000 \\
+      --curriculum seqlen_truncate:min=128,max=512,duration=960000,quantum=8 \\
+      --random-ltd --random-ltd-min 128 --random-ltd-duration 2000000
+
   a launch command as it stands
     python tools/plan_run.py torchrun --nproc-per-node 8 pretrain_gpt.py --num-layers 24 ...
 
@@ -90,8 +102,9 @@ EXAMPLES = """\
 
 @dataclass(frozen=True)
 class Options(Config):
-    """The flags of a training run, of which only those that shape the plan are needed, and three more."""
+    """The flags of a training run, of which only those that shape the plan are needed, and a few more."""
 
+    task: str | None = flag(None, ABOUT, choices=tuple(TASKS))
     output: str | None = flag(None, "folder for plan.csv, plan.json and plan.png", metavar="FOLDER")
     data_parallel_size: int = flag(1, "data-parallel ranks that will share a batch", at_least=1)
     timeline: bool = flag(False, "print who does what when in the last step's pipeline")
@@ -109,16 +122,21 @@ class Options(Config):
 
 def main(argv: list[str] | None = None) -> None:
     """Print the plan of the run that these flags describe, and write it where --output says."""
-    argv = sys.argv[1:] if argv is None else argv
-    ranks_of_node, of_ranks, argv = ranks_a_node(argv), rank_notes(argv), unwrap(argv)
+    words = sys.argv[1:] if argv is None else argv
+    ranks_of_node, of_ranks, argv = ranks_a_node(words), rank_notes(words), unwrap(words)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
+    task = task_of(words, values.get("task"))
     # A plan depends on no token, no checkpoint and no log, so that rules about them have nothing to ask for.
     apart = (*data.RULES, *checkpoint.RULES, *logging.RULES)
-    rules: list[Rule] = [*(rule for rule in RULES if rule not in apart), *data_efficiency_flags.RULES]
-    config: Options = complete(Options, values, problems, rules=rules)
+    rules: list[Rule] = [rule for rule in RULES if rule not in apart]
+    config: Options = complete(
+        Options, values, problems, rules=[*rules, *data_efficiency_flags.RULES, *task.rules]
+    )
     efficiency, notes = describe(config)
+    vocab_size = config.tokenizer.vocab_size or 0
+    task.make_rows(config, efficiency, Vocabulary(vocab_size, None, None))  # refuses what it cannot draw
     wanted = read_machines(config.suggest_layout) if config.suggest_layout else None
-    plan = build_plan(config, efficiency, gpt_flops(config, efficiency, config.tokenizer.vocab_size or 0))
+    plan = build_plan(config, efficiency, task.row_flops(config, efficiency, vocab_size))
     if (problems := layout_problems(config, plan, config.data_parallel_size)) and not wanted:
         raise UserError(*problems)
     layout = layout_of(config.parallel, config.data_parallel_size * ranks_of_model(config.parallel))
@@ -132,9 +150,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"note: {note}", file=sys.stderr)
     show(*tables(summary))
     if wanted:
-        _suggest(config, efficiency, plan, machines, *wanted)
+        _suggest(task, config, efficiency, plan, machines, *wanted)
     else:
-        _price(config, efficiency, plan, layout, machines)
+        _price(task, config, efficiency, plan, layout, machines)
     if config.timeline:
         print("\n".join(_timeline(config, plan)))
     if config.output:
@@ -149,11 +167,11 @@ def _machines(config: Options, ranks_of_node: int) -> Machines:
 
 
 def _price(
-    config: Options, efficiency: DataEfficiency, plan: Plan, layout: Layout, machines: Machines
+    task: Task, config: Options, efficiency: DataEfficiency, plan: Plan, layout: Layout, machines: Machines
 ) -> None:
     """Memory, traffic and time of the layout in the step whose layers compute most."""
     step, vocab_size = fullest_step(plan), config.tokenizer.vocab_size or 0
-    share = share_of(config, efficiency, vocab_size, layout)
+    share = share_of(task, config, efficiency, vocab_size, layout)
     found = prices(config, share, step, DEVICE)
     fullest = max(found, key=lambda one: one.total)
     parts = [memory_table(found, batch_of(config, step))]
@@ -162,20 +180,26 @@ def _price(
     if config.ranks:
         parts.append(rank_table(layout, machines.ranks_a_node))
     pipeline = pipeline_of(config, share, step)
-    model, hardware = step_flops(config, efficiency, vocab_size, step)
+    model, hardware = step_flops(task, config, efficiency, vocab_size, step)
     cost = step_cost(share, fullest, hardware, pipeline.bubble, machines)
     show(*parts)
     print("\n".join([model_line(share), *step_lines(cost, pipeline, hardware, model)]))
 
 
 def _suggest(
-    config: Options, efficiency: DataEfficiency, plan: Plan, machines: Machines, devices: int, memory: int
+    task: Task,
+    config: Options,
+    efficiency: DataEfficiency,
+    plan: Plan,
+    machines: Machines,
+    devices: int,
+    memory: int,
 ) -> None:
     """The layouts that fit, or what would help."""
     vocab_size, step = config.tokenizer.vocab_size or 0, fullest_step(plan)
 
     def found(config: Config, devices: int) -> list[Suggestion]:
-        return suggestions(config, efficiency, vocab_size, plan, step, devices, machines, DEVICE)
+        return suggestions(task, config, efficiency, vocab_size, plan, step, devices, machines, DEVICE)
 
     every = found(config, devices)
     if fits := [one for one in every if one.price.total <= memory]:

@@ -29,6 +29,9 @@ EXAMPLES = """\
       --tokenizer-type HuggingFaceTokenizer --tokenizer-model tokenizer.json \\
       --metrics vocab_rarity --seq-length 256 --split 98,1,1
       writes data/corpus_text_difficulty too, for a curriculum: train with the same --seq-length and --split
+  python tools/preprocess_data.py --input corpus.jsonl --output-prefix data/corpus --split-sentences \\
+      --tokenizer-type BertWordPieceLowerCase --vocab-file vocab.txt
+      writes data/corpus_text_sentence.bin, .idx and .json, for BERT
   python tools/preprocess_data.py --input 'shards/*.jsonl.zst' books/ --output-prefix data/mix --append-eod \\
       --tokenizer-type GPT2BPETokenizer --vocab-file vocab.json --merge-file merges.txt \\
       --shuffle-documents 1234"""
@@ -54,10 +57,7 @@ FOREIGN = {
     "find-optimal-num-workers": Foreign(None, "one worker a core is best"),
     "workers-to-check": Foreign(None, "one worker a core is best"),
     "max-documents": Foreign(None, "it belongs to --find-optimal-num-workers"),
-    "keep-newlines": Foreign(None, "texts are never split into sentences"),
-    "lang": Foreign(None, "texts are never split into sentences"),
     "dataset-impl": Foreign(("mmap",), "there is one format, read through memory maps"),
-    "split-sentences": Foreign((), "it belongs to BERT; leave it out for GPT"),
     "vocab-extra-ids": Foreign(("0",), "the tokenizer's own tokens are all that there are"),
 }
 
@@ -115,6 +115,7 @@ def with_difficulty(options: Options) -> None:
     if options.difficulty.seq_length is None:
         names = " ".join(options.difficulty.metrics)
         problems.append(f"--metrics {names} needs --seq-length, the tokens of a sample, as in training")
+    problems += _metrics_of_sentences(options)
     tokens_alone(options, problems)
     _analyze_all(analyses)
 
@@ -134,6 +135,17 @@ def _analyze_all(analyses: "list[AnalysisOptions]") -> None:
             raise
     if failed:
         raise UserError(*failed)
+
+
+def _metrics_of_sentences(options: Options) -> list[str]:
+    """--metrics measures the samples of a GPT, which are no sentences."""
+    if not options.split_sentences:
+        return []
+    names = " ".join(options.difficulty.metrics)
+    return [
+        f"--metrics {names} measures samples of a GPT, and --split-sentences writes sentences for BERT; "
+        "leave it out, then run tools/analyze_data.py --task bert on what this writes"
+    ]
 
 
 def _flags_without_metrics(given: DifficultyOptions) -> list[str]:

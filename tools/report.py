@@ -7,7 +7,6 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from megatron.base.command import run_command
 
-import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,8 +18,10 @@ from megatron.base.files import whole_file, writable_file
 from megatron.config.arguments import flag, parse
 from megatron.curriculum.analysis_folder import load_column, read_manifest
 from megatron.report.charts import X_AXES, Chart, cost_charts, loss_charts, schedule_charts
-from megatron.report.comparison import at_equal_tokens, other_windows, reading, validated
+from megatron.report.comparison import at_equal_tokens, reading, validated
 from megatron.report.conditions import MISSING, command, conditions, differences
+from megatron.report.encoders import encoder_charts, encoder_facts, is_encoder
+from megatron.report.evaluations import evaluation_rows, number_in
 from megatron.report.experts import expert_charts, expert_facts, expert_notes, has_experts, load_charts
 from megatron.report.figures import level, png
 from megatron.report.histogram import difficulty_chart
@@ -53,15 +54,9 @@ LOSSES = (
 )
 SCORED = (
     "Validation and test losses of a run are of the first --eval-iters global batches of windows, so of as "
-    "many windows as the table says. tools/evaluate.py scores all windows unless --max-windows is given, so "
-    "its losses differ."
+    "many windows as the table says; those of an encoder are its samples, and losses are of masked tokens. "
+    "tools/evaluate.py scores all windows unless --max-windows is given, so its losses differ."
 )
-MEASURES = {
-    "windows": ("windows", ",.0f"),
-    "loss": ("loss, nats a token", ".4f"),
-    "perplexity": ("perplexity", ",.2f"),
-    "bits_per_byte": ("bits per byte", ".4f"),
-}
 ABSENT = {
     "Evaluation": "no results were given with --evaluation",
     "Loss": "no training record has a loss",
@@ -137,8 +132,8 @@ def _page(options: Options, runs: list[RecordedRun], pictures: dict[str, bytes])
     """The page; its figures are added to `pictures`, PNG by file name."""
     losses, schedules, cost = loss_charts(runs), schedule_charts(runs), cost_charts(runs)
     difficulty, quantiles = _difficulty(options.difficulty_path)
-    experts = expert_charts(runs)
-    level(chart.figure for chart in (*losses, *schedules, *cost, *difficulty, *experts))
+    experts, encoders = expert_charts(runs), encoder_charts(runs)
+    level(chart.figure for chart in (*losses, *schedules, *cost, *difficulty, *experts, *encoders))
     opening = paragraphs([statement(runs)]) + "\n" + box(reading(runs))
     sections = [
         Section("Runs", _runs(runs)),
@@ -148,6 +143,7 @@ def _page(options: Options, runs: list[RecordedRun], pictures: dict[str, bytes])
         Section("Schedules", _drawn(schedules, pictures)),
         Section("Cost and stability", _drawn(cost, pictures)),
         *_experts(runs, experts, pictures),
+        *_encoders(runs, encoders, pictures),
         Section("Difficulty of the samples", _drawn(difficulty, pictures) + quantiles),
         Section("Generated text", "\n".join(map(_sample, map(Path, options.sample)))),
         Section("What differed", _differences(runs)),
@@ -191,6 +187,14 @@ def _experts(runs: list[RecordedRun], losses: list[Chart], pictures: dict[str, b
     return [Section("Experts", "\n".join([*parts, paragraphs(expert_notes(runs), "note")]))]
 
 
+def _encoders(runs: list[RecordedRun], drawn: list[Chart], pictures: dict[str, bytes]) -> list[Section]:
+    """A section where any run is of an encoder."""
+    if not any(map(is_encoder, runs)):
+        return []
+    parts = [_facts_table(runs, encoder_facts), _drawn(drawn, pictures)]
+    return [Section("Masked tokens and pairs", "\n".join(parts))]
+
+
 def _conditions(runs: list[RecordedRun]) -> str:
     """Model, machine, versions and commands, as far as the runs tell them."""
     rows = _facts_table(runs, conditions)
@@ -207,32 +211,8 @@ def _evaluation(options: Options, runs: list[RecordedRun]) -> str:
             f"{', '.join(names)}"
         )
     found = {name: read_evaluation(Path(path)) for name, path in files.items()}
-    results = {
-        name: {(str(one.get("corpus")), str(one.get("split"))): one for one in entry["results"]}
-        for name, entry in found.items()
-    }
-    rows = [
-        ["step of the checkpoint", *(_number(found.get(name, {}), "iteration", ",.0f") for name in names)]
-    ]
-    warnings = []
-    for corpus in dict.fromkeys(corpus for one in results.values() for corpus in one):
-        windows = {name: _finite(one.get(corpus, {}).get("windows")) for name, one in results.items()}
-        warnings += other_windows(windows, " ".join(corpus))
-        for measure, (words, form) in MEASURES.items():
-            cells = [_number(results.get(name, {}).get(corpus, {}), measure, form) for name in names]
-            rows.append([f"{' '.join(corpus)}: {words}", *cells])
-    rows = [row for row in rows if set(row[1:]) != {MISSING}]
+    rows, warnings = evaluation_rows(found, names)
     return "\n".join((table("", names, rows), paragraphs(warnings))) if found else ""
-
-
-def _number(record: dict[str, Any], name: str, form: str) -> str:
-    value = _finite(record.get(name))
-    return MISSING if math.isnan(value) else format(value, form)
-
-
-def _finite(value: Any) -> float:
-    """A number of a file; NaN where there is none."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
 
 
 def _difficulty(folders: Iterable[str]) -> tuple[list[Chart], str]:
@@ -246,7 +226,9 @@ def _difficulty(folders: Iterable[str]) -> tuple[list[Chart], str]:
             name, meaning = f"difficulty_{number}_{metric}", str(entry.get("about", ""))
             drawn.append(difficulty_chart(name, metric, meaning, corpus, values))
             quantiles = entry.get("percentiles", {})
-            rows.append([f"{corpus}: {metric}", *(_number(quantiles, share, ",.0f") for share in QUANTILES)])
+            rows.append(
+                [f"{corpus}: {metric}", *(number_in(quantiles, share, ",.0f") for share in QUANTILES)]
+            )
     return drawn, table("metric", QUANTILES.values(), rows, coloured=False) if drawn else ""
 
 

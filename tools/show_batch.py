@@ -7,6 +7,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from megatron.base.command import run_command
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,19 +21,19 @@ from megatron.base.errors import UserError
 from megatron.base.terminal import show
 from megatron.batches.loader import BatchShare
 from megatron.config.arguments import flag, understand, unused_flags
-from megatron.config.config import RULES, Config, complete
+from megatron.config.config import RULES, Config, Rule, complete
 from megatron.config.launch import rank_notes, unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.curriculum.analysis_folder import find_analysis, load_column, open_analyses
 from megatron.curriculum.sampler import Sampler, draw_batch
 from megatron.data.tokenizer_files import tokenizer_of_data
-from megatron.model.inputs import GPTInputs
+from megatron.model.inputs import BertInputs, GPTInputs
 from megatron.schedule import data_efficiency_flags
 from megatron.schedule.data_efficiency import RESHAPE, DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, Step
 from megatron.schedule.plan_notes import plan_notes
-from megatron.tasks.gpt import GPT_TASK
+from megatron.tasks.tasks import ABOUT, TASKS, task_of
 from megatron.train.setup import Prepared, join
 
 EXAMPLES = """\
@@ -41,14 +42,20 @@ EXAMPLES = """\
       --tokenizer-type HuggingFaceTokenizer --tokenizer-model tokenizer.json \\
       --data-path my_text_document --num-layers 4 --hidden-size 128 --num-attention-heads 4 ...
 
+  of an encoder, what the model sees of its samples, and what it is to tell
+    python tools/show_batch.py python pretrain_bert.py --data-path my_text_sentence ... --step 1000
+
   a launch command as it stands; the batch does not depend on the number of ranks
     python tools/show_batch.py torchrun --nproc-per-node 8 pretrain_gpt.py --num-layers 24 ... --step 70000"""
 
 Decode = Callable[[np.ndarray], str]
+SECOND = ("follows", "does not follow")
+"""What the second text of a pair does."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Config):
+    task: str | None = flag(None, ABOUT, choices=tuple(TASKS))
     step: int = flag(help="the step to show, from 1", at_least=1)
     rows: int = flag(8, "rows of the batch to show, from its first", at_least=1)
     characters: int = flag(240, "text of a row to show at most", at_least=1)
@@ -56,24 +63,31 @@ class Options(Config):
 
 
 class Row(NamedTuple):
-    """A row of the global batch: its number, its corpus and sample, its ids, and the positions that the first
-    dropping layer keeps, or None where nothing is dropped."""
+    """A row of the global batch, or an encoder's sample: its number, its corpus and sample, its ids, and the
+    positions that the first dropping layer keeps, or None where nothing is dropped. `told`: places whose
+    tokens are to be told, and these; `second`: what the second text is to the first one, in words."""
 
     number: int
     corpus: int
     sample: int
     tokens: np.ndarray
     kept: np.ndarray | None
+    told: tuple[np.ndarray, np.ndarray] | None = None
+    second: str = ""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Print the batch of the step that these flags ask for."""
-    argv = sys.argv[1:] if argv is None else argv
-    of_ranks, argv = rank_notes(argv), unwrap(argv)
+    words = sys.argv[1:] if argv is None else argv
+    of_ranks, argv = rank_notes(words), unwrap(words)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
-    config: Options = complete(Options, values, problems, rules=(*RULES, *data_efficiency_flags.RULES))
+    task = task_of(words, values.get("task"))
+    rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES, *task.rules)
+    config: Options = complete(Options, values, problems, rules=rules)
+    alone = dataclasses.replace(config.bert, bert_pack=False)  # where samples share rows, each is the same
+    config = dataclasses.replace(config, bert=alone)
     efficiency, notes = describe(config)
-    prepared = join(GPT_TASK, config, efficiency, GPT_TASK.open_data(config))
+    prepared = join(task, config, efficiency, task.open_data(config))
     plan, sampler = prepared.plan, prepared.sampler
     notes += of_ranks + plan_notes(config, efficiency, plan)
     for note in [*unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
@@ -83,7 +97,10 @@ def main(argv: list[str] | None = None) -> None:
     step = plan.at(config.step)
     share = BatchShare(0, 1, config.training.micro_batch_size)
     made = prepared.rows.batch(sampler, step, share)
-    rows = itertools.islice(_rows(sampler, step, made, config, efficiency), config.rows)
+    every: Iterator[Row] = _rows(sampler, step, made, config, efficiency)
+    if prepared.task.architecture(config, 0).encoder:
+        every = iter(sorted(_samples(sampler, step, made), key=lambda row: row.number))
+    rows = itertools.islice(every, config.rows)
     show(_step_table(plan, step, efficiency), _row_table(list(rows), prepared, config))
 
 
@@ -110,6 +127,28 @@ def _origins(efficiency: DataEfficiency, full: int, length: int, micro: int) -> 
     if efficiency.reference_schedules:
         return np.repeat(np.arange(micro), (full + 1) // (length + 1)).tolist() + list(range(micro))
     return np.repeat(np.arange(micro), full // length).tolist()
+
+
+def _samples(sampler: Sampler, step: Step, made: list[BertInputs]) -> Iterator[Row]:
+    """The samples of an encoder's batch, each as far as its text goes."""
+    members, samples = draw_batch(sampler, step)
+    for inputs in made:
+        rows, width = inputs.tokens.shape
+        ends = np.full(rows, width) if inputs.ends is None else inputs.ends[:, 0].numpy()
+        row_of, place = np.divmod(inputs.masked.numpy(), width)
+        pairs = [""] * rows if inputs.pairs is None else [SECOND[one] for one in inputs.pairs.tolist()]
+        for row, number in enumerate(inputs.rows.tolist()):
+            tokens, mine = inputs.tokens[row, : ends[row]].numpy(), row_of == row
+            kept = inputs.kept[0, row].numpy() if inputs.kept is not None else None
+            yield Row(
+                number,
+                int(members[number]),
+                int(samples[number]),
+                tokens,
+                kept if kept is None else kept[kept < len(tokens)],
+                (place[mine], inputs.labels.numpy()[mine]),
+                pairs[row],
+            )
 
 
 def _decoder(prepared: Prepared) -> Decode:
@@ -149,10 +188,13 @@ def _row_table(rows: list[Row], prepared: Prepared, config: Options) -> Table:
     sampler, efficiency = prepared.sampler, prepared.efficiency
     decode, metrics = _decoder(prepared), [metric.name for metric in efficiency.metrics]
     analyses = open_analyses(efficiency.difficulty_paths if metrics else ())
-    dropping = bool(rows and rows[0].kept is not None)
+    dropping, told = (any(getattr(row, name) is not None for row in rows) for name in ("kept", "told"))
+    pairs = any(row.second for row in rows)
     table = Table(title="rows", title_justify="left", show_lines=True)
-    for name in ("row", "corpus", "sample", *metrics, "text"):
-        table.add_column(name, justify="left" if name in ("corpus", "text") else "right")
+    of_samples = ["tokens"] * told + ["second text"] * pairs
+    words = ["text", *["to be told"] * told]
+    for name in ("row", "corpus", "sample", *metrics, *of_samples, *words):
+        table.add_column(name, justify="left" if name in ("corpus", "second text", *words) else "right")
     if dropping:
         table.add_column(f"what layer {efficiency.dropping_layers[0]} computes")
     for row in rows:
@@ -160,15 +202,25 @@ def _row_table(rows: list[Row], prepared: Prepared, config: Options) -> Table:
         columns = [
             load_column(find_analysis(analyses, corpus, name), name, corpus.windows) for name in metrics
         ]
-        texts = [row.tokens] if row.kept is None else [row.tokens, row.tokens[row.kept]]
         table.add_row(
             f"{row.number:,}",
             corpus.name,
             f"{row.sample:,}",
             *(f"{int(column[row.sample]):,}" for column in columns),
-            *(Text(decode(ids)[: config.characters]) for ids in texts),
+            *([f"{len(row.tokens):,}"] * told),
+            *([row.second] * pairs),
+            *(Text(text[: config.characters]) for text in _texts(row, decode, dropping)),
         )
     return table
+
+
+def _texts(row: Row, decode: Decode, dropping: bool) -> Iterator[str]:
+    """A row's text, what is to be told, and what is left of the text where some rows drop tokens."""
+    yield decode(row.tokens)
+    if row.told is not None:
+        yield ", ".join(f"{place}: {decode(label[None])}" for place, label in zip(*row.told))
+    if dropping:
+        yield decode(row.tokens if row.kept is None else row.tokens[row.kept])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train a byte-level BPE tokenizer on text and write it as a tokenizer.json."""
+"""Train a tokenizer on text: a byte-level BPE for GPT, or BERT's WordPiece, as a tokenizer.json."""
 
 import os
 import sys
@@ -7,10 +7,11 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from megatron.base.command import run_command
 
 import itertools
+import json
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,14 +21,19 @@ from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag, parse
+from megatron.data.bert_files import SPECIAL
+from megatron.data.end_of_document import CONFIG
 from megatron.preprocess.bad_lines import BadLineOptions, LeftOut, leave_out, refuse, report
 from megatron.preprocess.documents import cut_into_pieces
 from megatron.preprocess.inputs import find_files
+from megatron.preprocess.wordpiece_training import train_wordpiece
 
 EXAMPLES = """\
   python tools/train_tokenizer.py --input corpus.jsonl --output tokenizer.json
   python tools/train_tokenizer.py --input 'shards/*.jsonl.zst' --vocab-size 32768 --output tokenizer.json \\
-      --special-tokens '<|endoftext|>' '<|pad|>' --max-bytes 2e9"""
+      --special-tokens '<|endoftext|>' '<|pad|>' --max-bytes 2e9
+  python tools/train_tokenizer.py --input corpus.jsonl --model wordpiece --vocab-size 30528 --output vocab.txt
+      writes vocab.txt and tokenizer.json for --tokenizer-type BertWordPieceLowerCase"""
 
 BETWEEN_DOCUMENTS = b"\xff"
 """A byte that no UTF-8 text holds."""
@@ -39,14 +45,22 @@ class Options:
     input: tuple[str, ...] = flag(
         help="files, globs or folders, as for tools/preprocess_data.py", metavar="FILES"
     )
-    output: str = flag(help="the tokenizer.json to write", metavar="FILE")
+    output: str = flag(
+        help="the tokenizer.json to write; of wordpiece also a vocab.txt or a folder: both files are written",
+        metavar="FILE",
+    )
+    model: str = flag("bpe", "bpe: of bytes; wordpiece: BERT's", choices=("bpe", "wordpiece"))
+    cased: bool = flag(
+        False, "keep the case of letters and their accents, as BertWordPieceCase; of wordpiece"
+    )
     vocab_size: int = flag(
         8192, "tokens, special ones included; a multiple of 128 wastes none", at_most=LARGEST_VOCABULARY
     )
     json_keys: tuple[str, ...] = flag(("text",), "keys or columns that hold text", metavar="KEY")
     special_tokens: tuple[str, ...] = flag(
         ("<|endoftext|>",),
-        "tokens of their own, from id 0 on; no other is learned from them",
+        "tokens of their own, from id 0 on; no other is learned from them. Of wordpiece: behind [PAD] [UNK] "
+        "[CLS] [SEP] [MASK]",
         metavar="TOKEN",
     )
     max_bytes: int = flag(
@@ -59,23 +73,72 @@ class Options:
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
     files = find_files(options.input)
-    if problems := _problems(options, files):
+    outputs = output_files(options)
+    if problems := _problems(options, files, outputs):
         raise UserError(*problems)
     began = time.perf_counter()
-    with whole_file(options.output, "w") as file:
+    with ExitStack() as opened:
+        open_files = {path: opened.enter_context(whole_file(path, "w")) for path in outputs}
         content = read_text(options, files)
-        tokenizer = train(content, options.vocab_size, options.special_tokens)
-        file.write(tokenizer.to_str(pretty=True))
+        tokenizer = _train(options, content)
+        for path, file in open_files.items():
+            file.write(outputs[path](tokenizer, options))
     size, seconds = tokenizer.get_vocab_size(), time.perf_counter() - began
     print(f"{options.output}: {size:,} tokens from {len(content) / 1e6:,.1f} MB of text, in {seconds:.1f} s")
     if size < options.vocab_size:
         print(f"the text holds no more pairs to merge: --vocab-size {options.vocab_size} was not reached")
 
 
-def _problems(options: Options, files: list[str]) -> list[str]:
+def output_files(options: Options) -> "dict[str, Callable[[Any, Options], str]]":
+    """What is written, by path, from the tokenizer."""
+    path = options.output
+    if options.model == "bpe":
+        return {path: _whole}
+    if os.path.isdir(path) or path.endswith("/"):
+        contents = {"tokenizer.json": _whole, "vocab.txt": _lines, CONFIG: _config}
+        return {os.path.join(path, name): content for name, content in contents.items()}
+    if path.endswith(".txt"):
+        return {path: _lines, os.path.join(os.path.dirname(path), "tokenizer.json"): _whole}
+    return {path: _whole}
+
+
+def _whole(tokenizer: Any, options: Options) -> str:
+    return str(tokenizer.to_str(pretty=True))
+
+
+def _lines(tokenizer: Any, options: Options) -> str:
+    vocabulary = tokenizer.get_vocab()
+    return "".join(f"{token}\n" for token in sorted(vocabulary, key=vocabulary.__getitem__))
+
+
+def _config(tokenizer: Any, options: Options) -> str:
+    """What transformers needs to know beside the files."""
+    return (
+        json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": not options.cased}, indent=2) + "\n"
+    )
+
+
+def _train(options: Options, content: bytes) -> Any:
+    if options.model == "bpe":
+        return train(content, options.vocab_size, options.special_tokens)
+    texts = [text.decode() for text in content.split(BETWEEN_DOCUMENTS)]
+    return train_wordpiece(texts, options.vocab_size, options.cased, special_of(options))
+
+
+def special_of(options: Options) -> tuple[str, ...]:
+    """The special tokens; the one of a BPE is none of BERT's."""
+    if options.model == "bpe":
+        return options.special_tokens
+    more = () if options.special_tokens == Options.special_tokens else options.special_tokens
+    return tuple(dict.fromkeys([*SPECIAL, *more]))
+
+
+def _problems(options: Options, files: list[str], outputs: Iterable[str]) -> list[str]:
     """What is wrong with the flags."""
     special, found = options.special_tokens, []
-    if options.vocab_size < 256 + len(special):
+    if options.cased and options.model == "bpe":
+        found.append("--cased is of --model wordpiece: a BPE of bytes keeps all text; leave it out")
+    if options.model == "bpe" and options.vocab_size < 256 + len(special):
         found.append(
             f"--vocab-size {options.vocab_size} must be at least {256 + len(special)}, for 256 bytes and "
             f"{len(special)} special tokens"
@@ -84,13 +147,14 @@ def _problems(options: Options, files: list[str]) -> list[str]:
         found.append(f"--special-tokens {' '.join(special)}: a token is given twice")
     if not options.json_keys:
         found.append("--json-keys needs a value: the key or column that holds the text")
-    if any(os.path.exists(options.output) and os.path.samefile(options.output, path) for path in files):
-        found.append(f"--output {options.output} is a file of --input, which would be lost; write elsewhere")
-    elif os.path.isfile(options.output) and not options.overwrite:
-        found.append(
-            f"--output {options.output}: is there already, and datasets may be of it; choose another, or "
-            "replace it with --overwrite"
-        )
+    for output in outputs:
+        if any(os.path.exists(output) and os.path.samefile(output, path) for path in files):
+            found.append(f"--output {output} is a file of --input, which would be lost; write elsewhere")
+        elif os.path.isfile(output) and not options.overwrite:
+            found.append(
+                f"--output {output}: is there already, and datasets may be of it; choose another, or replace "
+                "it with --overwrite"
+            )
     return found
 
 
@@ -105,7 +169,7 @@ def read_text(options: Options, files: list[str]) -> bytes:
             texts, bad = piece.read(options.json_keys)
             refuse(piece, bad, options.bad_lines)
             leave_out(left_out, piece, bad, options.bad_lines)
-            found = [part for text in itertools.chain(*texts) for part in apart(text, options.special_tokens)]
+            found = [part for text in itertools.chain(*texts) for part in apart(text, special_of(options))]
             pieces += found
             size += sum(map(len, found))
             advance(piece.input_bytes)

@@ -114,6 +114,11 @@ def _dense(load: str | None, step: int | None) -> tuple[Path, Manifest] | None:
         raise UserError(
             f"{folder}: holds a model of the task {manifest.task}, and known are {', '.join(TASKS)}"
         )
+    if manifest.task != "gpt":
+        raise UserError(
+            f"{folder}: holds a model of the task {manifest.task}, and mixtures of experts are built by "
+            "pretrain_gpt.py alone; name a checkpoint of a GPT"
+        )
     config = saved_config(manifest.config, folder)
     if expert_layers(config.experts, config.model.num_layers):
         raise UserError(f"{folder}: is a mixture of experts already; name a checkpoint of a dense model")

@@ -75,6 +75,15 @@ def choose(length, out, key):
 
 
 @compiled()
+def draw_each(key, counters):
+    """64 random bits of a key at each of these positions."""
+    out = np.empty(len(counters), np.uint64)
+    for i in range(len(counters)):
+        out[i] = draw(key, np.uint64(counters[i]))
+    return out
+
+
+@compiled()
 def _normal(key, first, out):
     scale = 2.0**-53
     for i in range(len(out)):

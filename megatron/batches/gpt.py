@@ -10,11 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from megatron.base.compiled import compiled
-from megatron.base.errors import UserError
 from megatron.base.keys import key
-from megatron.base.random import choose, draw
-from megatron.batches.loader import BatchShare
+from megatron.batches.kept import choose_kept
+from megatron.batches.loader import BatchShare, check_ids
 from megatron.config.config import DataConfig
 from megatron.curriculum.sampler import Sampler, draw_batch
 from megatron.data.corpora import Corpus
@@ -52,7 +50,11 @@ def make_batch(sampler: Sampler, step: Step, share: BatchShare, row_format: RowF
 
 
 def plain_batch(
-    corpora: list[Corpus], members: np.ndarray, samples: np.ndarray, row_format: RowFormat
+    corpora: list[Corpus],
+    members: np.ndarray,
+    samples: np.ndarray,
+    slices: Slices,
+    row_format: RowFormat,
 ) -> GPTInputs:
     """Whole windows, nothing cut or dropped: for evaluation."""
     length = row_format.data.seq_length
@@ -77,7 +79,7 @@ def _micro_batch(
         ids = np.stack([corpora[members[place]].window(int(samples[place]), 0, length) for place in places])
         rows = places
     ids = ids.astype(np.int64)
-    _check_ids(ids, row_format.vocab_size, corpora, members[places])
+    check_ids(ids, row_format.vocab_size, corpora, members[places])
     tokens, labels = ids[:, :-1], ids[:, 1:]
     kept, moves = _kept(step, rows, row_format), None
     if kept is not None and slices.both.size > 1:
@@ -119,16 +121,6 @@ def _reshaped(
     return ids, (places[:, None] * pieces + np.arange(pieces)).reshape(-1)
 
 
-def _check_ids(ids: np.ndarray, vocab_size: int, corpora: list[Corpus], members: np.ndarray) -> None:
-    if ids.max() >= vocab_size or ids.min() < 0:
-        names = sorted({corpora[member].name for member in members})
-        raise UserError(
-            f"{', '.join(names)}: the token id {int(ids.max() if ids.max() >= vocab_size else ids.min())} "
-            "is outside the vocabulary "
-            f"of {vocab_size}; name the tokenizer that made the file"
-        )
-
-
 def document_inputs(
     tokens: np.ndarray, data: DataConfig, eod: int | None
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
@@ -144,14 +136,11 @@ def document_inputs(
 
 
 def _kept(step: Step, rows: np.ndarray, row_format: RowFormat) -> np.ndarray | None:
-    """Which positions every dropping layer keeps of every row: uniform draws keyed by (seed, step, layer,
-    row)."""
+    """Which positions every dropping layer keeps of every row."""
     if not row_format.dropping or step.kept_length >= step.sequence_length:
         return None
-    out = np.empty((len(row_format.dropping), len(rows), step.kept_length), np.int64)
-    seed = np.uint64(key(row_format.seed, "random_ltd", step.number))
-    _choose_all(seed, np.array(row_format.dropping), rows, step.sequence_length, out)
-    return out
+    length, seed = np.array(step.sequence_length), row_format.seed
+    return choose_kept(row_format.dropping, rows, length, step.kept_length, seed, step.number)
 
 
 def document_starts(tokens: np.ndarray, eod: int) -> np.ndarray:
@@ -174,10 +163,3 @@ def reference_reshape(ids: np.ndarray, length: int, rows: int) -> np.ndarray:
     piece = length + 1
     whole = ids[:, : ids.shape[1] // piece * piece].reshape(-1, piece)
     return np.concatenate([whole, ids[:, -piece:]])[:rows]
-
-
-@compiled()
-def _choose_all(seed, layers, rows, length, out):
-    for i in range(len(layers)):
-        for j in range(len(rows)):
-            choose(length, out[i, j], draw(draw(seed, layers[i]), rows[j]))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from megatron.base.errors import UserError
 from megatron.curriculum.sampler import Sampler
 from megatron.data.corpora import Corpus
 from megatron.model.inputs import Inputs, pinned
@@ -30,10 +31,11 @@ class BatchShare:
 
 class Rows(NamedTuple):
     """How samples become a task's inputs. `batch`: this rank's micro-batches of a step; `plain`: whole
-    samples of corpora by their numbers, nothing cut or dropped, for evaluation."""
+    samples of corpora by their numbers, nothing cut or dropped, for evaluation, of which this rank has its
+    part of every sequence."""
 
     batch: Callable[[Sampler, Step, BatchShare], list[Any]]
-    plain: Callable[[list[Corpus], np.ndarray, np.ndarray], Any]
+    plain: Callable[[list[Corpus], np.ndarray, np.ndarray, Slices], Any]
 
 
 def batches(
@@ -55,3 +57,14 @@ def batches(
                 yield ready, future.result()
         for ready, future in waiting:
             yield ready, future.result()
+
+
+def check_ids(ids: np.ndarray, vocab_size: int, corpora: list[Corpus], members: np.ndarray) -> None:
+    """UserError where an id is none of the vocabulary, with the corpora that `members` names."""
+    if ids.max() >= vocab_size or ids.min() < 0:
+        names = sorted({corpora[member].name for member in members})
+        raise UserError(
+            f"{', '.join(names)}: the token id {int(ids.max() if ids.max() >= vocab_size else ids.min())} "
+            "is outside the vocabulary "
+            f"of {vocab_size}; name the tokenizer that made the file"
+        )

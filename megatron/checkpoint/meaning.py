@@ -25,6 +25,8 @@ def flags_in_effect(config: dict[str, Any]) -> dict[str, Any]:
     ramp = training["rampup_batch_size"]
     grows = ramp and ramp[0] != training["global_batch_size"] and ramp[-1]
     in_effect = {name: model[name] for name in names} | {"rampup_batch_size": ramp if grows else []}
+    if rope and config["bert"]["window_size"]:
+        in_effect["local_rotary_base"] = config["bert"]["local_rotary_base"]
     return {spelling(name): value for name, value in in_effect.items()}
 
 

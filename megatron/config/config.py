@@ -13,6 +13,7 @@ from typing import Any
 
 from megatron.base.errors import UserError
 from megatron.config import (
+    bert,
     checkpoint,
     data,
     data_efficiency,
@@ -25,6 +26,7 @@ from megatron.config import (
     training,
 )
 from megatron.config.arguments import build, flag, flags_of, known, missing, spelling, understand
+from megatron.config.bert import BertConfig, SentencesConfig
 from megatron.config.checkpoint import CheckpointConfig
 from megatron.config.data import DataConfig
 from megatron.config.data_efficiency import DataEfficiencyConfig
@@ -49,6 +51,7 @@ RULES: tuple[Rule, ...] = (
     *optimizer.RULES,
     *data_efficiency.RULES,
     *experts.RULES,
+    *bert.RULES,
     *checkpoint.RULES,
     *logging.RULES,
 )
@@ -68,6 +71,8 @@ class Config:
     checkpoint: CheckpointConfig
     logging: LoggingConfig
     experts: ExpertsConfig = dataclasses.field(default_factory=ExpertsConfig)
+    sentences: SentencesConfig = dataclasses.field(default_factory=SentencesConfig)
+    bert: BertConfig = dataclasses.field(default_factory=BertConfig)
     config: str | None = flag(
         None,
         "YAML file of flags; flags on the command line win",

@@ -1,6 +1,5 @@
 """The flags of mixture of experts, and the rules between them."""
 
-import ast
 import dataclasses
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ from megatron.config.arguments import flag, spelling
 from megatron.config.data_efficiency import DataEfficiencyConfig
 from megatron.config.model import ModelConfig
 from megatron.config.parallel import ParallelConfig, nearest
+from megatron.config.patterns import layer_pattern
 from megatron.config.training import TrainingConfig
 
 AUXILIARY = {
@@ -104,44 +104,15 @@ def expert_layers(experts: ExpertsConfig, num_layers: int) -> tuple[int, ...]:
     """Numbers of the layers that have experts; UserError where their pattern is not understood."""
     if experts.num_experts == 1:
         return ()
-    pattern = _pattern(experts.moe_layer_freq, num_layers)
+    pattern = _layer_kinds(experts, num_layers)
     return tuple(layer for layer, one in enumerate(pattern[:num_layers]) if one)
 
 
-def _pattern(text: str, num_layers: int) -> list[int]:
-    """Megatron's text as 0 or 1 for every layer."""
-    try:
-        value = _value(ast.parse(text.strip(), mode="eval").body, num_layers)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        value = None
-    if isinstance(value, int) and value > 0:
-        return [int(layer % value == 0) for layer in range(num_layers)]
-    if not isinstance(value, list) or set(value) - {0, 1}:
-        raise UserError(
-            f"--moe-layer-freq {text!r}: write a number of at least 1, or a pattern of 0 and 1, such as "
-            f"'([0]+[1])*{max(num_layers // 2, 1)}'"
-        )
-    return value
-
-
-def _value(node: ast.expr, most: int) -> int | list[int]:
-    """A number, or a list made of lists by + and *; ValueError for anything else, and for endless lists."""
-    if isinstance(node, ast.Constant) and type(node.value) is int:
-        return node.value
-    if isinstance(node, ast.List):
-        parts = [_value(one, most) for one in node.elts]
-        numbers = [one for one in parts if isinstance(one, int)]
-        if len(numbers) == len(parts):
-            return numbers
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mult):
-        left, right = _value(node.left, most), _value(node.right, most)
-        if isinstance(node.op, ast.Add) and isinstance(left, list) and isinstance(right, list):
-            return left + right
-        if isinstance(node.op, ast.Mult) and isinstance(left, list) != isinstance(right, list):
-            items, times = (left, right) if isinstance(left, list) else (right, left)
-            if isinstance(items, list) and isinstance(times, int) and len(items) * times <= 100 * most:
-                return items * times
-    raise ValueError(ast.unparse(node))
+def _layer_kinds(experts: ExpertsConfig, num_layers: int) -> list[int]:
+    """0 or 1 for every layer."""
+    half = f"'([0]+[1])*{max(num_layers // 2, 1)}'"
+    value = layer_pattern(experts.moe_layer_freq, num_layers, "--moe-layer-freq", half)
+    return value if isinstance(value, list) else [int(layer % value == 0) for layer in range(num_layers)]
 
 
 def loss_names(experts: ExpertsConfig) -> dict[str, float]:
@@ -155,7 +126,7 @@ def _layers(experts: ExpertsConfig, model: ModelConfig) -> list[str]:
     if experts.num_experts == 1:
         return []
     try:
-        pattern = _pattern(experts.moe_layer_freq, model.num_layers)
+        pattern = _layer_kinds(experts, model.num_layers)
     except UserError as error:
         return list(error.problems)
     if len(pattern) != model.num_layers:

@@ -40,11 +40,25 @@ def rank_notes(words: list[str]) -> list[str]:
 def _parts(words: list[str]) -> tuple[str, list[str]] | None:
     """What stands before the script of a launch command, and all flags of the run; None where there is no
     script."""
-    start = _start(words)
-    scripts = [place for place, word in enumerate(words) if place >= start and word.endswith(".py")]
-    if not scripts:
+    script = _script(words)
+    if script is None:
         return None
-    return " ".join(words[start : scripts[0]]), [*words[:start], *words[scripts[0] + 1 :]]
+    start = _start(words)
+    return " ".join(words[start:script]), [*words[:start], *words[script + 1 :]]
+
+
+def _script(words: list[str]) -> int | None:
+    """Where the script of a launch command stands."""
+    start = _start(words)
+    return next((place for place in range(start, len(words)) if words[place].endswith(".py")), None)
+
+
+def task_named(words: list[str]) -> str | None:
+    """The task whose script a launch command starts, such as gpt of pretrain_gpt.py; None where it is another
+    script, or none."""
+    script = _script(words)
+    found = re.fullmatch(r"(?:.*/)?pretrain_(\w+)\.py", words[script]) if script is not None else None
+    return found[1] if found else None
 
 
 def _says_replicas(flags: list[str]) -> bool:

@@ -13,10 +13,12 @@ class ModelConfig:
     num_attention_heads: int = flag(help="attention heads of a layer", at_least=1)
     ffn_hidden_size: int = flag(
         None,
-        "inner width of the MLP; 4·hidden, or with --swiglu 8/3·hidden rounded down to 64",
+        "inner width of the MLP; 4·hidden, or of a gated one 8/3·hidden rounded down to 64",
         at_least=1,
         follows=lambda model: (
-            max(model.hidden_size * 8 // 3 // 64, 1) * 64 if model.swiglu else 4 * model.hidden_size
+            max(model.hidden_size * 8 // 3 // 64, 1) * 64
+            if model.swiglu or model.geglu
+            else 4 * model.hidden_size
         ),
     )
     kv_channels: int = flag(
@@ -54,13 +56,18 @@ class ModelConfig:
     normalization: str = flag(
         "LayerNorm", "normalisation before attention and MLP", choices=("LayerNorm", "RMSNorm")
     )
+    apply_residual_connection_post_layernorm: bool = flag(
+        False, "residuals are taken behind the norms, as in the BERT of arXiv 1810.04805"
+    )
     norm_epsilon: float = flag(1e-5, "added to the variance in normalisation", at_least=0)
     swiglu: bool = flag(False, "gated MLP with SiLU instead of GELU")
+    geglu: bool = flag(False, "gated MLP with GELU")
     openai_gelu: bool = flag(
         False, "GELU by its tanh approximation, as Megatron's fused kernel computes it by default"
     )
     squared_relu: bool = flag(False, "the square of ReLU instead of GELU")
     disable_bias_linear: bool = flag(False, "no biases in the linear layers")
+    disable_norm_bias: bool = flag(False, "no biases in LayerNorm")
     add_qkv_bias: bool = flag(
         False, "biases for queries, keys and values in spite of --disable-bias-linear", resume="meaning"
     )
@@ -95,7 +102,7 @@ class ModelConfig:
     @property
     def gated(self) -> bool:
         """Whether the MLP multiplies two factors."""
-        return self.swiglu
+        return self.swiglu or self.geglu
 
 
 def _heads(model: ModelConfig) -> list[str]:
@@ -148,7 +155,12 @@ def _positions(model: ModelConfig, data: DataConfig) -> list[str]:
 
 
 def _one_activation(model: ModelConfig) -> list[str]:
-    named = {"swiglu": model.swiglu, "openai-gelu": model.openai_gelu, "squared-relu": model.squared_relu}
+    named = {
+        "swiglu": model.swiglu,
+        "geglu": model.geglu,
+        "openai-gelu": model.openai_gelu,
+        "squared-relu": model.squared_relu,
+    }
     given = [f"--{name}" for name, chosen in named.items() if chosen]
     if len(given) < 2:
         return []

@@ -202,9 +202,9 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     # Model
     **_refused(
         f"this part of a model {NOT_YET}",
-        """apply-layernorm-1p apply-query-key-layer-scaling apply-residual-connection-post-layernorm
+        """apply-layernorm-1p apply-query-key-layer-scaling
         attention-output-gate qk-layernorm qk-l2-norm apply-wd-to-qk-layernorm quick-geglu
-        activation-func-clamp-value glu-linear-offset=0 softmax-type=vanilla window-size no-rope-freq=0
+        activation-func-clamp-value glu-linear-offset=0 softmax-type=vanilla no-rope-freq=0
         rotary-interleaved rotary-seq-len-interpolation-factor=1 use-rope-scaling mrope-section
         multi-latent-attention experimental-attention-variant hybrid-layer-pattern
         hybrid-override-pattern is-hybrid-model heterogeneous-layers-config-path
@@ -214,7 +214,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     ),
     **_unused(
         "it belongs to a model that is not built here, and does nothing without it",
-        """window-attn-skip-freq rope-scaling-factor rotary-scaling-factor mscale mscale-all-dim q-lora-rank
+        """rope-scaling-factor rotary-scaling-factor mscale mscale-all-dim q-lora-rank
         kv-lora-rank qk-head-dim qk-pos-emb-head-dim v-head-dim cache-mla-latents mla-down-proj-fusion
         mtp-* yarn-* no-yarn-* relative-attention-* dsa-* no-dsa-* disable-dsa-* linear-* mhc-* gdp-*
         mamba-* disable-mamba-mem-eff-path mup-* retro-* decoder-seq-length""",
@@ -481,8 +481,9 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         use-same-sampling-seed-across-dp-ranks""",
     ),
     **_unused(
-        "it belongs to BERT, retrieval or vision, which are not built here yet",
-        """bert-* output-bert-embeddings mask-* short-seq-prob ict-* biencoder-* retriever-* titles-data-path
+        "it belongs to retrieval or vision, which are not built here yet",
+        """bert-embedder-type bert-load output-bert-embeddings mask-type mask-factor ict-* biencoder-*
+        retriever-* titles-data-path
         query-in-block-prob use-one-sent-docs evidence-data-path block-data-path embedding-path indexer-*
         num-classes img-h img-w num-channels patch-dim classes-fraction data-per-class-fraction head-lr-mult=1
         vision-backbone-type vision-pretraining-type swin-backbone-type iter-per-epoch dino-*""",

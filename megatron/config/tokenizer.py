@@ -15,6 +15,8 @@ class TokenizerOptions:
         None,
         "kind of tokenizer; the data's .json file says it where this does not",
         choices=(
+            "BertWordPieceLowerCase",
+            "BertWordPieceCase",
             "HuggingFaceTokenizer",
             "GPT2BPETokenizer",
             "SentencePieceTokenizer",
@@ -34,7 +36,9 @@ class TokenizerOptions:
         metavar="FILE",
         resume="meaning",
     )
-    vocab_file: str | None = flag(None, "vocab.json of GPT2BPETokenizer", metavar="FILE", resume="meaning")
+    vocab_file: str | None = flag(
+        None, "vocab.json of GPT2BPETokenizer, or BERT's vocab.txt", metavar="FILE", resume="meaning"
+    )
     merge_file: str | None = flag(None, "merges.txt of GPT2BPETokenizer", metavar="FILE", resume="meaning")
     eod_token: str | None = flag(
         None,
@@ -73,7 +77,11 @@ def _kind_of_files(tokenizer: TokenizerOptions) -> list[str]:
     if tokenizer.vocab_file or tokenizer.merge_file:
         given, missing = ("vocab", "merge") if tokenizer.vocab_file else ("merge", "vocab")
         path = tokenizer.vocab_file or tokenizer.merge_file
-        found.append(f"--{given}-file {path} needs --{missing}-file: GPT2BPETokenizer reads both")
+        bert = "; a vocab.txt needs --tokenizer-type BertWordPieceLowerCase or BertWordPieceCase"
+        found.append(
+            f"--{given}-file {path} needs --{missing}-file: GPT2BPETokenizer reads both"
+            + (bert if given == "vocab" else "")
+        )
     return found
 
 

@@ -43,7 +43,7 @@ def analyze(
     with whole_folder(folder) as partial, ThreadPoolExecutor(workers) as pool:
         frequency = _frequencies(corpus, vocab_size, pool, workers)
         np.save(partial / "token_frequency.npy", frequency)
-        _measure(corpus, metrics, Statistics(corpus.seq_length, token_costs(frequency)), pool, partial)
+        _measure(corpus, metrics, token_costs(frequency), pool, partial)
         manifest = identity(corpus) | {
             "format": FORMAT,
             "data": corpus.name,
@@ -113,13 +113,12 @@ def _chunks(corpus: Corpus) -> Iterator[tuple[int, int]]:
 
 
 def _frequencies(corpus: Corpus, vocab_size: int, pool: ThreadPoolExecutor, workers: int) -> np.ndarray:
-    """Counts of every token over the S+1 tokens of every sample: a token between two samples counts for
-    both."""
+    """Counts of every token over the tokens of every sample: one between two windows counts for both."""
     length = corpus.seq_length
 
     def count(part: tuple[int, int]) -> tuple[np.ndarray, int, int]:
         frequency = np.zeros(vocab_size, np.int64)
-        largest = count_tokens(corpus.tokens[part[0] * length : part[1] * length], frequency)
+        largest = count_tokens(*corpus.read(*part), frequency)
         return frequency, int(largest), part[1] - part[0]
 
     total = np.zeros(vocab_size, np.int64)
@@ -128,9 +127,7 @@ def _frequencies(corpus: Corpus, vocab_size: int, pool: ThreadPoolExecutor, work
             _refuse_large(largest, vocab_size, corpus)
             total += frequency
             advance(samples * length)
-    shared = np.asarray(corpus.tokens[length : corpus.windows * length + 1 : length])
-    _refuse_large(int(shared.max()), vocab_size, corpus)
-    return total + np.bincount(shared, minlength=vocab_size)
+    return total
 
 
 def _refuse_large(largest: int, vocab_size: int, corpus: Corpus) -> None:
@@ -142,7 +139,7 @@ def _refuse_large(largest: int, vocab_size: int, corpus: Corpus) -> None:
 
 
 def _measure(
-    corpus: Corpus, metrics: dict[str, Metric], statistics: Statistics, pool: ThreadPoolExecutor, folder: Path
+    corpus: Corpus, metrics: dict[str, Metric], costs: np.ndarray, pool: ThreadPoolExecutor, folder: Path
 ) -> None:
     """Every metric of every sample, chunk by chunk, into one file a metric; then the order from easy to
     hard."""
@@ -153,7 +150,8 @@ def _measure(
     }
 
     def measure(part: tuple[int, int]) -> int:
-        tokens = corpus.tokens[part[0] * length : part[1] * length + 1]
+        tokens, starts, lengths = corpus.read(*part)
+        statistics = Statistics(length, costs, starts, lengths)
         for name, metric in metrics.items():
             values[name][part[0] : part[1]] = _computed(name, metric, tokens, statistics)
         return part[1] - part[0]
@@ -169,7 +167,7 @@ def _measure(
 def _computed(name: str, metric: Metric, tokens: np.ndarray, statistics: Statistics) -> np.ndarray:
     """A metric's values of consecutive samples. UserError where a metric of the user's own fails or gives
     no whole numbers."""
-    count = len(tokens) // statistics.seq_length
+    count = len(statistics.starts)
     try:
         values = np.asarray(metric.compute(tokens, statistics))
     except Exception as error:  # whatever the user's function raises

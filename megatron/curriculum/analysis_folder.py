@@ -35,7 +35,9 @@ def open_analyses(paths: tuple[str, ...]) -> Analyses:
     by_data: dict[str, list[Path]] = {}
     for path in map(Path, paths):
         manifest = read_manifest(path)
-        by_data.setdefault(_plain({name: manifest.get(name) for name in IDENTITY}), []).append(path)
+        by_data.setdefault(
+            _plain({name: manifest[name] for name in IDENTITY if name in manifest}), []
+        ).append(path)
     return Analyses(list(map(Path, paths)), by_data)
 
 
@@ -81,9 +83,9 @@ def _reason(folder: Path, corpus: Corpus, metric: str) -> str:
     """Why an analysis does not serve."""
     manifest, mine = read_manifest(folder), identity(corpus)
     differences = [
-        f"{name} {manifest.get(name)} against {value}"
-        for name, value in mine.items()
-        if manifest.get(name) != value
+        f"{name} {manifest.get(name, 'windows')} against {mine.get(name, 'windows')}"
+        for name in IDENTITY
+        if manifest.get(name) != mine.get(name)
     ]
     if differences:
         return f"{folder} is of other data: {', '.join(differences)}"

@@ -2,7 +2,7 @@
 tools/preprocess_data.py --metrics behind its own."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,14 @@ from rich.table import Table
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.terminal import show
 from megatron.config.arguments import flag
+from megatron.config.bert import SentencesConfig
 from megatron.config.config import TokenizerOptions
 from megatron.curriculum.analysis import analyze, choose_metrics, folder_problems
 from megatron.curriculum.difficulty import METRICS
-from megatron.data.corpora import SPLITS, open_corpus, open_source, parse_split
+from megatron.data.corpora import SPLITS, Corpus, Source, open_corpus, open_source, parse_split
+from megatron.data.pairs import joining_of, open_sentences
 from megatron.data.vocabulary import find_vocabulary
+from megatron.data.wordpiece import bert_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,9 @@ class AnalysisOptions:
         help="folder for the analysis; an older analysis there is replaced", metavar="FOLDER"
     )
     tokenizer: TokenizerOptions = field(default_factory=TokenizerOptions)
+    task: str = flag("gpt", "what is trained: windows, or samples of sentences", choices=("gpt", "bert"))
+    sentences: SentencesConfig = field(default_factory=SentencesConfig)
+    seed: int = flag(1234, "of the samples of sentences, as in training")
     metrics: tuple[str, ...] = flag(
         ("vocab_rarity",), f"what to compute: {', '.join(METRICS)}, or module:function"
     )
@@ -40,7 +46,12 @@ def analysis_problems(options: AnalysisOptions, folder_flag: str = "--output-dir
     that names the folder."""
     problems: list[str] = []
     with collect_problems(problems):
-        choose_metrics(options.metrics)
+        chosen = choose_metrics(options.metrics)
+        if options.task == "gpt" and (alike := [name for name, one in chosen.items() if one.of_texts]):
+            raise UserError(
+                f"--metrics {', '.join(alike)}: is the same for all windows of a GPT; give --task bert, or "
+                "leave it out"
+            )
     with collect_problems(problems):
         low, high = _share(options)
         if low == high:
@@ -61,7 +72,7 @@ def analyze_dataset(options: AnalysisOptions) -> None:
     """Write the analysis of a part of a dataset to its folder, and print how difficulty is spread."""
     source = open_source(options.data_path, options.allow_trailing_bytes)
     source.dataset.validate()
-    corpus = open_corpus(source, _share(options), options.seq_length, options.part)
+    corpus = _corpus(source, options)
     if corpus is None:
         raise UserError(
             f"--split {options.split} leaves no sample of {options.seq_length} tokens for {options.part}"
@@ -72,6 +83,16 @@ def analyze_dataset(options: AnalysisOptions) -> None:
     manifest = analyze(corpus, options.part, metrics, vocabulary.size, folder, options.workers)
     show(_table(options, manifest))
     print(f"wrote {folder}")
+
+
+def _corpus(source: Source, options: AnalysisOptions) -> Corpus | None:
+    """The samples as they will be trained, before any is masked."""
+    share = _share(options)
+    if options.task == "gpt":
+        return open_corpus(source, share, options.seq_length, options.part)
+    joining = joining_of(options.sentences, options.seq_length, options.seed)
+    corpus = open_sentences(source, share, joining, options.part)
+    return corpus and replace(corpus, marks=bert_tokens(options.tokenizer, [corpus]))
 
 
 def _share(options: AnalysisOptions) -> tuple[float, float]:

@@ -4,6 +4,7 @@ A metric is a function and an entry in METRICS. It sees the tokens of consecutiv
 whole number a sample. Its kernel releases the interpreter lock, so that threads share the work.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,19 +16,24 @@ FIXED_POINT = 40
 
 
 class Statistics(NamedTuple):
-    """What a metric may use: `costs`, int64 [vocabulary], is -ln p(token) in units of 2^-40 nats."""
+    """What a metric may use: `costs`, int64 [vocabulary], is -ln p(token) in units of 2^-40 nats; `starts`,
+    `lengths`: where among the tokens every sample begins, and how many it has."""
 
     seq_length: int
     costs: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
 
 
 class Metric(NamedTuple):
-    """`compute(tokens [count·S + 1], statistics) -> int64 [count]`. `version` changes whenever its values
-    do."""
+    """`compute(tokens, statistics) -> int64 [samples]`; of windows there are count·S + 1 tokens, the last one
+    of a sample being the first of the next. `version` changes whenever its values do. `of_texts`: it is the
+    same for all windows."""
 
     compute: Callable[[np.ndarray, Statistics], np.ndarray]
     version: int
     description: str
+    of_texts: bool = False
 
 
 def token_costs(frequency: np.ndarray) -> np.ndarray:
@@ -39,53 +45,70 @@ def token_costs(frequency: np.ndarray) -> np.ndarray:
 
 
 def vocab_rarity(tokens: np.ndarray, statistics: Statistics) -> np.ndarray:
-    """Sum of -ln p(token) over the S+1 tokens of a sample, cut to a whole number of nats."""
-    return _sum_costs(tokens, statistics.seq_length, statistics.costs)
+    """Sum of -ln p(token) over the tokens of a sample, cut to a whole number of nats."""
+    return _sum_costs(tokens, statistics.starts, statistics.lengths, statistics.costs)
 
 
 def distinct_tokens(tokens: np.ndarray, statistics: Statistics) -> np.ndarray:
-    """How many different tokens the S+1 tokens of a sample have: lexical diversity at constant length."""
-    return _count_distinct(tokens, statistics.seq_length, len(statistics.costs))
+    """How many different tokens a sample has: lexical diversity at constant length."""
+    return _count_distinct(tokens, statistics.starts, statistics.lengths, len(statistics.costs))
+
+
+def seqlen(tokens: np.ndarray, statistics: Statistics) -> np.ndarray:
+    """Tokens of a sample, without padding."""
+    return statistics.lengths
+
+
+def seqlen_vocab_rarity(tokens: np.ndarray, statistics: Statistics) -> np.ndarray:
+    """Length first, and of equal lengths rarity: length · K + rarity, where K = 10^(ceil(log10(S · largest
+    cost)) + 1) is above any rarity."""
+    largest = statistics.seq_length * float(statistics.costs.max()) * 2.0**-FIXED_POINT
+    factor = 10 ** (math.ceil(math.log10(largest)) + 1)
+    return statistics.lengths * factor + vocab_rarity(tokens, statistics)
 
 
 METRICS = {
     "vocab_rarity": Metric(vocab_rarity, 1, "sum of -ln p(token), in nats"),
     "distinct_tokens": Metric(distinct_tokens, 1, "different tokens in a sample"),
+    "seqlen": Metric(seqlen, 1, "tokens of a sample without padding", of_texts=True),
+    "seqlen_vocab_rarity": Metric(
+        seqlen_vocab_rarity, 1, "tokens of a sample, then sum of -ln p(token)", of_texts=True
+    ),
 }
 
 
 @compiled()
-def count_tokens(tokens, frequency):
-    """Add the counts of `tokens` to `frequency`; returns the largest id, and counts nothing past the
-    table."""
+def count_tokens(tokens, starts, lengths, frequency):
+    """Add the counts of all samples to `frequency`, a token that two of them have twice; returns the largest
+    id, and counts nothing past the table."""
     largest = -1
-    for token in tokens:
-        if token > largest:
-            largest = token
-        if 0 <= token < len(frequency):
-            frequency[token] += 1
+    for sample in range(len(starts)):
+        for place in range(starts[sample], starts[sample] + lengths[sample]):
+            token = tokens[place]
+            if token > largest:
+                largest = token
+            if 0 <= token < len(frequency):
+                frequency[token] += 1
     return largest
 
 
 @compiled()
-def _sum_costs(tokens, seq_length, costs):
-    count = (len(tokens) - 1) // seq_length
-    out = np.empty(count, np.int64)
-    for sample in range(count):
+def _sum_costs(tokens, starts, lengths, costs):
+    out = np.empty(len(starts), np.int64)
+    for sample in range(len(starts)):
         total = np.int64(0)
-        for place in range(sample * seq_length, sample * seq_length + seq_length + 1):
+        for place in range(starts[sample], starts[sample] + lengths[sample]):
             total += costs[tokens[place]]
         out[sample] = total >> FIXED_POINT
     return out
 
 
 @compiled()
-def _count_distinct(tokens, seq_length, vocab_size):
-    count = (len(tokens) - 1) // seq_length
-    out = np.zeros(count, np.int64)
+def _count_distinct(tokens, starts, lengths, vocab_size):
+    out = np.zeros(len(starts), np.int64)
     last_seen = np.full(vocab_size, -1, np.int64)
-    for sample in range(count):
-        for place in range(sample * seq_length, sample * seq_length + seq_length + 1):
+    for sample in range(len(starts)):
+        for place in range(starts[sample], starts[sample] + lengths[sample]):
             if last_seen[tokens[place]] != sample:
                 last_seen[tokens[place]] = sample
                 out[sample] += 1

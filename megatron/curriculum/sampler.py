@@ -103,10 +103,8 @@ def describe_passes(sampler: Sampler, plan: Plan) -> list[str]:
     lines = []
     for corpus, pool, number in zip(sampler.corpora[:MOST_TOLD], sampler.pools, drawn):
         line = (
-            f"{corpus.name}: {corpus.windows:,} samples of {corpus.seq_length} tokens "
-            f"({corpus.windows * corpus.seq_length:,}, "
-            f"{len(corpus.tokens) - corpus.windows * corpus.seq_length - 1:,} at the end unused), "
-            f"{int(number):,} drawn, {int(number) / corpus.windows:.2f} passes"
+            f"{corpus.name}: {corpus.describe()}, {int(number):,} drawn, "
+            f"{int(number) / corpus.windows:.2f} passes"
         )
         if pool.never:
             line += f"; {pool.never:,} samples are never admitted"

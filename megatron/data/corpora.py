@@ -5,7 +5,7 @@ the memory map: no index is built or cached, and a sample depends on the files, 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,13 +20,14 @@ from megatron.config.data import DataConfig, split_numbers, split_problems
 from megatron.data.indexed_dataset import IndexedDataset, fingerprint, read_sidecar, require_own_sidecar
 
 SPLITS = ("train", "valid", "test")
-IDENTITY = ("fingerprint", "sequences", "seq_length", "samples")
+IDENTITY = ("fingerprint", "sequences", "seq_length", "samples", "joined")
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A split of one dataset, read in windows of `seq_length`+1 tokens. `sequences`: its range; `source`:
-    its fingerprint."""
+    """A split of one dataset, read in windows of `seq_length`+1 tokens. `windows`: its samples; `sequences`:
+    its range; `source`: its fingerprint; `joined`: how samples are made of sequences, where they are no
+    windows."""
 
     name: str
     tokens: Any
@@ -35,17 +36,33 @@ class Corpus:
     sequences: tuple[int, int]
     source: str
     sidecar: dict[str, Any] | None = None
+    joined: str = ""
 
     def window(self, index: int, first: int = 0, length: int | None = None) -> np.ndarray:
         """`length`+1 tokens of a window from its token `first` on; the whole window by default."""
         start = index * self.seq_length + first
         return self.tokens[start : start + (self.seq_length if length is None else length) + 1]
 
+    def read(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The samples [first, last) as they are trained: tokens, where in these every sample begins, and how
+        many it has. Of windows it is one more than their length, as the last label counts."""
+        tokens, count = self.tokens[first * self.seq_length : last * self.seq_length + 1], last - first
+        return tokens, np.arange(count) * self.seq_length, np.full(count, self.seq_length + 1)
+
+    def describe(self) -> str:
+        """Its samples in words."""
+        used = self.windows * self.seq_length
+        return (
+            f"{self.windows:,} samples of {self.seq_length} tokens "
+            f"({used:,}, {len(self.tokens) - used - 1:,} at the end unused)"
+        )
+
 
 def identity(corpus: Corpus) -> dict[str, Any]:
     """What ties an analysis, or a checkpoint, to its data: fingerprint, range of sequences, sample length,
-    number of samples."""
-    return dict(zip(IDENTITY, (corpus.source, list(corpus.sequences), corpus.seq_length, corpus.windows)))
+    number of samples, and how samples are joined, where they are no windows."""
+    parts = (corpus.source, list(corpus.sequences), corpus.seq_length, corpus.windows, corpus.joined)
+    return {name: part for name, part in zip(IDENTITY, parts) if part != ""}
 
 
 def parse_split(text: str) -> list[tuple[float, float]]:
@@ -139,11 +156,20 @@ def open_corpus(opened: Source, share: tuple[float, float], seq_length: int, spl
     return None
 
 
-def open_splits(config: Config) -> Splits:
-    """Weights and corpora of "train", "valid" and "test"; a split without data is an empty list."""
+Open = Callable[[Source, tuple[float, float], str], Corpus | None]
+"""From an open dataset, the share of it and the name of a split to the samples there, None where there are
+none."""
+
+
+def open_splits(config: Config, open_share: Open | None = None) -> Splits:
+    """Weights and corpora of "train", "valid" and "test", windows or what `open_share` makes; a split without
+    data is an empty list."""
     data = config.data
     if data.mock_data:
         return {split: [(None, mock_corpus(config, split))] for split in SPLITS}
+    open_share = open_share or (
+        lambda source, share, split: open_corpus(source, share, data.seq_length, split)
+    )
     splits: Splits = {split: [] for split in SPLITS}
     sources = _sources(data)
     blends = {split: parse_blend(paths, flag) for split, (flag, paths, _) in sources.items()}
@@ -151,7 +177,7 @@ def open_splits(config: Config) -> Splits:
     opened = open_sources(prefixes, data.allow_trailing_bytes)
     for split, blend in blends.items():
         for weight, prefix in blend:
-            corpus = open_corpus(opened[prefix], sources[split][2], data.seq_length, split)
+            corpus = open_share(opened[prefix], sources[split][2], split)
             if corpus:
                 splits[split].append((weight, corpus))
     return splits

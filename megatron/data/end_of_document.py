@@ -10,6 +10,8 @@ from megatron.base.errors import UserError
 from megatron.data.tokenizer_value import EndOfDocument
 
 EOD_NAMES = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[EOD]")
+SEPARATOR = "[SEP]"
+"""What BERT's tokenizers have in the place of an end, of a usual name or none."""
 CONFIG = "tokenizer_config.json"
 SHOWN = 5
 Ranks = Sequence[tuple[str, Collection[str]]]
@@ -37,27 +39,46 @@ def find_end(
         if found:
             reason = f"the only usual name among the {kind}"
             return EndOfDocument(vocabulary[found[0]], found[0], reason)
+        if SEPARATOR in tokens:
+            reason = "which parts texts, for no token has a usual name of an end"
+            return EndOfDocument(vocabulary[SEPARATOR], SEPARATOR, reason)
     raise UserError(
         f"the tokenizer has none of the usual end-of-document tokens ({', '.join(EOD_NAMES)}); name it "
         "with --eod-token, or, if it has none, train it again with one of these among its special tokens"
     )
 
 
-def config_beside(path: Path, vocabulary: Mapping[str, int]) -> dict[str, str]:
-    """The names of the special tokens in a tokenizer_config.json beside a tokenizer's file, or nothing.
-    UserError where it is of another tokenizer."""
+def read_config(path: Path) -> dict[str, Any]:
+    """The tokenizer_config.json beside a tokenizer's file; empty where there is none. UserError where it is
+    no JSON object."""
     config = path.with_name(CONFIG)
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(_cannot(config, error)) from None
+    if not isinstance(content, dict):
+        raise UserError(_cannot(config, "it is no object"))
+    return content
+
+
+def _cannot(config: Path, why: object) -> str:
+    return f"{config}: cannot be read: {why}; mend it or move it away"
+
+
+def config_beside(path: Path, vocabulary: Mapping[str, int]) -> dict[str, str]:
+    """The names of the special tokens in a tokenizer_config.json beside a tokenizer's file, or nothing.
+    UserError where it is of another tokenizer."""
+    config, content = path.with_name(CONFIG), read_config(path)
+    try:
         named = {
             key: text for key, value in content.items() if key.endswith("_token") if (text := _text(value))
         }
         more = [_text(one) for one in content.get("additional_special_tokens") or ()]
         by_id = {int(number): _text(one) for number, one in content.get("added_tokens_decoder", {}).items()}
-    except FileNotFoundError:
-        return {}
     except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{config}: cannot be read: {error}; mend it or move it away") from None
+        raise UserError(_cannot(config, error)) from None
     names = [*named.items(), *(("additional_special_tokens", one) for one in more if one)]
     wrong = [f"{key} {name}, which is no token there" for key, name in names if name not in vocabulary]
     wrong += [

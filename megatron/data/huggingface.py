@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ from megatron.base.errors import UserError, collect_problems
 from megatron.data.bpe_files import made_by, read_bpe, unmade
 from megatron.data.end_of_document import EOD_NAMES, config_beside, find_end
 from megatron.data.mistaken_files import is_tokenizer_json, which_it_is
-from megatron.data.token_engines import gigatoken_engine, probe, tokenizers_engine
+from megatron.data.token_engines import Encode, gigatoken_engine, probe, tokenizers_engine
 from megatron.data.tokenizer_value import (
+    GIGATOKEN,
+    WORD_TABLE,
     TextSizes,
     Tokenizer,
     choose_engine,
+    continuing,
     given_file,
     given_path,
     sizes_by_decoding,
@@ -34,22 +37,27 @@ BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 def huggingface(options: Any, engine: str) -> Tokenizer:
     """A tokenizer.json, or the folder that holds one."""
-    import tokenizers
-
     path = given_path(options, "tokenizer_model")
     if path.is_dir():
         held = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
         path = given_file(path / "tokenizer.json", f"the folder holds {held}")
+    tokenizer = read_tokenizer_json(path)
+    made = _made_by_merges(tokenizer, path)
+    return from_library(options, engine, tokenizer, {"tokenizer_model": path}, made)
+
+
+def read_tokenizer_json(path: Path) -> Any:
+    """The library's tokenizer. UserError where it cannot read the file."""
+    import tokenizers
+
     try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        return tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises no narrower class
         way_out = which_it_is(path)
         if is_tokenizer_json(path):
             way_out = OTHER_VERSION.format(tokenizers.__version__)
         why = f"{error}; {way_out}"
         raise UserError(f"{path}: is no tokenizer.json that HF tokenizers can read: {why}") from None
-    made = _made_by_merges(tokenizer, path)
-    return _by_library(options, engine, tokenizer, {"tokenizer_model": path}, made)
 
 
 def gpt2_bpe(options: Any, engine: str) -> Tokenizer:
@@ -70,7 +78,7 @@ def gpt2_bpe(options: Any, engine: str) -> Tokenizer:
     made = made_by(merges)
     names = [name for name in (options.eod_token, *EOD_NAMES) if name in vocabulary and name not in made]
     tokenizer.add_special_tokens(names)
-    return _by_library(options, engine, tokenizer, files, made)
+    return from_library(options, engine, tokenizer, files, made)
 
 
 def _made_by_merges(tokenizer: Any, path: Path) -> set[str]:
@@ -90,10 +98,16 @@ def _made_by_merges(tokenizer: Any, path: Path) -> set[str]:
     return made_by(merges)
 
 
-def _by_library(
-    options: Any, engine: str, tokenizer: Any, files: dict[str, Path], made: set[str]
+def from_library(
+    options: Any,
+    engine: str,
+    tokenizer: Any,
+    files: dict[str, Path],
+    made: Collection[str] = (),
+    settings: tuple[Any, ...] = (),
 ) -> Tokenizer:
-    """`made`: tokens that merges make, which are text."""
+    """A tokenizer of the library as a value. `made`: tokens that merges make, which are text; `settings`:
+    what changes ids besides the files."""
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     config = config_beside(next(iter(files.values())), vocabulary)
     added = {token.content: token.special for token in tokenizer.get_added_tokens_decoder().values()}
@@ -104,7 +118,7 @@ def _by_library(
         (
             ("special tokens", {name for name, special in added.items() if special}),
             ("added tokens", added),
-            ("tokens that no merge makes", vocabulary.keys() - made if made else ()),
+            ("tokens that no merge makes", vocabulary.keys() - set(made) if made else ()),
         ),
         (named, "tokenizer_config.json") if named else None,
     )
@@ -112,9 +126,16 @@ def _by_library(
     tokenizer.no_padding()
     special = {name: vocabulary[name] for name, is_special in added.items() if is_special}
     reference = tokenizers_engine(tokenizer)
-    used, encode = choose_engine(
-        engine, reference, lambda: gigatoken_engine(tokenizer_json=tokenizer.to_str()), probe(added)
-    )
+    fast_name = WORD_TABLE if is_bert(tokenizer) else GIGATOKEN
+
+    def fast() -> Encode:
+        if fast_name == WORD_TABLE:
+            from megatron.data.word_table import word_table_engine  # numba takes a while to start
+
+            return word_table_engine(reference, added)
+        return gigatoken_engine(tokenizer_json=tokenizer.to_str())
+
+    used, encode = choose_engine(engine, reference, fast, probe(added), fast_name=fast_name)
     return Tokenizer(
         kind=options.tokenizer_type,
         files=files,
@@ -128,15 +149,46 @@ def _by_library(
             (vocabulary[name] for name in (config.get("pad_token"), *PAD_NAMES) if name in vocabulary), None
         ),
         special_tokens=special | {end.name: end.id},
+        vocabulary=vocabulary,
+        continues=lambda: _continues(tokenizer, vocabulary),
         text_sizes=_text_sizes(tokenizer, vocabulary),
+        settings=settings,
         around=_around(tokenizer),
     )
+
+
+def _continues(tokenizer: Any, vocabulary: dict[str, int]) -> np.ndarray:
+    """Models mark what continues a word, as WordPiece does, or what begins one: `Ġ` is the space of
+    byte-level BPE, `▁` that of SentencePiece. Added tokens are words of their own."""
+    prefix = json.loads(tokenizer.to_str())["model"].get("continuing_subword_prefix")
+    words = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    begins = "Ġ" if _is_byte_level(tokenizer) else "▁"
+    marked = any(token.startswith(begins) for token in vocabulary)
+
+    def continues(token: str) -> bool:
+        if token in words:
+            return False
+        return token.startswith(prefix) if prefix else marked and not token.startswith(begins)
+
+    return continuing(vocabulary, max(vocabulary.values()) + 1, continues)
 
 
 def _around(tokenizer: Any) -> tuple[str, ...]:
     """The tokens that its post-processor puts around a text."""
     empty = tokenizer.encode("")
     return tuple(itertools.compress(empty.tokens, empty.special_tokens_mask))
+
+
+def is_bert(tokenizer: Any) -> bool:
+    """Whether the library's tokenizer cuts and cleans texts as BERT's does."""
+    content = json.loads(tokenizer.to_str())
+    normalizer, cut = content["normalizer"] or {}, content["pre_tokenizer"] or {}
+    return (
+        content["model"]["type"] == "WordPiece"
+        and (normalizer.get("type"), cut.get("type")) == ("BertNormalizer", "BertPreTokenizer")
+        and normalizer["clean_text"]
+        and not any(token["normalized"] for token in content["added_tokens"])
+    )
 
 
 def _is_byte_level(tokenizer: Any) -> bool:

@@ -80,10 +80,18 @@ class IndexedDatasetBuilder:
         self._write(tokens, np.asarray(lengths, np.int64))
         self.end_document()
 
-    def add_documents(self, tokens: np.ndarray, lengths: Sequence[int] | np.ndarray) -> None:
-        """Add documents of one sequence each, back to back in `tokens`; a document of length 0 has no
-        sequence, one longer than `longest_sequence` has several."""
+    def add_documents(
+        self, tokens: np.ndarray, lengths: Sequence[int] | np.ndarray, counts: np.ndarray | None = None
+    ) -> None:
+        """Add documents, back to back in `tokens`. `lengths`: of their sequences, of which each document has
+        as many as `counts` says. Without it, each is one sequence; a document of length 0 has none, and one
+        longer than `longest_sequence` has several."""
         lengths = np.asarray(lengths, np.int64)
+        if counts is not None:
+            boundaries = self.sequences + np.cumsum(counts)
+            self._write(tokens, lengths)
+            self._end_documents(boundaries)
+            return
         pieces = -(-lengths // self.longest_sequence)
         boundaries = self.sequences + np.cumsum(pieces)
         sequences = np.full(pieces.sum(), self.longest_sequence)

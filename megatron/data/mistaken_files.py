@@ -7,6 +7,7 @@ from typing import Any
 
 TIKTOKEN = re.compile(rb"(?:[A-Za-z0-9+/]+=* \d+\r?\n){3}")
 VOCABULARY = re.compile(rb"(?:[^\t\n]+\t-?[\d.e-]+\r?\n){3}")
+BERT = re.compile(rb"^\[CLS\]\r?$", re.MULTILINE)
 PIECE = re.compile(rb"\x0a.\x0a.", re.DOTALL)
 """How a .model begins: its first piece, a message with a text."""
 SEEN = 1 << 12
@@ -23,6 +24,8 @@ def which_it_is(path: Path) -> str:
         )
     if VOCABULARY.match(start):
         return "it looks like a .vocab, a list of pieces for people: give the .model beside it"
+    if BERT.search(start):
+        return "it looks like BERT's vocab.txt: give it with --tokenizer-type BertWordPieceLowerCase"
     if PIECE.match(start):
         return "it looks like a SentencePiece model: give --tokenizer-type GPTSentencePieceTokenizer"
     if is_tokenizer_json(path):

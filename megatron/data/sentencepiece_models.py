@@ -25,6 +25,7 @@ from megatron.data.tokenizer_value import (
     EndOfDocument,
     Tokenizer,
     choose_engine,
+    continuing,
     given_file,
     given_path,
     sizes_by_decoding,
@@ -48,17 +49,18 @@ def _build(options: Any, engine: str, kind: str, begins: bool) -> Tokenizer:
     path = given_file(given_path(options, "tokenizer_model"))
     processor = _load(path)
     pieces = [processor.id_to_piece(number) for number in range(processor.vocab_size())]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
     if begins and processor.bos_id() < 0:
         raise UserError(
             f"{path}: has no token that begins a text, which {options.tokenizer_type} needs; use "
             "--tokenizer-type GPTSentencePieceTokenizer"
         )
-    end = _end(options, processor, pieces, path)
-    special = {
-        piece: n
-        for n, piece in enumerate(pieces)
-        if n == end.id or processor.is_control(n) or processor.is_unknown(n)
-    }
+    end = _end(options, processor, vocabulary, path)
+
+    def is_symbol(number: int) -> bool:
+        return number == end.id or processor.is_control(number) or processor.is_unknown(number)
+
+    special = {piece: number for piece, number in vocabulary.items() if is_symbol(number)}
     reference = sentencepiece_engine(processor)
     # sentencepiece reads the name of a control token inside a text as plain text, gigatoken as the token.
     names = re.compile("|".join(map(re.escape, special)))
@@ -80,6 +82,12 @@ def _build(options: Any, engine: str, kind: str, begins: bool) -> Tokenizer:
         end=end,
         pad=processor.pad_id() if processor.pad_id() >= 0 else None,
         special_tokens=special,
+        vocabulary=vocabulary,
+        continues=lambda: continuing(
+            vocabulary,
+            len(pieces),
+            lambda piece: not piece.startswith("▁") and not is_symbol(vocabulary[piece]),
+        ),
         text_sizes=sizes_by_decoding(
             processor.decode, {number for number in range(len(pieces)) if processor.is_byte(number)}
         ),
@@ -128,14 +136,14 @@ def _varint(content: bytes, place: int) -> tuple[int, int]:
     return value, place
 
 
-def _end(options: Any, processor: Any, pieces: list[str], path: Path) -> EndOfDocument:
-    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+def _end(options: Any, processor: Any, vocabulary: dict[str, int], path: Path) -> EndOfDocument:
     named = config_beside(path, vocabulary).get("eos_token")
     if named:
         by: tuple[str, str] | None = (named, "tokenizer_config.json")
     else:
-        by = (pieces[processor.eos_id()], "the model itself") if processor.eos_id() >= 0 else None
-    control = {piece for number, piece in enumerate(pieces) if processor.is_control(number)}
+        number = processor.eos_id()
+        by = (processor.id_to_piece(number), "the model itself") if number >= 0 else None
+    control = {piece for piece, number in vocabulary.items() if processor.is_control(number)}
     return find_end(options, vocabulary, (("control tokens", control),), by)
 
 

@@ -79,6 +79,8 @@ def _build(options: Any, engine: str, path: Path, tokens: list[bytes], special: 
         end=end,
         pad=special.get("<pad>"),
         special_tokens=special,
+        vocabulary=special,
+        continues=lambda: np.array([False] * len(special) + [token[:1] != b" " for token in tokens]),
         text_sizes=sizes_by_table(np.array(sizes, np.int64)),
         settings=(options.tiktoken_pattern, len(special), *named),
     )

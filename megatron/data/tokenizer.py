@@ -12,6 +12,7 @@ import numpy as np
 
 from megatron.base.errors import UserError
 from megatron.base.files import checksum
+from megatron.data.bert_files import bert_wordpiece
 from megatron.data.huggingface import gpt2_bpe, huggingface
 from megatron.data.sentencepiece_models import llama2, sentencepiece_model
 from megatron.data.tiktoken_files import tiktokenizer
@@ -69,7 +70,7 @@ def describe_around(tokenizer: Tokenizer) -> str:
     names = [name for name in dict.fromkeys(tokenizer.around) if name != tokenizer.end.name]
     if not names:
         return ""
-    where = tokenizer.files["tokenizer_model"].name
+    where = next(iter(tokenizer.files.values())).name
     return (
         f"note: {where} puts {' and '.join(names)} around every text; that is left out, as documents get the "
         "token of --append-eod alone. Write it into the texts where it is wanted"
@@ -103,11 +104,15 @@ def _null(options: Any, engine: str) -> Tokenizer:
         end=EndOfDocument(eod, "<eod>", "the id behind the vocabulary"),
         pad=None,
         special_tokens={"<eod>": eod},
+        vocabulary={"<eod>": eod},
+        continues=lambda: np.zeros(eod + 1, bool),
         text_sizes=lambda rows: np.array([len(decode(row)) for row in rows], np.int64),
     )
 
 
 TOKENIZERS: dict[str, Callable[[Any, str], Tokenizer]] = {
+    "BertWordPieceLowerCase": bert_wordpiece,
+    "BertWordPieceCase": bert_wordpiece,
     "HuggingFaceTokenizer": huggingface,
     "GPT2BPETokenizer": gpt2_bpe,
     "SentencePieceTokenizer": sentencepiece_model,

@@ -1,6 +1,6 @@
 """A tokenizer as a value, and what all kinds of tokenizers need to make one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,10 @@ class Tokenizer:
     special_tokens: dict[str, int]
     text_sizes: TextSizes
     """UTF-8 bytes of the text of every row of ids, each from the beginning of a document; int64 [rows]."""
+    vocabulary: Mapping[str, int]
+    """The ids of tokens by name: of all, but of TikTokenizer's special ones alone, whose others are bytes."""
+    continues: Callable[[], np.ndarray]
+    """Whether each token continues the word of the token before it; bool [vocab_size]."""
     around: tuple[str, ...] = ()
     """Tokens that the files put around a text, and that are left out here."""
     settings: tuple[Any, ...] = ()
@@ -77,18 +81,29 @@ def given_file(path: Path, hint: str = "give the file itself") -> Path:
     return path
 
 
+GIGATOKEN, WORD_TABLE = FAST = ("gigatoken", "a table of words")
+"""Engines that are compared with the reference."""
+
+
 def choose_engine(
-    engine: str, reference: Encode, fast: Callable[[], Encode], texts: list[str], name: str = "tokenizers"
+    engine: str,
+    reference: Encode,
+    fast: Callable[[], Encode],
+    texts: list[str],
+    name: str = "tokenizers",
+    fast_name: str = GIGATOKEN,
 ) -> tuple[str, Encode]:
-    """The name and function of the engine to use; gigatoken only where it encodes the probe as the
+    """The name and function of the engine to use; the fast one only where it encodes the probe as the
     reference does. `name`: of the reference."""
     if engine == "tokenizers":
         return name, reference
     try:
+        if engine == GIGATOKEN != fast_name:
+            raise ValueError("it knows no WordPiece")
         candidate = fast()
         different = first_difference(candidate(texts), reference(texts))
         if different is None:
-            return "gigatoken", candidate
+            return fast_name, candidate
         why = f"it encodes {texts[different][:60]!r} otherwise"
     except ValueError as error:
         why = str(error)
@@ -97,6 +112,13 @@ def choose_engine(
             f"--tokenizer-engine gigatoken: gigatoken cannot do this tokenizer ({why}); leave the flag out"
         )
     return name, reference
+
+
+def continuing(vocabulary: Mapping[str, int], size: int, continues: Callable[[str], bool]) -> np.ndarray:
+    """The tokens for whose names `continues` holds; bool [size]."""
+    out = np.zeros(size, bool)
+    out[[number for token, number in vocabulary.items() if continues(token)]] = True
+    return out
 
 
 def sizes_by_table(counts: np.ndarray) -> TextSizes:

@@ -60,6 +60,17 @@ def endless(data: DataConfig, corpora: list[Corpus]) -> list[str]:
     ]
 
 
+def in_sentences(corpora: list[Corpus]) -> list[str]:
+    """A warning where a GPT is given datasets of sentences."""
+    names = dict.fromkeys(one.name for one in corpora if (one.sidecar or {}).get("sentences"))
+    if not names:
+        return []
+    return [
+        f"warning: {', '.join(names)} is of sentences, made with --split-sentences for BERT: what stood "
+        "between them may be missing, and --split parts documents; preprocess the text again without it"
+    ]
+
+
 def _wishes(data: DataConfig) -> str:
     """The flags that need to know where documents end, as far as they are given."""
     names = ("eod_mask_loss", "reset_position_ids", "reset_attention_mask")

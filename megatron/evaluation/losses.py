@@ -17,6 +17,7 @@ from megatron.data.corpora import Corpus
 from megatron.model.inputs import to_device
 from megatron.parallel.mesh import Mesh, sum_over
 from megatron.parallel.pipeline import Links, run_forward
+from megatron.parallel.slices import slices_of
 from megatron.parallel.stages import StageModule
 from megatron.tasks.task import Task
 
@@ -61,6 +62,7 @@ def validation_windows(config: Config, corpora: Weighted) -> np.ndarray:
 
 def mean_losses(
     task: Task,
+    config: Config,
     stages: tuple[StageModule, ...],
     rows: Rows,
     corpora: Weighted,
@@ -69,14 +71,15 @@ def mean_losses(
     mesh: Mesh,
     should_stop: Callable[[], bool] = never,
 ) -> dict[str, dict[str, float | None]]:
-    """Mean of every loss by corpus name, and over all under ""; None where nothing was scored. The ranks
+    """Mean of every measure by corpus name, and over all under ""; None where nothing was scored. The ranks
     share the work. CutOff on all of them where `should_stop` comes true on one."""
-    names, members = list(task.losses), [corpus for _, corpus in corpora]
+    names, members = list(task.measures(config)), [corpus for _, corpus in corpora]
     links = Links(mesh, len(stages), stages[0].precision)
 
     def measure(part: np.ndarray) -> Tensor | None:
-        inputs = to_device(rows.plain(members, part[:, 0], part[:, 1]), mesh.device)
-        shape = stages[0].received_shape(len(part), members[0].seq_length)
+        slices = slices_of(mesh)
+        inputs = to_device(rows.plain(members, part[:, 0], part[:, 1], slices), mesh.device)
+        shape = stages[0].received_shape(*inputs.tokens.shape)
 
         def forward(chunk: int, received: Tensor | None) -> Any:
             return task.row_losses(stages[chunk], inputs, received)

@@ -45,7 +45,11 @@ class Architecture:
     `vocab_size`: tokens that there are, `padded_vocab_size`: rows of the tables; `precision`: of activations,
     where it is not that of the weights; `apex`: LayerNorm by NVIDIA's apex. In the backward pass are computed
     again: `recomputed_layers`, in runs of `recompute_run` whose inputs alone are kept; with
-    `recompute_attention` attention's explicit weights. `mixture`: of experts, where there are any."""
+    `recompute_attention` attention's explicit weights. `mixture`: of experts, where there are any.
+    `encoder`: attention sees both sides, and the head tells masked tokens; `pair_head`: and whether two texts
+    follow each other. `residual_after_norm`: what is added to the residual stream is added to it as the norm
+    has left it; `embedding_norm`: in the first attention alone. `near_layers`: those that see a `window`
+    alone, whose angles have the base `near_rotary_base`. `told`: the share of tokens that have a loss."""
 
     num_layers: int
     hidden_size: int
@@ -76,3 +80,12 @@ class Architecture:
     recompute_run: int
     recompute_attention: bool
     mixture: Mixture | None = None
+    encoder: bool = False
+    pair_head: bool = False
+    residual_after_norm: bool = False
+    embedding_norm: bool = False
+    norm_bias: bool = True
+    near_layers: tuple[int, ...] = ()
+    window: tuple[int, int] | None = None
+    near_rotary_base: float = 10000.0
+    told: float = 1.0

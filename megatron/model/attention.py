@@ -1,4 +1,5 @@
-"""Causal self-attention, multi-head or grouped-query. Head counts follow from the weights' shapes."""
+"""Self-attention, causal or to both sides, multi-head or grouped-query. Head counts follow from the weights'
+shapes."""
 
 import math
 
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from megatron.model.architecture import Architecture
-from megatron.model.context import Context, Part
+from megatron.model.context import Context, Part, View
 from megatron.model.dropout import drop_attention, salt
 from megatron.model.rotary import rotate
 from megatron.parallel.collectives import gather_along
@@ -54,6 +55,7 @@ class Attention(nn.Module):
         self.recompute = architecture.recompute_attention
         self.explicit = architecture.attention_backend in EXPLICIT
         self.explicit_in_training = explicit_in_training(architecture)
+        self.near = layer in architecture.near_layers
         self.mesh, self.slices = mesh, slices_of(mesh)
         heads = _heads_here(architecture.num_attention_heads, self.slices, mesh.tensor)
         add_constants(
@@ -67,8 +69,8 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
         x_BTD = enter(x_BTD, self.mesh)
         query, keys, value = (self._heads(part(x_BTD)) for part in (self.query, self.key, self.value))
-        if context.seen_rotary is not None:
-            query, keys = rotate(query, context.seen_rotary), rotate(keys, context.seen_rotary)
+        if (angles := self._view(context).seen_rotary) is not None:
+            query, keys = rotate(query, angles), rotate(keys, angles)
         out_BHTK = self._over_context(query, keys, value, context)
         return self.projection(out_BHTK.transpose(1, 2).flatten(2))
 
@@ -89,13 +91,14 @@ class Attention(nn.Module):
 
     def _attend(self, query: Tensor, keys: Tensor, value: Tensor, context: Context) -> Tensor:
         """Attention of the context's parts of queries, one behind another."""
-        if len(context.parts) == 1:
-            return self._attend_part(query, keys, value, context, context.parts[0])
-        pieces = query.split([part.size for part in context.parts], 2)
+        parts = self._view(context).parts
+        if len(parts) == 1:
+            return self._attend_part(query, keys, value, context, parts[0])
+        pieces = query.split([part.size for part in parts], 2)
         return torch.cat(
             [
                 self._attend_part(piece, keys[:, :, : part.end], value[:, :, : part.end], context, part)
-                for piece, part in zip(pieces, context.parts)
+                for piece, part in zip(pieces, parts)
             ],
             2,
         )
@@ -128,9 +131,9 @@ class Attention(nn.Module):
             return slice(number * size, (number + 1) * size)
 
         def allowed(block: Block) -> Tensor | None:
-            if context.document_starts is None:
+            if context.sight.starts is None:
                 return triangle if block.diagonal else None
-            starts = context.document_starts[:, places(block.first_query), None]
+            starts = context.sight.starts[:, places(block.first_query), None]
             mask = block.first_key * size + torch.arange(size, device=query.device) >= starts
             return (mask & triangle if block.diagonal else mask)[:, None]
 
@@ -143,6 +146,10 @@ class Attention(nn.Module):
         axis = self.slices.context
         return ring_attention(query, keys, value, axis, allowed, drop if keyed is not None else None)
 
+    def _view(self, context: Context) -> View:
+        """What this layer sees."""
+        return context.near if self.near else context.wide
+
     def _heads(self, x_BTD: Tensor) -> Tensor:
         """[B, T, H·K] to [B, H, T, K]."""
         return x_BTD.unflatten(-1, (-1, self.head)).transpose(1, 2)
@@ -151,20 +158,21 @@ class Attention(nn.Module):
         """PyTorch's attention kernels. Their dropout is drawn from the device's generator, which the training
         step seeds for every micro-batch."""
         probability = self.dropout if context.dropout_keys is not None else 0.0
-        mask, causal = part.mask, part.mask is None
-        return F.scaled_dot_product_attention(query, keys, value, mask, probability, is_causal=causal)
+        causal = part.causal and part.mask is None
+        return F.scaled_dot_product_attention(query, keys, value, part.mask, probability, is_causal=causal)
 
     def _explicit(self, query: Tensor, keys: Tensor, value: Tensor, context: Context, part: Part) -> Tensor:
         """Attention written out, for dropout that any layout of ranks repeats."""
         scores_BHQT = query @ keys.transpose(-1, -2) / math.sqrt(self.head)
         allowed = part.mask
-        if allowed is None:
+        if allowed is None and part.causal:
             allowed = torch.ones(part.size, part.end, dtype=torch.bool, device=query.device).tril()
-        scores_BHQT = scores_BHQT.masked_fill(~allowed, -math.inf)
+        if allowed is not None:
+            scores_BHQT = scores_BHQT.masked_fill(~allowed, -math.inf)
         precision = torch.promote_types(scores_BHQT.dtype, torch.float32)
         weights = scores_BHQT.softmax(-1, dtype=precision).to(query.dtype)
         if (every := context.dropout_keys) is not None:
-            queries, seen = every[:, part.first : part.end], every[:, : part.end]
+            queries, seen = every[:, part.first : part.first + part.size], every[:, : part.end]
             weights = drop_attention(weights, self.dropout, queries, seen, self.head_salts, self.key_salt)
         return weights @ value
 

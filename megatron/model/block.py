@@ -16,7 +16,9 @@ from megatron.parallel.placement import add_constants
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); `layer` is its number in the whole model."""
+    """x + attention(norm(x)), then x + mlp(norm(x)); `layer` is its number in the whole model. Where
+    residuals are taken after the norm it is norm(x) + attention(norm(x)) and so on: the layer of arXiv
+    1810.04805, whose last norm is the first one of the next layer."""
 
     attention_salt: Tensor
     mlp_salt: Tensor
@@ -30,6 +32,8 @@ class Block(nn.Module):
         mixed = mixture is not None and layer in mixture.layers
         self.mlp = MixtureOfExperts(architecture, layer, mesh) if mixed else MLP(architecture, mesh)
         self.dropout = architecture.hidden_dropout
+        self.after_norm = architecture.residual_after_norm
+        self.after_first_norm = self.after_norm or (architecture.embedding_norm and layer == 0)
         add_constants(
             self,
             lambda: {
@@ -39,7 +43,11 @@ class Block(nn.Module):
         )
 
     def forward(self, x_BTD: Tensor, context: Context) -> Tensor:
-        update = self.attention(self.attention_norm(x_BTD), context)
+        normed = self.attention_norm(x_BTD)
+        update = self.attention(normed, context)
+        x_BTD = normed if self.after_first_norm else x_BTD
         x_BTD = x_BTD + drop(update, self.dropout, context.held_keys, self.attention_salt)
-        update = self.mlp(self.mlp_norm(x_BTD), context)
+        normed = self.mlp_norm(x_BTD)
+        update = self.mlp(normed, context)
+        x_BTD = normed if self.after_norm else x_BTD
         return x_BTD + drop(update, self.dropout, context.held_keys, self.mlp_salt)

@@ -19,10 +19,13 @@ def salt(*parts: int | str) -> Tensor:
     return torch.tensor(signed(key(*parts)))
 
 
-def token_keys(step_key: Tensor, rows_B: Tensor, length: int) -> Tensor:
-    """A 64-bit key for every token of [rows, length]; `step_key` (int64 scalar) comes from (seed, step)."""
-    places_T = torch.arange(length, device=rows_B.device)
-    return _mix64(step_key + (rows_B[:, None] << 32) + places_T)
+def token_keys(step_key: Tensor, rows_B: Tensor, length: int, places_BT: Tensor | None = None) -> Tensor:
+    """A 64-bit key for every token of [rows, length]; `step_key` (int64 scalar) comes from (seed, step).
+    Where a row holds several texts, `rows_B` [B, T] tells the number of each token's text, and `places_BT`
+    its place there."""
+    rows = rows_B if rows_B.dim() == 2 else rows_B[:, None]
+    places = torch.arange(length, device=rows_B.device) if places_BT is None else places_BT
+    return _mix64(step_key + (rows << 32) + places)
 
 
 def drop(x_BTD: Tensor, probability: float, keys_BT: Tensor | None, site: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ from megatron.model.attention import explicit_in_training
 from megatron.schedule.plan import RowFlops
 
 
-def decoder_flops(architecture: Architecture, dropping: tuple[int, ...]) -> RowFlops:
-    """FLOPs of a row through a causal model in which the `dropping` layers keep fewer tokens. The hardware's
+def model_flops(architecture: Architecture, dropping: tuple[int, ...]) -> RowFlops:
+    """FLOPs of a row through a model in which the `dropping` layers keep fewer tokens. The hardware's
     have one more forward pass of what is recomputed."""
     layers, again = set(range(architecture.num_layers)), set(architecture.recomputed_layers)
     explicit_again = architecture.recompute_attention and explicit_in_training(architecture)
@@ -24,8 +24,14 @@ def decoder_flops(architecture: Architecture, dropping: tuple[int, ...]) -> RowF
 
 
 def head_flops(architecture: Architecture, length: np.ndarray) -> np.ndarray:
-    """FLOPs of a row's logits, forward and backward."""
-    return 6 * architecture.hidden_size * architecture.vocab_size * length
+    """FLOPs of a row's logits, forward and backward; of an encoder's those of the tokens that have a loss,
+    with the transform before them, and of the head over pairs."""
+    hidden, told = architecture.hidden_size, architecture.told * length
+    if not architecture.encoder:
+        return 6 * hidden * architecture.vocab_size * told
+    pairs = 6 * hidden * (hidden + 2) if architecture.pair_head and architecture.vocab_size else 0
+    transform = 6 * hidden * hidden * told if architecture.vocab_size else 0
+    return 6 * hidden * architecture.vocab_size * told + transform + pairs
 
 
 def layer_flops(
@@ -35,8 +41,8 @@ def layer_flops(
     length: np.ndarray,
     kept: np.ndarray,
 ) -> np.ndarray:
-    """FLOPs of a row through these layers, forward and backward: 6 a weight and token, causal attention
-    counted half; of experts, those that compute a token."""
+    """FLOPs of a row through these layers, forward and backward: 6 a weight and token; of experts, those that
+    compute a token."""
     total = np.zeros_like(length)
     for weights, kind in _kinds(architecture):
         few = len(numbers & kind & set(dropping))
@@ -66,6 +72,19 @@ def _attention(
     length: np.ndarray,
     kept: np.ndarray,
 ) -> np.ndarray:
-    """FLOPs of scores and of weighted sums of values."""
-    few, width = len(numbers & set(dropping)), architecture.num_attention_heads * architecture.kv_channels
-    return 6 * width * ((len(numbers) - few) * length**2 + few * kept**2)
+    """FLOPs of scores and of weighted sums of values: causal attention sees half of a row, and a layer with a
+    window so many of its tokens, of the kept ones as many as are left of these."""
+    width, total = architecture.num_attention_heads * architecture.kv_channels, np.zeros_like(length)
+    near, few = set(architecture.near_layers), set(dropping)
+    for layers, tokens in ((numbers - few, length), (numbers & few, kept)):
+        seen = _window(architecture, length) * tokens / length
+        total = total + tokens * (len(layers - near) * tokens + len(layers & near) * seen)
+    return (12 if architecture.encoder else 6) * width * total
+
+
+def _window(architecture: Architecture, length: np.ndarray) -> np.ndarray:
+    """Tokens that a token sees in layers with a window."""
+    if architecture.window is None:
+        return length
+    sides = (length if side < 0 else np.minimum(side, length) for side in architecture.window)
+    return np.minimum(sum(sides) + 1, length)

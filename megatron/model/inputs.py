@@ -32,6 +32,49 @@ class GPTInputs(NamedTuple):
         return self.labels.numel() if self.loss_mask is None else int(self.loss_mask.sum())
 
 
+class BertInputs(NamedTuple):
+    """Rows of one forward pass of an encoder. `tokens`, `types` [rows, length], types None where nothing
+    tells texts apart; `rows`: numbers of the samples in the global batch, [rows], or of every token where a
+    row holds several. `masked` [M]: where among the tokens that this rank computes those stand that are to be
+    told, as row · tokens + place; `labels`, `weights` [M]: what they were, and 0 for one that only stands for
+    none. `firsts`, `pairs`, `pair_weights` [S]: the same of the first token of every pair, and whether its
+    second text does not follow; None without pairs. `starts`, `ends`, `positions` [rows, length]: as in
+    Sight, None where they are trivial. `kept`, `moves`: as in GPTInputs; `padded_kept`: whether padding is
+    among these. `masked_count`, `pair_count`: over whole rows, whatever this rank computes of them."""
+
+    tokens: torch.Tensor
+    rows: torch.Tensor
+    masked: torch.Tensor
+    labels: torch.Tensor
+    weights: torch.Tensor
+    types: torch.Tensor | None = None
+    firsts: torch.Tensor | None = None
+    pairs: torch.Tensor | None = None
+    pair_weights: torch.Tensor | None = None
+    positions: torch.Tensor | None = None
+    starts: torch.Tensor | None = None
+    ends: torch.Tensor | None = None
+    kept: torch.Tensor | None = None
+    moves: tuple[Moves, ...] | None = None
+    padded_kept: bool = False
+    masked_count: int = 0
+    pair_count: int = 0
+    first_row: int = 0
+
+
+class ClassifierInputs(NamedTuple):
+    """Rows of one forward pass of a classifier. `tokens`, `types` [rows, length], types None where nothing
+    tells texts apart; `rows`, `first_row`: as in GPTInputs; `ends` [rows, 1]: where the texts end, None where
+    all fill their rows; `labels` [rows]: numbers of classes, or values; None where none is known."""
+
+    tokens: torch.Tensor
+    rows: torch.Tensor
+    types: torch.Tensor | None = None
+    ends: torch.Tensor | None = None
+    labels: torch.Tensor | None = None
+    first_row: int = 0
+
+
 def to_device(inputs: Inputs, device: torch.device) -> Inputs:
     """The same rows on a device."""
     return _each(inputs, lambda part: part.to(device, non_blocking=True))

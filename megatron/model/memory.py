@@ -19,6 +19,7 @@ from megatron.model.share import (
     routed_rows,
     stage_layers,
     stage_parameters,
+    told_tokens,
 )
 from megatron.model.stack import runs_of
 from megatron.parallel.cross_entropy import CHUNK_BYTES, LEAST_ROWS
@@ -71,11 +72,12 @@ def working(share: Share, stage: Stage, batch: Batch, device: str = "cpu", docum
     there yet or has been given back by then."""
     runs = _runs(share, stage, batch, device, documents)
     head = _head_kept(share, batch, device) if stage.last else 0
-    given_back = head - _table(share) if stage.last else 0
+    both = stage.first and stage.last and share.architecture.tied_head  # whose gradients wait for each other
+    given_back = head - (_table(share) if both else 0)
     most = _head_working(share, batch, device) if stage.last else 0
     later = sum(size for size, _ in runs)
     sizes = _sizes(share, stage, batch, device, documents)
-    asks = {length: _attention_working(share, batch.rows, length, documents) for length in batch[1:]}
+    asks = {length: _attention_working(share, batch.rows, length) for length in batch[1:]}
     kinds = {number: (_length(share, batch, number), share.mixed(number)) for number in stage.layers}
     backs = {kind: _mlp_working(share, batch.rows, *kind, device) for kind in set(kinds.values())}
     for size, numbers in runs:
@@ -204,11 +206,12 @@ def _runs(
 
 def _sizes(share: Share, stage: Stage, batch: Batch, device: str, documents: bool) -> dict[int, int]:
     """Bytes that each layer of a stage keeps; layers of a kind keep as much."""
-    kinds = {number: (_length(share, batch, number), share.mixed(number)) for number in stage.layers}
-    sizes = {
-        (length, mixed): layer_kept(share, batch.rows, length, device, documents, mixed)
-        for length, mixed in set(kinds.values())
+    near = share.architecture.near_layers  # each of which has the masks of its window
+    kinds = {
+        number: (_length(share, batch, number), documents or number in near, share.mixed(number))
+        for number in stage.layers
     }
+    sizes = {kind: layer_kept(share, batch.rows, kind[0], device, *kind[1:]) for kind in set(kinds.values())}
     return {number: sizes[kind] for number, kind in kinds.items()}
 
 
@@ -260,13 +263,14 @@ def _attention_kept(share: Share, rows: int, length: int, documents: bool) -> in
             return found + result
         used = 1 + element if one.attention_dropout else element if element < 4 else 0
         each = max(element, 4) + used
-        return found + result + each * pairs + _scores(share, length) * (rows if documents else 1)
+        masks = rows if documents else 0 if one.encoder else 1
+        return found + result + each * pairs + _scores(share, length) * masks
     copies = 2 if context > 1 or one.position_embedding_type == "rope" else 1
     mask = _scores(share, length) * (rows if documents else 1) if documents or gathers else 0
     return found + copies * result + 4 * share.heads * tokens + element * mask
 
 
-def _attention_working(share: Share, rows: int, length: int, documents: bool) -> int:
+def _attention_working(share: Share, rows: int, length: int) -> int:
     """Bytes of a layer's forward pass where its explicit weights are told, those that it keeps among
     them."""
     one, element = share.architecture, share.element
@@ -303,10 +307,18 @@ def _table(share: Share) -> int:
 
 
 def _head_kept(share: Share, batch: Batch, device: str) -> int:
-    """The last norm's, and the gradients of hidden states and head, which the forward pass makes."""
-    tokens, held = batch.rows * share.computed(batch.length), batch.rows * share.held(batch.length)
-    states = tokens * share.architecture.hidden_size * share.element
-    return _norm_kept(share, held, device) + states + _table(share)
+    """The last norm's, and the gradients of hidden states and head, which the forward pass makes; of an
+    encoder's transform its tokens, what comes of its matrix and what goes into its norm, and the gradients of
+    the logits' bias."""
+    one, held = share.architecture, batch.rows * share.held(batch.length)
+    told = told_tokens(share, batch.rows * share.computed(batch.length))
+    found = _norm_kept(share, held, device) + told * _width(share) + _table(share)
+    if not one.encoder:
+        return found
+    matrices = 2 if one.pair_head else 1
+    casts = matrices * one.hidden_size * _width(share) if share.element < share.weight_bytes else 0
+    transform = 2 * told * _width(share) + _norm_kept(share, told, device)
+    return found + transform + share.vocabulary * share.weight_bytes + casts
 
 
 def _head_working(share: Share, batch: Batch, device: str) -> int:
@@ -314,12 +326,13 @@ def _head_working(share: Share, batch: Batch, device: str) -> int:
     and a product, too. A GPU makes new gradients for those of the loss."""
     one, element = share.architecture, share.element
     tokens, vocabulary = batch.rows * share.computed(batch.length), max(share.vocabulary, 1)
-    rows = min(tokens, max(CHUNK_BYTES.get(device, 1 << 25) // (vocabulary * 4), LEAST_ROWS))
+    told = told_tokens(share, tokens)
+    rows = min(told, max(CHUNK_BYTES.get(device, 1 << 25) // (vocabulary * 4), LEAST_ROWS))
     logits = rows * vocabulary * (max(element, 4) + (element if element < share.weight_bytes else 0))
     if device != "cpu":
         logits += rows * vocabulary * max(element, 4)
     head = 2 * share.vocabulary * one.hidden_size * element if element < share.weight_bytes else 0
     held = batch.rows * share.held(batch.length) * one.hidden_size * element
     states = held + (tokens * one.hidden_size * element if share.shares_tokens else 0)
-    again = _table(share) + tokens * one.hidden_size * element if device != "cpu" else 0
+    again = _table(share) + told * one.hidden_size * element if device != "cpu" else 0
     return max(states + logits + head, again)

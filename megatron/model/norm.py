@@ -12,24 +12,34 @@ from megatron.parallel.placement import add_parameter
 
 
 class LayerNorm(nn.Module):
-    """Mean 0, variance 1, then weight and bias."""
+    """Mean 0, variance 1, then weight and, where it has one, bias."""
 
     weight: Tensor
-    bias: Tensor
+    bias: Tensor | None
 
-    def __init__(self, width: int, epsilon: float, sum_over: tuple[str, ...], apex: bool = False):
+    def __init__(
+        self,
+        width: int,
+        epsilon: float,
+        sum_over: tuple[str, ...],
+        apex: bool = False,
+        has_bias: bool = True,
+    ):
         super().__init__()
         add_parameter(self, "weight", (width,), value=1.0, sum_over=sum_over)
-        add_parameter(self, "bias", (width,), sum_over=sum_over)
+        if has_bias:
+            add_parameter(self, "bias", (width,), sum_over=sum_over)
+        else:
+            self.bias = None
         self.epsilon = epsilon
-        self.kernel = find_apex().layer_norm if apex else _layer_norm
+        self.kernel = find_apex().layer_norm if apex and has_bias else _layer_norm
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        weight, bias = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
         return self.kernel(x, weight, bias, self.weight.shape, self.epsilon)
 
 
-def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor, shape: torch.Size, epsilon: float) -> Tensor:
+def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, shape: torch.Size, epsilon: float) -> Tensor:
     return F.layer_norm(x, shape, weight, bias, epsilon)
 
 
@@ -38,7 +48,14 @@ class RMSNorm(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, width: int, epsilon: float, sum_over: tuple[str, ...], apex: bool = False):
+    def __init__(
+        self,
+        width: int,
+        epsilon: float,
+        sum_over: tuple[str, ...],
+        apex: bool = False,
+        has_bias: bool = False,
+    ):
         super().__init__()
         add_parameter(self, "weight", (width,), value=1.0, sum_over=sum_over)
         self.epsilon = epsilon
@@ -50,7 +67,10 @@ class RMSNorm(nn.Module):
 NORMS = {"LayerNorm": LayerNorm, "RMSNorm": RMSNorm}
 
 
-def make_norm(architecture: Architecture, mesh: Mesh = ONE_RANK) -> nn.Module:
-    """The normalisation over the hidden size, of the tokens that a rank holds."""
-    width, epsilon = architecture.hidden_size, architecture.norm_epsilon
-    return NORMS[architecture.normalization](width, epsilon, mesh.sum_over, architecture.apex)
+def make_norm(
+    architecture: Architecture, mesh: Mesh = ONE_RANK, sum_over: tuple[str, ...] | None = None
+) -> nn.Module:
+    """The normalisation over the hidden size, of the tokens that a rank holds. `sum_over`: axes over which
+    its gradients are summed, where these are others."""
+    width, epsilon, axes = architecture.hidden_size, architecture.norm_epsilon, sum_over or mesh.sum_over
+    return NORMS[architecture.normalization](width, epsilon, axes, architecture.apex, architecture.norm_bias)

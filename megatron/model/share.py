@@ -1,6 +1,7 @@
 """What one rank has of a transformer: the sizes of its part of a layer, and the shapes of its parameters, in
 closed form, so that a layout is priced before any rank starts."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -155,6 +156,11 @@ def routed_rows(share: Share, rows: int, length: int) -> int:
     return mixture.experts * min(room, tokens)
 
 
+def told_tokens(share: Share, tokens: int) -> int:
+    """How many of these tokens have a loss."""
+    return math.ceil(share.architecture.told * tokens)
+
+
 def layer_parameters(share: Share, count: int = 1, mixed: bool = False) -> list[Parameters]:
     """The parameters of a layer, or of so many, whose MLPs are mixtures of experts where they are `mixed`."""
     one, hidden = share.architecture, share.architecture.hidden_size
@@ -162,7 +168,7 @@ def layer_parameters(share: Share, count: int = 1, mixed: bool = False) -> list[
     few, groups = share.few_groups, one.num_query_groups * one.kv_channels
     keys = groups if few else share.keys
     of_keys = (*OWN, "tensor") if few else OWN
-    norms = 2 * (2 if one.normalization == "LayerNorm" else 1)
+    norms = 2 * _of_norm(one)
     found = [
         Parameters(hidden, 1, tokens, norms * count),
         Parameters(share.queries, hidden, OWN, count),
@@ -224,11 +230,31 @@ def stage_parameters(share: Share, stage: Stage) -> list[Parameters]:
         found.append(Parameters(share.vocabulary, one.hidden_size, own))
     if stage.first and one.position_embedding_type == "learned_absolute":
         found.append(Parameters(one.max_position_embeddings, one.hidden_size, tokens))
+    if stage.first and one.pair_head:
+        found.append(Parameters(2, one.hidden_size, tokens))
     if stage.last:
-        norms = 2 if one.normalization == "LayerNorm" else 1
-        found.append(Parameters(one.hidden_size, 1, tokens, norms))
+        found.append(Parameters(one.hidden_size, 1, tokens, _of_norm(one)))
+    if stage.last and one.encoder:
+        found += _encoder_heads(share)
     if stage.last and not one.tied_head:
         found.append(Parameters(share.vocabulary, one.hidden_size))
+    return found
+
+
+def _of_norm(architecture: Architecture) -> int:
+    """Vectors of a norm."""
+    return 2 if architecture.normalization == "LayerNorm" and architecture.norm_bias else 1
+
+
+def _encoder_heads(share: Share) -> list[Parameters]:
+    """Of the heads over masked tokens and over pairs, whole on every rank but for the bias of logits."""
+    one, hidden, alike = share.architecture, share.architecture.hidden_size, (*OWN, "tensor")
+    found = [Parameters(hidden, hidden, alike), Parameters(hidden, 1, alike, _of_norm(one))]
+    found += [Parameters(hidden, 1, alike)] if one.linear_bias else []
+    found.append(Parameters(share.vocabulary, 1))
+    if one.pair_head:
+        found += [Parameters(hidden, hidden, alike), Parameters(2, hidden, alike)]
+        found += [Parameters(hidden, 1, alike), Parameters(2, 1, alike)]
     return found
 
 

@@ -19,13 +19,21 @@ from megatron.model.layer_traffic import (
     joined,
     layer_traffic,
 )
-from megatron.model.share import ALIKE, Batch, Parameters, Share, stage_layers, stage_parameters
+from megatron.model.share import (
+    ALIKE,
+    Batch,
+    Parameters,
+    Share,
+    stage_layers,
+    stage_parameters,
+    told_tokens,
+)
 from megatron.model.stack import runs_of
 from megatron.parallel.mesh import SHARING
 from megatron.parallel.stages import Stage
 
-ONCE = 3 * 8
-"""Loss, wishes to stop and the norm, summed over all ranks behind every step."""
+NUMBER = 8
+"""Bytes of a loss, a count, the norm, and wishes to stop."""
 
 
 def step_traffic(share: Share, stages: list[Stage], batch: Batch, micro_batches: int) -> Traffic:
@@ -36,8 +44,11 @@ def step_traffic(share: Share, stages: list[Stage], batch: Batch, micro_batches:
             total[pair] += size * micro_batches
     for stage in stages:
         total += _gradients(share, stage, micro_batches)
-    if share.layout.ranks > 1:
-        total["world", SUM] += ONCE + 8 * _tallied(share)
+    losses = 2 if share.architecture.pair_head else 1
+    if share.layout.ranks > 1:  # behind every step, with wishes to stop and the norm
+        total["world", SUM] += NUMBER * (losses + 2 + _tallied(share))
+    if share.layout.data > 1 and share.architecture.encoder:  # before it, how many masked tokens there are
+        total["data", SUM] += NUMBER * losses
     return +total
 
 
@@ -100,7 +111,8 @@ def _ends(share: Share, stage: Stage, batch: Batch) -> Traffic:
     if stage.last:
         found["tensor", SCATTER if share.shares_tokens else SUM] += hidden
         found["tensor", GATHER] += hidden // share.layout.tensor if share.shares_tokens else 0
-        found["tensor", GATHER] += 2 * tokens * max(share.element, 4)  # sums and the labels' logits
+        told = told_tokens(share, tokens)
+        found["tensor", GATHER] += 2 * told * max(share.element, 4)  # sums and the labels' logits
     return found
 
 

@@ -1,9 +1,10 @@
 """The engine of a pipeline: a rank does the actions of a schedule and passes hidden states to the next stage
-and gradients to the one before. Shapes follow from the plan, so nothing is agreed upon on the way. With one
-stage there is nobody to talk to, and a step is the accumulation of gradients over its micro-batches."""
+and gradients to the one before. Shapes follow from the batch, which all ranks of a pipeline know, so nothing
+is agreed upon on the way. With one stage there is nobody to talk to, and a step is the accumulation of
+gradients over its micro-batches."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -66,13 +67,13 @@ class Links:
 def run_schedule(
     actions: Iterable[Action],
     links: Links,
-    shape: tuple[int, ...],
+    shapes: Sequence[tuple[int, ...]],
     forward: Forward,
     backward: Backward,
     deferred: Deferred | None = None,
 ) -> None:
-    """Do the actions of a step. `shape`: of a micro-batch's hidden states on this rank."""
-    work = _Work(links, shape, forward, backward, deferred)
+    """Do the actions of a step. `shapes`: of every micro-batch's hidden states on this rank."""
+    work = _Work(links, shapes, forward, backward, deferred)
     for action in actions:
         if action.kind == FORWARD:
             work.go_forward(action)
@@ -89,12 +90,12 @@ class _Work:
     def __init__(
         self,
         links: Links,
-        shape: tuple[int, ...],
+        shapes: Sequence[tuple[int, ...]],
         forward: Forward,
         backward: Backward,
         deferred: Deferred | None,
     ):
-        self.links, self.shape, self.forward, self.backward = links, shape, forward, backward
+        self.links, self.shapes, self.forward, self.backward = links, shapes, forward, backward
         self.deferred = deferred
         self.held: dict[Action, tuple[Tensor | None, Any]] = {}
         self.waiting: dict[int, list[Callable[[], None]]] = {}
@@ -106,7 +107,7 @@ class _Work:
         stage, tag = self._stage(action)
         received = None
         if stage > 0:
-            received = self.links.receive(self.shape, stage - 1, tag).requires_grad_()
+            received = self.links.receive(self.shapes[action.micro_batch], stage - 1, tag).requires_grad_()
         output = self.forward(action.chunk, action.micro_batch, received)
         if stage < self.links.stages - 1:
             self.links.send(output.detach(), stage + 1, tag + 2)

@@ -22,7 +22,8 @@ from megatron.data.index_builder import IndexedDatasetBuilder
 
 BUCKET_BYTES = 128 << 20
 MOST_FILES = 256
-ABOUT = np.dtype([("hash", "<u8"), ("length", "<i4")])
+ABOUT = np.dtype([("hash", "<u8"), ("sequences", "<i4")])
+LENGTH = np.dtype("<i4")
 
 
 def bucket_bits(text_bytes: int, shuffles: int = 1) -> int:
@@ -40,6 +41,7 @@ class DocumentShuffle:
     def __init__(self, builder: IndexedDatasetBuilder, seed: int, bits: int):
         self.builder, self.key, self.bits = builder, np.uint64(key(seed, "order of documents")), bits
         self.documents = 0
+        self.split = False
 
     def __enter__(self) -> "DocumentShuffle":
         with ExitStack() as files:
@@ -53,19 +55,25 @@ class DocumentShuffle:
     def __exit__(self, *error: Any) -> None:
         self._files.__exit__(*error)
 
-    def add_documents(self, tokens: np.ndarray, lengths: np.ndarray) -> None:
-        """Spread documents, back to back in `tokens`, over the files of their hashes."""
-        records = np.empty(len(lengths), ABOUT)
-        records["hash"], records["length"] = hashes(self.key, self.documents, len(lengths)), lengths
-        self.documents += len(lengths)
+    def add_documents(
+        self, tokens: np.ndarray, lengths: np.ndarray, counts: np.ndarray | None = None
+    ) -> None:
+        """Spread documents, back to back in `tokens`, over the files of their hashes. `lengths` and `counts`
+        as the builder takes them."""
+        self.split = counts is not None
+        sequences = np.ones(len(lengths), np.int64) if counts is None else counts
+        records = np.empty(len(sequences), ABOUT)
+        records["hash"], records["sequences"] = hashes(self.key, self.documents, len(records)), sequences
+        sizes = _sums(lengths, sequences)
+        self.documents += len(records)
         bucket = records["hash"] >> np.uint64(63 - self.bits) >> np.uint64(1)
-        starts = np.cumsum(lengths) - lengths
         for number in np.unique(bucket):
             chosen = np.flatnonzero(bucket == number)
             file = self._buckets[number]
             file.write(len(chosen).to_bytes(8, "little"))
             file.write(records[chosen])
-            file.write(gather(tokens, starts[chosen], lengths[chosen]))
+            file.write(_choose(lengths.astype(LENGTH), sequences, chosen))
+            file.write(_choose(tokens, sizes, chosen))
 
     def finish(self) -> None:
         """Hand on all documents, file by file."""
@@ -74,28 +82,44 @@ class DocumentShuffle:
                 file.seek(0)
                 frames = list(_frames(file.read(), self.builder.dtype))
                 if frames:
-                    records, tokens = (np.concatenate(parts) for parts in zip(*frames))
-                    self._hand_on(records, tokens)
+                    records, lengths, tokens = (np.concatenate(parts) for parts in zip(*frames))
+                    self._hand_on(records, lengths, tokens)
                     advance(len(records))
 
-    def _hand_on(self, records: np.ndarray, tokens: np.ndarray) -> None:
+    def _hand_on(self, records: np.ndarray, lengths: np.ndarray, tokens: np.ndarray) -> None:
         """Add documents to the builder in the order of their hashes; equal hashes keep the order of the
         input."""
-        lengths, order = records["length"].astype(np.int64), np.argsort(records["hash"], kind="stable")
+        order = np.argsort(records["hash"], kind="stable")
         self.builder.add_documents(
-            gather(tokens, (np.cumsum(lengths) - lengths)[order], lengths[order]), lengths[order]
+            _choose(tokens, _sums(lengths, records["sequences"]), order),
+            _choose(lengths, records["sequences"], order),
+            records["sequences"][order] if self.split else None,
         )
 
 
-def _frames(content: bytes, dtype: np.dtype) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _sums(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Sums of the values of groups, which lie back to back; int64 [groups]."""
+    ends = np.concatenate(([0], np.cumsum(values, dtype=np.int64)))[np.cumsum(counts)]
+    return np.diff(ends, prepend=0)
+
+
+def _choose(values: np.ndarray, counts: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """The values of chosen groups, of groups of these counts that lie back to back."""
+    counts = counts.astype(np.int64)
+    return gather(values, (np.cumsum(counts) - counts)[chosen], counts[chosen])
+
+
+def _frames(content: bytes, dtype: np.dtype) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """What `add_documents` wrote to one file, call by call."""
     at = 0
     while at < len(content):
         records = np.frombuffer(content, ABOUT, int.from_bytes(content[at : at + 8], "little"), at + 8)
         at += 8 + records.nbytes
-        tokens = np.frombuffer(content, dtype, int(records["length"].sum(dtype=np.int64)), at)
+        lengths = np.frombuffer(content, LENGTH, int(records["sequences"].sum(dtype=np.int64)), at)
+        at += lengths.nbytes
+        tokens = np.frombuffer(content, dtype, int(lengths.sum(dtype=np.int64)), at)
         at += tokens.nbytes
-        yield records, tokens
+        yield records, lengths, tokens
 
 
 @compiled()

@@ -21,6 +21,7 @@ from megatron.preprocess.documents import Piece
 from megatron.preprocess.novelty import Memory, find_new, new_memory
 from megatron.preprocess.records import BadRecord
 from megatron.preprocess.round_trip import RoundTrip, try_round_trip
+from megatron.preprocess.sentences import Split, sentence_splitter, split_all
 
 SAMPLE_BYTES = 20_000
 """Text of a piece that is encoded twice, on average: 0.5 % of 4 MB; all of a small corpus."""
@@ -43,13 +44,26 @@ class Check(NamedTuple):
 
 class Part(NamedTuple):
     """The documents of one key of a piece: ids with their end-of-document tokens, lengths in tokens, bytes
-    of text, how the fast engine was checked, and how some documents came back from their tokens."""
+    of text, how the fast engine was checked, and how some texts came back from their tokens. `counts`: where
+    the lengths are of sentences, how many each document has; else None. `unknown`: how many tokens are
+    [UNK]."""
 
     tokens: np.ndarray
     lengths: np.ndarray
     text_bytes: int
     check: Check
     round_trip: RoundTrip = RoundTrip()
+    counts: np.ndarray | None = None
+    unknown: int = 0
+
+    @property
+    def documents(self) -> int:
+        return len(self.lengths if self.counts is None else self.counts)
+
+    @property
+    def empty(self) -> int:
+        """Documents without a token."""
+        return int(((self.lengths if self.counts is None else self.counts) == 0).sum())
 
 
 class Encoded(NamedTuple):
@@ -61,59 +75,100 @@ class Encoded(NamedTuple):
 
 
 class Column(NamedTuple):
-    """Texts, their UTF-8 bytes, their ids back to back, the number of ids of each."""
+    """Texts, which are documents or their sentences, the number of the document of each, their UTF-8 bytes,
+    their ids back to back, the number of ids of each."""
 
     texts: list[str]
+    owners: np.ndarray
     sizes: np.ndarray
     ids: np.ndarray
     lengths: np.ndarray
 
+    def place(self, piece: Piece, number: int) -> str:
+        """Where the document of a text stands."""
+        return piece.place(int(self.owners[number]))
+
+
+class Process(NamedTuple):
+    """What a process keeps from piece to piece: the tokenizer, what has been verified of it, and what splits
+    documents into sentences, if anything does."""
+
+    tokenizer: Tokenizer
+    memory: Memory
+    split: Split | None
+
 
 def encode_piece(options: Any, engine: str, piece: Piece) -> Encoded:
     """Read and encode a piece. UserError for a bad record, unless such records are to be skipped."""
-    tokenizer, memory = of_process(options, engine)
+    process = of_process(options, engine)
     texts, bad = piece.read(options.json_keys)
     refuse(piece, bad, options.bad_lines)
-    eod = tokenizer.eod if options.append_eod else None
+    eod = process.tokenizer.eod if options.append_eod else None
     return Encoded(
-        [_encode_key(tokenizer, column, eod, piece, memory) for column in texts], bad, tokenizer.engine
+        [_encode_key(process, column, eod, piece) for column in texts], bad, process.tokenizer.engine
     )
 
 
 @functools.lru_cache(maxsize=2)
-def of_process(options: Any, engine: str) -> tuple[Tokenizer, Memory]:
-    """The tokenizer of a run, built once in every process, and what has been verified of it there."""
-    return build_tokenizer(options.tokenizer, engine), new_memory(NEW_BYTES)
+def of_process(options: Any, engine: str) -> Process:
+    """The tokenizer and the splitter of a run, built once in every process."""
+    split = sentence_splitter(options.lang, options.keep_newlines) if options.split_sentences else None
+    return Process(build_tokenizer(options.tokenizer, engine), new_memory(NEW_BYTES), split)
 
 
-def _encode_key(
-    tokenizer: Tokenizer, texts: list[str], eod: int | None, piece: Piece, memory: Memory
-) -> Part:
-    dtype = token_dtype(tokenizer.vocab_size)
-    if not texts:
-        return Part(np.empty(0, dtype), np.empty(0, np.int64), 0, Check())
-    sizes = np.array([len(text) if text.isascii() else len(text.encode()) for text in texts], np.int64)
-    try:
-        column = Column(texts, sizes, *tokenizer.encode_batch(texts))
-    except UserError as error:
-        raise UserError(f"{_refused(tokenizer, texts, piece)}: {error}") from None
-    check = (
-        Check()
-        if tokenizer.encode_batch is tokenizer.reference
-        else _verify(column, tokenizer, piece, memory)
+def _encode_key(process: Process, documents: list[str], eod: int | None, piece: Piece) -> Part:
+    tokenizer, memory, split = process
+    texts, counts = split_all(documents, split) if split else (documents, np.ones(len(documents), np.int64))
+    owners = np.repeat(np.arange(len(documents)), counts)
+    column = _encode(tokenizer, texts, owners, piece)
+    check, round_trip = Check(), RoundTrip()
+    if texts:
+        round_trip = _decode_again(column, tokenizer, piece)
+        if tokenizer.encode_batch is not tokenizer.reference:
+            check = _verify(column, tokenizer, piece, memory)
+    whole = np.bincount(owners, column.lengths, len(documents)).astype(np.int64)
+    ids = with_eod(column.ids, whole, eod, token_dtype(tokenizer.vocab_size))
+    part = Part(
+        ids,
+        whole + (whole > 0) * (eod is not None),
+        int(_sizes(documents).sum()),
+        check,
+        round_trip,
+        unknown=int(np.count_nonzero(column.ids == tokenizer.vocabulary.get("[UNK]", -1))),
     )
-    lengths = column.lengths + (column.lengths > 0) * (eod is not None)
-    ids = with_eod(column.ids, column.lengths, eod, dtype)
-    return Part(ids, lengths, int(sizes.sum()), check, _decode_again(column, tokenizer, piece))
+    return _of_sentences(part, column, eod is not None) if split else part
 
 
-def _refused(tokenizer: Tokenizer, texts: list[str], piece: Piece) -> str:
+def _encode(tokenizer: Tokenizer, texts: list[str], owners: np.ndarray, piece: Piece) -> Column:
+    if not texts:
+        return Column(texts, owners, *[np.empty(0, np.int64)] * 3)
+    try:
+        return Column(texts, owners, _sizes(texts), *tokenizer.encode_batch(texts))
+    except UserError as error:
+        raise UserError(f"{_refused(tokenizer, texts, owners, piece)}: {error}") from None
+
+
+def _sizes(texts: list[str]) -> np.ndarray:
+    """Their UTF-8 bytes."""
+    return np.array([len(text) if text.isascii() else len(text.encode()) for text in texts], np.int64)
+
+
+def _of_sentences(part: Part, column: Column, ended: bool) -> Part:
+    """The same with the lengths of the sentences that have tokens. `ended`: the last of each document has one
+    more, its end."""
+    lengths, owners = (values[column.lengths > 0] for values in (column.lengths, column.owners))
+    counts = np.bincount(owners, minlength=len(part.lengths))
+    lengths[(np.cumsum(counts) - 1)[counts > 0]] += ended
+    return part._replace(lengths=lengths, counts=counts)
+
+
+def _refused(tokenizer: Tokenizer, texts: list[str], owners: np.ndarray, piece: Piece) -> str:
     """Where the first text stands that the tokenizer does not take."""
     for number, text in enumerate(texts):
         try:
             tokenizer.encode_batch([text])
         except UserError:
-            return piece.place(number)
+            return piece.place(int(owners[number]))
     return f"near {piece.name}"
 
 
@@ -124,7 +179,7 @@ def _decode_again(column: Column, tokenizer: Tokenizer, piece: Piece) -> RoundTr
         (number, column.texts[number], column.ids[starts[number] : starts[number] + column.lengths[number]])
         for number in draw_documents(column.sizes, piece.name).tolist()
     )
-    return try_round_trip(tokenizer, documents, piece.place)
+    return try_round_trip(tokenizer, documents, lambda number: column.place(piece, number))
 
 
 def with_eod(ids: np.ndarray, lengths: np.ndarray, eod: int | None, dtype: np.dtype) -> np.ndarray:
@@ -148,15 +203,15 @@ def _verify(column: Column, tokenizer: Tokenizer, piece: Piece, memory: Memory) 
     outcome = np.concatenate([*parts, np.empty(0, column.ids.dtype)])
     different = first_difference((outcome, lengths), tokenizer.reference(texts))
     if different is not None:
-        return Check(difference=(piece.place(int(drawn[different])), texts[different]))
-    new = _verify_new(column.texts, tokenizer, piece, memory)
+        return Check(difference=(column.place(piece, drawn[different]), texts[different]))
+    new = _verify_new(column, tokenizer, piece, memory)
     size = int(column.sizes[drawn].sum()) + new.text_bytes
     return new._replace(documents=len(drawn), text_bytes=size)
 
 
-def _verify_new(texts: list[str], tokenizer: Tokenizer, piece: Piece, memory: Memory) -> Check:
+def _verify_new(column: Column, tokenizer: Tokenizer, piece: Piece, memory: Memory) -> Check:
     """Encode passages with something new by both engines, as far as the budget of the process reaches."""
-    passages = find_new(texts, memory)
+    passages = find_new(column.texts, memory)
     sizes = np.cumsum([len(passage.text.encode()) for passage in passages])
     count = int(np.searchsorted(sizes, memory.budget, "right"))
     chosen = [passage.text for passage in passages[:count]]
@@ -164,7 +219,7 @@ def _verify_new(texts: list[str], tokenizer: Tokenizer, piece: Piece, memory: Me
         different = first_difference(tokenizer.encode_batch(chosen), tokenizer.reference(chosen))
         if different is not None:
             number = passages[different].number
-            return Check(difference=(piece.place(number), texts[number]))
+            return Check(difference=(column.place(piece, number), column.texts[number]))
         memory.budget -= int(sizes[count - 1])
     verified, left_out = (
         tuple(feature for passage in some for feature in passage.features.tolist())

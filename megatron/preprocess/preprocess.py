@@ -28,12 +28,12 @@ from megatron.data.indexed_dataset import token_dtype
 from megatron.data.tokenizer import build_tokenizer, describe_around, describe_end
 from megatron.data.tokenizer_files import flags_of_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
-from megatron.preprocess.bad_lines import BadLineOptions, LeftOut, leave_out, report
+from megatron.preprocess.bad_lines import BadLineOptions, leave_out
 from megatron.preprocess.documents import PIECE_BYTES, Piece, cut_into_pieces
-from megatron.preprocess.encoding import NEW_BYTES, Encoded, encode_piece, of_process
+from megatron.preprocess.encoding import Encoded, encode_piece, of_process
 from megatron.preprocess.inputs import find_files
-from megatron.preprocess.novelty import describe
-from megatron.preprocess.round_trip import RoundTrip, describe_round_trip
+from megatron.preprocess.sentences import ENGLISH, LANGUAGES, describe_splitter
+from megatron.preprocess.totals import Totals, report_totals
 from megatron.preprocess.workers import map_in_order
 
 PIECES_IN_FLIGHT = 4
@@ -44,12 +44,19 @@ class PreprocessOptions:
     input: tuple[str, ...] = flag(
         help="files, globs or folders; .jsonl, .jsonl.gz, .jsonl.zst, .parquet, .txt", metavar="FILES"
     )
-    output_prefix: str = flag(help="path of the output; _{key}_document.bin, .idx and .json are added")
+    output_prefix: str = flag(
+        help="path of the output; _{key}_document.bin, .idx and .json are added, or _{key}_sentence"
+    )
     tokenizer: TokenizerOptions
     json_keys: tuple[str, ...] = flag(
         ("text",), "keys or columns that hold text; one dataset each", metavar="KEY"
     )
     append_eod: bool = flag(False, "an end-of-document token behind every document that is not empty")
+    split_sentences: bool = flag(False, "write every sentence as a sequence of its own, as BERT needs it")
+    lang: str = flag(ENGLISH, "language of --split-sentences", choices=LANGUAGES, metavar="LANGUAGE")
+    keep_newlines: bool = flag(
+        False, "leave the white space between sentences, such as ends of lines, at the end of the first"
+    )
     max_sequence_length: int | None = flag(
         None,
         "cut longer documents into sequences of so many tokens, so that splits, which are ranges of "
@@ -59,7 +66,7 @@ class PreprocessOptions:
     workers: int | None = flag(None, "worker processes; one a core", at_least=1)
     tokenizer_engine: str = flag(
         "auto",
-        "library that encodes; auto: gigatoken where it can",
+        "what encodes; auto: gigatoken or, for BERT's tokenizers, a table of words, where they can",
         choices=("auto", "gigatoken", "tokenizers"),
     )
     shuffle_documents: int | None = flag(
@@ -69,39 +76,9 @@ class PreprocessOptions:
     bad_lines: BadLineOptions = field(default_factory=BadLineOptions)
 
 
-@dataclass
-class Totals:
-    """Sums over the pieces of a run; `tokens`, `text_bytes` and documents that are `empty` for every key."""
-
-    tokens: list[int]
-    text_bytes: list[int]
-    empty: list[int]
-    engine: str = ""
-    documents: int = 0
-    verified_documents: int = 0
-    verified_bytes: int = 0
-    verified: set[int] = field(default_factory=set)
-    unverified: set[int] = field(default_factory=set)
-    round_trip: RoundTrip = field(default_factory=RoundTrip)
-    left_out: LeftOut = field(default_factory=LeftOut)
-
-    def add(self, encoded: Encoded) -> None:
-        self.engine = encoded.engine
-        self.documents += len(encoded.parts[0].lengths)
-        for number, part in enumerate(encoded.parts):
-            self.tokens[number] += len(part.tokens)
-            self.text_bytes[number] += part.text_bytes
-            self.empty[number] += int((part.lengths == 0).sum())
-            self.verified_documents += part.check.documents
-            self.verified_bytes += part.check.text_bytes
-            self.verified.update(part.check.verified)
-            self.unverified.update(part.check.left_out)
-            self.round_trip += part.round_trip
-
-
 class EnginesDiffer(Exception):
-    """The fast engine gave other ids than the reference. Arguments: the place and the text of the
-    document."""
+    """The fast engine gave other ids than the reference. Arguments: the engine, the place of the document,
+    and its text or sentence."""
 
 
 def preprocess(
@@ -119,7 +96,7 @@ def preprocess(
     if told:
         raise UserError(*dict.fromkeys(told))
     print(describe_end(tokenizer.end, options.append_eod))
-    if note := describe_around(tokenizer):
+    if not options.split_sentences and (note := describe_around(tokenizer)):  # rows of sentences have them
         print(note, file=sys.stderr)
     engine = options.tokenizer_engine
     totals = None
@@ -127,32 +104,44 @@ def preprocess(
         try:
             totals = _run(options, engine, files, tokenizer, piece_bytes)
         except EnginesDiffer as error:
-            what = (
-                "gigatoken and the reference library encode the document of {} differently: {!r:.80}".format(
-                    *error.args
-                )
-            )
+            what = "{} and the reference library encode text of {} differently: {!r:.80}".format(*error.args)
             if engine == "gigatoken":
                 raise UserError(f"{what}; leave out --tokenizer-engine gigatoken") from None
             print(f"{what}; starting over with the reference library, which is slower", file=sys.stderr)
             engine = "tokenizers"
-    _report(options, totals, time.perf_counter() - began)
+    prefixes = [output_prefix(options, key) for key in options.json_keys]
+    report_totals(totals, prefixes, time.perf_counter() - began, options.split_sentences)
     return totals
 
 
 def output_prefix(options: PreprocessOptions, key: str) -> str:
-    return f"{options.output_prefix}_{key}_document"
+    level = "sentence" if options.split_sentences else "document"
+    return f"{options.output_prefix}_{key}_{level}"
 
 
 def _problems(options: PreprocessOptions) -> list[str]:
     problems = []
     if not options.json_keys or len(set(options.json_keys)) < len(options.json_keys):
         problems.append(f"--json-keys {' '.join(options.json_keys)}: give at least one key, and none twice")
+    problems += _sentence_problems(options)
     if not options.overwrite:
         problems += [
             problem for key in options.json_keys for problem in existing_dataset(output_prefix(options, key))
         ]
     return problems
+
+
+def _sentence_problems(options: PreprocessOptions) -> list[str]:
+    if not options.split_sentences:
+        lang = [f"--lang {options.lang}"] if options.lang != ENGLISH else []
+        given = [*lang, *(["--keep-newlines"] if options.keep_newlines else [])]
+        return [f"{one} goes with --split-sentences; add it, or leave {one} out" for one in given]
+    if options.max_sequence_length is not None:
+        return [
+            f"--max-sequence-length {options.max_sequence_length} cuts documents, and --split-sentences "
+            "makes sequences of their sentences; leave one of them out"
+        ]
+    return []
 
 
 def _inputs_lost(options: PreprocessOptions, files: list[str]) -> list[str]:
@@ -199,8 +188,8 @@ def _run(
                 leave_out(totals.left_out, piece, encoded.bad, options.bad_lines)
                 for output, part in zip(shuffles or builders, encoded.parts):
                     if part.check.difference:
-                        raise EnginesDiffer(*part.check.difference)
-                    output.add_documents(part.tokens, part.lengths)
+                        raise EnginesDiffer(encoded.engine, *part.check.difference)
+                    output.add_documents(part.tokens, part.lengths, part.counts)
                 advance(piece.input_bytes)
         if not totals.documents:
             raise UserError(
@@ -229,14 +218,13 @@ def _encode_all(
     """All pieces in order, by worker processes, or right here where there is but one."""
     workers = options.workers or _cores()
     pieces = cut_into_pieces(files, piece_bytes)
+    bert = str(options.tokenizer.tokenizer_type).startswith("Bert")
     first = list(itertools.islice(pieces, 2))
     window = workers * PIECES_IN_FLIGHT if len(first) == 2 else 1
     tasks = ((options, engine, piece) for piece in itertools.chain(first, pieces))
     if len(first) == 2:
-        modules = [
-            "megatron.preprocess.preprocess",
-            *(["gigatoken", "awkward"] if engine != "tokenizers" else []),
-        ]
+        fast = ["megatron.data.word_table"] if bert else ["gigatoken", "awkward"]
+        modules = ["megatron.preprocess.preprocess", *(fast if engine != "tokenizers" else [])]
         outcomes = map_in_order(encode_piece, tasks, workers, window, modules)
     else:
         of_process.cache_clear()  # files may have changed since another run in this process
@@ -264,6 +252,9 @@ def _sidecar(
         "bad_lines_skipped": bad_lines,
         "shuffle_seed": options.shuffle_documents,
         "max_sequence_length": options.max_sequence_length,
+        "sentences": describe_splitter(options.lang, options.keep_newlines)
+        if options.split_sentences
+        else None,
         "tool_version": _version(),
     }
 
@@ -273,33 +264,3 @@ def _version() -> str:
         return importlib.metadata.version("megatron-data-efficient")
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _report(options: PreprocessOptions, totals: Totals, seconds: float) -> None:
-    report(totals.left_out)
-    for key, tokens, text_bytes, empty in zip(
-        options.json_keys, totals.tokens, totals.text_bytes, totals.empty
-    ):
-        more = f"; {empty:,} of {totals.documents:,} documents are empty" if empty else ""
-        print(
-            f"{output_prefix(options, key)}: {tokens:,} tokens, {text_bytes / max(tokens, 1):.2f} bytes "
-            f"of text a token{more}"
-        )
-    if totals.engine == "gigatoken":
-        verified = f"{totals.verified_documents:,} documents ({totals.verified_bytes / 1e6:,.1f} MB)"
-        new = f", with them {describe(totals.verified)} beyond ASCII" if totals.verified else ""
-        print(f"encoded by gigatoken; {verified} were verified against the reference library{new}")
-        if unverified := totals.unverified - totals.verified:
-            print(
-                f"not verified: {describe(unverified)}, because a process verifies {NEW_BYTES / 1e6:.0f} MB "
-                "of new ones at most; --tokenizer-engine tokenizers encodes all by the reference library"
-            )
-    else:
-        print("encoded by the reference library, so there was nothing to verify")
-    if totals.round_trip.changed:
-        print(describe_round_trip(totals.round_trip))
-    speed = sum(totals.text_bytes) / 1e6 / seconds
-    print(
-        f"Processed {totals.documents:,} documents ({totals.documents / seconds:,.0f} docs/s, "
-        f"{speed:,.1f} MB/s)."
-    )

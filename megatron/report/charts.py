@@ -134,7 +134,7 @@ def _layer_tokens(run: RecordedRun) -> np.ndarray:
     )
 
 
-def _keys(runs: list[RecordedRun]) -> list[Entry]:
+def keys_of(runs: list[RecordedRun]) -> list[Entry]:
     """An entry a run. Long names that come out the same are told apart by their number."""
     names = [fitting(run.name, ROOM - HANDLE) for run in runs]
     names = [f"{i}: {name}" if names.count(name) > 1 else name for i, name in enumerate(names, 1)]
@@ -188,7 +188,7 @@ def lines(
         title,
         x_label,
         y_label,
-        [key for key, values in zip(_keys(runs), columns) if values is not None],
+        [key for key, values in zip(keys_of(runs), columns) if values is not None],
     )
     return Chart(name, figure, f"{title} against {X_AXES[x]}")
 
@@ -251,14 +251,14 @@ def _loss(runs: list[RecordedRun], x: str) -> Chart:
         heights += [losses[_late(run, run.train)], run.valid["lm_loss"][_late(run, run.valid)]]
     _fit(axes, heights)
     key = [Entry("validation", FAINT, marker="o"), Entry("training", FAINT, width=0.8)]
-    frame(axes, f"Loss against {X_AXES[x]}", x_label, "loss (nats a token)", [*_keys(runs), *key])
+    frame(axes, f"Loss against {X_AXES[x]}", x_label, "loss (nats a token)", [*keys_of(runs), *key])
     return Chart(f"loss_{x}", figure, f"Validation and training loss against {X_AXES[x]}")
 
 
 def _gaps(runs: list[RecordedRun]) -> Chart:
     figure, axes, size, x_label = over(runs, "consumed_tokens")
     axes.axhline(0, color=colour_of(0), linewidth=1.8)
-    keys = _keys(runs)[:1]
+    keys = keys_of(runs)[:1]
     for i, run in enumerate(runs[1:], 1):
         tokens, apart = gap(run, runs[0])
         late = tokens >= EARLY * tokens.max(initial=0.0)
@@ -272,7 +272,7 @@ def _gaps(runs: list[RecordedRun]) -> Chart:
                 marker=marker,
                 markersize=3.2,
             )
-            keys.append(_keys(runs)[i])
+            keys.append(keys_of(runs)[i])
     frame(axes, f"Validation loss minus that of {runs[0].name}", x_label, "difference (nats a token)", keys)
     return Chart(
         "loss_difference", figure, f"Validation loss minus that of {runs[0].name}, at equal effective tokens"
@@ -290,5 +290,5 @@ def _lengths(runs: list[RecordedRun]) -> Chart:
             axes.step(x, kept, where="post", color=colour_of(i), linewidth=1.4, linestyle=(0, (3, 1.5)))
             styles = [Entry("sequence", FAINT), Entry("kept in the dropping layers", FAINT, "--")]
     axes.set_ylim(bottom=0)
-    frame(axes, "Lengths", x_label, "tokens of a row", [*_keys(runs), *styles])
+    frame(axes, "Lengths", x_label, "tokens of a row", [*keys_of(runs), *styles])
     return Chart("lengths", figure, "Sequence length and kept length at every step")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from megatron.model.share import Share
 from megatron.model.traffic import axis_ranks, wire_bytes
 from megatron.parallel.layout import Layout
-from megatron.tasks.task import RankPrice
+from megatron.tasks.prices import RankPrice
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from megatron.model.traffic import axis_ranks, wire_bytes
 from megatron.parallel.simulate import PipelineCost
 from megatron.report.cost import Cost, Machines, speed
 from megatron.report.suggest import Suggestion, flags_of
-from megatron.tasks.task import RankPrice
+from megatron.tasks.prices import RankPrice
 
 GIB = 2**30
 

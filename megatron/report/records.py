@@ -13,11 +13,13 @@ from megatron.base.errors import UserError
 from megatron.config.experts import AUXILIARY, Z_LOSS
 
 COUNTERS = ("iteration", "consumed_samples", "consumed_tokens", "raw_tokens", "drawn_tokens", "layer_tokens")
+HELD_OUT = ("lm_loss", "windows", "sop_loss", "lm_accuracy", "sop_accuracy")
 FIELDS = {
     "train": (
         *COUNTERS,
         *(
             "lm_loss",
+            "sop_loss",
             "learning_rate",
             "grad_norm",
             "seq_length",
@@ -28,8 +30,8 @@ FIELDS = {
         *AUXILIARY.values(),
         Z_LOSS,
     ),
-    "valid": (*COUNTERS, "lm_loss", "windows"),
-    "test": (*COUNTERS, "lm_loss", "windows"),
+    "valid": (*COUNTERS, *HELD_OUT),
+    "test": (*COUNTERS, *HELD_OUT),
 }
 NEEDED = ("iteration", "consumed_tokens")
 NAN = float("nan")

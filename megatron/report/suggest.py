@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 
 from megatron.base.errors import UserError
 from megatron.config.arguments import spelling
-from megatron.config.config import RULES, Config, ask
+from megatron.config.config import RULES, Config, Rule, ask
 from megatron.config.parallel import NOTHING, OPTIMIZER, WEIGHTS, ParallelConfig
+from megatron.model.architecture import Architecture
 from megatron.model.attention import explicit_in_training
 from megatron.parallel.layout import Layout, layout_of
 from megatron.report.cost import Cost, Machines, step_cost
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Plan, Step
 from megatron.schedule.plan_layout import layout_problems
-from megatron.tasks.prices import pipeline_of, prices, share_of, step_flops
-from megatron.tasks.task import RankPrice
+from megatron.tasks.prices import RankPrice, pipeline_of, prices, share_of, step_flops
+from megatron.tasks.task import Task
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -54,6 +55,7 @@ def read_machines(words: tuple[str, ...]) -> tuple[int, int]:
 
 
 def suggestions(
+    task: Task,
     config: Config,
     efficiency: DataEfficiency,
     vocab_size: int,
@@ -65,16 +67,16 @@ def suggestions(
 ) -> list[Suggestion]:
     """All layouts on so many devices that the rules and the plan allow, the fastest first; of equally fast
     ones that with least memory."""
-    found = []
-    for changes in _candidates(config, efficiency, devices, machines.ranks_a_node):
+    found, rules = [], [*LAYOUT_RULES, *task.rules]
+    for changes in _candidates(task.architecture(config, 0), config, devices, machines.ranks_a_node):
         changed = _changed(config, changes)
         layout = layout_of(changed.parallel, devices)
-        if _problems(changed, layout.data) or layout_problems(changed, plan, layout.data):
+        if _problems(changed, layout.data, rules) or layout_problems(changed, plan, layout.data):
             continue
-        share = share_of(changed, efficiency, vocab_size, layout)
+        share = share_of(task, changed, efficiency, vocab_size, layout)
         price = max(prices(changed, share, step, device), key=lambda one: one.total)
         pipeline = pipeline_of(changed, share, step)
-        flops = step_flops(changed, efficiency, vocab_size, step)[1]
+        flops = step_flops(task, changed, efficiency, vocab_size, step)[1]
         cost = step_cost(share, price, flops, pipeline.bubble, machines)
         found.append(Suggestion(changes, layout, price, cost, pipeline.bubble))
     return sorted(found, key=lambda one: (round(one.cost.seconds, 6), one.price.total))
@@ -83,7 +85,7 @@ def suggestions(
 def flags_of(suggestion: Suggestion) -> str:
     """The flags to copy."""
     words, flags = [], suggestion.flags
-    usual = {"expert_tensor_parallel_size": flags["tensor_model_parallel_size"]}
+    usual = {"expert_tensor_parallel_size": flags["tensor_model_parallel_size"], "cp_comm_type": ("p2p",)}
     for name, value in flags.items():
         if value is True:
             words.append(spelling(name))
@@ -105,18 +107,19 @@ def _changed(config: Config, changes: dict[str, Any]) -> Config:
     return dataclasses.replace(config, training=training, parallel=parallel)
 
 
-def _problems(config: Config, data_parallel_size: int) -> list[str]:
-    """What the rules of layouts say."""
+def _problems(config: Config, data_parallel_size: int, rules: list[Rule]) -> list[str]:
+    """What these rules say of a layout."""
     groups: Any = SimpleNamespace(**{**vars(config), "data_parallel_size": data_parallel_size})
-    return [problem for rule in LAYOUT_RULES for problem in ask(rule, groups)]
+    return [problem for rule in rules for problem in ask(rule, groups)]
 
 
 def _candidates(
-    config: Config, efficiency: DataEfficiency, devices: int, ranks_a_node: int
+    architecture: Architecture, config: Config, devices: int, ranks_a_node: int
 ) -> Iterator[dict[str, Any]]:
     """Flags of layouts of so many devices. Tensor groups are inside a machine and share tokens, and replicas
     share moments, as both take less memory for the same bytes, or weights, too, for more of them."""
-    layers, recomputations = config.model.num_layers, _recomputations(config, efficiency)
+    layers, recomputations = config.model.num_layers, _recomputations(architecture)
+    encoder = architecture.encoder  # which no ring of causal attention computes
     for tensor in _divisors(min(devices, ranks_a_node)):
         for context in CONTEXTS:
             for pipeline in _divisors(layers):
@@ -126,13 +129,14 @@ def _candidates(
                 strategies = (OPTIMIZER, WEIGHTS) if several else (NOTHING,)
                 ways = product(_schedules(layers, pipeline), recomputations, strategies)
                 for schedule, again, strategy in ways:
-                    if again == "selective" and context > 1:  # the ring has no explicit weights
-                        continue
+                    if again == "selective" and context > 1 and not encoder:
+                        continue  # the ring has no explicit weights
                     for experts in _expert_shares(config, tensor, devices // pipeline):
                         yield {
                             "tensor_model_parallel_size": tensor,
                             "sequence_parallel": tensor > 1,
                             "context_parallel_size": context,
+                            "cp_comm_type": ("allgather" if encoder and context > 1 else "p2p",),
                             "pipeline_model_parallel_size": pipeline,
                             **schedule,
                             **experts,
@@ -165,9 +169,8 @@ def _schedules(layers: int, pipeline: int) -> list[dict[str, Any]]:
     return [{"pipeline_schedule": "1f1b"}, {"pipeline_schedule": "zero-bubble"}, *several]
 
 
-def _recomputations(config: Config, efficiency: DataEfficiency) -> list[str | None]:
-    explicit = explicit_in_training(share_of(config, efficiency, 0, Layout()).architecture)
-    return [None, "selective", "full"] if explicit else [None, "full"]
+def _recomputations(architecture: Architecture) -> list[str | None]:
+    return [None, "selective", "full"] if explicit_in_training(architecture) else [None, "full"]
 
 
 def _divisors(number: int) -> list[int]:

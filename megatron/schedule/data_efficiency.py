@@ -16,6 +16,8 @@ ALIASES = {
     "vocabularyrarity": "vocab_rarity",
     "vocabulary_rarity": "vocab_rarity",
     "seqlenvocabrarity": "seqlen_vocab_rarity",
+    "seqreo": "seqlen",
+    "seqreo_voc": "seqlen_vocab_rarity",
     "seqtru": TRUNCATE,
     "seqres": RESHAPE,
 }

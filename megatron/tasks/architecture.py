@@ -1,12 +1,15 @@
-"""From a resolved configuration to the plain values that a GPT is built from and priced by."""
+"""From a resolved configuration to the plain values that a model is built from and priced by."""
+
+from dataclasses import replace
 
 import torch
 
+from megatron.config.bert import window, window_layers
 from megatron.config.config import Config
 from megatron.config.experts import expert_layers, loss_names
 from megatron.config.training import TrainingConfig
 from megatron.model.architecture import Architecture, Mixture
-from megatron.model.flops import decoder_flops
+from megatron.model.flops import model_flops
 from megatron.parallel.stages import stages_of
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import RowFlops
@@ -46,6 +49,23 @@ def gpt_architecture(config: Config, vocab_size: int) -> Architecture:
         recompute_run=config.training.recompute_num_layers if uniform else 1,
         recompute_attention=config.training.recompute_granularity == "selective",
         mixture=mixture_of(config),
+        residual_after_norm=model.apply_residual_connection_post_layernorm,
+        norm_bias=not model.disable_norm_bias,
+    )
+
+
+def bert_architecture(config: Config, vocab_size: int) -> Architecture:
+    """The encoder of a resolved configuration over `vocab_size` tokens."""
+    bert = config.bert
+    return replace(
+        gpt_architecture(config, vocab_size),
+        encoder=True,
+        pair_head=bool(config.sentences.pair),
+        embedding_norm=bert.embedding_norm,
+        near_layers=window_layers(bert, config.model.num_layers),
+        window=window(bert),
+        near_rotary_base=bert.local_rotary_base,
+        told=bert.mask_prob,
     )
 
 
@@ -97,4 +117,9 @@ def recomputed_layers(config: Config) -> tuple[int, ...]:
 
 def gpt_flops(config: Config, efficiency: DataEfficiency, vocab_size: int) -> RowFlops:
     """FLOPs of a row of a GPT; a `vocab_size` of 0 leaves the logits out."""
-    return decoder_flops(gpt_architecture(config, vocab_size), efficiency.dropping_layers)
+    return model_flops(gpt_architecture(config, vocab_size), efficiency.dropping_layers)
+
+
+def bert_flops(config: Config, efficiency: DataEfficiency, vocab_size: int) -> RowFlops:
+    """FLOPs of a row of an encoder."""
+    return model_flops(bert_architecture(config, vocab_size), efficiency.dropping_layers)

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from megatron.batches.gpt import RowFormat, make_batch, plain_batch
 from megatron.batches.loader import Rows
+from megatron.config.bert import of_gpt
 from megatron.config.config import Config
 from megatron.data.corpora import open_splits, require_samples
-from megatron.data.vocabulary import Vocabulary, tell_vocabulary
+from megatron.data.vocabulary import Vocabulary, in_sentences, tell_vocabulary
 from megatron.model.gpt import GPT, LM_LOSS
 from megatron.model.inputs import GPTInputs
 from megatron.parallel.layers import ONE_RANK
@@ -18,7 +19,6 @@ from megatron.parallel.stages import Stage
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Step
 from megatron.tasks.architecture import gpt_architecture, gpt_flops, mixture_of
-from megatron.tasks.prices import gpt_prices
 from megatron.tasks.task import Data, Task
 
 
@@ -27,7 +27,8 @@ def open_data(config: Config) -> Data:
     splits = open_splits(config)
     require_samples(config, splits)
     corpora = [corpus for members in splits.values() for _, corpus in members]
-    return Data(splits, *tell_vocabulary(config.tokenizer, corpora, config.data))
+    vocabulary, end = tell_vocabulary(config.tokenizer, corpora, config.data)
+    return Data(splits, vocabulary, "\n".join([end, *in_sentences(corpora)]))
 
 
 def make_rows(config: Config, efficiency: DataEfficiency, vocabulary: Vocabulary) -> Rows:
@@ -88,12 +89,15 @@ def row_losses(
 GPT_TASK = Task(
     name="gpt",
     open_data=open_data,
+    open_splits=open_splits,
     make_rows=make_rows,
     build_model=build_model,
-    losses={LM_LOSS: GPTInputs.loss_tokens},
+    losses=lambda config: {LM_LOSS: GPTInputs.loss_tokens},
     known_counts=known_counts,
+    measures=lambda config: (LM_LOSS,),
     row_losses=row_losses,
     row_flops=gpt_flops,
-    prices=gpt_prices,
+    architecture=gpt_architecture,
     layer_losses=layer_losses,
+    rules=(of_gpt,),
 )

@@ -1,21 +1,39 @@
-"""What a layout of a GPT's run costs, from its configuration: memory, traffic, bubble and FLOPs of a step,
+"""What a layout of a run costs, from its configuration: memory, traffic, bubble and FLOPs of a step,
 before any rank starts."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from megatron.config.config import Config
 from megatron.config.parallel import chunks_of, zero_stage
 from megatron.model.flops import head_flops, layer_flops
-from megatron.model.memory import end_of_backward, gathered, kept, returned, states, working
+from megatron.model.memory import States, end_of_backward, gathered, kept, returned, states, working
 from megatron.model.share import Batch, Share, elements, stage_parameters
-from megatron.model.traffic import step_traffic
+from megatron.model.traffic import Traffic, step_traffic
 from megatron.parallel.layout import Layout
 from megatron.parallel.simulate import PipelineCost, most_bytes, pipeline_cost
 from megatron.parallel.stages import Stage, stages_of
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import Step
-from megatron.tasks.architecture import gpt_architecture, gpt_flops
-from megatron.tasks.task import RankPrice
+from megatron.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class RankPrice:
+    """Of a rank of the pipeline: its parameters; bytes of `states`; the most of `activations`, which are
+    `held` micro-batches' and what is there for a moment; bytes sent in a step."""
+
+    layers: int
+    parameters: int
+    states: States
+    activations: int
+    held: int
+    traffic: Traffic
+
+    @property
+    def total(self) -> int:
+        return sum(self.states) + self.activations
 
 
 def batch_of(config: Config, step: Step) -> Batch:
@@ -24,10 +42,12 @@ def batch_of(config: Config, step: Step) -> Batch:
     return Batch(rows, step.sequence_length, step.kept_length)
 
 
-def share_of(config: Config, efficiency: DataEfficiency, vocab_size: int, layout: Layout) -> Share:
+def share_of(
+    task: Task, config: Config, efficiency: DataEfficiency, vocab_size: int, layout: Layout
+) -> Share:
     """A rank's share of the configuration's model; a `vocab_size` of 0 leaves tables and logits out."""
     return Share(
-        gpt_architecture(config, vocab_size),
+        task.architecture(config, vocab_size),
         layout,
         efficiency.dropping_layers,
         sum_bytes=2 if config.training.grad_reduce_in_bf16 else None,
@@ -36,15 +56,9 @@ def share_of(config: Config, efficiency: DataEfficiency, vocab_size: int, layout
     )
 
 
-def gpt_prices(
-    config: Config, efficiency: DataEfficiency, vocab_size: int, layout: Layout, step: Step, device: str
-) -> list[RankPrice]:
-    """The prices of a layout of a GPT's run in a step, by the rank of the pipeline."""
-    return prices(config, share_of(config, efficiency, vocab_size, layout), step, device)
-
-
 def prices(config: Config, share: Share, step: Step, device: str) -> list[RankPrice]:
-    """A price for every rank of the pipeline; the ranks of the other axes have the same."""
+    """A price for every rank of the pipeline in a step whose rows are full; the ranks of the other axes have
+    the same."""
     batch, count = batch_of(config, step), micro_batches(config, share.layout, step)
     stages, ranks = stages_of(config.parallel, config.model), share.layout.pipeline
     return [
@@ -55,7 +69,8 @@ def prices(config: Config, share: Share, step: Step, device: str) -> list[RankPr
 def _rank_price(
     config: Config, share: Share, stages: list[Stage], rank: int, batch: Batch, count: int, device: str
 ) -> RankPrice:
-    layout, documents = share.layout, config.data.reset_attention_mask
+    layout = share.layout
+    documents = config.data.reset_attention_mask or config.bert.bert_pack
     parameters = [one for each in stages for one in stage_parameters(share, each)]
     sizes = [kept(share, each, batch, device, documents) for each in stages]
     held, number = most_bytes(config.parallel.pipeline_schedule, rank, layout.pipeline, count, sizes)
@@ -97,9 +112,9 @@ def pipeline_of(config: Config, share: Share, step: Step) -> PipelineCost:
 
 
 def step_flops(
-    config: Config, efficiency: DataEfficiency, vocab_size: int, step: Step
+    task: Task, config: Config, efficiency: DataEfficiency, vocab_size: int, step: Step
 ) -> tuple[float, float]:
     """FLOPs of a step: of the model, and of the hardware, which computes some of it again."""
     lengths = (np.array([length]) for length in (step.sequence_length, step.kept_length))
-    model, hardware = gpt_flops(config, efficiency, vocab_size)(*lengths)
+    model, hardware = task.row_flops(config, efficiency, vocab_size)(*lengths)
     return step.rows * float(model[0]), step.rows * float(hardware[0])

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from megatron.batches.loader import Rows
-from megatron.config.config import Config
+from megatron.config.config import Config, Rule
 from megatron.data.corpora import Splits
 from megatron.data.vocabulary import Vocabulary
-from megatron.model.memory import States
-from megatron.model.traffic import Traffic
-from megatron.parallel.layout import Layout
+from megatron.model.architecture import Architecture
 from megatron.parallel.stages import StageModule
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.plan import RowFlops, Step
@@ -25,25 +23,11 @@ class Data(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RankPrice:
-    """Of a rank of the pipeline: its parameters; bytes of `states`; the most of `activations`, which are
-    `held` micro-batches' and what is there for a moment; bytes sent in a step."""
-
-    layers: int
-    parameters: int
-    states: States
-    activations: int
-    held: int
-    traffic: Traffic
-
-    @property
-    def total(self) -> int:
-        return sum(self.states) + self.activations
-
-
-@dataclass(frozen=True)
 class Task:
     """The functions of a task.
+
+    `open_data`: the corpora that the flags name and their vocabulary, for training, which needs some of them;
+    `open_splits`: the corpora alone, whatever of them is there.
 
     Its model, or a stage of it, gives `forward(inputs, step_key, scales, received)`: losses by name, each its
     scale · a sum; before the last stage hidden states of `received_shape`, which the next stage has received.
@@ -52,20 +36,24 @@ class Task:
 
     `losses`: for every loss of the model by Megatron's name, how many items of a micro-batch it is a sum
     over; each loss is divided by its own count over the global batch. `known_counts`: these counts of a
-    whole step where the plan alone says them, else None. `row_losses`: sum and count [rows, 2] of every
-    loss for every row, float64, nothing dropped, or hidden states like `forward`.
-    `row_flops`: what a row costs; `prices`: what the ranks of a pipeline hold and send, from the
-    configuration, the vocabulary's size, the layout, a step and the kind of device. `layer_losses`: losses
-    that layers add by themselves, by name, and how many layers do; the model's `tally` has their sums over
+    whole step where the plan alone says them, else None. `measures`: what evaluation tells, the losses
+    first; `row_losses`: sum and count [rows, 2] of each for every row, float64, nothing dropped, or hidden
+    states like `forward`. `rules`: what is wrong with flags for this task.
+    `row_flops`: what a row costs; `architecture`: the plain values that the model is built from, by which its
+    layouts are priced; both from the configuration and the vocabulary's size. `layer_losses`: losses that
+    layers add by themselves, by name, and how many layers do; the model's `tally` has their sums over
     rows."""
 
     name: str
     open_data: Callable[[Config], Data]
+    open_splits: Callable[[Config], Splits]
     make_rows: Callable[[Config, DataEfficiency, Vocabulary], Rows]
     build_model: Callable[..., StageModule]
-    losses: Mapping[str, Callable[[Any], int]]
+    losses: Callable[[Config], Mapping[str, Callable[[Any], int]]]
     known_counts: Callable[[Config, Step], dict[str, int] | None]
+    measures: Callable[[Config], tuple[str, ...]]
     row_losses: Callable[..., Any]
     row_flops: Callable[[Config, DataEfficiency, int], RowFlops]
-    prices: Callable[[Config, DataEfficiency, int, Layout, Step, str], list[RankPrice]]
+    architecture: Callable[[Config, int], Architecture]
     layer_losses: Callable[[Config], Mapping[str, int]]
+    rules: tuple[Rule, ...] = ()

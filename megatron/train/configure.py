@@ -8,6 +8,7 @@ from megatron.checkpoint.load import find_checkpoint
 from megatron.checkpoint.manifest import read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.arguments import flags_of, spelling, understand, unused_flags
+from megatron.config.bert import OF_THE_MODEL
 from megatron.config.config import RULES, Config, Rule, complete
 from megatron.config.experts import ExpertsConfig
 from megatron.config.logging import idle_notes
@@ -18,13 +19,15 @@ from megatron.parallel.ranks import world_size
 from megatron.schedule import data_efficiency_flags
 
 
-def read_config(argv: list[str], description: str, examples: str) -> tuple[Config, list[str]]:
+def read_config(
+    argv: list[str], description: str, examples: str, of_task: tuple[Rule, ...] = ()
+) -> tuple[Config, list[str]]:
     """The resolved, checked configuration of a command line, and notes for the user. UserError lists every
-    problem."""
+    problem; `of_task`: rules of what is trained."""
     values, problems = understand(Config, argv, description, examples, FOREIGN_FLAGS)
     model, notes = _model_of_checkpoint(values)
-    rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES)
-    problems, replicas = _replicas(values, problems)
+    rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES, *of_task)
+    problems, replicas = count_replicas(values, problems)
     given = {name: value for name, value in values.items() if name not in model}
     given |= {name: value for name, value in model.items() if value is not None}
     config = complete(Config, given, problems, replicas, rules)
@@ -52,19 +55,23 @@ def _model_of_checkpoint(values: dict[str, Any]) -> tuple[dict[str, Any], list[s
     folder = find_checkpoint(values["load"], values.get("ckpt_step"))
     if folder is None:
         return {}, []
-    saved = saved_config(read_manifest(folder).config, folder)
+    manifest = read_manifest(folder)
+    saved = saved_config(manifest.config, folder)
     own = {"moe_group_size", "moe_per_layer_logging"}  # which fit a batch and a log
     for one in (*flags_of(ModelConfig), *flags_of(ExpertsConfig)):
         if one.field.metadata["resume"] == "free" and one.name in values:
             own.add(one.name)
     every = dataclasses.asdict(saved.model) | dataclasses.asdict(saved.experts)
+    if manifest.task == "bert":
+        encoder = dataclasses.asdict(saved.bert) | dataclasses.asdict(saved.sentences)
+        every |= {name: encoder[name] for name in OF_THE_MODEL}
     model = {name: value for name, value in every.items() if name not in own}
     lost = [spelling(name) for name, value in model.items() if values.get(name, value) != value]
     more = f", and not as given: {', '.join(lost)}" if lost else ""
     return model, [f"the model's flags are those of {folder}{more}"]
 
 
-def _replicas(values: dict[str, Any], problems: list[str]) -> tuple[list[str], int]:
+def count_replicas(values: dict[str, Any], problems: list[str]) -> tuple[list[str], int]:
     """The problems, and how many replicas of the model the ranks that torchrun started make."""
     names = ("tensor_model_parallel_size", "context_parallel_size", "pipeline_model_parallel_size")
     sizes = [values.get(name) or 1 for name in names]

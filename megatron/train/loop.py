@@ -33,7 +33,7 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
         validate(run, start, log)
     for stage in run.stages:
         stage.train()
-    iteration, validating = start, False
+    iteration, validating, names = start, False, list(run.task.losses(run.config))
 
     def make(step: Step) -> list[Any]:
         return run.rows.batch(run.sampler, step, share)
@@ -73,7 +73,7 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
             fixed = run.config.optimizer.loss_scale
             if fixed and mesh.prints_log and (line := skip_warning(iteration, in_a_row, fixed)):
                 print_line(line)
-            loss = sum(outcome.known.get(name, 0.0) for name in run.task.losses)
+            loss = sum(outcome.known.get(name, 0.0) for name in names)
             advance(1, f"loss {loss:.3f}")
             stop = result.stop or _due(iteration, training.exit_interval)
             save = stop or iteration == run.plan.steps or _due(iteration, checkpoint.save_interval)
@@ -116,7 +116,7 @@ def validate(
         try:
             with log.timers.span("eval-time"):
                 losses = mean_losses(
-                    run.task, run.stages, run.rows, corpora, windows, size, run.mesh, should_stop
+                    run.task, run.config, run.stages, run.rows, corpora, windows, size, run.mesh, should_stop
                 )
         except CutOff:
             return False

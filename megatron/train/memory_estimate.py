@@ -9,6 +9,7 @@ import torch
 from megatron.base.errors import UserError
 from megatron.parallel.layout import ONE, Layout
 from megatron.schedule.plan import fullest_step
+from megatron.tasks.prices import prices, share_of
 from megatron.train.setup import Prepared
 
 GIB = 2**30
@@ -37,7 +38,8 @@ def estimate_memory(prepared: Prepared, device: torch.device, layout: Layout = O
     """What the rank with most will hold at its fullest, in the step whose layers compute most."""
     task, config, step = prepared.task, prepared.config, fullest_step(prepared.plan)
     vocab_size = prepared.data.vocabulary.size
-    found = task.prices(config, prepared.efficiency, vocab_size, layout, step, device.type)
+    share = share_of(task, config, prepared.efficiency, vocab_size, layout)
+    found = prices(config, share, step, device.type)
     fullest = max(found, key=lambda one: one.total)
     rows = step.rows * config.training.micro_batch_size // step.batch_size
     copied = config.checkpoint.async_save and device.type == "cpu"

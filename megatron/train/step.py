@@ -46,7 +46,7 @@ def train_step(
     """One update. Every loss is divided by its own count over the global batch before the backward pass,
     so every reduction is a sum; the host waits for the device once. What other ranks have updated may still
     be on its way: `run.parameters` waits for it, and so does whatever computes with it."""
-    names, mesh, loss_scale = list(run.task.losses), run.mesh, run.scaler.state.factor
+    names, mesh, loss_scale = list(run.task.losses(run.config)), run.mesh, run.scaler.state.factor
     items = loss_counts(run, step, micro_batches)
     run.gradients.zero()
     for stage in run.stages:
@@ -94,7 +94,7 @@ def _run_micro_batches(
 ) -> Tensor:
     """Forward and backward passes of all micro-batches by the pipeline's schedule; the scaled losses that
     this rank adds to those of the batch, float64."""
-    names, mesh, stages = list(run.task.losses), run.mesh, run.stages
+    names, mesh, stages = list(run.task.losses(run.config)), run.mesh, run.stages
     beside = dict.fromkeys(run.task.layer_losses(run.config), step.rows)
     scales = {name: run.scaler.state.factor / max(count, 1) for name, count in (items | beside).items()}
     number = key(run.config.training.seed, "dropout", step.number)
@@ -114,27 +114,26 @@ def _run_micro_batches(
         with timers.span("backward-compute"):
             torch.autograd.backward(list(found.values()) if gradient is None else found, gradient)
 
-    rows = step.rows // (len(micro_batches) * mesh.data.size)
-    shape = stages[0].received_shape(rows, step.sequence_length)
+    shapes = [stages[0].received_shape(*batch.tokens.shape) for batch in micro_batches]
     schedule = SCHEDULES[run.config.parallel.pipeline_schedule]
     actions = schedule(mesh.pipeline.rank, mesh.pipeline.size, len(micro_batches), len(stages))
     links = Links(mesh, len(stages), stages[0].precision)
-    run_schedule(actions, links, shape, forward, backward, run.deferred)
+    run_schedule(actions, links, shapes, forward, backward, run.deferred)
     return sums
 
 
 def loss_counts(run: Run, step: Step, micro_batches: list[Any]) -> dict[str, int]:
     """How many items of the global batch each loss is a mean over: from the plan where it says so, else
     summed over the ranks."""
-    known = run.task.known_counts(run.config, step)
+    known, losses = run.task.known_counts(run.config, step), run.task.losses(run.config)
     if known is not None:
-        if known.keys() != run.task.losses.keys():
-            names = ", ".join(run.task.losses)
+        if known.keys() != losses.keys():
+            names = ", ".join(losses)
             raise ValueError(f"the task {run.task.name} names the losses {names}; known_counts must, too")
         return known
-    mine = [sum(map(count, micro_batches)) for count in run.task.losses.values()]
+    mine = [sum(map(count, micro_batches)) for count in losses.values()]
     summed = sum_over(torch.tensor(mine, dtype=torch.int64, device=run.mesh.device), run.mesh.data)
-    return dict(zip(run.task.losses, summed.tolist()))
+    return dict(zip(losses, summed.tolist()))
 
 
 @contextmanager

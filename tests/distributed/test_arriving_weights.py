@@ -46,7 +46,9 @@ def spoil(buckets: ShardedBuckets) -> None:
 def score(run: Run) -> float:
     corpora: list[tuple[float | None, Corpus]] = [(None, make_corpus(4, 64))]
     windows = torch.stack([torch.zeros(4, dtype=torch.int64), torch.arange(4)], 1).numpy()
-    loss = mean_losses(run.task, run.stages, run.rows, corpora, windows, 2, run.mesh)[""]["lm loss"]
+    loss = mean_losses(run.task, run.config, run.stages, run.rows, corpora, windows, 2, run.mesh)[""][
+        "lm loss"
+    ]
     assert loss is not None
     return loss
 

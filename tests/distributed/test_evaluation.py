@@ -21,7 +21,8 @@ def scored(mesh: Mesh, flags: str, replicas: int) -> float | None:
     run = make_run(mesh, flags, torch.float64, replicas)
     corpora, windows = [(None, make_corpus(160, 64))], np.array([(0, one) for one in range(WINDOWS)])
     found = [
-        mean_losses(run.task, run.stages, run.rows, corpora, windows, 2, mesh)[""][LM_LOSS] for _ in range(2)
+        mean_losses(run.task, run.config, run.stages, run.rows, corpora, windows, 2, mesh)[""][LM_LOSS]
+        for _ in range(2)
     ]
     assert found[0] == found[1]
     return found[0]
@@ -42,9 +43,19 @@ def cut_off(mesh: Mesh, flags: str, replicas: int, rank: int) -> tuple[int, floa
 
     before = [stage.training for stage in run.stages]
     with pytest.raises(CutOff):
-        mean_losses(run.task, run.stages, run.rows._replace(plain=plain), corpora, windows, 2, mesh, wishes)
+        mean_losses(
+            run.task,
+            run.config,
+            run.stages,
+            run.rows._replace(plain=plain),
+            corpora,
+            windows,
+            2,
+            mesh,
+            wishes,
+        )
     assert [stage.training for stage in run.stages] == before
-    after = mean_losses(run.task, run.stages, run.rows, corpora, windows, 2, mesh)
+    after = mean_losses(run.task, run.config, run.stages, run.rows, corpora, windows, 2, mesh)
     return len(made), after[""][LM_LOSS]
 
 

@@ -56,7 +56,7 @@ def computed(mesh: Mesh, case: str, more: str, rows: int) -> Found:
     first, found = mesh.data.rank * rows, []
     for start in range(first, first + rows, 2):
         inputs = x[start : start + 2].clone().requires_grad_()
-        y = layer(inputs, make_context(length, None, None, None, x.device))
+        y = layer(inputs, make_context(length, x.device))
         (y * direction[start : start + 2]).sum().backward()
         assert inputs.grad is not None
         found.append(torch.stack([y.detach(), inputs.grad]))

@@ -76,7 +76,7 @@ def with_validation(mesh: Mesh, flags: str) -> tuple[torch.Tensor, list[float]]:
     windows = torch.stack([torch.zeros(5, dtype=torch.int64), torch.arange(5)], 1).numpy()
 
     def score() -> None:
-        means = mean_losses(run.task, run.stages, run.rows, corpora, windows, 2, mesh)
+        means = mean_losses(run.task, run.config, run.stages, run.rows, corpora, windows, 2, mesh)
         found.append(means[""]["lm loss"])
 
     score()

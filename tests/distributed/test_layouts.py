@@ -8,6 +8,7 @@ import torch
 from megatron.parallel.mesh import Mesh
 from tests.support.parity import (
     BASE,
+    ENCODED,
     LAYOUTS,
     MIXED,
     MODELS,
@@ -39,7 +40,7 @@ def test_few_steps_have_all_that_changes_on_the_way(model: str) -> None:
     assert (norms > 0.5).any()
 
 
-@pytest.mark.parametrize(("layout", "model"), [*pairs(), *MIXED])
+@pytest.mark.parametrize(("layout", "model"), [*pairs(), *MIXED, *ENCODED])
 def test_every_layout_trains_the_same_model(layout: str, model: str) -> None:
     loss, norm, weight = deviations(model, (LAYOUTS | OF_EXPERTS | PADDED)[layout], torch.float64, STEPS)
     assert loss < 1e-10 and norm < 1e-10 and weight < 1e-9, (loss, norm, weight)

@@ -17,6 +17,22 @@ TRIED = (
     "zero-3 tp2·dp2",
     "tp2·pp2",
 )
+FIRST = "--apply-residual-connection-post-layernorm "
+MODERN = (
+    "--position-embedding-type rope --geglu --disable-bias-linear --disable-norm-bias --embedding-norm "
+    "--bert-no-binary-head --mask-prob 0.3 --window-size 9,9 --window-attn-skip-freq [0,1,1,0] "
+)
+TRIED_WITH_ENCODERS = (
+    ("tp2+sp", FIRST),
+    ("tp2", MODERN),
+    ("pp2", FIRST),
+    ("pp2 zero-bubble", FIRST),
+    ("cp2 allgather", FIRST),
+    ("cp2 a2a", MODERN),
+    ("zero dp2", FIRST),
+    ("zero-3 dp2", MODERN),
+    ("zero-3 tp2·dp2", FIRST),
+)
 EXPERTS = "--num-experts 8 --moe-ffn-hidden-size 256 --moe-router-load-balancing-type sinkhorn "
 TRIED_WITH_EXPERTS = ("ep2", "ep2 allgather", "ep2·dp2 zero", "tp2+sp·ep2", "ep2 zero-3", "ep2·dp2 zero-3")
 
@@ -28,6 +44,14 @@ def test_the_most_that_every_rank_holds(layout: str) -> None:
     for one in compare(LAYOUTS[layout], 4):
         assert sum(one.price.states) == pytest.approx(one.between, rel=0.01)
         above = 0.1 if layout.startswith(("zero-2", "zero-3")) else 0.03
+        assert 0.97 * one.most < one.price.total < (1 + above) * one.most
+
+
+@pytest.mark.parametrize(("layout", "model"), TRIED_WITH_ENCODERS)
+def test_the_most_that_ranks_of_encoders_hold(layout: str, model: str) -> None:
+    for one in compare(model + LAYOUTS[layout], 4, "bert"):
+        assert sum(one.price.states) == pytest.approx(one.between, rel=0.01)
+        above = 0.1 if layout.startswith("zero-3") else 0.03
         assert 0.97 * one.most < one.price.total < (1 + above) * one.most
 
 

@@ -16,9 +16,8 @@ from megatron.train.resume import describe_run, resume, save_run
 from megatron.train.saving import Checkpoints
 from tests.support.parity import (
     BASE,
+    EVERY,
     LAYOUTS,
-    MIXTURES,
-    MODELS,
     OF_EXPERTS,
     PIPELINE,
     ZERO,
@@ -26,6 +25,7 @@ from tests.support.parity import (
     ZERO3,
     make_run,
     place_of,
+    task_of,
     train_steps,
 )
 from tests.support.ranks import run_layout
@@ -74,21 +74,24 @@ PAIRS = [
     ("ep2", "ep4", "experts limited"),
     ("ep4", "tp2+sp·ep2 whole experts", "experts limited"),
     ("pp2·ep2", "expert tensor 2", "experts"),
+    ("zero dp2", "one", "bert"),
+    ("one", "tp2+sp", "encoder packed"),
+    ("pp2", "zero-3 dp3", "bert grouped"),
 ]
 """Saved on, gone on from, model (`gpt` has tied heads)."""
 
 
 def run_on(layout: str, model: str, function: Callable[..., T], *arguments: Any) -> list[T]:
-    """`function(mesh, flags, replicas, *arguments)` on a layout, with a batch of 12 rows, which 2 and 3
+    """`function(mesh, task, flags, replicas, *arguments)` on a layout, with a batch of 12 rows, which 2 and 3
     replicas can share."""
     more, place, replicas = place_of(BATCH + (LAYOUTS | OF_EXPERTS | MORE)[layout])
-    return run_layout(place, function, BASE + (MODELS | MIXTURES)[model] + more, replicas, *arguments)
+    return run_layout(place, function, task_of(model), BASE + EVERY[model] + more, replicas, *arguments)
 
 
-def from_start(mesh: Mesh, flags: str, replicas: int, steps: int, save: str = "") -> torch.Tensor:
+def from_start(mesh: Mesh, task: str, flags: str, replicas: int, steps: int, save: str = "") -> torch.Tensor:
     """The first steps of a run, saved behind them where a folder is named, and a few more where that is done
     beside them."""
-    run = make_run(mesh, flags + (f" --save {save}" if save else ""), torch.float64, replicas)
+    run = make_run(mesh, flags + (f" --save {save}" if save else ""), torch.float64, replicas, task=task)
     points = train_steps(run, 1, steps)
     if save:
         with Checkpoints(run, describe_run(run)) as checkpoints:
@@ -98,9 +101,9 @@ def from_start(mesh: Mesh, flags: str, replicas: int, steps: int, save: str = ""
     return points
 
 
-def from_checkpoint(mesh: Mesh, flags: str, replicas: int, load: str) -> torch.Tensor:
+def from_checkpoint(mesh: Mesh, task: str, flags: str, replicas: int, load: str) -> torch.Tensor:
     """The steps behind those of a checkpoint."""
-    run = make_run(mesh, f"{flags} --load {load}", torch.float64, replicas)
+    run = make_run(mesh, f"{flags} --load {load}", torch.float64, replicas, task=task)
     return train_steps(run, resume(run).iteration + 1, WHOLE)
 
 
@@ -122,7 +125,7 @@ def test_a_checkpoint_goes_on_on_another_layout(first: str, then: str, model: st
         torch.testing.assert_close(found, part, rtol=1e-10, atol=0)
 
 
-def moments(mesh: Mesh, flags: str, replicas: int, save: str) -> int:
+def moments(mesh: Mesh, task: str, flags: str, replicas: int, save: str) -> int:
     """Elements of all moments of this rank, of a saved run of one step."""
     run = make_run(mesh, f"{flags} --save {save}", torch.float64, replicas)
     train_steps(run, 1, 1)

@@ -16,9 +16,11 @@ from megatron.parallel.mesh import Mesh
 from megatron.parallel.pipeline import Links
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.tasks.prices import prices, share_of
+from megatron.tasks.tasks import TASKS
 from tests.support.configurations import make_config, make_plan
 from tests.support.parity import make_run, place_of, train_steps
 from tests.support.ranks import handed_in, run_layout
+from tests.support.sentences import as_priced
 
 MICRO_BATCHES = 4
 FLAGS = (
@@ -36,10 +38,11 @@ KINDS = {
 }
 
 
-def counted(mesh: Mesh, flags: str, data_parallel_size: int) -> tuple[dict[str, int], int]:
+def counted(mesh: Mesh, flags: str, data_parallel_size: int, task: str) -> tuple[dict[str, int], int]:
     """Bytes that this rank hands to each function of torch.distributed in the second step, and the elements
     of its parameters."""
-    run = make_run(mesh, flags, torch.float64, data_parallel_size)
+    run = make_run(mesh, flags, torch.float64, data_parallel_size, task=task)
+    run = as_priced(run) if task == "bert" else run
     train_steps(run, 1, 1)
     sent: Counter[str] = Counter()
 
@@ -62,11 +65,13 @@ def counted(mesh: Mesh, flags: str, data_parallel_size: int) -> tuple[dict[str, 
     return dict(sent), sum(one.numel() for stage in run.stages for one in stage.parameters())
 
 
-def formula(flags: str, layout: Any, data_parallel_size: int) -> list[tuple[dict[str, int], int]]:
+def formula(
+    flags: str, layout: Any, data_parallel_size: int, task: str = "gpt"
+) -> list[tuple[dict[str, int], int]]:
     """The same as it is priced, rank by rank."""
     config = make_config(flags, data_parallel_size)
     efficiency, _ = describe(config)
-    share = dataclasses.replace(share_of(config, efficiency, 50, layout), weight_bytes=8)
+    share = dataclasses.replace(share_of(TASKS[task], config, efficiency, 50, layout), weight_bytes=8)
     by_stage = prices(config, share, make_plan(config, efficiency).at(2), "cpu")
     found = []
     for rank in range(layout.ranks):
@@ -174,7 +179,28 @@ LAYOUTS |= {
 def test_traffic_and_parameters_of_every_rank(layout: str) -> None:
     more, place, replicas = place_of(LAYOUTS[layout])
     flags = FLAGS.format(2 * MICRO_BATCHES * replicas) + more
-    assert run_layout(place, counted, flags, replicas) == formula(flags, place, replicas)
+    assert run_layout(place, counted, flags, replicas, "gpt") == formula(flags, place, replicas)
+
+
+FIRST = "--apply-residual-connection-post-layernorm --vocab-size 50 --short-seq-prob 0 "
+MODERN = (
+    "--position-embedding-type rope --geglu --disable-bias-linear --disable-norm-bias --embedding-norm "
+    "--bert-no-binary-head --window-size 9,9 --window-attn-skip-freq [0,1,1,0] --vocab-size 50 "
+    "--short-seq-prob 0 --mask-prob 0.3 "
+)
+OF_ENCODERS = [
+    *((layout, FIRST) for layout in ("tp2", "tp2+sp", "pp2", "pp2 interleaved", "tp2·pp2", "zero dp2")),
+    *((layout, FIRST) for layout in ("cp2 allgather", "zero-3 tp2+sp·dp2", "tp2, random-LTD")),
+    *((layout, MODERN) for layout in ("tp2+sp", "pp2", "tp2+sp·cp2", "cp2 a2a", "dp2", "zero-3 dp2")),
+    *((layout, MODERN) for layout in ("tp2, recomputed in runs, dropout", "sums in bfloat16")),
+]
+
+
+@pytest.mark.parametrize(("layout", "model"), OF_ENCODERS)
+def test_traffic_and_parameters_of_encoders(layout: str, model: str) -> None:
+    more, place, replicas = place_of(model + LAYOUTS[layout])
+    flags = FLAGS.format(2 * MICRO_BATCHES * replicas) + more
+    assert run_layout(place, counted, flags, replicas, "bert") == formula(flags, place, replicas, "bert")
 
 
 def test_the_formulas_by_hand() -> None:

@@ -107,3 +107,20 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     analysis = ["--split", "90,5,5", "--seq-length", str(SEQ_LENGTH), "--output-dir", difficulty]
     run_command("tools/analyze_data.py", "--data-path", prefix + "_text_document", *analysis)
     return Prepared(text, tokenizer, prefix + "_text_document", difficulty)
+
+
+@pytest.fixture(scope="session")
+def prepared_sentences(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """The same texts as sentences, for encoders."""
+    folder = tmp_path_factory.mktemp("sentences")
+    text, tokenizer = write_text(folder / "my.jsonl"), str(folder / "tokenizer.json")
+    prefix, difficulty = str(folder / "my"), str(folder / "difficulty")
+    size = ["--vocab-size", "800", "--output", tokenizer]
+    run_command("tools/train_tokenizer.py", "--model", "wordpiece", "--input", text, *size)
+    flags = ["--tokenizer-type", "BertWordPieceLowerCase", "--vocab-file", tokenizer, "--split-sentences"]
+    run_command("tools/preprocess_data.py", "--input", text, "--output-prefix", prefix, *flags)
+    prefix += "_text_sentence"
+    analysis = ["--split", "90,5,5", "--seq-length", str(SEQ_LENGTH), "--output-dir", difficulty]
+    metrics = ["--metrics", "vocab_rarity", "seqlen"]
+    run_command("tools/analyze_data.py", "--task", "bert", "--data-path", prefix, *analysis, *metrics)
+    return Prepared(text, tokenizer, prefix, difficulty)

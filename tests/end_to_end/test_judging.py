@@ -19,7 +19,7 @@ from megatron.evaluation.text_bytes import TextBytes
 from megatron.tasks.gpt import GPT_TASK
 from megatron.train.pretrain import pretrain
 from tests.end_to_end.conftest import EFFICIENT, MODEL, SEQ_LENGTH, Prepared, records, run_command
-from tools.evaluate import _explain_bytes, _result
+from tools.evaluate import _explain_bytes, _of_bytes
 
 SHORT = [
     *MODEL,
@@ -469,7 +469,7 @@ def test_generation_keeps_documents_apart_as_training_did(prepared: Prepared, tm
 def test_bytes_that_are_far_from_the_decoded_ones_give_no_bits_per_byte(capsys) -> None:
     """A share of the text that a tokenizer loses differs from part to part."""
     results = [
-        {"corpus": "books"} | _result(["lm loss"], [70.0, 100.0], TextBytes(400.0, "proportion", factor))
+        {"corpus": "books"} | _of_bytes(70.0, TextBytes(400.0, "proportion", factor))
         for factor in (1.01, 1.25)
     ]
     assert results[0]["bits_per_byte"] == pytest.approx(70 / math.log(2) / 400)

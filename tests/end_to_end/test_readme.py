@@ -16,14 +16,15 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def commands(heading: str) -> list[list[str]]:
     """The python commands of the first code block below a heading."""
-    block = re.search(rf"## {heading}\n```\n(.*?)```", README, re.DOTALL)
+    block = re.search(rf"## {heading}\n(?:(?!##).)*?```\n(.*?)```", README, re.DOTALL)
     assert block, heading
     return [shlex.split(line) for line in block.group(1).strip().splitlines()]
 
 
-def test_three_commands_train_on_a_users_own_text(tmp_path: Path) -> None:
+def run_all(heading: str, tmp_path: Path) -> None:
+    """The three commands below a heading, on a text of one's own."""
     write_text(tmp_path / "my.jsonl")
-    three = commands("Train on your own text")
+    three = commands(heading)
     assert len(three) == 3
     for words in three:
         words = [str(ROOT / word) if word.endswith(".py") else word for word in words[1:]]
@@ -38,6 +39,10 @@ def test_three_commands_train_on_a_users_own_text(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_three_commands_train_on_a_users_own_text(tmp_path: Path) -> None:
+    run_all("Train on your own text", tmp_path)
     records = [
         json.loads(line) for line in (tmp_path / "runs" / "my" / "metrics.jsonl").read_text().splitlines()
     ]
@@ -47,12 +52,23 @@ def test_three_commands_train_on_a_users_own_text(tmp_path: Path) -> None:
     assert {record["kind"] for record in records} == {"train", "valid", "test"}
 
 
+def test_three_commands_train_an_encoder(tmp_path: Path) -> None:
+    run_all("Encoders", tmp_path)
+    records = [
+        json.loads(line) for line in (tmp_path / "runs" / "bert" / "metrics.jsonl").read_text().splitlines()
+    ]
+    losses = [record["lm_loss"] for record in records if record["kind"] == "train"]
+    assert losses[-1] < losses[0] - 1
+    assert {"sop_loss", "lm_accuracy", "sop_accuracy"} <= records[-1].keys()
+
+
 def test_the_page_of_flags_is_current() -> None:
     assert PAGE.read_text(encoding="utf-8") == flags_page(), "run python scripts/make_flags_page.py"
 
 
 def test_every_tool_has_help_with_examples() -> None:
-    for tool in [*sorted(ROOT.glob("tools/*.py")), ROOT / "pretrain_gpt.py"]:
+    entries = [ROOT / name for name in ("pretrain_gpt.py", "pretrain_bert.py", "finetune.py")]
+    for tool in [*sorted(ROOT.glob("tools/*.py")), *entries]:
         text = run_command(str(tool), "--help").stdout
         assert "examples:" in text, tool.name
         assert f"python {tool.relative_to(ROOT)}" in text, tool.name

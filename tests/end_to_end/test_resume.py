@@ -125,6 +125,35 @@ def test_a_run_on_a_layout_is_killed_beside_and_while_saving(prepared: Prepared,
         assert found[0] == found[1] and len(found[0]) == 4
 
 
+ENCODER = (
+    "--mock-data --vocab-size 120 --short-seq-prob 0.5 --random-ltd --random-ltd-min 16 "
+    "--random-ltd-duration 20 --random-ltd-quantum 8 "
+    "--curriculum seqlen_truncate:min=16,max=64,duration=15,quantum=8 "
+    "--save-interval 4 --eval-interval 10 --eval-iters 2 --bert-group-lengths "
+)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "layout"),
+    [(1, "--bert-passes 2"), (2, "--use-distributed-optimizer"), (2, "--pipeline-model-parallel-size 2")],
+)
+def test_an_encoder_is_killed_and_started_again(tmp_path: Path, ranks: int, layout: str) -> None:
+    """With new masks in every step, with rows and micro-batches of any length."""
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    words, other = (
+        ["pretrain_bert.py", *MODEL, *ENCODER.split(), *layout.split(), "--train-iters", str(STEPS)]
+        + ["--save", str(one), "--load", str(one)]
+        for one in (folder, whole)
+    )
+    run_command(*other, ranks=ranks)
+    assert interrupt(words, folder, 14, signal.SIGKILL, ranks).returncode != 0
+    assert "going on after step" in run_command(*words, ranks=ranks).stdout
+    assert records(folder) == records(whole)
+    assert weights(folder) == weights(whole)
+    validated = [one for one in records(whole) if one["kind"] != "train"]
+    assert {"lm_loss", "sop_loss", "lm_accuracy", "sop_accuracy"} <= validated[-1].keys()
+
+
 EXPERTS = (
     "--num-experts 4 --moe-layer-freq 2 --moe-aux-loss-coeff 1e-2 --moe-z-loss-coeff 1e-3 "
     "--moe-router-load-balancing-type global_aux_loss --moe-router-enable-expert-bias "

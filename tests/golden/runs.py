@@ -16,4 +16,9 @@ RUNS = {
     "--random-ltd --random-ltd-min 16 --random-ltd-quantum 8 --random-ltd-duration 28",
     "seqres": "--curriculum seqlen_reshape:min=16,max=64,duration=20,quantum=8 --position-embedding-type "
     "rope",
+    "bert": "--short-seq-prob 0.3 --apply-residual-connection-post-layernorm --mask-prob 0.2 "
+    "--curriculum seqlen_truncate:min=16,max=64,duration=20,quantum=8 "
+    "--random-ltd --random-ltd-min 16 --random-ltd-quantum 8 --random-ltd-duration 28",
 }
+ENTRIES = dict.fromkeys(RUNS, "pretrain_gpt.py") | {"bert": "pretrain_bert.py"}
+"""What trains each."""

@@ -15,26 +15,29 @@ if __name__ == "__main__":
 
 from megatron.base.command import run_command
 
+from megatron.tasks.bert import BERT_TASK
 from megatron.tasks.gpt import GPT_TASK
 from megatron.train.pretrain import pretrain
 from tests.end_to_end.conftest import records
 from tests.golden.rewrite import rewrite
-from tests.golden.runs import COMMON, RUNS
+from tests.golden.runs import COMMON, ENTRIES, RUNS
 
 FOLDER = Path(__file__).parent
 
 
 def losses(name: str) -> list[str]:
-    """Kind, iteration, effective tokens, loss and gradient norm of every record of a run."""
+    """Kind, iteration, effective tokens, sum of losses and gradient norm of every record of a run."""
     torch.set_num_threads(1)
+    task = BERT_TASK if ENTRIES[name] == "pretrain_bert.py" else GPT_TASK
     with tempfile.TemporaryDirectory() as folder:
         pretrain(
-            [*shlex.split(COMMON + RUNS[name]), "--metrics-file", f"{folder}/metrics.jsonl"], GPT_TASK, "", ""
+            [*shlex.split(COMMON + RUNS[name]), "--metrics-file", f"{folder}/metrics.jsonl"], task, "", ""
         )
         found = records(Path(folder))
     torch.set_flush_denormal(False)
     return [
-        f"{one['kind']} {one['iteration']} {one['consumed_tokens']} {one['lm_loss']:.6f} "
+        f"{one['kind']} {one['iteration']} {one['consumed_tokens']} "
+        f"{one['lm_loss'] + one.get('sop_loss', 0):.6f} "
         f"{one.get('grad_norm', 0):.5f}"
         for one in found
     ]

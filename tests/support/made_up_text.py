@@ -104,6 +104,22 @@ def write_model_without_unknown(folder: Path, kind: str) -> str:
     return str(folder / "words.json")
 
 
+BERT_WORDS = (
+    "[PAD] [UNK] [CLS] [SEP] [MASK] the quick brown fox jump ##s over lazy dog ' back ; it doesn t mind . , "
+    '! ? " ( ) [ ] un ##want ##ed running café cafe ##é nai ##ve naive groß ##e mask ##ing 中 文 The Fox Ca '
+    "##fé 123 ##4 ##5 - / a b ##b α ##β σ ##ς й и"
+)
+
+
+def write_bert_vocabulary(path: Path, words: str = BERT_WORDS) -> str:
+    """A vocab.txt with the words, then every letter of ASCII by itself and as a continuation."""
+    letters = [mark + chr(code) for mark in ("", "##") for code in range(ord("a"), ord("z") + 1)]
+    path.write_text(
+        "".join(f"{word}\n" for word in dict.fromkeys([*words.split(), *letters])), encoding="utf-8"
+    )
+    return str(path)
+
+
 def many_texts(count: int) -> list[str]:
     """Different texts of all lengths, some of them empty."""
     return [f"{number}: {TEXTS[number % len(TEXTS)]}" * (number % 7) for number in range(count)]

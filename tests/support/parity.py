@@ -20,8 +20,8 @@ from megatron.parallel.placement import whole
 from megatron.parallel.slices import slices_of
 from megatron.parallel.stages import StageModule
 from megatron.schedule.data_efficiency_flags import describe
-from megatron.tasks.gpt import GPT_TASK
-from megatron.tasks.task import Data
+from megatron.tasks.task import Data, Task
+from megatron.tasks.tasks import TASKS
 from megatron.train.setup import Run, build, join
 from megatron.train.step import train_step
 from tests.support.configurations import make_config
@@ -72,6 +72,18 @@ MIXTURES = {
     + "--moe-aux-loss-coeff 0.1 --moe-router-load-balancing-type global_aux_loss --moe-router-num-groups 2 "
     "--moe-router-group-topk 1 --moe-router-pre-softmax ",
 }
+ENCODER = "--mask-prob 0.2 --norm-epsilon 1e-12 "
+ENCODERS = {
+    "bert": SEQTRU + ENCODER + "--apply-residual-connection-post-layernorm --attention-dropout 0.1 ",
+    "bert grouped": ENCODER
+    + "--bert-pair nsp --bert-group-lengths --short-seq-prob 0.6 --masking static --bert-passes 2 "
+    "--attention-dropout 0.1 --recompute-granularity full --recompute-num-layers 2 ",
+    "encoder packed": ENCODER
+    + "--bert-no-binary-head --bert-pack --short-seq-prob 0.6 --position-embedding-type rope --geglu "
+    "--rotary-base 500 --local-rotary-base 90 --disable-bias-linear --disable-norm-bias --embedding-norm "
+    "--window-size 5,3 --window-attn-skip-freq [0,1,1,0] --attention-dropout 0.1 ",
+}
+EVERY = MODELS | MIXTURES | ENCODERS
 STEPS = 20
 """Of all these runs; a shorter one goes through the same lengths, kept lengths and rates in fewer."""
 
@@ -98,13 +110,17 @@ def make_run(
     data_parallel_size: int,
     vocab_size: int = 50,
     length: int = 64,
+    task: str = "gpt",
 ) -> Run:
     """The run of these flags at step 0, in training mode, over samples of `length` tokens."""
     config = make_config(flags, data_parallel_size)
     efficiency, _ = describe(config)
     corpora = {"train": [(None, make_corpus(160, length))], "valid": [], "test": []}
-    task = dataclasses.replace(GPT_TASK, build_model=partial(_model, precision))
-    return build(join(task, config, efficiency, Data(corpora, Vocabulary(vocab_size, 0, None))), mesh)
+    ours = TASKS[task]
+    precise = dataclasses.replace(ours, build_model=partial(_model, precision, ours))
+    windows = Data(corpora, Vocabulary(vocab_size, 0, None))
+    data = windows if task == "gpt" else ours.open_data(config)
+    return build(join(precise, config, efficiency, data), mesh)
 
 
 def train_steps(run: Run, first: int, last: int) -> torch.Tensor:
@@ -119,9 +135,11 @@ def train_steps(run: Run, first: int, last: int) -> torch.Tensor:
     return torch.tensor(points, dtype=torch.float64)
 
 
-def train(mesh: Mesh, flags: str, precision: torch.dtype, data_parallel_size: int) -> Curve:
+def train(
+    mesh: Mesh, flags: str, precision: torch.dtype, data_parallel_size: int, task: str = "gpt"
+) -> Curve:
     """A whole run."""
-    run = make_run(mesh, flags, precision, data_parallel_size)
+    run = make_run(mesh, flags, precision, data_parallel_size, task=task)
     choices = hash_choices(run)
     points = train_steps(run, 1, run.plan.steps)
     table, held = run.placements | whole(run.states), run.parameters | run.states
@@ -142,8 +160,8 @@ def hash_choices(run: Run) -> torch.Tensor:
     return total
 
 
-def _model(precision: torch.dtype, *arguments: Any) -> StageModule:
-    model = GPT_TASK.build_model(*arguments)
+def _model(precision: torch.dtype, task: Task, *arguments: Any) -> StageModule:
+    model = task.build_model(*arguments)
     model.to(precision).train()
     return model
 
@@ -151,8 +169,14 @@ def _model(precision: torch.dtype, *arguments: Any) -> StageModule:
 @cache
 def one_rank(model: str, precision: torch.dtype, steps: int) -> Curve:
     """The run that every layout repeats."""
-    (curve,) = run_layout(Layout(), train, in_steps(BASE + (MODELS | MIXTURES)[model], steps), precision, 1)
+    flags = in_steps(BASE + EVERY[model], steps)
+    (curve,) = run_layout(Layout(), train, flags, precision, 1, task_of(model))
     return curve
+
+
+def task_of(model: str) -> str:
+    """What a model is trained for."""
+    return "bert" if model in ENCODERS else "gpt"
 
 
 def place_of(layout: str) -> tuple[str, Layout, int]:
@@ -170,8 +194,9 @@ def deviations(
     """Largest relative deviations of losses and gradient norm, and largest one of a weight, from one rank;
     infinite where another expert was chosen for a token in double precision."""
     more, place, data_parallel_size = place_of(layout)
-    flags = in_steps(BASE + (MODELS | MIXTURES)[model], steps) + more
-    curves: list[Curve] = run_layout(place, train, flags, precision, data_parallel_size)
+    flags = in_steps(BASE + EVERY[model], steps) + more
+    task = task_of(model)
+    curves: list[Curve] = run_layout(place, train, flags, precision, data_parallel_size, task)
     wanted, weight = one_rank(model, precision, steps), 0.0
     worst = torch.zeros(wanted.points.shape[1], dtype=torch.float64)
     for curve in curves:
@@ -279,6 +304,34 @@ MIXED = [
     *zip(PADDED, ("experts sinkhorn", "experts limited")),
 ]
 """Layouts and the models with experts that each is tried with."""
+OF_ENCODERS = (
+    "tp2",
+    "tp2+sp",
+    "pp2",
+    "pp2 interleaved",
+    "pp2 zero-bubble",
+    "pp4 ends apart",
+    "cp2 allgather",
+    "cp2 a2a",
+    "cp4 allgather",
+    "dp2",
+    "tp2·pp2",
+    "tp2+sp·cp2",
+    "tp2·pp2·dp2",
+    "zero dp2",
+    "zero cp2·dp2",
+    "zero tp2+sp·dp2",
+    "zero-3 dp2",
+    "zero-3 tp2·dp2",
+    "zero-2 pp2·dp2 interleaved",
+)
+ALL_ENCODERS = ("tp2+sp", "pp2", "cp2 allgather", "zero dp2", "zero-3 dp2")
+"""Layouts that are tried with all encoders."""
+ENCODED = [
+    *((layout, model) for layout in ALL_ENCODERS for model in ENCODERS),
+    *zip([layout for layout in OF_ENCODERS if layout not in ALL_ENCODERS], itertools.cycle(ENCODERS)),
+]
+"""Layouts and the encoders that each is tried with."""
 
 
 def pairs() -> list[tuple[str, str]]:

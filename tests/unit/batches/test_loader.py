@@ -12,6 +12,7 @@ from megatron.batches.gpt import RowFormat, make_batch, plain_batch
 from megatron.batches.loader import BatchShare, batches
 from megatron.curriculum.sampler import draw_batch, make_sampler
 from megatron.model.inputs import GPTInputs
+from megatron.parallel.slices import WHOLE
 from megatron.schedule.data_efficiency_flags import describe
 from tests.support.configurations import make_config, make_plan
 from tests.support.corpora import make_corpus
@@ -205,7 +206,7 @@ def test_evaluation_sees_whole_windows_of_their_own_corpora():
     """Nothing is cut or dropped, whatever training does at its first step."""
     _, _, row_format, first = setup(TRUNCATE + DROP)
     second = make_corpus(16, 32, seed=1, name="second")
-    batch = plain_batch([first, second], np.array([1, 0, 1]), np.array([15, 63, 0]), row_format)
+    batch = plain_batch([first, second], np.array([1, 0, 1]), np.array([15, 63, 0]), WHOLE, row_format)
     windows = [second.tokens[15 * 32 : 16 * 32 + 1], first.tokens[63 * 32 : 64 * 32 + 1], second.tokens[:33]]
     assert batch.tokens.tolist() == [window[:-1].tolist() for window in windows]
     assert batch.labels.tolist() == [window[1:].tolist() for window in windows]
@@ -277,6 +278,6 @@ def test_an_id_outside_the_vocabulary_is_found_wherever_it_stands(place, row, wr
     tokens = np.array(bad.tokens, np.int32)
     tokens[place] = wrong
     corpora = [good, dataclasses.replace(bad, tokens=tokens)]
-    plain_batch(corpora, np.array([1]), np.array([3]), row_format)
+    plain_batch(corpora, np.array([1]), np.array([3]), WHOLE, row_format)
     with pytest.raises(UserError, match=f"^bad: the token id {wrong} is outside the vocabulary of 50;"):
-        plain_batch(corpora, np.array([1]), np.array([row]), row_format)
+        plain_batch(corpora, np.array([1]), np.array([row]), WHOLE, row_format)

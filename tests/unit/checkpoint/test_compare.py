@@ -19,6 +19,8 @@ FLAGS = flags_of(Config)
 GROUPS = sorted({one.group for one in FLAGS} - {""})
 PLAN: Any = SimpleNamespace(steps=100, totals=lambda step: {}, digest=lambda step: 1)
 FREE = {
+    "bert_group_lengths",
+    "bert_pack",
     "moe_per_layer_logging",
     "moe_token_dispatcher_type",
     "moe_pad_expert_input_to_capacity",
@@ -46,7 +48,7 @@ FREE = {
 WRITTEN_OTHERWISE = {
     *("data_path", "train_data_path", "valid_data_path", "test_data_path", "split"),
     *("group_query_attention", "use_rotary_position_embeddings", "rotary_base", "rotary_percent"),
-    *("max_position_embeddings", "add_qkv_bias", "rampup_batch_size"),
+    *("max_position_embeddings", "add_qkv_bias", "rampup_batch_size", "local_rotary_base"),
 }
 IN_EFFECT = {"max_position_embeddings", "rampup_batch_size"}
 """Of these the ones that do something in the configuration of these tests."""
@@ -99,7 +101,12 @@ def with_a_new_flag(group: str) -> type:
     inner = typing.get_type_hints(Config)[group]
     wider = dataclasses.make_dataclass("WiderGroup", [new], bases=(inner,), frozen=True)
     return dataclasses.make_dataclass(
-        "Wider", [(group, wider)], bases=(Config,), frozen=True, namespace={"__doc__": "wider"}
+        "Wider",
+        [(group, wider)],
+        bases=(Config,),
+        frozen=True,
+        kw_only=True,
+        namespace={"__doc__": "wider"},
     )
 
 

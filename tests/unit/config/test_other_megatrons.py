@@ -71,10 +71,10 @@ REFUSED_ALONE = """
 --pipeline-model-parallel-split-rank 1|--standalone-embedding-stage
 --fp16-lm-cross-entropy|--fp8-format hybrid|--fp8-e4m3|--num-experts 8 --moe-shared-expert-gate
 --outer-dp-sharding-strategy optim
---dataloader-type cyclic|--qk-layernorm|--apply-layernorm-1p|--quick-geglu|--window-size 128,0
+--dataloader-type cyclic|--qk-layernorm|--apply-layernorm-1p|--quick-geglu|--mtp-num-layers 2
 --multi-latent-attention|--mtp-num-layers 1|--use-rope-scaling|--rotary-interleaved|--softmax-type learnable
 --rotary-seq-len-interpolation-factor 2|--apply-query-key-layer-scaling|--fp32-residual-connection
---apply-residual-connection-post-layernorm|--glu-linear-offset 1.0|--activation-func-clamp-value 7
+--apply-query-key-layer-scaling|--glu-linear-offset 1.0|--activation-func-clamp-value 7
 --init-method-xavier-uniform|--embedding-init-method-std 1.0|--data-parallel-random-init|--freeze-all-layers
 --use-precision-aware-optimizer|--exp-avg-dtype bf16|--decoupled-lr 5e-4
 --start-weight-decay 0.1|--weight-decay-incr-style cosine|--step-batch-size-schedule 0:768
@@ -131,7 +131,7 @@ UNUSED = """
 --zero-contigious-gradients|--overlap-param-gather-with-optimizer-step|--logging-level 20
 --train-doc-idx-path x|--data-efficiency-curriculum-learning|--cpu-optimizer|--empty-unused-memory-level 1
 --distributed-timeout-seconds-after-init 60|--one-logger-project x|--no-one-logger|--inprocess-restart
---mask-prob 0.2|--bert-no-binary-head|--dino-head-hidden-size 64|--inference-max-requests 8|--use-pin-memory
+--mask-factor 0.2|--bert-load x|--dino-head-hidden-size 64|--inference-max-requests 8|--use-pin-memory
 --cuda-graph-impl local|--optimizer-cpu-offload|--cpu-offloading-num-layers 2|--trust-remote-code
 --moe-shared-expert-gate|--mamba-state-dim 64|--fim-rate 0.5|--fp8-margin 1|--muon-momentum 0.95
 --no-load-optim|--no-save-optim|--flight-recorder-dump-path x|--log_optimizer_states_to_tensorboard

@@ -143,8 +143,8 @@ def test_an_unknown_metric_is_told_with_those_that_are_known(tmp_path):
             find_analysis(some, corpus, "vocab_rartiy")
         assert str(caught.value) == (
             "unknown metric vocab_rartiy; did you mean vocab_rarity? known: distinct_tokens, "
-            "seqlen_reshape, seqlen_truncate, vocab_rarity; or give --difficulty-path FOLDER with an "
-            "analysis that holds one of that name"
+            "seqlen, seqlen_reshape, seqlen_truncate, seqlen_vocab_rarity, vocab_rarity; or give "
+            "--difficulty-path FOLDER with an analysis that holds one of that name"
         )
 
 

@@ -20,6 +20,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "tiktoken": "".join(ranks),
         "vocab": "<unk>\t0\n\u2581the\t-1.94486\n\u2581a\t-3.5e-1\n",
         "vocab.json": json.dumps({"a": 0, "b": 1}),
+        "bert": "[PAD]\n[CLS]\n",
         "page": "<html>404</html>",
         "cut": json.dumps({"model": {"type": "BPE"}})[:-1],
     }
@@ -43,6 +44,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ("HuggingFaceTokenizer", "vocab.json", "give it as --vocab-file"),
         ("TikTokenizer", "tokenizer.json", "give --tokenizer-type HuggingFaceTokenizer"),
         ("TikTokenizer", "model", "give --tokenizer-type GPTSentencePieceTokenizer"),
+        ("HuggingFaceTokenizer", "bert", "give it with --tokenizer-type BertWordPieceLowerCase"),
         ("SentencePieceTokenizer", "page", "bring the file again"),
         ("HuggingFaceTokenizer", "page", "bring the file again"),
         ("HuggingFaceTokenizer", "cut", "bring the file again"),

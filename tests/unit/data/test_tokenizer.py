@@ -327,7 +327,7 @@ MISTAKES = [
         {"tokenizer_model": "wrong", "tiktoken_pattern": "v2"},
         "wrong: is no whole list of tiktoken's tokens",
     ),
-    ("BertTokenizer", {}, "--tokenizer-type BertTokenizer: choose one of HuggingFaceTokenizer"),
+    ("BertTokenizer", {}, "--tokenizer-type BertTokenizer: choose one of BertWordPieceLowerCase"),
 ]
 
 

@@ -10,7 +10,7 @@ from megatron.base.errors import UserError
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.data.corpora import Corpus
 from megatron.data.tokenizer import build_tokenizer
-from megatron.data.vocabulary import endless, find_vocabulary, tell_vocabulary
+from megatron.data.vocabulary import endless, find_vocabulary, in_sentences, tell_vocabulary
 from tests.support.configurations import make_config
 from tests.support.corpora import make_corpus
 
@@ -137,3 +137,10 @@ def test_flags_of_documents_need_to_know_what_ends_one() -> None:
         assert find_vocabulary(NONE, [corpus(sidecar=SIDECAR)], known).eod == 7
         assert find_vocabulary(NONE, [corpus(sidecar={**SIDECAR, "eod": 0})], known).eod == 0
     assert find_vocabulary(NONE, unknown, make_config("").data).eod is None
+
+
+def test_a_gpt_on_sentences_is_warned() -> None:
+    of_sentences = corpus("a", sentences={"splitter": "nupunkt"})
+    assert in_sentences([corpus("b"), corpus("c", sentences=None), corpus("d", None)]) == []
+    (warning,) = in_sentences([of_sentences, corpus("b"), of_sentences])
+    assert warning.startswith("warning: a is of sentences, made with --split-sentences for BERT: ")

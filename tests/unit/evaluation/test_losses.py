@@ -68,7 +68,7 @@ def measured(mesh: Mesh, flags: str, windows: np.ndarray, *sizes: int) -> dict[s
     rows = GPT_TASK.make_rows(config, describe(config)[0], Vocabulary(VOCAB, 0, None))
     hooked = model.layers.register_forward_pre_hook(lambda *_: modes.append(model.training))
     modes: list[bool] = []
-    found = mean_losses(GPT_TASK, (model,), rows, corpora(*sizes), windows, 4, mesh)
+    found = mean_losses(GPT_TASK, config, (model,), rows, corpora(*sizes), windows, 4, mesh)
     hooked.remove()
     assert not any(modes) and model.training, "it evaluates, and is then as it was"
     return found

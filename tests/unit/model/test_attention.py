@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from megatron.model.attention import Attention, explicit_in_training
-from megatron.model.context import make_context
+from megatron.model.context import Sight, make_context
 from megatron.model.dropout import drop_attention, salt, token_keys
 from megatron.model.stack import draws_in_kernels
 from megatron.parallel.mesh import CPU
@@ -56,7 +56,7 @@ def by_hand(attention: Attention, x_BTD: Tensor, starts: Tensor, scale: Tensor |
 def test_attention_equals_softmax_by_hand(backend: str, more: str, documents: bool) -> None:
     attention = attention_of(f"--attention-backend {backend} {more}")
     starts = STARTS if documents else torch.zeros_like(STARTS)
-    context = make_context(LENGTH, None, starts if documents else None, None, CPU)
+    context = make_context(LENGTH, CPU, Sight(starts=starts if documents else None))
     found = attention(hidden(), context)
     torch.testing.assert_close(found, by_hand(attention, hidden(), starts), rtol=1e-12, atol=1e-13)
 
@@ -70,7 +70,7 @@ def test_dropped_weights_are_those_of_their_keys(backend: str) -> None:
     ones = torch.ones(ROWS, HEADS, LENGTH, LENGTH, dtype=torch.float64)
     scale = drop_attention(ones, 0.3, keys, keys, *salts)
     for given, factors in ((keys, scale), (None, ones)):
-        found = attention(hidden(), make_context(LENGTH, None, STARTS, given, CPU))
+        found = attention(hidden(), make_context(LENGTH, CPU, Sight(starts=STARTS), None, given))
         wanted = by_hand(attention, hidden(), STARTS, factors)
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-13)
 

@@ -119,7 +119,7 @@ def test_a_model_drops_embeddings_and_both_updates_of_every_layer():
     x = model.word_embeddings.weight[batch.tokens] + model.position_embeddings.weight[:LENGTH]
     x = drop(x, 0.3, keys, salt("embedding", 0))
     for number, layer in enumerate(model.layers.values()):
-        update = layer.attention(layer.attention_norm(x), make_context(x.shape[1], None, None, None, CPU))
+        update = layer.attention(layer.attention_norm(x), make_context(x.shape[1], CPU))
         x = x + drop(update, 0.3, keys, salt("attention output", number))
         x = x + drop(layer.mlp(layer.mlp_norm(x)), 0.3, keys, salt("mlp output", number))
     logits = model.final_norm(x) @ model.word_embeddings.weight[:VOCAB].T

@@ -11,7 +11,7 @@ from megatron.config.experts import AUXILIARY
 from megatron.model.balance import tally_sizes
 from megatron.model.context import Beside, make_context
 from megatron.model.experts import MixtureOfExperts, inactive_parameters
-from megatron.model.flops import decoder_flops
+from megatron.model.flops import model_flops
 from megatron.model.gpt import GPT
 from megatron.model.router import balanced, capacity, has_room
 from megatron.parallel.initialization import initialize
@@ -159,7 +159,7 @@ def test_a_layer_is_the_sum_over_each_tokens_experts(flags):
     """Values and all gradients."""
     layer, x = make_layer(flags)
     x.requires_grad_()
-    context = make_context(12, None, None, None, x.device)
+    context = make_context(12, x.device)
     found, wanted = layer(x, context), one_by_one(layer, x, layer.router(x, context))
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
     leaves = [x, *layer.parameters()]
@@ -173,7 +173,7 @@ def test_a_layer_is_the_sum_over_each_tokens_experts(flags):
 def test_all_tokens_may_go_to_one_expert(dtype):
     layer, x = make_layer("--num-experts 4 --moe-router-topk 1 --moe-router-pre-softmax", dtype)
     layer.router.weight.data.zero_()  # equal scores: the first is taken
-    context = make_context(12, None, None, None, x.device)
+    context = make_context(12, x.device)
     routing = layer.router(x, context)
     assert routing.loads.tolist() == [[12, 0, 0, 0]] * 2
     layer(x, context).sum().backward()
@@ -185,7 +185,7 @@ def test_all_tokens_may_go_to_one_expert(dtype):
 def test_equal_scores_go_to_the_first_experts():
     layer, x = make_layer("--num-experts 8 --moe-router-topk 3")
     layer.router.weight.data.zero_()
-    routing = layer.router(x, make_context(12, None, None, None, x.device))
+    routing = layer.router(x, make_context(12, x.device))
     assert (routing.experts == torch.arange(3)).all() and (routing.gates == 1 / 3).all()
 
 
@@ -207,7 +207,7 @@ def test_sigmoid_scores_bias_and_groups_equal_transformers_deepseek_v3():
     other.weight.data.copy_(layer.router.weight)
     other.e_score_correction_bias.copy_(bias)
     layer.router.expert_bias.copy_(bias)
-    routing = layer.router(x, make_context(12, None, None, None, x.device))
+    routing = layer.router(x, make_context(12, x.device))
     _, gates, experts = other(x)
     dense = [
         torch.zeros(24, 16).scatter(1, one[0].reshape(24, 4), one[1].reshape(24, 4))
@@ -260,7 +260,7 @@ def test_losses_are_attached_with_their_scale_and_told_once(kind, score):
         layer.router.past_load.copy_(torch.tensor([3, 0, 1, 4]))
     tally = Tally(tally_sizes(mixture), x.device)
     beside = Beside({name: 5.0, "z_loss": 7.0}, tally)
-    context = make_context(12, None, None, None, x.device)._replace(beside=beside)
+    context = make_context(12, x.device)._replace(beside=beside)
     (0 * layer(x, context)).sum().backward()
     found = layer.router.weight.grad.clone()
 
@@ -317,7 +317,7 @@ def test_biases_follow_loads_and_are_no_parameters():
 def test_in_evaluation_nothing_is_dropped_or_moved():
     layer, x = make_layer("--num-experts 4 --moe-expert-capacity-factor 0.1 --moe-input-jitter-eps 0.5")
     plain, _ = make_layer("--num-experts 4")
-    context = make_context(12, None, None, None, x.device)
+    context = make_context(12, x.device)
     torch.testing.assert_close(layer.eval()(x, context), plain(x, context), rtol=0, atol=0)
 
 
@@ -325,7 +325,7 @@ def test_flops_are_of_the_experts_that_compute_a_token():
     """Of 3 layers one has experts: 4 products of attention, 2 of each MLP, the router, the logits."""
     flags = "--num-layers 3 --hidden-size 16 --num-attention-heads 2 --ffn-hidden-size 40 --num-experts 8 "
     flags += "--moe-layer-freq [0,1,0] --moe-ffn-hidden-size 24 --moe-shared-expert-intermediate-size 12 "
-    flows = decoder_flops(gpt_architecture(make_config(SHAPE + flags), 50), (1,))
+    flows = model_flops(gpt_architecture(make_config(SHAPE + flags), 50), (1,))
     model, _ = flows(np.array([30]), np.array([20]))
     attention = 4 * 16 * 16
     dense = attention + 2 * 16 * 40

@@ -1,6 +1,7 @@
 """What a rank holds, in closed form: against tensors that have a shape and no content, and against the counts
 of arXiv 2205.05198."""
 
+import math
 from typing import Any, NamedTuple
 
 import pytest
@@ -8,14 +9,14 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from megatron.model.experts import Experts
-from megatron.model.inputs import GPTInputs
+from megatron.model.inputs import BertInputs, GPTInputs
 from megatron.model.memory import kept, layer_kept, states, working
 from megatron.model.share import Batch, Parameters, Share, elements, stage_parameters
 from megatron.parallel.deferred import Deferred
 from megatron.parallel.layout import Layout
 from megatron.parallel.stages import Stage
 from megatron.tasks.architecture import gpt_architecture
-from megatron.tasks.gpt import GPT_TASK
+from megatron.tasks.tasks import TASKS
 from tests.support.configurations import make_config
 from tests.support.live import Live
 
@@ -27,12 +28,14 @@ MIXTURE = "--num-experts 8 --moe-router-topk 2 --moe-ffn-hidden-size 256 "
 
 
 class Case(NamedTuple):
-    """Flags, and whether documents stay apart, tokens are dropped, or the vocabulary needs several chunks."""
+    """Flags, and whether documents stay apart, tokens are dropped, or the vocabulary needs several chunks;
+    the task."""
 
     flags: str = ""
     documents: bool = False
     dropping: tuple[int, ...] = ()
     vocabulary: int = VOCABULARY
+    task: str = "gpt"
 
 
 CASES = {
@@ -64,18 +67,61 @@ CASES = {
     "several chunks of logits": Case(UNDROPPED, vocabulary=20_000),
     "several chunks of logits, bf16": Case(UNDROPPED + "--bf16", vocabulary=20_000),
 }
+MODERN = (
+    "--position-embedding-type rope --local-rotary-base 90 --geglu --disable-bias-linear --disable-norm-bias "
+    "--embedding-norm --bert-no-binary-head --mask-prob 0.3 "
+)
+WINDOWS = "--window-size 32,32 --window-attn-skip-freq [0,1,1,0] "
+FIRST = "--apply-residual-connection-post-layernorm "
+CASES |= {
+    name: one._replace(task="bert")
+    for name, one in {
+        "BERT": Case(FIRST + UNDROPPED),
+        "BERT, dropout": Case(FIRST),
+        "BERT, bf16": Case(FIRST + UNDROPPED + "--bf16"),
+        "BERT, full": Case(FIRST + FULL),
+        "BERT, random-LTD": Case(FIRST + UNDROPPED, dropping=(1, 2)),
+        "BERT, several chunks": Case(FIRST + UNDROPPED + "--mask-prob 0.6", vocabulary=20_000),
+        "BERT, several chunks, bf16": Case(FIRST + UNDROPPED + "--mask-prob 0.6 --bf16", vocabulary=20_000),
+        "modern": Case(MODERN + UNDROPPED),
+        "modern, windows": Case(MODERN + WINDOWS + UNDROPPED),
+        "modern, windows, packed": Case(MODERN + WINDOWS + UNDROPPED, documents=True),
+        "modern, windows, packed, bf16": Case(MODERN + WINDOWS + UNDROPPED + "--bf16", documents=True),
+        "modern, windows, dropout": Case(MODERN + WINDOWS),
+        "modern, windows, random-LTD": Case(MODERN + WINDOWS + UNDROPPED, dropping=(1, 2)),
+        "modern, packed, dropout": Case(MODERN, documents=True),
+    }.items()
+}
+
+
+def fed(case: Case) -> GPTInputs | BertInputs:
+    """Rows for a case's model, without content; of an encoder's, every row is padded."""
+    tokens, rows = torch.zeros(ROWS, LENGTH, dtype=torch.int64), torch.arange(ROWS)
+    few = torch.zeros(len(case.dropping), ROWS, LENGTH // 4, dtype=torch.int64) if case.dropping else None
+    starts = tokens if case.documents else None
+    if case.task == "gpt":
+        return GPTInputs(tokens, tokens, rows, kept=few, document_starts=starts)
+    told = torch.zeros(math.ceil(make_config(case.flags).bert.mask_prob * ROWS * LENGTH), dtype=torch.int64)
+    pairs: dict[str, Any] = {"types": tokens, "firsts": rows, "pairs": rows, "pair_weights": rows}
+    packed: dict[str, Any] = {"rows": tokens, "positions": tokens, "starts": starts, "ends": tokens}
+    return BertInputs(
+        tokens=tokens,
+        masked=told,
+        labels=told,
+        weights=told,
+        kept=few,
+        padded_kept=bool(case.dropping),
+        **({} if "--bert-no-binary-head" in case.flags else pairs),
+        **(packed if case.documents else {"rows": rows, "ends": rows[:, None]}),
+    )
 
 
 def counted(case: Case) -> tuple[int, int, int]:
     """Elements of the parameters; bytes that a forward pass leaves; the most there are beside weights and
     gradients."""
-    config = make_config(SHAPE + case.flags)
-    tokens = torch.zeros(ROWS, LENGTH, dtype=torch.int64)
-    few = torch.zeros(len(case.dropping), ROWS, LENGTH // 4, dtype=torch.int64) if case.dropping else None
-    starts = tokens if case.documents else None
-    inputs = GPTInputs(tokens, tokens, torch.arange(ROWS), kept=few, document_starts=starts)
+    config, inputs = make_config(SHAPE + case.flags), fed(case)
     with FakeTensorMode() as fake, Live() as live:
-        model = GPT_TASK.build_model(config, case.vocabulary, case.dropping).train()
+        model = TASKS[case.task].build_model(config, case.vocabulary, case.dropping).train()
         for parameter in model.parameters():
             parameter.grad = torch.zeros_like(parameter)
         for module in model.modules():
@@ -83,7 +129,7 @@ def counted(case: Case) -> tuple[int, int, int]:
                 module.deferred = Deferred(lambda _: None)
         before = live.now
         shapes: Any = [fake.from_tensor(one) if torch.is_tensor(one) else one for one in inputs]
-        losses = model(GPTInputs(*shapes), torch.zeros((), dtype=torch.int64))
+        losses = model(type(inputs)(*shapes), torch.zeros((), dtype=torch.int64))
         left = live.now - before
         torch.autograd.backward(list(losses.values()))
         return sum(one.numel() for one in model.parameters()), left, live.most - before
@@ -91,7 +137,7 @@ def counted(case: Case) -> tuple[int, int, int]:
 
 def reckoned(case: Case) -> tuple[int, int, int]:
     """The same in closed form."""
-    architecture = gpt_architecture(make_config(SHAPE + case.flags), case.vocabulary)
+    architecture = TASKS[case.task].architecture(make_config(SHAPE + case.flags), case.vocabulary)
     share, stage = Share(architecture, dropping=case.dropping), Stage(range(LAYERS))
     batch = Batch(ROWS, LENGTH, LENGTH // 4 if case.dropping else LENGTH)
     left = sum(kept(share, stage, batch, documents=case.documents))

@@ -113,7 +113,7 @@ def test_where_weights_do_not_sum_to_one_outputs_are_scaled_by_the_sum_over_its_
     how, mixture = how_of(flags), made_of(dense, flags)
     assert not how.equal
     x = torch.randn((2, LENGTH, HIDDEN), dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    context = make_context(LENGTH, None, None, None, torch.device("cpu"))
+    context = make_context(LENGTH, torch.device("cpu"))
     with torch.no_grad():
         mine, theirs = (model.layers["1"].mlp for model in (mixture, dense))
         sums = mine.router(x, context).gates.sum(-1, keepdim=True)
@@ -133,11 +133,7 @@ def test_a_token_chooses_whole_copies() -> None:
     flags = DENSE["gpt"] + EQUAL["two copies in quarters"]
     mixture = made_of(make_moved_model(DENSE["gpt"]), flags)
     x = torch.randn((1, LENGTH, HIDDEN), dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    experts = (
-        mixture.layers["0"]
-        .mlp.router(x, make_context(LENGTH, None, None, None, torch.device("cpu")))
-        .experts[0]
-    )
+    experts = mixture.layers["0"].mlp.router(x, make_context(LENGTH, torch.device("cpu"))).experts[0]
     for chosen in experts.tolist():
         assert sorted(one % 4 for one in chosen) == [0, 0, 1, 1, 2, 2, 3, 3]
         assert len({one // 4 for one in chosen}) == 2

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from megatron.parallel import cross_entropy
-from megatron.parallel.cross_entropy import cross_entropy_sum, token_losses
+from megatron.parallel.cross_entropy import cross_entropy_sum, token_losses, token_scores
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 4 * 37 * 20, 1 << 23])
@@ -48,3 +48,26 @@ def test_gradcheck():
     head = torch.randn(4, 3, dtype=torch.float64, generator=generator, requires_grad=True)
     labels = torch.tensor([0, 3, 1, 1, 2])
     assert torch.autograd.gradcheck(lambda h, w: cross_entropy_sum(h, w, labels), (hidden, head))
+
+
+def test_a_bias_of_the_logits_and_what_was_told_right():
+    generator = torch.Generator().manual_seed(3)
+    hidden, head, bias = (
+        torch.randn(shape, dtype=torch.float64, generator=generator, requires_grad=True)
+        for shape in ((41, 6), (23, 6), (23,))
+    )
+    labels, weights = torch.randint(19, (41,), generator=generator), torch.rand(41, generator=generator)
+    loss = cross_entropy_sum(hidden, head, labels, weights.double(), 19, 0.5, bias_V=bias)
+    loss.backward()
+    mine = [one.grad for one in (hidden, head, bias)]
+    for one in (hidden, head, bias):
+        one.grad = None
+    logits = hidden @ head[:19].T + bias[:19]
+    wanted = (F.cross_entropy(logits, labels, reduction="none") * weights).sum() * 0.5
+    wanted.backward()
+    torch.testing.assert_close(loss, wanted, rtol=1e-12, atol=0)
+    for found, one in zip(mine, (hidden, head, bias)):
+        torch.testing.assert_close(found, one.grad, rtol=1e-12, atol=1e-14)
+    losses, right = token_scores(hidden, head, labels, 19, bias_V=bias)
+    torch.testing.assert_close(losses, F.cross_entropy(logits, labels, reduction="none").detach())
+    assert torch.equal(right, logits.argmax(-1) == labels)

@@ -194,7 +194,7 @@ def test_the_files_of_a_shuffle_lie_beside_its_output_and_take_their_share(tmp_p
             sizes = [file.tell() for file in shuffle._buckets]
             shuffle.finish()
         assert len(os.listdir("/proc/self/fd")) == before
-    documents = (np.array(sizes) - 8) / (8 + 4 + 4 * 2)  # hash, length and four ids; 8 bytes a call
+    documents = (np.array(sizes) - 8) / (8 + 4 + 4 + 4 * 2)  # hash, count, length, four ids; 8 bytes a call
     assert documents.sum() == 1000
     assert np.abs(documents - 125).max() < 5 * (1000 * 1 / 8 * 7 / 8) ** 0.5  # five standard deviations
     assert names(tmp_path) == ["a.bin", "a.idx"]
@@ -559,10 +559,10 @@ def test_the_command_line(tmp_path, corpus):
 
 def test_mistakes_on_the_command_line(tmp_path, corpus):
     make_options(tmp_path)
-    process = tool(tmp_path, "--input", corpus[0], "--split-sentences", "--tokenizer-engin", "auto")
+    process = tool(tmp_path, "--input", corpus[0], "--ftfy", "--tokenizer-engin", "auto")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 2 and out == "" and "Traceback" not in err
     assert (
-        "--split-sentences is refused: it belongs to BERT" in err and "did you mean --tokenizer-engine" in err
+        "--ftfy is refused: texts are taken as they are" in err and "did you mean --tokenizer-engine" in err
     )
     assert names(tmp_path) == []

@@ -49,9 +49,12 @@ def test_a_step_by_hand() -> None:
     config = make_config(MODEL + "--pipeline-model-parallel-size 2", 4)
     efficiency, _ = describe(config)
     layout = layout_of(config.parallel, 8)
-    share, step = share_of(config, efficiency, 1000, layout), make_plan(config, efficiency, 1000).at(1)
+    share, step = (
+        share_of(GPT_TASK, config, efficiency, 1000, layout),
+        make_plan(config, efficiency, 1000).at(1),
+    )
     price = prices(config, share, step, "cuda")[0]
-    flops = step_flops(config, efficiency, 1000, step)[1]
+    flops = step_flops(GPT_TASK, config, efficiency, 1000, step)[1]
     cost = step_cost(share, price, flops, 0.2, SLOW)
     assert cost.compute == pytest.approx(flops / 8 / 0.5e12)
     hidden = 2 * 256 * 256 * 2
@@ -69,7 +72,8 @@ def test_the_head_makes_the_last_stage_slower() -> None:
     step = make_plan(config, efficiency).at(1)
     layout = layout_of(config.parallel, 8)
     even, head = (
-        pipeline_of(config, share_of(config, efficiency, size, layout), step) for size in (0, 50_000)
+        pipeline_of(config, share_of(GPT_TASK, config, efficiency, size, layout), step)
+        for size in (0, 50_000)
     )
     assert even.bubble == pytest.approx(1 / 9) and head.bubble > even.bubble
 
@@ -87,7 +91,7 @@ def test_a_stage_takes_as_long_as_its_layers(uneven: str) -> None:
     for more in ("", uneven):
         config = make_config(f"{MODEL} --pipeline-model-parallel-size 4 {more}", 2)
         efficiency, _ = describe(config)
-        share = share_of(config, efficiency, 0, layout_of(config.parallel, 8))
+        share = share_of(GPT_TASK, config, efficiency, 0, layout_of(config.parallel, 8))
         bubbles.append(pipeline_of(config, share, make_plan(config, efficiency).at(1)).bubble)
     assert bubbles[0] == pytest.approx(3 / 19) and bubbles[1] > 0.2
 
@@ -98,7 +102,7 @@ def test_suggestions_keep_the_rules_and_their_order(more: str) -> None:
     config = make_config(MODEL + more)
     efficiency, _ = describe(config)
     plan = make_plan(config, efficiency, 1000)
-    found = suggestions(config, efficiency, 1000, plan, fullest_step(plan), 16, SLOW, "cuda")
+    found = suggestions(GPT_TASK, config, efficiency, 1000, plan, fullest_step(plan), 16, SLOW, "cuda")
     assert len(found) > 50
     assert {one.layout.ranks for one in found} == {16}
     assert max(one.layout.tensor for one in found) == 4  # of a machine
@@ -152,7 +156,9 @@ def test_the_tool_suggests(capsys: pytest.CaptureFixture[str]) -> None:
     assert "layouts fits into 0.0 GiB: the smallest takes" in none and "what would help: " in none
 
 
-@pytest.mark.parametrize(("recipe", "devices"), [("1.3B", 1024), ("13B", 64), ("175B", 8), ("175B", 64)])
+@pytest.mark.parametrize(
+    ("recipe", "devices"), [("1.3B", 1024), ("13B", 64), ("175B", 8), ("175B", 64), ("BERT-large", 64)]
+)
 def test_the_table_of_recipes(recipe: str, devices: int) -> None:
     assert row(recipe, devices) in PAGE.read_text(encoding="utf-8")
 
@@ -171,7 +177,7 @@ def test_parameters_of_the_whole_model(more: str) -> None:
     with torch.device("meta"):
         model = GPT_TASK.build_model(config, 1000, ())
     total = sum(one.numel() for one in model.parameters())
-    share = share_of(config, efficiency, 1000, layout_of(config.parallel, 1))
+    share = share_of(GPT_TASK, config, efficiency, 1000, layout_of(config.parallel, 1))
     assert model_parameters(share) == (total, total - inactive_parameters(model))
 
 
@@ -180,7 +186,7 @@ def test_states_of_175_billion_parameters() -> None:
     flags = "--num-layers 96 --hidden-size 12288 --num-attention-heads 96 --seq-length 2048 "
     config = make_config(flags + "--micro-batch-size 1 --tensor-model-parallel-size 8 --train-iters 1", 1)
     efficiency, _ = describe(config)
-    share = share_of(config, efficiency, 50_257, layout_of(config.parallel, 8))
+    share = share_of(GPT_TASK, config, efficiency, 50_257, layout_of(config.parallel, 8))
     (price,) = prices(config, share, make_plan(config, efficiency).at(1), "cuda")
     assert 8 * price.parameters == pytest.approx(175e9, rel=0.01)
     assert 8 * sum(price.states) == pytest.approx(16 * 175e9, rel=0.01)

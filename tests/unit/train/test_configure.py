@@ -9,6 +9,7 @@ from megatron.base.errors import UserError
 from megatron.checkpoint.manifest import Manifest, as_read
 from megatron.config.config import Config
 from megatron.data.vocabulary import Vocabulary
+from megatron.tasks.bert import BERT_TASK
 from megatron.train import configure
 from megatron.train.configure import read_config
 from tests.support.configurations import SMALL, STOP, make_config
@@ -16,9 +17,9 @@ from tests.support.configurations import SMALL, STOP, make_config
 OTHERS = "--seq-length 128 --micro-batch-size 2 --lr 1e-3 --mock-data --vocab-size 100 "
 
 
-def manifest_of(config: Config) -> Manifest:
+def manifest_of(config: Config, task: str = "gpt") -> Manifest:
     return as_read(
-        Manifest("gpt", dataclasses.asdict(config), Vocabulary(100, None, None), [], [], {}, {}, {})
+        Manifest(task, dataclasses.asdict(config), Vocabulary(100, None, None), [], [], {}, {}, {})
     )
 
 
@@ -49,6 +50,23 @@ def test_experts_of_a_checkpoint_are_its_model_too(checkpoint: str, monkeypatch:
     config, _ = read_config((OTHERS + STOP + checkpoint + more).split(), "", "")
     own = {"moe_group_size": 2, "moe_per_layer_logging": True}
     assert config.experts == dataclasses.replace(mixed.experts, **own)
+
+
+def test_an_encoder_of_a_checkpoint_is_what_its_model_is_and_not_how_it_is_fed(
+    checkpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_model = (
+        "--bert-no-binary-head --window-size 8,8 --window-attn-skip-freq 3 --embedding-norm "
+        "--position-embedding-type rope --local-rotary-base 90 --rotary-base 500 "
+    )
+    fed = "--mask-prob 0.4 --short-seq-prob 0.3 --bert-pack --masking static "
+    saved = make_config(of_model + fed)
+    monkeypatch.setattr(configure, "read_manifest", lambda folder: manifest_of(saved, "bert"))
+    words = (OTHERS + STOP + checkpoint + "--mask-prob 0.2 --window-size 4,4").split()
+    config, notes = read_config(words, "", "", BERT_TASK.rules)
+    wanted = make_config(of_model + "--mask-prob 0.2")
+    assert (config.model, config.bert, config.sentences) == (wanted.model, wanted.bert, wanted.sentences)
+    assert notes == ["the model's flags are those of run/iter_5, and not as given: --window-size"]
 
 
 def test_what_resuming_may_change_is_as_it_is_given(checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:

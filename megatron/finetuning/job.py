@@ -1,0 +1,175 @@
+"""From a command line to a finetuning run: its encoder, its examples and its configuration, all checked."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from megatron.base.errors import UserError, collect_problems
+from megatron.config import finetuning
+from megatron.config.arguments import flags_of, understand
+from megatron.config.config import RULES, Config, complete
+from megatron.config.finetuning import OWN, FinetuneFlags, FinetuningConfig, with_defaults
+from megatron.config.tokenizer import TokenizerOptions
+from megatron.data.wordpiece import tokens_of
+from megatron.finetuning.examples import Examples, classes_of, picked_lines, read_examples
+from megatron.finetuning.rows import ExampleCorpus, encode
+from megatron.finetuning.source import Source, open_source
+from megatron.finetuning.tasks import OWN_METRICS, TASKS, LabelledTask, Split
+from megatron.train.configure import count_replicas
+
+TRAIN = "train"
+OF_THE_MODEL = ("seq_length", "hidden_dropout", "attention_dropout", "attention_backend")
+"""Flags of finetuning that stand for the checkpoint's own."""
+OF_NUMBERS = ("model", "bert", "training", "optimizer")
+"""Groups of flags that change what a run comes to."""
+STOPS = tuple(f"train_{unit}" for unit in finetuning.UNITS)
+
+
+@dataclass(frozen=True)
+class _OwnFlags:
+    finetuning: FinetuningConfig
+
+
+@dataclass(frozen=True)
+class Job:
+    """A finetuning run before its ranks meet. `files`: the examples of "train" and of every split that is
+    there; `corpora`: these as rows."""
+
+    flags: FinetuningConfig
+    config: Config
+    source: Source
+    task: LabelledTask
+    files: dict[str, Examples]
+    corpora: dict[str, ExampleCorpus]
+
+    @property
+    def outputs(self) -> int:
+        return len(self.task.labels) or 1
+
+    def with_rate(self, rate: float, seed: int) -> "Job":
+        """The same with another learning rate and seed."""
+        config = dataclasses.replace(
+            self.config,
+            optimizer=dataclasses.replace(self.config.optimizer, lr=rate),
+            training=dataclasses.replace(self.config.training, seed=seed),
+            data_efficiency=dataclasses.replace(self.config.data_efficiency, data_efficiency_seed=seed),
+        )
+        return dataclasses.replace(self, config=config)
+
+    def describe(self) -> dict[str, Any]:
+        """What two runs have in common that come to the same results, as JSON gives it back."""
+        return {
+            "task": self.flags.task,
+            "encoder": self.source.fingerprint,
+            "random_init": self.flags.random_init,
+            "tokenizer": self.source.tokenizer.identity(),
+            "seq_length": self.config.data.seq_length,
+            "flags": {
+                one.name: getattr(getattr(self.config, one.group), one.name)
+                for one in flags_of(Config)
+                if one.group in OF_NUMBERS and (one.field.metadata["resume"] != "free" or one.name in STOPS)
+            },
+            "data": {name: corpus.source for name, corpus in self.corpora.items()},
+        }
+
+
+def read_job(argv: list[str], description: str, examples: str) -> Job:
+    """The run of a command line. UserError with every problem of its flags, or of its files."""
+    values, problems = understand(FinetuneFlags, argv, description, examples)
+    problems, replicas = count_replicas(values, problems)
+    given: dict[str, Any] = with_defaults(values, replicas)
+    if not _stops(values):
+        given["train_samples"] = 1  # until the examples are counted
+    flags, source = FinetuningConfig("", "", ""), None
+    told: list[str] = []
+    with collect_problems(told):
+        flags = complete(_OwnFlags, given, problems, None, finetuning.RULES).finetuning
+    if given.get("load"):
+        with collect_problems(told):
+            source = open_source(given["load"], given.get("ckpt_step"), _tokenizer_options(given))
+    config = complete(Config, _values(given, source), told, replicas, (*RULES, *finetuning.OF_RUNS))
+    assert source is not None
+    task, files = _read_files(flags)
+    marks, typed, most = tokens_of(source.tokenizer), bool(config.sentences.pair), config.data.seq_length
+    corpora = {name: encode(one, source.tokenizer, marks, most, typed) for name, one in files.items()}
+    if not _stops(values):
+        samples = max(round(flags.epochs * corpora[TRAIN].windows), 1)
+        training = dataclasses.replace(config.training, train_samples=samples)
+        config = dataclasses.replace(config, training=training)
+    return Job(flags, config, source, task, files, corpora)
+
+
+def _stops(values: dict[str, Any]) -> bool:
+    return any(values.get(name) is not None for name in STOPS)
+
+
+def _tokenizer_options(values: dict[str, Any]) -> TokenizerOptions:
+    names = {field.name for field in dataclasses.fields(TokenizerOptions)}
+    return TokenizerOptions(**{name: value for name, value in values.items() if name in names})
+
+
+def _values(given: dict[str, Any], source: Source | None) -> dict[str, Any]:
+    """The values of a training run's flags: of the checkpoint, and of the command line. Those of an encoder
+    that could not be read are unknown."""
+    mine = {field.name for field in dataclasses.fields(FinetuningConfig)}
+    found = {name: value for name, value in given.items() if name not in mine or name in OF_THE_MODEL}
+    found.setdefault("metrics_file", str(Path(given.get("save") or "") / "metrics.jsonl"))
+    found["data_path"] = (given.get("data_path") or given.get("train_file") or "",)
+    if given.get("save_model"):
+        found["save"] = str(Path(given.get("save") or "") / "model")
+    if source is None:
+        return dict.fromkeys(("num_layers", "hidden_size", "num_attention_heads", "seq_length")) | found
+    options = {name: value for name, value in vars(source.options).items() if value not in (None, ())}
+    flags = {name: value for name, value in source.flags.items() if value is not None}
+    return flags | found | options
+
+
+def _read_files(flags: FinetuningConfig) -> tuple[LabelledTask, dict[str, Examples]]:
+    """The task and the examples of its files. UserError tells of all files."""
+    task = own_task(flags) if flags.task in OWN else TASKS[flags.task]
+    folder = Path(flags.data_path or "")
+    if flags.data_path and not folder.is_dir():
+        raise UserError(f"--data-path {folder}: is no folder; name the one with the files of {flags.task}")
+    train, picked = _first(folder, Split(TRAIN, task.train)), None
+    if task.picked and train.name == task.train[-1]:
+        picked = picked_lines(train, folder / task.picked, task)
+    problems: list[str] = []
+    files: dict[str, Examples] = {}
+    for split in (Split(TRAIN, task.train), *task.splits):
+        if split.submission and not any((folder / name).is_file() for name in split.files):
+            continue
+        with collect_problems(problems):
+            path = _first(folder, split)
+            keep = picked[split.name != TRAIN] if picked and path == train else None
+            files[split.name] = read_examples(path, task, not split.name.startswith("test"), keep)
+    if problems:
+        raise UserError(*problems)
+    return task, files
+
+
+def _first(folder: Path, split: Split) -> Path:
+    """The first of the files that is there; of none the first, which reading then misses."""
+    paths = [folder / name for name in split.files]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def own_task(flags: FinetuningConfig) -> LabelledTask:
+    """The task of files of the user's own, whose training file says which labels there are."""
+    texts = tuple(filter(None, (flags.text_column, flags.second_text_column)))
+    named = {"dev": flags.valid_file, "test": flags.test_file}
+    splits = tuple(Split(name, (path,)) for name, path in named.items() if path)
+    train = flags.train_file or ""
+    task = LabelledTask(texts, flags.label_column, (), OWN_METRICS[flags.task], splits, (train,))
+    if flags.task == "regression":
+        return task
+    return task._replace(labels=classes_of(Path(train), task))
+
+
+def lengths_note(job: Job) -> str:
+    """How many training rows are cut."""
+    corpus, most = job.corpora[TRAIN], job.config.data.seq_length
+    full = int(np.count_nonzero(corpus.lengths == most))
+    return f"{full:,} of {corpus.windows:,} training rows have all {most} tokens, and may be cut"

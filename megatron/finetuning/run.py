@@ -1,0 +1,191 @@
+"""One finetuning run: train on the examples, measure and predict, and write what it came to."""
+
+import json
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from megatron.base.errors import UserError
+from megatron.base.files import hold, whole_file, writable_folder
+from megatron.base.terminal import print_line
+from megatron.checkpoint.load import boxes_of
+from megatron.checkpoint.save import clear_unfinished
+from megatron.data.corpora import Splits
+from megatron.data.tokenizer_files import keep_tokenizer
+from megatron.finetuning.job import TRAIN, Job, lengths_note
+from megatron.finetuning.metrics import measure
+from megatron.finetuning.predictions import all_logits, predictions_of, write_predictions
+from megatron.finetuning.source import HEAD
+from megatron.finetuning.task import finetuning_task
+from megatron.model.classifier import Classifier
+from megatron.parallel.layout import layout_of
+from megatron.parallel.mesh import Mesh, repeat_exactly, start_mesh, stop_mesh, together, wait_for_all
+from megatron.parallel.ranks import joined_ranks, launched_rank, world_size
+from megatron.parallel.roll_call import open_roll_call
+from megatron.schedule.data_efficiency_flags import describe
+from megatron.schedule.plan_layout import layout_problems
+from megatron.tasks.task import Data
+from megatron.train.log import Log
+from megatron.train.loop import train
+from megatron.train.places import locks
+from megatron.train.records import Start
+from megatron.train.resume import describe_run
+from megatron.train.saving import Checkpoints
+from megatron.train.setup import Prepared, Run, build, join
+
+RESULTS = "results.json"
+Results = dict[str, Any]
+
+
+def finetune(job: Job) -> None:
+    """Do one run, unless its results are there. UserError where those of another run are."""
+    folder = writable_folder(job.flags.save)
+    if found := earlier_results(folder, job):
+        if launched_rank() == 0:
+            print(f"{folder / RESULTS}: is there already; {in_words(found)}")
+        return
+    prepared = prepare(job)
+    training = job.config.training
+    if training.deterministic_mode:
+        repeat_exactly()
+    layout = layout_of(job.config.parallel, world_size())
+    with joined_ranks():
+        mesh = start_mesh(training.distributed_backend, training.distributed_timeout_minutes, layout)
+        roll = open_roll_call(mesh.world.rank, mesh.world.size, training.distributed_timeout_minutes)
+    with joined_ranks(roll), ExitStack() as held:
+        for lock in locks(job.config) if mesh.first else ():
+            held.enter_context(hold(lock))
+        _run(job, prepared, mesh)
+    stop_mesh()
+
+
+def prepare(job: Job) -> Prepared:
+    """The run's plan and draws. UserError where its ranks cannot do them."""
+    known: Splits = {TRAIN: [(None, job.corpora[TRAIN])], "valid": [], "test": []}
+    known["valid"] = [(None, job.corpora[job.task.splits[0].name])]
+    task = finetuning_task(job.outputs, lambda config: Data(known, job.source.vocabulary))
+    efficiency, _ = describe(job.config)
+    prepared = join(task, job.config, efficiency, task.open_data(job.config))
+    data = layout_of(job.config.parallel, world_size()).data
+    if problems := layout_problems(job.config, prepared.plan, data):
+        raise UserError(*problems)
+    return prepared
+
+
+def _run(job: Job, prepared: Prepared, mesh: Mesh) -> None:
+    began, root = time.perf_counter(), prepared.config.checkpoint.save
+    run = build(prepared, mesh)
+    fresh = [] if job.flags.random_init else load_encoder(run, job)
+    manifest = describe_run(prepared)
+    if mesh.first and root:
+        writable_folder(root)
+        clear_unfinished(root)
+        keep_tokenizer(root, job.config.tokenizer, [], job.source.vocabulary)
+    wait_for_all(mesh)
+    if mesh.prints_log:
+        print("\n".join(_words(job, run, fresh)), flush=True)
+    log = Log(run.config, run.efficiency, run.plan, mesh, Start(0, run.plan.totals(0)))
+    with Checkpoints(run, manifest, 0) as checkpoints:
+        done = train(run, 0, log, checkpoints)
+    log.close()
+    if done < run.plan.steps:
+        raise UserError(
+            f"{job.flags.save}: stopped before the end, without results; the same command begins anew"
+        )
+    told, metrics = measured(job, run)
+    if mesh.first:
+        write_predictions(Path(job.flags.save) / "predictions", job.task, job.files, told)
+        results = _results(job, run, metrics, time.perf_counter() - began)
+        with whole_file(Path(job.flags.save) / RESULTS, "w") as file:
+            file.write(json.dumps(results, indent=1) + "\n")
+        print_line(f"{Path(job.flags.save) / RESULTS}: {in_words(results)}")
+    wait_for_all(mesh)
+
+
+def load_encoder(run: Run, job: Job) -> list[str]:
+    """Fill the weights that the source has; the names of the others, which are of the head."""
+    parameters, filled = run.parameters, set()
+
+    def read() -> bytes:
+        for name, tensor in job.source.read(boxes_of(parameters, run.placements)):
+            parameters[name].data.copy_(tensor)
+            filled.add(name)
+        return b""
+
+    together(read, run.mesh)
+    return sorted(name for name in parameters if name not in filled)
+
+
+def _words(job: Job, run: Run, fresh: list[str]) -> list[str]:
+    begins = "random weights, by --random-init" if job.flags.random_init else str(job.source.folder)
+    if any(name.startswith(f"{HEAD}pooler") for name in fresh):
+        begins += ", which has no pooler: that begins anew, too"
+    lines = [f"task {job.flags.task}, {job.outputs} output{'s'[: job.outputs > 1]}, from {begins}"]
+    for name, examples in job.files.items():
+        out = f"; {examples.left_out:,} broken lines are left out" if examples.left_out else ""
+        lines.append(f"  {name}: {job.corpora[name].describe()} ({examples.path}){out}")
+    plan = run.plan
+    lines.append(f"  {lengths_note(job)}")
+    return [*lines, f"plan: {plan.steps:,} steps of {plan.at(1).batch_size} examples"]
+
+
+def measured(job: Job, run: Run) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """The predictions of every split, and the metrics of those that have labels. All ranks call it alike."""
+    model, size = run.model, run.config.training.micro_batch_size
+    assert isinstance(model, Classifier)
+    told, metrics = {}, {}
+    for name, corpus in job.corpora.items():
+        if name == TRAIN:
+            continue
+        told[name] = predictions_of(all_logits(model, corpus, job.outputs, size, run.mesh), job.task)
+        if corpus.labels is not None:
+            metrics[name] = measure(job.task.metrics, corpus.labels, told[name])
+    return told, metrics
+
+
+def _results(job: Job, run: Run, metrics: dict[str, dict[str, float]], seconds: float) -> Results:
+    return {
+        "task": job.flags.task,
+        "load": job.flags.load,
+        "lr": job.config.optimizer.lr,
+        "seed": job.config.training.seed,
+        "random_init": job.flags.random_init,
+        "labels": list(job.task.labels),
+        "examples": {name: corpus.windows for name, corpus in job.corpora.items()},
+        "steps": run.plan.steps,
+        "metrics": metrics,
+        "seconds": round(seconds, 1),
+        "world_size": run.mesh.world.size,
+        "run": job.describe(),
+    }
+
+
+def earlier_results(folder: Path, job: Job) -> Results | None:
+    """The results of this very run, where it has ended in the folder before; UserError where another has."""
+    path = folder / RESULTS
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        theirs, mine = found["run"], json.loads(json.dumps(job.describe()))
+        found["metrics"].items()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: is no file of results; move it away") from None
+    other = [name for name in mine if theirs.get(name) != mine[name] and name != "flags"]
+    flags = theirs.get("flags", {})
+    other += [f"--{name.replace('_', '-')}" for name, one in mine["flags"].items() if flags.get(name) != one]
+    if other:
+        raise UserError(
+            f"{path}: is of another run, which differs in {', '.join(other[:5])}; choose another --save"
+        )
+    return dict(found)
+
+
+def in_words(results: Results) -> str:
+    """The metrics in a line."""
+    return ", ".join(
+        f"{split} {name} {value:.4f}"
+        for split, values in results["metrics"].items()
+        for name, value in values.items()
+    )

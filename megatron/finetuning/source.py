@@ -1,0 +1,178 @@
+"""The encoder that finetuning begins with: of one of our checkpoints, or of a Hugging Face folder."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from megatron.base.errors import UserError
+from megatron.base.files import checksum
+from megatron.checkpoint.huggingface_names import Foreign, Origin, found_in, read_config_json
+from megatron.checkpoint.load import Box, find_checkpoint, made_elsewhere, read_boxes, require_file
+from megatron.checkpoint.manifest import NAME, Manifest, read_manifest
+from megatron.checkpoint.saved_config import saved_config
+from megatron.config.config import TokenizerOptions
+from megatron.data.end_of_document import read_config
+from megatron.data.tokenizer import build_tokenizer
+from megatron.data.tokenizer_value import Tokenizer
+from megatron.data.vocabulary import Vocabulary
+from megatron.evaluation.restore import Restored, tokenizer_of
+from megatron.tasks.bert import BERT_TASK
+
+HEAD = "pair_head."
+PADDED = ("word_embeddings.weight", "token_head.bias")
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+Read = Callable[[Mapping[str, Box]], Iterator[tuple[str, Tensor]]]
+"""From boxes of global tensors by our names to those that are there; all but those of the head must be."""
+
+
+class Source(NamedTuple):
+    """An encoder before it is read. `flags`: of its shape; `options`: those that name its tokenizer;
+    `fingerprint`: of its files."""
+
+    folder: Path
+    flags: dict[str, Any]
+    vocabulary: Vocabulary
+    tokenizer: Tokenizer
+    options: TokenizerOptions
+    fingerprint: str
+    read: Read
+
+
+def open_source(load: str, ckpt_step: int | None, options: TokenizerOptions) -> Source:
+    """The encoder of --load. UserError where there is none, or none that is known here."""
+    folder = Path(load)
+    if (folder / CONFIG).is_file():
+        return _of_huggingface(folder, options)
+    return _of_checkpoint(load, ckpt_step, options)
+
+
+def _of_checkpoint(load: str, ckpt_step: int | None, options: TokenizerOptions) -> Source:
+    folder = find_checkpoint(load, ckpt_step)
+    if folder is None:
+        found = made_elsewhere(load)
+        raise UserError(
+            f"--load {load}: holds no checkpoint and no {CONFIG}; {f'{found}; ' if found else ''}train with "
+            "pretrain_bert.py first, or name a folder of Hugging Face's with config.json and "
+            "model.safetensors"
+        )
+    manifest = read_manifest(folder)
+    if manifest.task not in ("bert", "finetune"):
+        raise UserError(f"{folder}: holds a {manifest.task}, no encoder; train one with pretrain_bert.py")
+    config = saved_config(manifest.config, folder)
+    found_tokenizer = tokenizer_of(Restored(nn.Identity(), BERT_TASK, config, manifest, folder), options)
+    if found_tokenizer is None:
+        raise UserError(f"{folder}: no tokenizer is kept with it; name it by --tokenizer-type and its files")
+    groups = (config.model, config.bert, config.sentences)
+    flags = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
+    return Source(
+        folder=folder,
+        flags=flags | {"seq_length": config.data.seq_length},
+        vocabulary=manifest.vocabulary,
+        tokenizer=found_tokenizer[0],
+        options=found_tokenizer[1],
+        fingerprint=checksum(folder / NAME),
+        read=partial(_read_checkpoint, folder, manifest),
+    )
+
+
+def _read_checkpoint(
+    folder: Path, manifest: Manifest, boxes: Mapping[str, Box]
+) -> Iterator[tuple[str, Tensor]]:
+    """The last matrix of a head is of its task: of another one it is not taken."""
+    for name in manifest.files:
+        if name.startswith("model"):
+            require_file(folder, manifest, name, verify=True)
+    fresh = {name for name, box in boxes.items() if not _fits(name, box, manifest)}
+    yield from read_boxes(folder, manifest, {name: box for name, box in boxes.items() if name not in fresh})
+
+
+def _fits(name: str, box: Box, manifest: Manifest) -> bool:
+    if not name.startswith(HEAD):
+        return True
+    there = manifest.tensors.get(name)
+    of_task = name.startswith(f"{HEAD}output") and manifest.task == "bert"
+    return there is not None and there.global_shape == box.global_shape and not of_task
+
+
+def _of_huggingface(folder: Path, options: TokenizerOptions) -> Source:
+    try:
+        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        foreign = read_config_json(content)
+    except UserError as error:
+        raise UserError(*(f"{folder / CONFIG}: {problem}" for problem in error.problems)) from None
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{folder / CONFIG}: is no config.json of a model ({error})") from None
+    if not (folder / WEIGHTS).is_file():
+        held = ", ".join(sorted(path.name for path in folder.iterdir()))
+        raise UserError(
+            f"{folder}: has no {WEIGHTS} (it holds {held}); save the model by save_pretrained of a newer "
+            "transformers, in one file"
+        )
+    named = options if options.tokenizer_type else _tokenizer_in(folder)
+    tokenizer = build_tokenizer(named)
+    if tokenizer.vocab_size > content["vocab_size"]:
+        raise UserError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size:,} tokens, and the model "
+            f"{content['vocab_size']:,}; bring the files of one model"
+        )
+    return Source(
+        folder=folder,
+        flags=foreign.flags,
+        vocabulary=Vocabulary(content["vocab_size"], tokenizer.eod, tokenizer.identity()),
+        tokenizer=tokenizer,
+        options=named,
+        fingerprint=checksum(folder / WEIGHTS),
+        read=partial(_read_huggingface, folder / WEIGHTS, foreign),
+    )
+
+
+def _tokenizer_in(folder: Path) -> TokenizerOptions:
+    """The options that name the tokenizer of a folder."""
+    if (folder / "tokenizer.json").is_file():
+        model = str(folder / "tokenizer.json")
+        return TokenizerOptions(tokenizer_type="HuggingFaceTokenizer", tokenizer_model=model)
+    path = folder / "vocab.txt"
+    if path.is_file():
+        lower = read_config(path).get("do_lower_case", True)
+        kind = f"BertWordPiece{'LowerCase' if lower else 'Case'}"
+        return TokenizerOptions(tokenizer_type=kind, vocab_file=str(path))
+    raise UserError(
+        f"{folder}: has neither tokenizer.json nor vocab.txt; bring one there, or name the tokenizer by "
+        "--tokenizer-type and its files"
+    )
+
+
+def _read_huggingface(path: Path, foreign: Foreign, boxes: Mapping[str, Box]) -> Iterator[tuple[str, Tensor]]:
+    try:
+        with safe_open(path, "pt") as file:
+            found = found_in(foreign.names, file.keys())
+            found.pop(f"{HEAD}output.weight", None)
+            found.pop(f"{HEAD}output.bias", None)
+            if missing := [n for n in boxes if n not in found and not n.startswith(HEAD)]:
+                lacking = ", ".join(str(foreign.names.get(name, Origin(name)).name) for name in missing[:3])
+                raise UserError(f"{path}: has no {lacking}; bring the weights that belong to the config.json")
+            for name, box in boxes.items():
+                if name in found:
+                    yield name, _cut(path, file.get_tensor(found[name].name), name, found[name], box)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); bring the file again") from None
+
+
+def _cut(path: Path, tensor: Tensor, name: str, origin: Origin, box: Box) -> Tensor:
+    """A box of one of our tensors out of theirs; rows beyond their vocabulary are zero."""
+    tensor = tensor.chunk(origin.parts)[origin.part]
+    padding = box.global_shape[0] - tensor.shape[0] if name in PADDED else 0
+    if (tensor.shape[0] + padding, *tensor.shape[1:]) != box.global_shape or padding < 0:
+        raise UserError(
+            f"{path}: {origin.name} has the shape {list(tensor.shape)}, and the config.json makes it "
+            f"{list(box.global_shape)}; bring the files of one model"
+        )
+    whole = torch.cat([tensor, tensor.new_zeros((padding, *tensor.shape[1:]))])
+    return whole[tuple(slice(start, start + size) for start, size in zip(box.offset, box.shape))]

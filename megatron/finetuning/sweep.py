@@ -1,0 +1,224 @@
+"""Runs over learning rates and seeds, each a process with a folder of its own, and a table of what they come
+to."""
+
+import json
+import os
+import queue
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.table import Table
+
+from megatron.base.errors import UserError, collect_problems
+from megatron.base.files import hold, whole_file, writable_folder
+from megatron.base.terminal import print_line, show
+from megatron.config.arguments import spelling
+from megatron.config.finetuning import FinetuningConfig, rates_of, seeds_of
+from megatron.finetuning.job import Job
+from megatron.finetuning.run import RESULTS, Results, earlier_results, in_words
+from megatron.parallel.ranks import world_size
+
+SWEEP, OUTPUT = "sweep.json", "output.txt"
+OF_SWEEPS = ("sweep_lr", "seeds", "parallel")
+
+
+class Part(NamedTuple):
+    """A run of a sweep."""
+
+    rate: float
+    seed: int
+    folder: Path
+
+    def __str__(self) -> str:
+        return f"lr {self.rate:g}, seed {self.seed}"
+
+
+def is_sweep(flags: FinetuningConfig) -> bool:
+    return bool(flags.sweep_lr or flags.seeds)
+
+
+def sweep(job: Job, argv: list[str]) -> None:
+    """Do the runs that have no results yet, then tell of all. A run that fails is told, and the others go on;
+    UserError at the end. `argv`: the command itself."""
+    if world_size() > 1:
+        raise UserError("--sweep-lr and --seeds start their runs themselves; leave torchrun out")
+    words = own_words(argv)
+    with hold(writable_folder(job.flags.save) / ".lock"):
+        parts = parts_of(job)
+        found = _done(job, parts)
+        todo = [part for part in parts if part not in found]
+        print(f"{len(parts)} runs, of which {len(found)} are done", flush=True)
+        failed = _do(job, words, todo)
+        found = _done(job, parts)
+        told = summarise(job, {part: found[part] for part in parts if part in found})
+        if told["rates"]:
+            with whole_file(Path(job.flags.save) / SWEEP, "w") as file:
+                file.write(json.dumps(told, indent=1) + "\n")
+            show(table_of(told))
+            print(f"best rate by the median of {told['score']}: {told['best_lr']:g}")
+    if failed:
+        lines = [f"{part}: {why}" for part, why in failed.items()]
+        raise UserError(*lines, f"{len(failed)} of {len(parts)} runs failed; the same command goes on")
+
+
+def parts_of(job: Job) -> list[Part]:
+    """All runs, rate by rate."""
+    rates = rates_of(job.flags.sweep_lr) if job.flags.sweep_lr else (job.config.optimizer.lr,)
+    seeds = seeds_of(job.flags.seeds) if job.flags.seeds else (job.config.training.seed,)
+    root = Path(job.flags.save)
+    return [Part(rate, seed, root / f"lr{rate:g}_seed{seed}") for rate in rates for seed in seeds]
+
+
+def own_words(argv: list[str]) -> list[str]:
+    """The command without the flags of a sweep. UserError where a YAML file gives them, as every run of the
+    sweep would begin it anew."""
+    names, words, skipping, met = {spelling(name) for name in OF_SWEEPS}, [], False, False
+    for word in argv:
+        name = word.split("=", 1)[0].replace("_", "-")
+        if word.startswith("--"):
+            skipping = name in names
+            met = met or (skipping and name != "--parallel")
+        if not skipping:
+            words.append(word)
+    if not met:
+        raise UserError("--sweep-lr and --seeds: give them on the command line, not in a --config file")
+    return words
+
+
+def _done(job: Job, parts: list[Part]) -> dict[Part, Results]:
+    """The results that are there. UserError where some are of other runs."""
+    problems: list[str] = []
+    found = {}
+    for part in parts:
+        with collect_problems(problems):
+            if results := earlier_results(part.folder, job.with_rate(part.rate, part.seed)):
+                found[part] = results
+    if problems:
+        raise UserError(*problems)
+    return found
+
+
+def _do(job: Job, words: list[str], todo: list[Part]) -> dict[Part, str]:
+    """Do these runs, several at a time; why some have failed."""
+    places: queue.Queue[int] = queue.Queue()
+    for number in range(at_a_time(job.flags.parallel)):
+        places.put(number)
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def work(part: Part) -> str:
+        place = places.get()
+        try:
+            return _start_and_wait(part, words, place, processes)
+        except (UserError, OSError) as error:
+            return str(error)
+        finally:
+            places.put(place)
+
+    with ThreadPoolExecutor(max(places.qsize(), 1)) as pool:
+        try:
+            outcomes = list(pool.map(work, todo))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()  # each stops behind its step
+            raise
+    return {part: why for part, why in zip(todo, outcomes) if why}
+
+
+def _start_and_wait(part: Part, words: list[str], place: int, processes: list[Any]) -> str:
+    """Do a run in a process of its own; why it failed, "" where it has not."""
+    began, folder = time.perf_counter(), writable_folder(part.folder)
+    command = [sys.executable, *words, f"--lr={part.rate!r}", f"--seed={part.seed}", f"--save={folder}"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads())}
+    if torch.cuda.is_available():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        here = visible if visible != [""] else list(map(str, range(torch.cuda.device_count())))
+        environment["CUDA_VISIBLE_DEVICES"] = here[place % len(here)]
+    with open(folder / OUTPUT, "wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+        processes.append(process)
+        status = process.wait()
+    seconds = time.perf_counter() - began
+    lines = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace").strip().split("\n")
+    if status or not (folder / RESULTS).is_file():
+        print_line(f"{part}: failed after {seconds:.0f} s")
+        return f"{lines[-1].removeprefix('error: ') or f'status {status}'} ({folder / OUTPUT})"
+    print_line(f"{part}: {in_words(json.loads((folder / RESULTS).read_text()))} ({seconds:.0f} s)")
+    return ""
+
+
+def threads() -> int:
+    """Threads of a run."""
+    text = os.environ.get("OMP_NUM_THREADS", "1")
+    return int(text) if text.isdecimal() and int(text) else 1
+
+
+def at_a_time(wanted: int | None) -> int:
+    """Runs at a time."""
+    if wanted:
+        return wanted
+    if torch.cuda.is_available():
+        return torch.cuda.device_count()
+    return max(len(os.sched_getaffinity(0)) // threads(), 1)
+
+
+def summarise(job: Job, found: dict[Part, Results]) -> dict[str, Any]:
+    """Median, standard deviation and range over the seeds, by rate and by metric, and the rate with the best
+    median of the task's score, of which the first metric of the first split is it."""
+    rates: dict[str, Any] = {}
+    by_rate: dict[float, list[Results]] = {}
+    for part, results in found.items():
+        by_rate.setdefault(part.rate, []).append(results)
+    for rate, runs in by_rate.items():
+        rates[repr(rate)] = dict(_spreads(runs))
+    score = next((name for values in rates.values() for name in values), "")
+    best = max(rates, key=lambda rate: rates[rate][score]["median"], default="0")
+    return {
+        "task": job.flags.task,
+        "load": job.flags.load,
+        "random_init": job.flags.random_init,
+        "score": score,
+        "best_lr": float(best),
+        "rates": rates,
+        "runs": [
+            {"lr": part.rate, "seed": part.seed, "metrics": results["metrics"], "seconds": results["seconds"]}
+            for part, results in found.items()
+        ],
+    }
+
+
+def _spreads(runs: list[Results]) -> Iterator[tuple[str, dict[str, float | int | None]]]:
+    """Of every metric of every split."""
+    for split, values in runs[0]["metrics"].items():
+        for name in values:
+            numbers = [one["metrics"][split][name] for one in runs]
+            yield (
+                f"{split} {name}",
+                {
+                    "median": statistics.median(numbers),
+                    "standard_deviation": statistics.stdev(numbers) if len(numbers) > 1 else None,
+                    "least": min(numbers),
+                    "most": max(numbers),
+                    "seeds": len(numbers),
+                },
+            )
+
+
+def table_of(told: dict[str, Any]) -> Table:
+    """A line for every rate and metric, in hundredths."""
+    table = Table(title=f"{told['task']} from {'random weights' if told['random_init'] else told['load']}")
+    for heading in ("lr", "metric", "median", "std", "min", "max", "seeds"):
+        table.add_column(heading, justify="left" if heading == "metric" else "right")
+    for rate, values in told["rates"].items():
+        for name, one in values.items():
+            numbers = [one[key] for key in ("median", "standard_deviation", "least", "most")]
+            shown = ["-" if number is None else f"{100 * number:.2f}" for number in numbers]
+            table.add_row(f"{float(rate):g}", name, *shown, str(one["seeds"]))
+    return table

@@ -1,0 +1,71 @@
+"""finetune.py as it is typed: after pretraining, in sweeps that go on, on two ranks, and with mistakes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import run_command
+from tests.support.labelled import texts_of, write_huggingface, write_own
+from tests.support.made_up_text import write_bert_vocabulary, write_lines
+
+SIZES = ["--train-iters", "2", "--micro-batch-size", "4", "--global-batch-size", "8", "--lr", "1e-3"]
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("labelled")
+    return ["finetune.py", *write_own(folder), *SIZES, "--load", str(write_huggingface(folder / "bert"))]
+
+
+def test_a_sweep_goes_on_where_it_was_stopped(words: list[str], tmp_path: Path) -> None:
+    save = tmp_path / "sweep"
+    sweep = [*words, "--save", str(save), "--sweep-lr", "1e-3", "--seeds", "1-2", "--parallel", "2"]
+    (tmp_path / "sweep").mkdir()
+    (save / "lr0.001_seed2").write_text("in the way")
+    failed = run_command(*sweep, status=2)
+    assert "2 runs, of which 0 are done" in failed.stdout
+    one, last = failed.stderr.strip().split("\n")
+    assert one.startswith("error: lr 0.001, seed 2: cannot write to the folder")
+    assert last == "error: 1 of 2 runs failed; the same command goes on"
+    assert json.loads((save / "sweep.json").read_text())["rates"]["0.001"]["dev accuracy"]["seeds"] == 1
+    (save / "lr0.001_seed2").unlink()
+    done = run_command(*sweep)
+    assert "2 runs, of which 1 are done" in done.stdout and "best rate by the median" in done.stdout
+    found = json.loads((save / "sweep.json").read_text())
+    assert [run["seed"] for run in found["runs"]] == [1, 2]
+    assert found["rates"]["0.001"]["dev accuracy"]["seeds"] == 2
+    assert (save / "lr0.001_seed2" / "predictions" / "test.tsv").is_file()
+
+
+def test_two_ranks_come_to_the_results_of_one(words: list[str], tmp_path: Path) -> None:
+    results = []
+    for ranks in (1, 2):
+        run_command(*words, "--save", str(tmp_path / str(ranks)), ranks=ranks)
+        results.append(json.loads((tmp_path / str(ranks) / "results.json").read_text()))
+    assert results[0]["metrics"] == results[1]["metrics"] and results[0]["run"] == results[1]["run"]
+    assert [one["world_size"] for one in results] == [1, 2]
+
+
+def test_a_label_that_training_has_not_leaves_nothing(words: list[str], tmp_path: Path) -> None:
+    path = Path(shutil.copy(words[words.index("--valid-file") + 1], tmp_path / "valid.tsv"))
+    path.write_text(path.read_text() + "the fox\t2\n")
+    done = run_command(*words, "--valid-file", str(path), "--save", str(tmp_path / "run"), status=2)
+    assert done.stderr == f"error: {path}: line 22 has the label '2', and the task knows 0, 1\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_from_pretraining_to_predictions(words: list[str], tmp_path: Path) -> None:
+    vocabulary, prefix = write_bert_vocabulary(tmp_path / "vocab.txt"), str(tmp_path / "my")
+    texts = write_lines(tmp_path / "my.jsonl", texts_of(["0", "1"] * 40))
+    named = ["--tokenizer-type", "BertWordPieceLowerCase", "--vocab-file", vocabulary, "--split-sentences"]
+    data = ["--input", texts, "--output-prefix", prefix, "--workers", "1"]
+    run_command("tools/preprocess_data.py", *data, *named)
+    shape = "--num-layers 2 --hidden-size 32 --num-attention-heads 4 --seq-length 16 --bert-no-binary-head"
+    run = [*shape.split(), "--save", str(tmp_path / "bert"), "--data-path", f"{prefix}_text_sentence"]
+    run_command("pretrain_bert.py", *run, "--split", "100,0,0", "--eval-iters", "0", *SIZES)
+    load = ["--load", str(tmp_path / "bert")]
+    done = run_command(*words, *load, "--save", str(tmp_path / "run"))
+    assert "which has no pooler: that begins anew" in done.stdout
+    assert (tmp_path / "run" / "predictions" / "dev.tsv").is_file()

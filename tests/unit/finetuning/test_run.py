@@ -1,0 +1,216 @@
+"""A whole finetuning run in this process, what it leaves, and mistakes that leave nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from megatron.base.errors import UserError
+from megatron.batches.loader import BatchShare
+from megatron.finetuning.job import Job, read_job
+from megatron.finetuning.predictions import predictions_of
+from megatron.finetuning.run import earlier_results, finetune, prepare
+from megatron.finetuning.sweep import own_words, parts_of, summarise, table_of
+from megatron.finetuning.tasks import TASKS
+from tests.support.labelled import write_huggingface, write_own
+from tests.unit.finetuning.test_examples import write_glue
+
+SIZES = ["--train-iters", "3", "--micro-batch-size", "8", "--global-batch-size", "16", "--lr", "1e-3"]
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("labelled")
+    return [*write_own(folder), "--load", str(write_huggingface(folder / "bert"))]
+
+
+def job_of(words: list[str], save: Path, *more: str) -> Job:
+    return read_job([*words, *SIZES, "--save", str(save), *more], "", "")
+
+
+@pytest.fixture(autouse=True)
+def numbers_as_before():
+    yield
+    torch.set_flush_denormal(False)
+
+
+def test_it_learns_and_leaves_results_and_predictions(words, tmp_path, capsys):
+    finetune(job_of(words, tmp_path / "run", "--train-iters", "60", "--save-model", "--lr", "3e-3"))
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    accuracy = results["metrics"]["test"]["accuracy"]
+    assert min(accuracy, results["metrics"]["dev"]["accuracy"]) >= 0.9  # by chance 0.5, sd 0.11
+    assert results["examples"] == {"train": 48, "dev": 20, "test": 20} and results["labels"] == ["0", "1"]
+    header, *told = (tmp_path / "run" / "predictions" / "test.tsv").read_text().splitlines()
+    right = {f"{number}\t{number % 2}" for number in range(20)}
+    assert header == "index\tprediction" and len(told) == 20
+    assert len(right.intersection(told)) == round(20 * accuracy)
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    assert kinds == ["train"] * 60
+    assert "task loss:" in capsys.readouterr().out
+    again = job_of(words, tmp_path / "again", "--load", str(tmp_path / "run" / "model"), "--lr", "1e-9")
+    finetune(again)
+    assert earlier_results(tmp_path / "again", again)["metrics"] == results["metrics"]
+
+
+def test_results_that_are_there_are_kept_and_those_of_another_run_refused(words, tmp_path, capsys):
+    finetune(job_of(words, tmp_path))
+    before = (tmp_path / "results.json").stat().st_mtime_ns
+    finetune(job_of(words, tmp_path, "--log-interval", "7"))
+    assert "is there already; dev accuracy" in capsys.readouterr().out
+    assert (tmp_path / "results.json").stat().st_mtime_ns == before
+    other = str(write_huggingface(tmp_path / "other", seed=4))
+    changed = job_of(words, tmp_path, "--lr", "2e-3", "--train-iters", "2", "--random-init", "--load", other)
+    with pytest.raises(
+        UserError, match=r"differs in encoder, random_init, --train-iters, --lr; choose another --save"
+    ):
+        finetune(changed)
+
+
+def test_pairs_of_glue_in_two_validations(words, tmp_path):
+    write_glue(tmp_path, "MNLI")
+    load = words[words.index("--load") + 1]
+    glue = ["--task", "MNLI", "--data-path", str(tmp_path), "--load", load, "--bf16", "--eval-interval", "2"]
+    finetune(job_of(glue, tmp_path / "run"))
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert list(results["metrics"]) == ["dev_matched", "dev_mismatched"]
+    told = sorted(path.name for path in (tmp_path / "run" / "predictions").iterdir())
+    assert told == ["MNLI-m.tsv", "MNLI-mm.tsv", "dev_matched.tsv", "dev_mismatched.tsv"]
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    assert kinds == ["train", "train", "valid", "train"]
+
+
+def test_values_are_predicted_within_their_bounds(words, tmp_path):
+    write_glue(tmp_path, "STS-B")
+    load = words[words.index("--load") + 1]
+    job = job_of(["--task", "STS-B", "--data-path", str(tmp_path), "--load", load], tmp_path / "run")
+    finetune(job)
+    assert job.outputs == 1
+    (_, line) = (tmp_path / "run" / "predictions" / "STS-B.tsv").read_text().splitlines()
+    assert 0 <= float(line.split("\t")[1]) <= 5 and len(line) == len("0\t0.000")
+
+
+def test_predictions_are_the_likeliest_class_or_a_value_within_bounds():
+    logits = np.array([[-1.0], [2.5], [7.0]])
+    assert predictions_of(logits, TASKS["STS-B"]).tolist() == [0.0, 2.5, 5.0]
+    assert predictions_of(logits, TASKS["STS-B"]._replace(bounds=None)).tolist() == [-1.0, 2.5, 7.0]
+    assert predictions_of(np.array([[0.0, 1.0, 0.5], [3.0, 2.0, 1.0]]), TASKS["MNLI"]).tolist() == [1, 0]
+
+
+def test_ranks_share_a_batch_in_micro_batches_of_one_width(words, tmp_path):
+    prepared = prepare(job_of(words, tmp_path))
+    step = prepared.plan.at(2)
+    wanted = prepared.rows.batch(prepared.sampler, step, BatchShare(0, 1, 16))
+    assert len(wanted) == 1 and len(wanted[0].tokens) == 16
+    found = [prepared.rows.batch(prepared.sampler, step, BatchShare(rank, 2, 4)) for rank in (0, 1)]
+    parts = [part for turn in zip(*found) for part in turn]
+    assert [len(part.tokens) for part in parts] == [4] * 4
+    for name in ("tokens", "labels", "types", "rows"):
+        joined = torch.cat([getattr(part, name) for part in parts])
+        assert torch.equal(joined, getattr(wanted[0], name))
+
+
+def problems_of(words: list[str], save: Path, *more: str) -> list[str]:
+    with pytest.raises(UserError) as error:
+        job_of(words, save, *more)
+    assert not save.exists()
+    return list(error.value.problems)
+
+
+MISTAKES = {
+    ("--task", "RTE"): ["--train-file and --valid-file and --test-file: belong to", "needs --data-path"],
+    ("--task", "XYZ"): ["--task XYZ: choose one of"],
+    ("--seeds", "3-1", "--sweep-lr", "a"): ["--sweep-lr a: write rates", "--seeds 3-1: write at most"],
+    ("--parallel", "2"): ["--parallel is of sweeps"],
+    ("--train-file", "a.csv"): ["--train-file a.csv: is read by its ending"],
+    ("--pipeline-model-parallel-size", "2"): ["1 ranks were started", "finetuning shares batches"],
+    ("--random-ltd", "--lr", "-1"): ["--random-ltd", "--lr -1.0 must"],
+    ("--seq-length", "99"): ["--max-position-embeddings 24 is below --seq-length 99"],
+    ("--load", "nowhere", "--clip-grad", "-1"): ["--clip-grad -1.0", "--load nowhere: holds no checkpoint"],
+}
+
+
+@pytest.mark.parametrize("flags", MISTAKES, ids=" ".join)
+def test_mistakes_in_flags_are_told_together(flags, words, tmp_path):
+    found = problems_of(words, tmp_path / "run", *flags)
+    assert len(found) == len(MISTAKES[flags])
+    for line, wanted in zip(found, MISTAKES[flags]):
+        assert wanted in line
+
+
+def test_a_folder_that_is_no_encoder_is_one_line(words, tmp_path):
+    (tmp_path / "gpt").mkdir()
+    config = tmp_path / "gpt" / "config.json"
+    for content, wanted in (
+        ({"model_type": "gpt2"}, "model_type 'gpt2' is none of bert, modernbert"),
+        ({"model_type": "bert"}, "says nothing of num_hidden_layers"),
+        ([1], "is no config.json of a model"),
+    ):
+        config.write_text(json.dumps(content))
+        (line,) = problems_of(words, tmp_path / "run", "--load", str(tmp_path / "gpt"))
+        assert line.startswith(str(config)) and wanted in line
+
+
+def test_weights_that_are_missing_or_of_another_model_are_one_line(words, tmp_path):
+    folder = write_huggingface(tmp_path / "bert")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    with pytest.raises(UserError, match=r"has no bert.encoder.layer.2.attention"):
+        finetune(job_of(words, tmp_path / "run", "--load", str(folder)))
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 40}))
+    with pytest.raises(UserError, match=r"has the shape \[48, 32\], and the config.json makes it \[40, 32\]"):
+        finetune(job_of(words, tmp_path / "run", "--load", str(folder)))
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    (line,) = problems_of(words, tmp_path / "other", "--load", str(folder))
+    assert "has no model.safetensors (it holds config.json, pytorch_model.bin, vocab.txt)" in line
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_epochs_are_passes_over_the_examples(words, tmp_path):
+    flags = [word for word in SIZES if word not in ("--train-iters", "3")]
+    job = read_job([*words, *flags, "--save", str(tmp_path), "--epochs", "2.5"], "", "")
+    assert job.config.training.train_samples == 120
+    assert job.config.optimizer.lr_warmup_fraction == 0.1 and job.config.optimizer.weight_decay == 0.1
+    usual = read_job([*words, "--save", str(tmp_path)], "", "").config
+    assert usual.training.global_batch_size == usual.training.micro_batch_size == 32
+    assert usual.optimizer.lr == 2e-5 and usual.training.train_samples == 144
+
+
+def test_a_sweep_is_its_runs_and_their_medians(words, tmp_path):
+    job = job_of(words, tmp_path, "--sweep-lr", "1e-3,2e-3", "--seeds", "1-3")
+    parts = parts_of(job)
+    assert [part.folder.name for part in parts[:2]] == ["lr0.001_seed1", "lr0.001_seed2"] and len(parts) == 6
+    found = {
+        part: {"metrics": {"dev": {"accuracy": value}}, "seconds": 1}
+        for part, value in zip(parts, (0.5, 0.7, 0.9, 0.8, 0.6, 0.7))
+    }
+    told = summarise(job, found)
+    one = told["rates"]["0.001"]["dev accuracy"]
+    assert one == {
+        "median": 0.7,
+        "standard_deviation": pytest.approx(0.2),
+        "least": 0.5,
+        "most": 0.9,
+        "seeds": 3,
+    }
+    assert told["best_lr"] == 0.001 and told["score"] == "dev accuracy"
+    assert table_of(told).row_count == 2
+
+
+def test_the_command_of_a_run_has_no_flags_of_the_sweep():
+    words = [
+        "finetune.py",
+        "--seeds",
+        "1-3",
+        "--lr",
+        "1",
+        "--sweep_lr=1,2",
+        "--task",
+        "RTE",
+        "--parallel",
+        "2",
+    ]
+    assert own_words(words) == ["finetune.py", "--lr", "1", "--task", "RTE"]
+    with pytest.raises(UserError, match="give them on the command line"):
+        own_words(["finetune.py", "--config", "my.yaml"])
