@@ -21,8 +21,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     return sentence_source(tmp_path_factory.mktemp("data") / "text_sentence", documents=400)
 
 
-def corpus_of(source: Source, share: tuple[float, float] = (0.0, 1.0), **flags: object) -> SentenceCorpus:
-    joining = joining_of(SentencesConfig(**flags), LENGTH, 5)  # type: ignore[arg-type]
+def corpus_of(
+    source: Source, share: tuple[float, float] = (0.0, 1.0), length: int = LENGTH, **flags: object
+) -> SentenceCorpus:
+    joining = joining_of(SentencesConfig(**flags), length, 5)  # type: ignore[arg-type]
     corpus = open_sentences(source, share, joining, "train")
     assert corpus is not None
     return SentenceCorpus(**(vars(corpus) | {"marks": MARKS}))
@@ -92,6 +94,13 @@ def test_single_texts_have_one_mark_behind_them(source: Source) -> None:
     for row, length in zip(rows, corpus.lengths(spans)):
         assert (row[:length] == SEP).sum() == 1 and row[length - 1] == SEP
     assert corpus.lengths(spans).max() == LENGTH
+
+
+@pytest.mark.parametrize(("length", "single"), [(3, True), (4, True), (5, False), (6, False)])
+def test_the_shortest_rows_hold_their_samples(source: Source, length: int, single: bool) -> None:
+    corpus = corpus_of(source, length=length, bert_no_binary_head=single, short_seq_prob=1.0)
+    lengths = corpus.lengths(corpus.spans(np.arange(corpus.windows)))
+    assert lengths.max() == length and lengths.min() >= (3 if single else 5)
 
 
 def test_splits_are_shares_of_documents_and_say_what_they_are(source: Source) -> None:
