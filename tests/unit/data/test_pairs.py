@@ -5,7 +5,8 @@ import pytest
 
 from megatron.base.errors import UserError
 from megatron.config.bert import SentencesConfig
-from megatron.data.corpora import Source
+from megatron.data.corpora import Source, open_source
+from megatron.data.index_builder import IndexedDatasetBuilder
 from megatron.data.pairs import SentenceCorpus, joining_of, open_sentences
 from megatron.data.wordpiece import BertTokens
 from tests.support.sentences import sentence_source
@@ -122,5 +123,9 @@ def test_documents_of_one_sentence_are_no_pairs(tmp_path) -> None:
         corpus_of(source)
     assert corpus_of(source, bert_no_binary_head=True).windows == 9
     one = sentence_source(tmp_path / "one_sentence", documents=1)
-    with pytest.raises(UserError, match="its train split has one document, and --bert-pair nsp takes second"):
-        corpus_of(one, bert_pair="nsp")
+    with IndexedDatasetBuilder(tmp_path / "one_text", np.uint16) as builder:
+        builder.add_document(np.arange(10, 16), [3, 3])
+        builder.end_document()
+    for alone in (one, open_source(str(tmp_path / "one_text"), False)):
+        with pytest.raises(UserError, match="has one document with text, and --bert-pair nsp takes second"):
+            corpus_of(alone, bert_pair="nsp")
