@@ -28,7 +28,9 @@ def test_a_number_gives_every_such_layer_the_whole_row(pattern: str, layers: tup
 
 def test_windows_are_two_numbers() -> None:
     for text, wanted in (("64,64", (64, 64)), ("(0, 3)", (0, 3)), ("-1,-1", (-1, -1)), ("0,-1", (0, -1))):
-        assert window(make_config(f"--window-size='{text}'").bert) == wanted
+        for between in (" ", "="):
+            assert window(make_config(f"--window-size{between}'{text}'").bert) == wanted
+    assert problems_of("--train-iters 1 -1,-1") == ["unknown flag -1,-1; --help lists all flags"]
     (problem,) = problems_of("--train-iters 1 --window-size 3")
     assert problem == "--window-size 3: write two numbers of at least -1, such as 64,64"
     (problem,) = problems_of(f"--train-iters 1 {WINDOW} --window-attn-skip-freq [0,1]")
