@@ -160,14 +160,14 @@ def of_bert(
     return found
 
 
-def of_gpt(bert: BertConfig, sentences: SentencesConfig) -> list[str]:
+def of_gpt(bert: BertConfig, sentences: SentencesConfig, model: ModelConfig) -> list[str]:
     """Flags of encoders, which do nothing in a GPT's run."""
-    followed = {"local_rotary_base"}
+    plain = {"local_rotary_base": model.rotary_base}
     given = [
         spelling(field.name)
         for group, options in ((sentences, SentencesConfig), (bert, BertConfig))
         for field in dataclasses.fields(options)
-        if field.name not in followed and getattr(group, field.name) != field.default
+        if getattr(group, field.name) != plain.get(field.name, field.default)
     ]
     return [f"{', '.join(given)}: belongs to pretrain_bert.py; leave it out"] if given else []
 

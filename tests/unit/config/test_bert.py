@@ -2,7 +2,7 @@
 
 import pytest
 
-from megatron.config.bert import window, window_layers
+from megatron.config.bert import of_gpt, window, window_layers
 from tests.support.configurations import make_config, problems_of
 
 WINDOW = "--num-layers 6 --window-size 3,2 "
@@ -35,3 +35,11 @@ def test_windows_are_two_numbers() -> None:
     assert problem == "--window-size 3: write two numbers of at least -1, such as 64,64"
     (problem,) = problems_of(f"--train-iters 1 {WINDOW} --window-attn-skip-freq [0,1]")
     assert "is a pattern of 2 layers, and --num-layers is 6" in problem
+
+
+def test_a_gpt_has_no_flags_of_encoders() -> None:
+    flags = "--train-iters 1 --rotary-base 500 "
+    assert problems_of(flags, rules=(of_gpt,)) == []
+    assert problems_of(f"{flags} --local-rotary-base 90 --mask-prob 0.3", rules=(of_gpt,)) == [
+        "--mask-prob, --local-rotary-base: belongs to pretrain_bert.py; leave it out"
+    ]
