@@ -7,6 +7,7 @@ stand in a YAML file; flags win over the file.
 
 import argparse
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -181,7 +182,7 @@ def _read(
     """What is given, by names of our flags and by `foreign-NAME`, as argparse and YAML have it, and what is
     not understood."""
     ours = {dashed(name): name for one in flags for name in one.spellings}
-    words = [spelled(word, ours) for word in argv]
+    words = _joined([spelled(word, ours) for word in argv])
     met = {name for word in words if (name := flag_name(word)) and find(foreign, name)}
     met = {name for name in met if dashed(name) not in ours}
     given, unknown = _parser(flags, description, examples, sorted(met)).parse_known_args(words)
@@ -202,6 +203,18 @@ def _read(
         none = {name for name, value in from_file.items() if name in lists and value in ([], {})}
         return {**{name: from_file[name] for name in from_file.keys() - none}, **raw}, problems + more
     return raw, problems
+
+
+def _joined(words: list[str]) -> list[str]:
+    """The words with a text such as -1,64 joined to the flag before it: argparse takes it for a flag."""
+    found: list[str] = []
+    for word in words:
+        before = found[-1] if found else ""
+        if re.fullmatch(r"-\d+(,-?\d+)+", word, re.ASCII) and flag_name(before) and "=" not in before:
+            found[-1] = f"{before}={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def _kind(hint: Any) -> tuple[type, bool]:

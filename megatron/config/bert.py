@@ -110,11 +110,13 @@ def window_layers(bert: BertConfig, num_layers: int) -> tuple[int, ...]:
     """Numbers of the layers that have a window; UserError where their pattern is not understood."""
     if not bert.window_size:
         return ()
-    text = bert.window_attn_skip_freq
-    pattern = layer_pattern(text, num_layers, "--window-attn-skip-freq", "'[0,1,1]*8'") if text else 1
+    text, every = bert.window_attn_skip_freq, tuple(range(num_layers))
+    if not text:
+        return every
+    pattern = layer_pattern(text, num_layers, "--window-attn-skip-freq", "'[0,1,1]*8'")
     if isinstance(pattern, int):
-        return tuple(layer for layer in range(num_layers) if pattern == 1 or (layer + 1) % pattern)
-    return tuple(layer for layer, one in enumerate(pattern[:num_layers]) if one)
+        return tuple(layer for layer in every if (layer + 1) % pattern)
+    return tuple(layer for layer, one in zip(every, pattern) if one)
 
 
 def _windows(bert: BertConfig, model: ModelConfig) -> list[str]:
@@ -169,14 +171,14 @@ def of_bert(
     return found
 
 
-def of_gpt(bert: BertConfig, sentences: SentencesConfig) -> list[str]:
+def of_gpt(bert: BertConfig, sentences: SentencesConfig, model: ModelConfig) -> list[str]:
     """Flags of encoders, which do nothing in a GPT's run."""
-    followed = {"local_rotary_base"}
+    plain = {"local_rotary_base": model.rotary_base}
     given = [
         spelling(field.name)
         for group, options in ((sentences, SentencesConfig), (bert, BertConfig))
         for field in dataclasses.fields(options)
-        if field.name not in followed and getattr(group, field.name) != field.default
+        if getattr(group, field.name) != plain.get(field.name, field.default)
     ]
     return [f"{', '.join(given)}: belongs to pretrain_bert.py; leave it out"] if given else []
 

@@ -104,10 +104,10 @@ def open_sentences(
     low, high = (round(bound * count) for bound in share)
     documents = dataset.document_indices[low : high + 1]
     if low < high and (runs := find_runs(dataset.sequence_lengths, documents, joining, WORKERS)).samples:
-        if joining.pair == "nsp" and high - low < 2:
+        if joining.pair == "nsp" and np.count_nonzero(np.diff(documents)) < 2:
             raise UserError(
-                f"{dataset.prefix}: its {split} split has one document, and --bert-pair nsp takes second "
-                "texts from others; use more data, another --split, or --bert-pair sop"
+                f"{dataset.prefix}: its {split} split has one document with text, and --bert-pair nsp takes "
+                "second texts from others; use more data, another --split, or --bert-pair sop"
             )
         return _corpus(str(dataset.prefix), dataset.tokens, runs, dataset.sequence_pointers, source, sidecar)
     if split == "train" and share[0] < share[1]:

@@ -120,7 +120,7 @@ def _target(key, sentence, target, short):
     """The target of a sample that begins with this sentence."""
     bits = draw(key, np.uint64(sentence))
     if np.float64(bits >> np.uint64(40)) * 2.0**-24 < short:
-        return 2 + np.int64((bits & np.uint64(0xFFFFFF)) % np.uint64(max(target - 1, 1)))
+        return min(target, 2 + np.int64((bits & np.uint64(0xFFFFFF)) % np.uint64(max(target - 1, 1))))
     return target
 
 

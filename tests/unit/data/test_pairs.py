@@ -5,7 +5,8 @@ import pytest
 
 from megatron.base.errors import UserError
 from megatron.config.bert import SentencesConfig
-from megatron.data.corpora import Source
+from megatron.data.corpora import Source, open_source
+from megatron.data.index_builder import IndexedDatasetBuilder
 from megatron.data.pairs import SentenceCorpus, joining_of, open_sentences
 from megatron.data.wordpiece import BertTokens
 from tests.support.sentences import sentence_source
@@ -21,8 +22,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     return sentence_source(tmp_path_factory.mktemp("data") / "text_sentence", documents=400)
 
 
-def corpus_of(source: Source, share: tuple[float, float] = (0.0, 1.0), **flags: object) -> SentenceCorpus:
-    joining = joining_of(SentencesConfig(**flags), LENGTH, 5)  # type: ignore[arg-type]
+def corpus_of(
+    source: Source, share: tuple[float, float] = (0.0, 1.0), length: int = LENGTH, **flags: object
+) -> SentenceCorpus:
+    joining = joining_of(SentencesConfig(**flags), length, 5)  # type: ignore[arg-type]
     corpus = open_sentences(source, share, joining, "train")
     assert corpus is not None
     return SentenceCorpus(**(vars(corpus) | {"marks": MARKS}))
@@ -94,6 +97,13 @@ def test_single_texts_have_one_mark_behind_them(source: Source) -> None:
     assert corpus.lengths(spans).max() == LENGTH
 
 
+@pytest.mark.parametrize(("length", "single"), [(3, True), (4, True), (5, False), (6, False)])
+def test_the_shortest_rows_hold_their_samples(source: Source, length: int, single: bool) -> None:
+    corpus = corpus_of(source, length=length, bert_no_binary_head=single, short_seq_prob=1.0)
+    lengths = corpus.lengths(corpus.spans(np.arange(corpus.windows)))
+    assert lengths.max() == length and lengths.min() >= (3 if single else 5)
+
+
 def test_splits_are_shares_of_documents_and_say_what_they_are(source: Source) -> None:
     first, second = corpus_of(source, (0.0, 0.25)), corpus_of(source, (0.25, 1.0))
     assert first.sequences[1] == second.sequences[0] == source.dataset.document_indices[100]
@@ -113,5 +123,9 @@ def test_documents_of_one_sentence_are_no_pairs(tmp_path) -> None:
         corpus_of(source)
     assert corpus_of(source, bert_no_binary_head=True).windows == 9
     one = sentence_source(tmp_path / "one_sentence", documents=1)
-    with pytest.raises(UserError, match="its train split has one document, and --bert-pair nsp takes second"):
-        corpus_of(one, bert_pair="nsp")
+    with IndexedDatasetBuilder(tmp_path / "one_text", np.uint16) as builder:
+        builder.add_document(np.arange(10, 16), [3, 3])
+        builder.end_document()
+    for alone in (one, open_source(str(tmp_path / "one_text"), False)):
+        with pytest.raises(UserError, match="has one document with text, and --bert-pair nsp takes second"):
+            corpus_of(alone, bert_pair="nsp")
