@@ -52,10 +52,10 @@ def processes_of(folder: Path) -> list[int]:
     """All processes that have the folder on their command line: torchrun and its ranks, which sit in
     sessions of their own."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+    for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if str(folder).encode() in entry.read_bytes():
-                found.append(int(entry.parent.name))
+            if str(folder).encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
     return found
 
 

@@ -529,13 +529,13 @@ def test_workers_are_of_the_same_tree_as_their_tool(tmp_path):
 def _alive(session: int) -> list[int]:
     """The processes of a session that have not ended."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            state, _, _, of_session, *_ = path.read_text().rpartition(")")[2].split()
+            state, _, _, of_session, *_ = (path / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
         if int(of_session) == session and state != "Z":
-            found.append(int(path.parent.name))
+            found.append(int(path.name))
     return found
 
 
