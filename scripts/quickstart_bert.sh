@@ -78,7 +78,7 @@ if [ "$labelled" = yes ]; then
     finetune baseline baseline
     finetune random baseline --random-init
 else
-    echo "note: apt-cache knows no packages here, so nothing is finetuned; apt-get update makes it know them"
+    echo "note: apt-cache knows no packages here, so nothing is finetuned; apt-get update makes it know them" >&2
 fi
 
 # 7. The report.
