@@ -120,13 +120,14 @@ def open_sentences(
 
 
 def mock_sentences(config: Config, joining: Joining) -> Splits:
-    """Made-up documents of made-up sentences."""
+    """Made-up documents of made-up sentences, of two full samples and more."""
+    each = max(3 * joining.seq_length // 16, 12)
     found: Splits = {}
     for split in SPLITS:
         corpus = mock_corpus(config, split)
         generator = np.random.Generator(np.random.Philox(key(config.training.seed, "mock sentences", split)))
         lengths = generator.integers(4, 20, size=len(corpus.tokens) // 20).astype(np.int32)
-        runs = find_runs(lengths, np.arange(0, len(lengths) + 1, 12), joining, WORKERS)
+        runs = find_runs(lengths, np.arange(0, len(lengths) + 1, each), joining, WORKERS)
         first_bytes = (np.cumsum(lengths) - lengths) * corpus.tokens.itemsize
         found[split] = [(None, _corpus(corpus.name, corpus.tokens, runs, first_bytes, corpus.source, None))]
     return found
