@@ -99,7 +99,7 @@ def _bytes() -> Iterator[tuple[str, ...]]:
     for name, layout in LAYOUTS.items():
         more, place, replicas = place_of(EXCHANGED + layout)
         flags = FLAGS.format(2 * MICRO_BATCHES * replicas) + more
-        sent = [one["all_to_all"] for one, _ in run_layout(place, counted, flags, replicas)]
+        sent = [one["all_to_all"] for one, _ in run_layout(place, counted, flags, replicas, "gpt")]
         priced = formula(flags, place, replicas)[0][0]["all_to_all"]
         yield name, " ".join(f"{one:,}" for one in sent), f"{sum(sent) / len(sent):,.0f}", f"{priced:,}"
 
