@@ -34,6 +34,8 @@ KIND = "BertWordPieceLowerCase"
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__)
+    import nltk  # noqa: F401  (where it is missing, it is told here, and not by every worker)
+
     with tempfile.TemporaryDirectory() as folder:
         whole, part, vocabulary = (f"{folder}/{name}" for name in ("whole.jsonl", "part.jsonl", "vocab.txt"))
         run_tool("collect_corpus", "--output", whole, "--max-size", "1000")
