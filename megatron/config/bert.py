@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from megatron.base.errors import UserError, collect_problems
 from megatron.config.arguments import flag, spelling
 from megatron.config.data import DataConfig
-from megatron.config.data_efficiency import DataEfficiencyConfig
 from megatron.config.experts import ExpertsConfig
 from megatron.config.model import ModelConfig
 from megatron.config.parallel import ParallelConfig
@@ -120,8 +119,7 @@ def window_layers(bert: BertConfig, num_layers: int) -> tuple[int, ...]:
 
 
 def _windows(bert: BertConfig, model: ModelConfig) -> list[str]:
-    text = bert.window_attn_skip_freq
-    found: list[str] = []
+    text, found = bert.window_attn_skip_freq, list[str]()
     if text and not bert.window_size:
         return ["--window-attn-skip-freq needs --window-size; give it, such as 64,64"]
     with collect_problems(found):
@@ -147,7 +145,6 @@ def of_bert(
     data: DataConfig,
     parallel: ParallelConfig,
     experts: ExpertsConfig,
-    data_efficiency: DataEfficiencyConfig,
 ) -> list[str]:
     """What an encoder's run cannot have."""
     found, shortest = [], 3 if sentences.bert_no_binary_head else 5
