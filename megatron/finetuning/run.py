@@ -16,9 +16,9 @@ from megatron.data.tokenizer_files import keep_tokenizer
 from megatron.finetuning.job import TRAIN, Job, lengths_note
 from megatron.finetuning.metrics import measure
 from megatron.finetuning.predictions import all_logits, predictions_of, write_predictions
-from megatron.finetuning.source import HEAD
+from megatron.finetuning.source import OUTPUT
 from megatron.finetuning.task import finetuning_task
-from megatron.model.classifier import Classifier
+from megatron.model.classifier import POOLER, Classifier
 from megatron.parallel.layout import layout_of
 from megatron.parallel.mesh import Mesh, repeat_exactly, start_mesh, stop_mesh, together, wait_for_all
 from megatron.parallel.ranks import joined_ranks, launched_rank, world_size
@@ -119,8 +119,11 @@ def load_encoder(run: Run, job: Job) -> list[str]:
 
 def _words(job: Job, run: Run, fresh: list[str]) -> list[str]:
     begins = "random weights, by --random-init" if job.flags.random_init else str(job.source.folder)
-    if any(name.startswith(f"{HEAD}pooler") for name in fresh):
-        begins += ", which has no pooler: that begins anew, too"
+    if any(not name.startswith(OUTPUT) for name in fresh):
+        pooler = job.config.bert.classifier_head == POOLER
+        begins += f", which has no {'pooler' if pooler else 'such head'}: that begins anew, too"
+    if not job.flags.random_init and not any(name.startswith(OUTPUT) for name in fresh):
+        begins += ", with its classifier"
     lines = [f"task {job.flags.task}, {job.outputs} output{'s'[: job.outputs > 1]}, from {begins}"]
     for name, examples in job.files.items():
         out = f"; {examples.left_out:,} broken lines are left out" if examples.left_out else ""

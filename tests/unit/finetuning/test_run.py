@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from megatron.base.errors import UserError
 from megatron.batches.loader import BatchShare
@@ -14,7 +15,7 @@ from megatron.finetuning.predictions import predictions_of
 from megatron.finetuning.run import earlier_results, finetune, prepare
 from megatron.finetuning.sweep import own_words, parts_of, summarise, table_of
 from megatron.finetuning.tasks import TASKS
-from tests.support.labelled import write_huggingface, write_own
+from tests.support.labelled import bert_config, modern_config, write_huggingface, write_own
 from tests.unit.finetuning.test_examples import write_glue
 
 SIZES = ["--train-iters", "3", "--micro-batch-size", "8", "--global-batch-size", "16", "--lr", "1e-3"]
@@ -109,6 +110,45 @@ def test_ranks_share_a_batch_in_micro_batches_of_one_width(words, tmp_path):
     for name in ("tokens", "labels", "types", "rows"):
         joined = torch.cat([getattr(part, name) for part in parts])
         assert torch.equal(joined, getattr(wanted[0], name))
+
+
+CLASSIFIERS = [
+    (transformers.BertForSequenceClassification, bert_config, {}),
+    (transformers.ModernBertForSequenceClassification, modern_config, {"classifier_pooling": "cls"}),
+    (transformers.ModernBertForSequenceClassification, modern_config, {"classifier_pooling": "mean"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "config", "more"), CLASSIFIERS)
+def test_a_classifier_of_hugging_faces_goes_on_where_it_was(kind, config, more, words, tmp_path, capsys):
+    """With a rate of next to nothing its predictions are those of transformers."""
+    folder = write_huggingface(tmp_path / "theirs", kind=kind, config=config, **more)
+    job = job_of(words, tmp_path / "run", "--load", str(folder), "--lr", "1e-12", "--train-iters", "1")
+    finetune(job)
+    assert f"from {folder}, with its classifier\n" in capsys.readouterr().out
+    corpus, other = job.corpora["test"], kind.from_pretrained(folder).eval()
+    with torch.no_grad():
+        rows = [corpus.tokens[start:end] for start, end in zip(corpus.starts, corpus.starts[1:])]
+        logits = torch.cat([other(torch.from_numpy(row)[None].long()).logits for row in rows])
+    assert logits.diff().abs().min() > 1e-4  # none is told by a hair
+    lines = (tmp_path / "run" / "predictions" / "test.tsv").read_text().splitlines()[1:]
+    assert lines == [f"{number}\t{told}" for number, told in enumerate(logits.argmax(1).tolist())]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words_of_head"),
+    [
+        (transformers.ModernBertForMaskedLM, ""),
+        (transformers.ModernBertModel, ", which has no such head: that begins anew, too"),
+        (transformers.ModernBertForTokenClassification, ""),
+    ],
+)
+def test_the_head_of_a_modern_bert_is_taken_and_a_classifier_of_another_task_is_not(
+    kind, words_of_head, words, tmp_path, capsys
+):
+    folder = write_huggingface(tmp_path / "theirs", kind=kind, config=modern_config)
+    finetune(job_of(words, tmp_path / "run", "--load", str(folder)))
+    assert f"from {folder}{words_of_head}\n" in capsys.readouterr().out
 
 
 def problems_of(words: list[str], save: Path, *more: str) -> list[str]:
