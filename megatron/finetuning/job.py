@@ -65,6 +65,8 @@ class Job:
         """What two runs have in common that come to the same results, as JSON gives it back."""
         return {
             "task": self.flags.task,
+            "columns": [*self.task.texts, self.task.label],
+            "labels": list(self.task.labels),
             "encoder": self.source.fingerprint,
             "random_init": self.flags.random_init,
             "tokenizer": self.source.tokenizer.identity(),
