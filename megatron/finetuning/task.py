@@ -48,6 +48,7 @@ def finetuning_task(outputs: int, open_data: Callable[[Config], Data]) -> Task:
         row_flops=lambda config, efficiency, vocab_size: bert_flops(config, efficiency, 0),
         architecture=bert_architecture,
         layer_losses=lambda config: {},
+        goes_on=False,
     )
 
 

@@ -70,6 +70,14 @@ def test_results_that_are_there_are_kept_and_those_of_another_run_refused(words,
         finetune(changed)
 
 
+def test_a_stopped_run_says_that_it_begins_anew(words, tmp_path, capsys):
+    save = ("--exit-interval", "2", "--save-model")
+    with pytest.raises(UserError, match="stopped before the end, without results; the same command begins"):
+        finetune(job_of(words, tmp_path, *save))
+    assert capsys.readouterr().out.endswith("stopped at iteration 2 of 3\n")
+    assert not (tmp_path / "results.json").exists()
+
+
 def test_pairs_of_glue_in_two_validations(words, tmp_path):
     write_glue(tmp_path, "MNLI")
     load = words[words.index("--load") + 1]
