@@ -1,5 +1,5 @@
-"""Convert a checkpoint to or from a folder of Hugging Face's, tensor by tensor on the CPU, and compare the
-logits of both before it is done."""
+"""Convert a checkpoint to or from a folder of Hugging Face's, or from Megatron-LM's, tensor by tensor on the
+CPU. The logits of both are compared before it is done, but for Megatron-LM's, which need its own code."""
 
 import os
 import sys
@@ -9,24 +9,25 @@ from megatron.base.command import run_command
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.terminal import progress
-from megatron.checkpoint.contents import kind_of
+from megatron.checkpoint.contents import kind_of, size_of
 from megatron.checkpoint.load import find_checkpoint, made_elsewhere, require_file
 from megatron.checkpoint.manifest import Manifest, read_manifest
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import flag, parse, spelling
 from megatron.config.config import TokenizerOptions
 from megatron.conversion.families import Theirs
-from megatron.conversion.folder import Folder, open_folder, tokenizer_in
-from megatron.conversion.from_huggingface import Target, configuration, matched, write_ours
+from megatron.conversion.folder import open_folder, tokenizer_in
+from megatron.conversion.from_huggingface import source_of
+from megatron.conversion.megatron_lm import open_checkpoint
 from megatron.conversion.to_huggingface import as_theirs, write_theirs
+from megatron.conversion.to_ours import Source, Target, configuration, write_ours
 from megatron.conversion.verify import compare_logits, require_room, require_transformers
 from megatron.data.tokenizer import build_tokenizer, describe_identity
 from megatron.data.tokenizer_files import kept_tokenizer
@@ -39,25 +40,28 @@ EXAMPLES = """\
     python pretrain_gpt.py --load runs/gpt2 --finetune --use-checkpoint-args --data-path my_text_document ...
   the newest checkpoint of a run as a folder that transformers loads
     python tools/convert_checkpoint.py --from megatron --to hf --input runs/my --output my_hf
+  a GPT of Megatron-LM's, in mp_rank_ folders or torch_dist
+    python tools/convert_checkpoint.py --from megatron-lm --to megatron --input theirs --output runs/theirs \
+      --tokenizer-type GPT2BPETokenizer --vocab-file vocab.json --merge-file merges.txt
   in files for 4 tensor and 2 pipeline ranks; any other layout reads them as well
     python tools/convert_checkpoint.py --from hf --to megatron --input llama --output runs/llama \\
       --target-tensor-parallel-size 4 --target-pipeline-parallel-size 2"""
-SIDES = ("hf", "megatron")
+INPUTS, OUTPUTS = ("hf", "megatron", "megatron-lm"), ("hf", "megatron")
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    from_: str = flag(help="what the input is", choices=SIDES)
-    to: str = flag(help="what the output is to be", choices=SIDES)
+    from_: str = flag(help="what the input is; megatron is a checkpoint of ours", choices=INPUTS)
+    to: str = flag(help="what the output is to be", choices=OUTPUTS)
     input: str = flag(
-        help="folder of Hugging Face's, or folder of checkpoints of ours",
+        help="folder of Hugging Face's, or folder of checkpoints",
         metavar="FOLDER",
         aliases=("--load-dir",),
     )
     output: str = flag(help="new folder", metavar="FOLDER", aliases=("--save-dir",))
     tokenizer: TokenizerOptions
-    ckpt_step: int | None = flag(None, "step of our checkpoint; the newest")
+    ckpt_step: int | None = flag(None, "step of the checkpoint; the newest")
     target_tensor_parallel_size: int = flag(1, "tensor ranks whose files are written", at_least=1)
     target_pipeline_parallel_size: int = flag(1, "pipeline ranks whose files are written", at_least=1)
     dtype: str | None = flag(None, "type of the weights in their folder; as they are here", choices=(*TYPES,))
@@ -72,24 +76,34 @@ def main() -> None:
         _require_sides(options)
     with collect_problems(problems):
         _require_new(options.output)
-    if not options.no_verify:
+    if _compares(options):
         with collect_problems(problems):
             require_transformers()
     if problems:
         raise UserError(*problems)
-    if options.from_ == "hf":
+    if options.to == "hf":
+        _to_huggingface(options)
+    elif options.from_ == "hf":
         _from_huggingface(options)
     else:
-        _to_huggingface(options)
+        _from_megatron_lm(options)
+
+
+def _compares(options: Options) -> bool:
+    """Whether logits are compared: those of Megatron-LM need its own code."""
+    return not options.no_verify and options.from_ != "megatron-lm"
 
 
 def _require_sides(options: Options) -> None:
     if options.from_ == options.to:
         raise UserError(f"--from {options.from_} --to {options.to}: nothing is to be converted; change one")
-    ours = {"target_tensor_parallel_size": 1, "target_pipeline_parallel_size": 1}
-    for name in ours if options.to == "hf" else ():
-        if getattr(options, name) != 1:
-            raise UserError(f"--{name.replace('_', '-')}: Hugging Face's folders have no ranks; leave it out")
+    if (options.from_, options.to) == ("megatron-lm", "hf"):
+        raise UserError(
+            "--from megatron-lm --to hf: takes two steps; convert --to megatron first, and that --to hf"
+        )
+    for name in ("target_tensor_parallel_size", "target_pipeline_parallel_size"):
+        if options.to == "hf" and getattr(options, name) != 1:
+            raise UserError(f"{spelling(name)}: Hugging Face's folders have no ranks; leave it out")
     if options.to == "megatron" and options.dtype:
         raise UserError("--dtype: our checkpoints keep the type of the input; leave it out")
 
@@ -103,24 +117,58 @@ def _require_new(output: str) -> None:
 
 def _from_huggingface(options: Options) -> None:
     folder = open_folder(options.input)
-    origins = matched(folder)
-    tokenizer, named = _tokenizer_in(folder, options.tokenizer)
-    content, task = folder.theirs.content, folder.theirs.family.task
-    identity = tokenizer.identity() if tokenizer else None
-    vocabulary = Vocabulary(content["vocab_size"], _end(content, tokenizer), identity)
+    source, named = source_of(folder), options.tokenizer
+    found = named if named.tokenizer_type else tokenizer_in(folder.path)
+    if found and named.eod_token and not named.tokenizer_type:
+        found = dataclasses.replace(found, eod_token=named.eod_token)
+    end = folder.theirs.content.get("eos_token_id")
+    check = _check(options, source.parameters, lambda ours: _compared(folder.theirs, ours, folder.path))
+    _write(options, source, found, end if isinstance(end, int) else None, check)
+
+
+def _from_megatron_lm(options: Options) -> None:
+    source, named = open_checkpoint(options.input, options.ckpt_step), options.tokenizer
+    _write(options, source, named if named.tokenizer_type else None, None, lambda written: None)
+
+
+def _write(
+    options: Options,
+    source: Source,
+    named: TokenizerOptions | None,
+    end: int | None,
+    check: Callable[[Path], None],
+) -> None:
+    """Write a checkpoint of ours, with the tokenizer that is named, and say how to go on. `end`: of documents
+    where there is none."""
     sizes = options.target_tensor_parallel_size, options.target_pipeline_parallel_size
-    target = Target(configuration(folder, *sizes), vocabulary, named, *sizes)
-    parts = [folder.tensors[name] for name in {name for one in origins.values() for name in one.names}]
-    count = sum(math.prod(one.shape) for one in parts)
-    total = sum(one.dtype.itemsize * math.prod(one.shape) for one in parts)
-    check = _check(options, count, lambda written: _compared(folder.theirs, written, folder.path))
-    with progress("converting", total, "MB", 1e6) as advance:
-        place = write_ours(folder, Path(options.output), target, advance, check)
-    print(f"wrote {place}: a {content['model_type']} of {count:,} parameters")
+    vocabulary = _vocabulary(source, named, end)
+    target = Target(configuration(source, *sizes), vocabulary, named, *sizes)
+    with progress("converting", source.bytes, "MB", 1e6) as advance:
+        place = write_ours(source, Path(options.output), target, advance, check)
+    print(f"wrote {place}: a {source.task} of {source.parameters:,} parameters")
     print(
-        f"train it on by pretrain_{task}.py --load {options.output} --finetune --use-checkpoint-args, with "
-        "--seq-length, data and schedule of your own"
+        f"train it on by pretrain_{source.task}.py --load {options.output} --finetune --use-checkpoint-args, "
+        "with --seq-length, data and schedule of your own"
     )
+
+
+def _vocabulary(source: Source, named: TokenizerOptions | None, end: int | None) -> Vocabulary:
+    """The tokens of the model; a note where no tokenizer is named. UserError where it has more of them."""
+    if named is None:
+        print(
+            f"note: no tokenizer lies beside {source.path}; name one by --tokenizer-type and its files, so "
+            "that it is kept with the checkpoint",
+            file=sys.stderr,
+        )
+        return Vocabulary(source.vocab_size, end, None)
+    tokenizer = build_tokenizer(named)
+    if tokenizer.vocab_size > source.vocab_size:
+        raise UserError(
+            f"{source.path}: the tokenizer has {tokenizer.vocab_size:,} tokens, and the model "
+            f"{source.vocab_size:,}; bring the files of one model"
+        )
+    size = tokenizer.vocab_size if source.padded else source.vocab_size
+    return Vocabulary(size, tokenizer.eod, tokenizer.identity())
 
 
 def _to_huggingface(options: Options) -> None:
@@ -134,16 +182,11 @@ def _to_huggingface(options: Options) -> None:
     manifest = read_manifest(folder)
     checkpoint = as_theirs(folder, manifest, TYPES.get(options.dtype or ""))
     tokenizer = _tokenizer_kept(folder, manifest, options.tokenizer)
-    sizes = {
-        name: math.prod(one.global_shape)
-        for name, one in manifest.tensors.items()
-        if kind_of(name) == "weights"
-    }
-    check = _check(
-        options, sum(sizes.values()), lambda written: _compared(checkpoint.theirs, folder, written)
-    )
+    weights = [one for name, one in manifest.tensors.items() if kind_of(name) == "weights"]
+    count, total = sum(math.prod(one.global_shape) for one in weights), sum(map(size_of, weights))
+    check = _check(options, count, lambda written: _compared(checkpoint.theirs, folder, written))
     _verify(folder, manifest)
-    with progress("converting", sum(sizes.values()) * 4, "MB", 1e6) as advance:
+    with progress("converting", total, "MB", 1e6) as advance:
         write_theirs(
             checkpoint, Path(options.output), tokenizer, int(options.max_shard_size * 1e9), advance, check
         )
@@ -174,36 +217,6 @@ def _compared(theirs: Theirs, ours: Path, hers: Path) -> str:
         f"the logits of {found.tokens} tokens differ by {found.difference:.1e} at most, where the largest is "
         f"{found.largest:.3g}"
     )
-
-
-def _tokenizer_in(
-    folder: Folder, flags: TokenizerOptions
-) -> tuple[Tokenizer | None, TokenizerOptions | None]:
-    """The tokenizer of the flags, or of their folder, and the options that name it; nothing, with a note,
-    where there is none."""
-    options = flags if flags.tokenizer_type else tokenizer_in(folder.path)
-    if options is None:
-        print(
-            f"note: {folder.path} holds no tokenizer; name one by --tokenizer-type and its files, so that it "
-            "is kept with the checkpoint",
-            file=sys.stderr,
-        )
-        return None, None
-    if flags.eod_token and not flags.tokenizer_type:
-        options = dataclasses.replace(options, eod_token=flags.eod_token)
-    tokenizer, known = build_tokenizer(options), folder.theirs.content["vocab_size"]
-    if tokenizer.vocab_size > known:
-        raise UserError(
-            f"{folder.path}: the tokenizer has {tokenizer.vocab_size:,} tokens, and the model {known:,}; "
-            "bring the files of one model"
-        )
-    return tokenizer, options
-
-
-def _end(content: Mapping[str, Any], tokenizer: Tokenizer | None) -> int | None:
-    """The token that ends documents: of the tokenizer, or else the one that the config.json names."""
-    named = content.get("eos_token_id")
-    return tokenizer.eod if tokenizer else named if isinstance(named, int) else None
 
 
 def _tokenizer_kept(folder: Path, manifest: Manifest, flags: TokenizerOptions) -> Tokenizer | None:

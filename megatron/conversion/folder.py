@@ -1,7 +1,7 @@
 """A folder of Hugging Face's: its config.json, its safetensors files, and the tokenizer beside them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,11 +26,13 @@ TOKENIZERS = {
 
 
 class Like(NamedTuple):
-    """A tensor of theirs before it is read: its file, shape and type."""
+    """A tensor of theirs before it is read: its file, shape and type; what reads it, where that is known of
+    it alone."""
 
     file: Path
     shape: tuple[int, ...]
     dtype: torch.dtype
+    read: Callable[[], Tensor] | None = None
 
 
 class Folder(NamedTuple):

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from megatron.base.errors import UserError
 from megatron.config.arguments import flags_of, spelling
 from megatron.config.model import ModelConfig
+from megatron.conversion.folder import Like
 from megatron.conversion.megatron_ranks import tensors_of_ranks
 from megatron.conversion.origins import Origin, origin
 from megatron.conversion.saved_by_torch import Lazy, read_pickle, read_saved
@@ -22,22 +22,19 @@ LATEST = "latest_checkpointed_iteration.txt"
 NEUTRAL = {
     "num_experts": (None, 0, 1),
     **dict.fromkeys(
-        ("apply_layernorm_1p", "qk_layernorm", "multi_latent_attention", "rotary_interleaved", "mtp_num_layers"),
+        (
+            "apply_layernorm_1p",
+            "qk_layernorm",
+            "multi_latent_attention",
+            "rotary_interleaved",
+            "mtp_num_layers",
+        ),
         (None, False, 0),
     ),
     **dict.fromkeys(("heterogeneous_layers_config_path", "hybrid_override_pattern", "no_rope_freq"), (None,)),
 }
 """Settings of models that have no like here, and the values that mean nothing."""
 OF_THE_MODEL = ("embedding.", "decoder.", "output_layer.")
-
-
-class Piece(NamedTuple):
-    """A tensor of theirs, whole, before it is read."""
-
-    file: Path
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    read: Callable[[], Tensor]
 
 
 def open_checkpoint(path: str, step: int | None) -> Source:
@@ -55,7 +52,7 @@ def open_checkpoint(path: str, step: int | None) -> Source:
 
     @contextmanager
     def reader() -> Iterator[Callable[[str], Tensor]]:
-        yield lambda name: known[name].read()
+        yield lambda name: _read(known[name])
 
     return Source(
         path=folder,
@@ -65,7 +62,13 @@ def open_checkpoint(path: str, step: int | None) -> Source:
         origins=_matched(folder, _origins(flags, known), known, settings),
         tensors=known,
         reader=reader,
+        padded=True,
     )
+
+
+def _read(one: Like) -> Tensor:
+    assert one.read is not None
+    return one.read()
 
 
 def find(root: Path, step: int | None) -> Path:
@@ -114,7 +117,7 @@ def _flags(folder: Path, settings: SimpleNamespace) -> dict[str, Any]:
     return flags | {"seq_length": flags.get("seq_length") or flags["max_position_embeddings"]}
 
 
-def _origins(flags: Mapping[str, Any], there: Mapping[str, Piece]) -> dict[str, Origin]:
+def _origins(flags: Mapping[str, Any], there: Mapping[str, Like]) -> dict[str, Origin]:
     """The origin of every tensor. Norms lie in the linear layer behind them where both are fused."""
     heads = flags["num_attention_heads"]
     groups = flags.get("num_query_groups", 1) if flags.get("group_query_attention") else heads
@@ -132,7 +135,7 @@ def _origins(flags: Mapping[str, Any], there: Mapping[str, Piece]) -> dict[str, 
 
 
 def _layer(
-    layer: int, kind: str, queries: int, groups: int, gated: bool, there: Mapping[str, Piece]
+    layer: int, kind: str, queries: int, groups: int, gated: bool, there: Mapping[str, Like]
 ) -> dict[str, Origin]:
     here, hers = f"layers.{layer}.", f"decoder.layers.{layer}."
     qkv, first = f"{hers}self_attention.linear_qkv.", f"{hers}mlp.linear_fc1."
@@ -154,7 +157,7 @@ def _layer(
 
 
 def _matched(
-    folder: Path, origins: dict[str, Origin], there: Mapping[str, Piece], settings: SimpleNamespace
+    folder: Path, origins: dict[str, Origin], there: Mapping[str, Like], settings: SimpleNamespace
 ) -> dict[str, Origin]:
     """The same origins, all there and nothing else beside them. UserError otherwise."""
     used = {name for one in origins.values() for name in one.names}
@@ -169,7 +172,7 @@ def _matched(
     return origins
 
 
-def _of_dist(folder: Path) -> tuple[SimpleNamespace, dict[str, Piece]]:
+def _of_dist(folder: Path) -> tuple[SimpleNamespace, dict[str, Like]]:
     """Settings and tensors of a torch_dist folder. Layers may be stacked in one tensor."""
     common = read_saved(folder / "common.pt")
     settings = common.get("args") if isinstance(common, Mapping) else None
@@ -180,13 +183,15 @@ def _of_dist(folder: Path) -> tuple[SimpleNamespace, dict[str, Piece]]:
         places = [(key.state, one.state) for key, one in metadata["storage_data"].items()]
         kinds = {name: one.state for name, one in metadata["state_dict_metadata"].items()}
         return settings, _stored(folder, places, kinds)
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / '.metadata'}: is not understood ({error}); bring the file again") from None
+    except (LookupError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / '.metadata'}: is not understood ({error}); bring the file again"
+        ) from None
 
 
 def _stored(
     folder: Path, places: list[tuple[dict[str, Any], dict[str, Any]]], kinds: Mapping[str, Any]
-) -> dict[str, Piece]:
+) -> dict[str, Like]:
     chunks: dict[str, list[tuple[tuple[int, ...], dict[str, Any]]]] = {}
     for key, place in places:
         if key.get("offset") is not None and Path(place["relative_path"]).name == place["relative_path"]:
@@ -197,8 +202,10 @@ def _stored(
         shape, dtype = tuple(kind["size"]), kind["properties"].state[0]
         for layer, whole, rest in _layers_of(name, shape):
             own = [(offset, one) for offset, one in parts if layer is None or offset[0] == layer]
+            if not own:
+                raise ValueError(f"layer {layer} of {name} is in no file")
             read = _joined(folder, name, own, rest, layer is not None)
-            found[whole] = Piece(folder / own[0][1]["relative_path"], rest, dtype, read)
+            found[whole] = Like(folder / own[0][1]["relative_path"], rest, dtype, read)
     return found
 
 

@@ -2,15 +2,16 @@
 whole tensors."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from megatron.base.errors import UserError
+from megatron.conversion.folder import Like
 from megatron.conversion.saved_by_torch import Lazy, read_saved
 
 FILES = ("model_optim_rng.pt", "model_rng.pt")
@@ -33,34 +34,30 @@ FIRST = ("linear_fc1.weight", "linear_fc1.bias")
 COLUMNS = ("linear_proj.weight", "linear_fc2.weight")
 
 
-class Joined(NamedTuple):
-    """A whole tensor before it is read, of the parts of all tensor ranks."""
-
-    file: Path
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    read: Callable[[], Tensor]
-
-
-def tensors_of_ranks(folder: Path) -> tuple[SimpleNamespace, dict[str, Joined]]:
+def tensors_of_ranks(folder: Path) -> tuple[SimpleNamespace, dict[str, Like]]:
     """The settings of a checkpoint and its tensors by the names of today, layers counted over all stages.
     UserError where files are missing or of another kind."""
     grid = _grid(folder)
-    settings: SimpleNamespace | None = None
-    found: dict[str, Joined] = {}
-    first = 0
-    chunks = [[_models(content) for content in map(_read, stage)] for stage in grid]
-    settings = _settings(grid[0][0])
-    gated = bool(getattr(settings, "swiglu", False))
-    for chunk in range(len(chunks[0][0])):
-        for stage, files in zip(chunks, grid):
-            ranks = [dict(_named(models[chunk])) for models in stage]
-            layers = _count(ranks[0])
+    contents = [[_read(file) for file in stage] for stage in grid]
+    settings = contents[0][0].get("args")
+    if not isinstance(settings, SimpleNamespace):
+        raise UserError(f"{grid[0][0]}: holds no settings of a run; name a checkpoint of training")
+    gated, first = bool(getattr(settings, "swiglu", False)), 0
+    stages = [[_models(content) for content in stage] for stage in contents]
+    found: dict[str, Like] = {}
+    for chunk in range(len(stages[0][0])):
+        for models, files in zip(stages, grid):
+            ranks = [dict(_named(one[chunk])) for one in models]
             for name in ranks[0]:
-                whole = re.sub(r"(?<=layers\.)\d+", lambda number: str(int(number[0]) + first), name)
-                found.setdefault(whole, _joined(files[0], name, [_part(one, name, files) for one in ranks], gated))
-            first += layers
+                parts = [_part(one, name, files) for one in ranks]
+                found.setdefault(_counted(name, first), _joined(files[0], name, parts, gated))
+            first += _count(ranks[0])
     return settings, found
+
+
+def _counted(name: str, first: int) -> str:
+    """The name of a tensor whose layer is counted from the first one of its stage."""
+    return re.sub(r"(?<=layers\.)\d+", lambda number: str(int(number[0]) + first), name)
 
 
 def _grid(folder: Path) -> list[list[Path]]:
@@ -72,12 +69,18 @@ def _grid(folder: Path) -> list[list[Path]]:
         if place and held:
             files[int(place[2] or 0), int(place[1])] = held
     if not files:
-        raise UserError(f"{folder}: holds no mp_rank_ folders with {FILES[0]}; name a checkpoint of Megatron-LM")
+        raise UserError(
+            f"{folder}: holds no mp_rank_ folders with {FILES[0]}; name a checkpoint of Megatron-LM"
+        )
     stages, ranks = (1 + max(place[axis] for place in files) for axis in (0, 1))
-    lacking = [(stage, rank) for stage in range(stages) for rank in range(ranks) if (stage, rank) not in files]
+    lacking = [
+        (stage, rank) for stage in range(stages) for rank in range(ranks) if (stage, rank) not in files
+    ]
     if lacking:
         stage, rank = lacking[0]
-        raise UserError(f"{folder}: tensor rank {rank} of stage {stage} is missing; bring the files of all ranks")
+        raise UserError(
+            f"{folder}: tensor rank {rank} of stage {stage} is missing; bring the files of all ranks"
+        )
     return [[files[stage, rank] for rank in range(ranks)] for stage in range(stages)]
 
 
@@ -92,13 +95,6 @@ def _read(file: Path) -> dict[str, Any]:
             "newer Megatron-LM"
         )
     return content
-
-
-def _settings(file: Path) -> SimpleNamespace:
-    found = _read(file).get("args")
-    if not isinstance(found, SimpleNamespace):
-        raise UserError(f"{file}: holds no settings of a run; name a checkpoint of training")
-    return found
 
 
 def _models(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -132,7 +128,7 @@ def _part(tensors: Mapping[str, Lazy], name: str, files: list[Path]) -> Lazy:
     return tensors[name]
 
 
-def _joined(file: Path, name: str, parts: list[Lazy], gated: bool) -> Joined:
+def _joined(file: Path, name: str, parts: list[Lazy], gated: bool) -> Like:
     """The whole of what tensor ranks have parts of. Gate and up are in one matrix, of which every rank has
     rows of both."""
     along = 1 if name.endswith(COLUMNS) else 0 if name.endswith(ROWS + FIRST) else None
@@ -149,4 +145,4 @@ def _joined(file: Path, name: str, parts: list[Lazy], gated: bool) -> Joined:
             return torch.cat([torch.cat(half) for half in halves])
         return torch.cat(tensors, along)
 
-    return Joined(file, tuple(shape), parts[0].dtype, read)
+    return Like(file, tuple(shape), parts[0].dtype, read)

@@ -61,7 +61,7 @@ class Storage(NamedTuple):
     file: Path
     dtype: torch.dtype
     start: int
-    count: int
+    elements: int
 
 
 class Lazy(NamedTuple):
@@ -88,10 +88,6 @@ class Lazy(NamedTuple):
         return flat.as_strided(self.shape, self.stride).contiguous()
 
 
-DAMAGED = (OSError, KeyError, ValueError, TypeError, EOFError, IndexError, AttributeError, pickle.PickleError)
-"""What reading a file raises that is not as it was written."""
-
-
 def read_saved(path: Path, start: int = 0, length: int | None = None) -> Any:
     """What a file of torch.save holds, or so many bytes of a file. UserError where it is none, is damaged, or
     names something else than tensors and containers."""
@@ -106,7 +102,9 @@ def read_saved(path: Path, start: int = 0, length: int | None = None) -> Any:
             f"{path}: is no file that torch.save has written since version 1.6, or is damaged; save it anew "
             "by the program that wrote it"
         ) from None
-    except DAMAGED as error:
+    except UserError:
+        raise
+    except Exception as error:  # the library raises a dozen kinds for bytes that are not as they were
         raise UserError(f"{path}: cannot be read ({error}); bring the file again") from None
 
 
@@ -114,7 +112,9 @@ def read_pickle(path: Path) -> Any:
     """What a bare pickle holds, by the same rules."""
     try:
         return _Names(path, io.BytesIO(path.read_bytes())).load()
-    except DAMAGED as error:
+    except UserError:
+        raise
+    except Exception as error:  # the library raises a dozen kinds for bytes that are not as they were
         raise UserError(f"{path}: cannot be read ({error}); bring the file again") from None
 
 
@@ -166,7 +166,7 @@ def _tensor(storage: Storage, offset: int, shape: Sequence[int], stride: Sequenc
     if any(type(one) is not int or one < 0 for one in numbers) or len(shape) != len(stride):
         raise ValueError("the shape of a tensor is none")
     span = 1 + sum((size - 1) * step for size, step in zip(shape, stride))
-    if 0 not in shape and offset + span > storage.count:
+    if 0 not in shape and offset + span > storage.elements:
         raise ValueError("a tensor is larger than what is saved of it")
     start = storage.start + offset * storage.dtype.itemsize
     return Lazy(storage.file, storage.dtype, start, tuple(shape), tuple(stride))

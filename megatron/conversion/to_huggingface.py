@@ -20,8 +20,8 @@ from megatron.checkpoint.saved_config import saved_config
 from megatron.checkpoint.tensor_file import write_parts
 from megatron.conversion.families import Theirs, state_content
 from megatron.conversion.folder import CONFIG, INDEX, WEIGHTS
-from megatron.conversion.to_ours import PADDED
 from megatron.conversion.origins import Piece, Shape, pieces_of, put, put_shape
+from megatron.conversion.to_ours import PADDED
 from megatron.data.tokenizer_value import Tokenizer
 
 TORCH_NAMES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}

@@ -38,9 +38,9 @@ Read = Callable[[str], Tensor]
 
 
 class Source(NamedTuple):
-    """A model before it is read. `flags`: of its shape, by our names; `vocab_size`: rows of its tables;
-    `origins`: of every tensor of ours; `tensors`: types and shapes of theirs; `reader`: opens them to be read
-    by name."""
+    """A model before it is read. `flags`: of its shape, by our names; `vocab_size`: rows of its tables, of
+    which with `padded` some may be no tokens; `origins`: of every tensor of ours; `tensors`: types and shapes
+    of theirs; `reader`: opens them to be read by name."""
 
     path: Path
     task: str
@@ -49,6 +49,7 @@ class Source(NamedTuple):
     origins: dict[str, Origin]
     tensors: Mapping[str, Like]
     reader: Callable[[], AbstractContextManager[Read]]
+    padded: bool = False
 
     @property
     def used(self) -> list[Like]:
@@ -129,9 +130,7 @@ def boxes_by_file(target: Target, task: str) -> dict[str, dict[str, Box]]:
         pipeline, tensor = divmod(rank, target.tensor)
         mesh = Mesh(tensor=Axis(tensor, target.tensor)) if target.tensor > 1 else ONE_RANK
         with torch.device("meta"):
-            built = TASKS[task].build_model(
-                target.config, target.vocabulary.size, (), mesh, stages[pipeline]
-            )
+            built = TASKS[task].build_model(target.config, target.vocabulary.size, (), mesh, stages[pipeline])
         boxes = boxes_of(dict(built.named_parameters()), placements(built))
         own = {name: box for name, box in boxes.items() if (name, box.offset) not in written}
         written |= {(name, box.offset) for name, box in own.items()}
@@ -168,10 +167,10 @@ def _parts(
     advance: Callable[[int], None],
     name: str,
 ) -> Iterator[Tensor]:
-    """A box of one of our tensors; rows beyond their vocabulary are zero."""
+    """A box of one of our tensors; rows beyond their vocabulary are zero, and rows beyond ours left out."""
     box, whole = boxes[name], take(origins[name], read)
     padding = box.global_shape[0] - len(whole)
-    if padding:
+    if padding > 0:
         whole = torch.cat([whole, whole.new_zeros((padding, *whole.shape[1:]))])
     part = whole[tuple(slice(start, start + size) for start, size in zip(box.offset, box.shape))]
     yield part

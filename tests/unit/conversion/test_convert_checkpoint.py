@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,20 +23,7 @@ from megatron.conversion import verify
 from megatron.evaluation.restore import restore, tokenizer_of
 from tests.support.huggingface import LENGTH, MODELS, VOCAB, write_model
 from tests.support.quickstarts import ROOT
-from tools import convert_checkpoint
-
-Tool = Callable[..., None]
-
-
-@pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> Tool:
-    def run(source: str, target: str, given: Path, output: Path, *words: object) -> None:
-        places = ["--input", str(given), "--output", str(output)]
-        argv = ["convert_checkpoint.py", "--from", source, "--to", target, *places, *map(str, words)]
-        monkeypatch.setattr(sys, "argv", argv)
-        convert_checkpoint.main()
-
-    return run
+from tests.unit.conversion.conftest import Tool
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +158,7 @@ def test_a_tokenizer_of_more_tokens_than_the_model_is_refused(tool: Tool, tmp_pa
         ({"activation_function": "swish"}, "activation_function 'swish' is none of gelu_new"),
         ({"n_layer": 4}, "has no transformer.h.3."),
         ({"n_layer": 2}, "has transformer.h.2."),
-        ({"n_positions": 32}, "has the shape [64, 32], and by config.json"),
+        ({"n_positions": 32}, "has the shape [64, 32], and by its settings position_embeddings.weight"),
         ({"n_head": 5}, "--hidden-size 32 is no multiple of --num-attention-heads 5"),
         ({"vocab_size": None}, "vocab_size None is no number of tokens"),
     ],
