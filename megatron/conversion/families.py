@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from megatron.base.errors import UserError
+from megatron.config.arguments import flags_of, spelling
 from megatron.config.config import Config
+from megatron.conversion.bert import BERT
 from megatron.conversion.family import Family
 from megatron.conversion.gpt2 import GPT2
 from megatron.conversion.llama import LLAMA, MISTRAL, MIXTRAL, QWEN2
+from megatron.conversion.modernbert import MODERNBERT
 
 FAMILIES: dict[str, Family] = {
     "gpt2": GPT2,
@@ -15,6 +18,8 @@ FAMILIES: dict[str, Family] = {
     "mistral": MISTRAL,
     "qwen2": QWEN2,
     "mixtral": MIXTRAL,
+    "bert": BERT,
+    "modernbert": MODERNBERT,
 }
 
 
@@ -36,11 +41,28 @@ def read_content(content: Mapping[str, Any]) -> Theirs:
         vocabulary = content["vocab_size"]
     except KeyError as error:
         raise UserError(f"says nothing of {error.args[0]}, which a {kind} needs") from None
+    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise UserError(f"is no config.json of a {kind} ({error})") from None
+    problems = [*problems, *_odd(flags)]
     if type(vocabulary) is not int or vocabulary < 1:
         problems.append(f"vocab_size {vocabulary!r} is no number of tokens")
     if problems:
         raise UserError(*problems)
     return Theirs(FAMILIES[kind], dict(content), flags)
+
+
+def _odd(flags: Mapping[str, Any]) -> list[str]:
+    """What is no value of its flag."""
+    numbers = [one for one in flags_of(Config) if one.kind in (int, float) and one.name in flags]
+    return [
+        f"{spelling(one.name)} would be {flags[one.name]!r}, which is no {one.kind.__name__}"
+        for one in numbers
+        if flags[one.name] is not None and not _fits(one.kind, flags[one.name])
+    ]
+
+
+def _fits(kind: type, value: Any) -> bool:
+    return type(value) is int or (kind is float and type(value) is float)
 
 
 def state_content(task: str, config: Config, vocab_size: int) -> Theirs:

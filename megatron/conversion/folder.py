@@ -1,7 +1,7 @@
 """A folder of Hugging Face's: its config.json, its safetensors files, and the tokenizer beside them."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from torch import Tensor
 from megatron.base.errors import UserError
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.conversion.families import Theirs, read_content
+from megatron.conversion.origins import Origin
 from megatron.data.end_of_document import read_config
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -132,6 +133,24 @@ class Reader:
             self.files[file] = self.held.enter_context(opened(file))
         tensor: Tensor = self.files[file].get_tensor(name)
         return tensor
+
+
+def spelled_as(origins: Mapping[str, Origin], there: Iterable[str]) -> dict[str, Origin]:
+    """The same origins by the names that a file has: a bare model leaves out the first word of each, and
+    older files call a norm's weight and bias gamma and beta."""
+    known = {_usual(name): name for name in there}
+
+    def spelled(name: str) -> str:
+        bare = name.partition(".")[2]
+        return known.get(name, known.get(bare, name))
+
+    return {mine: one._replace(names=tuple(map(spelled, one.names))) for mine, one in origins.items()}
+
+
+def _usual(name: str) -> str:
+    if name.endswith("LayerNorm.gamma"):
+        return name.removesuffix("gamma") + "weight"
+    return name.removesuffix("beta") + "bias" if name.endswith("LayerNorm.beta") else name
 
 
 def tokenizer_in(folder: Path) -> TokenizerOptions | None:

@@ -1,14 +1,14 @@
 """What a folder of Hugging Face's holds, as what a checkpoint of ours is written from."""
 
-from collections.abc import Iterable, Mapping
-
 from megatron.base.errors import UserError
-from megatron.conversion.folder import Folder, Reader
+from megatron.conversion.folder import Folder, Reader, spelled_as
 from megatron.conversion.origins import Origin
 from megatron.conversion.to_ours import Source
 
-LEFT_OUT = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias")
+LEFT_OUT = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "embeddings.position_ids")
 """What older files hold beside weights."""
+TIED = ("lm_head.weight", "decoder.weight", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
+"""The embedding and its bias once more, by another name."""
 
 
 def source_of(folder: Folder) -> Source:
@@ -25,24 +25,13 @@ def source_of(folder: Folder) -> Source:
     )
 
 
-def found_in(origins: Mapping[str, Origin], there: Iterable[str]) -> dict[str, Origin]:
-    """The same origins by the names that a file has: the bare model leaves out the first word of each."""
-    known = set(there)
-
-    def spelled(name: str) -> str:
-        bare = name.partition(".")[2]
-        return bare if bare in known and name not in known else name
-
-    return {mine: one._replace(names=tuple(map(spelled, one.names))) for mine, one in origins.items()}
-
-
 def _matched(folder: Folder) -> dict[str, Origin]:
     """The origin of every tensor, all there and nothing else beside them. UserError otherwise."""
     flags = folder.theirs.flags
-    origins = found_in(folder.theirs.family.names(flags), folder.tensors)
+    origins = spelled_as(folder.theirs.family.names(flags), folder.tensors)
     used = {name for one in origins.values() for name in one.names}
     problems = [f"has no {name}" for name in sorted(used - folder.tensors.keys())]
-    tied = set() if flags["untie_embeddings_and_output_weights"] else {"lm_head.weight"}
+    tied = set() if flags.get("untie_embeddings_and_output_weights") else {*TIED}
     more = sorted(name for name in folder.tensors.keys() - used - tied if not name.endswith(LEFT_OUT))
     problems += [f"has {name}, which has no like here" for name in more]
     if problems:

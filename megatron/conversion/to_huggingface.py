@@ -138,8 +138,10 @@ def _words(like: Mapping[str, Tensor], tokenizer: Tokenizer | None) -> dict[str,
     """What a config.json says of types and tokens; older versions call the type torch_dtype."""
     largest = max(like.values(), key=lambda one: math.prod(one.shape))
     name = TORCH_NAMES.get(largest.dtype, "float32")
-    end = tokenizer.eod if tokenizer else None
-    return {"dtype": name, "torch_dtype": name, "bos_token_id": end, "eos_token_id": end}
+    end, known = (tokenizer.eod, tokenizer.vocabulary) if tokenizer else (None, {})
+    tokens = {"bos": end, "eos": end, "pad": tokenizer and tokenizer.pad}
+    tokens |= {"cls": known.get("[CLS]"), "sep": known.get("[SEP]")}
+    return {"dtype": name, "torch_dtype": name} | {f"{one}_token_id": tokens[one] for one in tokens}
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, content: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from megatron.checkpoint.load import Box, boxes_of
 from megatron.checkpoint.manifest import FileEntry, Manifest, Part, TensorEntry, as_read, write_manifest
 from megatron.checkpoint.save import LATEST, folder_of
 from megatron.checkpoint.tensor_file import write_parts
-from megatron.config import experts, model, parallel
+from megatron.config import bert, experts, model, parallel
 from megatron.config.config import Config, TokenizerOptions, complete
 from megatron.conversion.folder import Like
 from megatron.conversion.origins import Origin, Shape, take, taken_shape
@@ -33,7 +33,7 @@ PADDED = ("word_embeddings.weight", "output_layer.weight", "token_head.bias")
 """Tensors with a row for every token, and zeros for tokens that there are not."""
 OF_A_RUN = {"micro_batch_size": 1, "lr": 0.0}
 """What every configuration must have, and says nothing of a model."""
-SHAPE_RULES = (*model.RULES, *parallel.RULES, *experts.RULES)
+SHAPE_RULES = (*model.RULES, *parallel.RULES, *experts.RULES, *bert.RULES)
 Read = Callable[[str], Tensor]
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from megatron.base.errors import UserError
 from megatron.conversion.families import Theirs
 from megatron.evaluation.restore import restore
+from megatron.model.context import Sight
+from megatron.model.transformer import Texts
 from megatron.train.memory_estimate import free_memory
 
 ROWS, LENGTH, SEED = 2, 64, 1234
@@ -73,7 +75,10 @@ def compare_logits(ours: Path, theirs: Path, model: Theirs) -> Agreement:
 
 @torch.no_grad()
 def _theirs(model: Any, tokens: Tensor) -> Tensor:
-    return model(tokens).logits  # type: ignore[no-any-return]
+    found = model(tokens)
+    if hasattr(found, "logits"):
+        return found.logits  # type: ignore[no-any-return]
+    return torch.cat([found.prediction_logits.flatten(), found.seq_relationship_logits.flatten()])
 
 
 @torch.no_grad()
@@ -81,7 +86,14 @@ def _of_gpt(model: Any, tokens: Tensor) -> Tensor:
     return model.logits(tokens)  # type: ignore[no-any-return]
 
 
-LOGITS: dict[str, Callable[[Any, Tensor], Tensor]] = {"gpt": _of_gpt}
+@torch.no_grad()
+def _of_bert(model: Any, tokens: Tensor) -> Tensor:
+    types = None if model.type_embeddings is None else torch.zeros_like(tokens)
+    logits, pairs = model.logits(Texts(tokens, torch.arange(len(tokens)), types=types, sight=Sight(False)))
+    return logits if pairs is None else torch.cat([logits.flatten(), pairs.flatten()])
+
+
+LOGITS: dict[str, Callable[[Any, Tensor], Tensor]] = {"gpt": _of_gpt, "bert": _of_bert}
 """Logits of our models by their tasks."""
 
 

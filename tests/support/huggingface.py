@@ -32,6 +32,8 @@ GPT2 = {
     "bos_token_id": 0,
     "eos_token_id": 0,
 }
+ENCODER = {name: value for name, value in LLAMA.items() if name != "num_key_value_heads"}
+SPECIAL = {f"{name}_token_id": 0 for name in ("bos", "eos", "cls", "sep", "pad")}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("GPT2LMHeadModel", GPT2),
     "gpt2 untied": ("GPT2LMHeadModel", GPT2 | {"tie_word_embeddings": False, "n_inner": 40}),
@@ -44,6 +46,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama linear": ("LlamaForCausalLM", LLAMA | {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
     "mistral": ("MistralForCausalLM", LLAMA | {"sliding_window": None}),
     "qwen2": ("Qwen2ForCausalLM", LLAMA),
+    "bert": ("BertForPreTraining", ENCODER | {"hidden_act": "gelu_new"}),
+    "modernbert": (
+        "ModernBertForMaskedLM",
+        ENCODER | {"local_attention": 16, "global_attn_every_n_layers": 2} | SPECIAL,
+    ),
     "mixtral": ("MixtralForCausalLM", LLAMA | {"num_local_experts": 4}),
 }
 """Their class and its configuration, by names of our own."""
