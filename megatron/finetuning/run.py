@@ -1,5 +1,6 @@
 """One finetuning run: train on the examples, measure and predict, and write what it came to."""
 
+import dataclasses
 import json
 import time
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from megatron.data.tokenizer_files import keep_tokenizer
 from megatron.finetuning.job import TRAIN, Job, lengths_note
 from megatron.finetuning.metrics import measure
 from megatron.finetuning.predictions import all_logits, predictions_of, write_predictions
-from megatron.finetuning.source import HEAD
+from megatron.finetuning.source import HEAD, OUTPUT
 from megatron.finetuning.task import finetuning_task
 from megatron.model.classifier import Classifier
 from megatron.parallel.layout import layout_of
@@ -35,6 +36,7 @@ from megatron.train.saving import Checkpoints
 from megatron.train.setup import Prepared, Run, build, join
 
 RESULTS = "results.json"
+SHOWN = 5
 Results = dict[str, Any]
 
 
@@ -77,7 +79,7 @@ def _run(job: Job, prepared: Prepared, mesh: Mesh) -> None:
     began, root = time.perf_counter(), prepared.config.checkpoint.save
     run = build(prepared, mesh)
     fresh = [] if job.flags.random_init else load_encoder(run, job)
-    manifest = describe_run(prepared)
+    manifest = dataclasses.replace(describe_run(prepared), answers=list(job.answers))
     if mesh.first and root:
         writable_folder(root)
         clear_unfinished(root)
@@ -104,11 +106,15 @@ def _run(job: Job, prepared: Prepared, mesh: Mesh) -> None:
 
 
 def load_encoder(run: Run, job: Job) -> list[str]:
-    """Fill the weights that the source has; the names of the others, which are of the head."""
+    """Fill the weights that the source has; the names of the others, which are of the head. Its last matrix
+    is of its task, and of another one, or of other classes, it is not taken."""
     parameters, filled = run.parameters, set()
+    same = job.source.answers == job.answers
 
     def read() -> bytes:
-        for name, tensor in job.source.read(boxes_of(parameters, run.placements)):
+        boxes = boxes_of(parameters, run.placements)
+        wanted = {name: box for name, box in boxes.items() if same or not name.startswith(OUTPUT)}
+        for name, tensor in job.source.read(wanted):
             parameters[name].data.copy_(tensor)
             filled.add(name)
         return b""
@@ -121,6 +127,11 @@ def _words(job: Job, run: Run, fresh: list[str]) -> list[str]:
     begins = "random weights, by --random-init" if job.flags.random_init else str(job.source.folder)
     if any(name.startswith(f"{HEAD}pooler") for name in fresh):
         begins += ", which has no pooler: that begins anew, too"
+    if job.source.answers and not job.flags.random_init:
+        task, *labels = job.source.answers
+        classes = f" of {', '.join(labels[:SHOWN])}{', ...' * (len(labels) > SHOWN)}" if labels else ""
+        same = job.source.answers == job.answers
+        begins += f"; its outputs, for {task}{classes}, {'go on' if same else 'begin anew'}"
     lines = [f"task {job.flags.task}, {job.outputs} output{'s'[: job.outputs > 1]}, from {begins}"]
     for name, examples in job.files.items():
         out = f"; {examples.left_out:,} broken lines are left out" if examples.left_out else ""

@@ -18,6 +18,7 @@ from megatron.checkpoint.load import Box, find_checkpoint, made_elsewhere, read_
 from megatron.checkpoint.manifest import NAME, Manifest, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.config import TokenizerOptions
+from megatron.data.bert_files import read_vocabulary, upper_case
 from megatron.data.end_of_document import read_config
 from megatron.data.tokenizer import build_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
@@ -26,6 +27,7 @@ from megatron.evaluation.restore import Restored, tokenizer_of
 from megatron.tasks.bert import BERT_TASK
 
 HEAD = "pair_head."
+OUTPUT = f"{HEAD}output."
 PADDED = ("word_embeddings.weight", "token_head.bias")
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 Read = Callable[[Mapping[str, Box]], Iterator[tuple[str, Tensor]]]
@@ -34,7 +36,7 @@ Read = Callable[[Mapping[str, Box]], Iterator[tuple[str, Tensor]]]
 
 class Source(NamedTuple):
     """An encoder before it is read. `flags`: of its shape; `options`: those that name its tokenizer;
-    `fingerprint`: of its files."""
+    `fingerprint`: of its files; `answers`: of a classifier its task and the classes of its outputs."""
 
     folder: Path
     flags: dict[str, Any]
@@ -43,6 +45,7 @@ class Source(NamedTuple):
     options: TokenizerOptions
     fingerprint: str
     read: Read
+    answers: tuple[str, ...] = ()
 
 
 def open_source(load: str, ckpt_step: int | None, options: TokenizerOptions) -> Source:
@@ -79,13 +82,14 @@ def _of_checkpoint(load: str, ckpt_step: int | None, options: TokenizerOptions) 
         options=found_tokenizer[1],
         fingerprint=checksum(folder / NAME),
         read=partial(_read_checkpoint, folder, manifest),
+        answers=tuple(manifest.answers),
     )
 
 
 def _read_checkpoint(
     folder: Path, manifest: Manifest, boxes: Mapping[str, Box]
 ) -> Iterator[tuple[str, Tensor]]:
-    """The last matrix of a head is of its task: of another one it is not taken."""
+    """Of a head what the checkpoint has."""
     for name in manifest.files:
         if name.startswith("model"):
             require_file(folder, manifest, name, verify=True)
@@ -97,13 +101,12 @@ def _fits(name: str, box: Box, manifest: Manifest) -> bool:
     if not name.startswith(HEAD):
         return True
     there = manifest.tensors.get(name)
-    of_task = name.startswith(f"{HEAD}output") and manifest.task == "bert"
-    return there is not None and there.global_shape == box.global_shape and not of_task
+    return there is not None and there.global_shape == box.global_shape
 
 
 def _of_huggingface(folder: Path, options: TokenizerOptions) -> Source:
     try:
-        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        content = json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
         foreign = read_config_json(content)
     except UserError as error:
         raise UserError(*(f"{folder / CONFIG}: {problem}" for problem in error.problems)) from None
@@ -140,7 +143,7 @@ def _tokenizer_in(folder: Path) -> TokenizerOptions:
         return TokenizerOptions(tokenizer_type="HuggingFaceTokenizer", tokenizer_model=model)
     path = folder / "vocab.txt"
     if path.is_file():
-        lower = read_config(path).get("do_lower_case", True)
+        lower = read_config(path).get("do_lower_case", not upper_case(read_vocabulary(path)))
         kind = f"BertWordPiece{'LowerCase' if lower else 'Case'}"
         return TokenizerOptions(tokenizer_type=kind, vocab_file=str(path))
     raise UserError(
@@ -153,8 +156,6 @@ def _read_huggingface(path: Path, foreign: Foreign, boxes: Mapping[str, Box]) ->
     try:
         with safe_open(path, "pt") as file:
             found = found_in(foreign.names, file.keys())
-            found.pop(f"{HEAD}output.weight", None)
-            found.pop(f"{HEAD}output.bias", None)
             if missing := [n for n in boxes if n not in found and not n.startswith(HEAD)]:
                 lacking = ", ".join(str(foreign.names.get(name, Origin(name)).name) for name in missing[:3])
                 raise UserError(f"{path}: has no {lacking}; bring the weights that belong to the config.json")
