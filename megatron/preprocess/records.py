@@ -56,7 +56,7 @@ def _json_line(line: bytes) -> Any:
     except orjson.JSONDecodeError:
         pass
     try:
-        return json.loads(line.decode("utf-8-sig"))
+        return json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return no_utf8(error, " of the line")
     except RecursionError:
