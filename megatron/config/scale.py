@@ -39,19 +39,23 @@ LEFT_OUT = (
     *("bf16", "fp16", "grad_reduce_in_bf16", *SCALING),
 )
 """The layout of ranks, what is computed again, and precision: a scaled run has one rank, or replicas."""
+IMAGES = ("img_h", "img_w", "patch_dim")
 NEEDED = ("hidden_size", "num_layers", "seq_length", "global_batch_size")
 
 
 @dataclass(frozen=True)
 class Scale:
     """Numbers of the rule. The width becomes √(width · `width`) in heads of `head`, the depth √(depth ·
-    `depth`). Lengths are divided by `length`, batches by `batch`, steps by `steps`. A micro-batch has at most
-    `tokens` tokens. The number of experts is raised to the power of `experts`."""
+    `depth`). Lengths are divided by `length`, or images by `image` and patches by `patch`; batches by
+    `batch`, steps by `steps`. A micro-batch has at most `tokens` tokens. The number of experts is raised to
+    the power of `experts`."""
 
     width: int
     head: int
     depth: float
     length: int
+    image: int
+    patch: int
     batch: int
     steps: int
     tokens: int
@@ -60,8 +64,8 @@ class Scale:
 
 
 SCALES = {
-    "mini": Scale(8, 16, 1.5, length=8, batch=64, steps=200, tokens=1024, experts=0.5, bf16=False),
-    "small": Scale(128, 64, 6, length=2, batch=8, steps=10, tokens=16384, experts=1, bf16=True),
+    "mini": Scale(8, 16, 1.5, 8, image=7, patch=4, batch=64, steps=200, tokens=1024, experts=0.5, bf16=False),
+    "small": Scale(128, 64, 6, 2, image=2, patch=2, batch=8, steps=10, tokens=16384, experts=1, bf16=True),
 }
 """Two cores of a CPU, and one GPU."""
 
@@ -76,7 +80,7 @@ def scaled(values: Values, typed: Values) -> tuple[Values, list[str]]:
         return values, [f"--scale {name} scales what a --config file says, and none is given; give one"]
     if both.get("data_efficiency_config"):
         return values, [f"--scale {name} scales no DeepSpeed JSON; give --curriculum and --random-ltd"]
-    if missing := [one for one in NEEDED if one not in values]:
+    if missing := [one for one in NEEDED if one not in _with_length(values)]:
         words = ", ".join("--" + one.replace("_", "-") for one in missing)
         return values, [f"--scale {name} scales {words}, which the file does not say; say it there"]
     return _rewritten(values, SCALES[name], typed), []
@@ -84,6 +88,8 @@ def scaled(values: Values, typed: Values) -> tuple[Values, list[str]]:
 
 def _rewritten(values: Values, scale: Scale, typed: Values) -> Values:
     """All values at a scale; those that are typed count where others follow from them."""
+    images = "seq_length" not in values
+    values = _with_length(values)
     new = {name: value for name, value in values.items() if name not in LEFT_OUT}
     new |= _shape(values, scale, typed)
     length, batch = values["seq_length"], values["global_batch_size"]
@@ -105,20 +111,39 @@ def _rewritten(values: Values, scale: Scale, typed: Values) -> Values:
     if ramp := new.get("rampup_batch_size"):
         parts = (_at_least_one(one * smaller) for one in ramp[:-1])
         new["rampup_batch_size"] = (*parts, round(ramp[-1] * smaller / steps))
-    return new | ({"bf16": True} if scale.bf16 else {})
+    new |= {"bf16": True} if scale.bf16 else {}
+    return {name: value for name, value in new.items() if not images or name != "seq_length"}
+
+
+def _with_length(values: Values) -> Values:
+    """The values with the length of rows, which of images is the number of their patches and one more."""
+    sides = [values.get(name, 0) for name in IMAGES]
+    if "seq_length" in values or not all(sides):
+        return values
+    return values | {"seq_length": (sides[0] // sides[2]) * (sides[1] // sides[2]) + 1}
+
+
+def _images(values: Values, scale: Scale, typed: Values) -> Values:
+    """Sides of images and of patches at a scale, of what has them, and the length that follows."""
+    divided = dict(zip(IMAGES, (scale.image, scale.image, scale.patch)))
+    sides = {name: max(values[name] // by, 1) for name, by in divided.items() if name in values}
+    found = _with_length(sides | {name: typed[name] for name in sides if name in typed})
+    return found if len(sides) == len(IMAGES) else {}
 
 
 def _shape(values: Values, scale: Scale, typed: Values) -> Values:
     """Width, heads, depth, experts, length and batches at a scale."""
     old: list[int] = [values[name] for name in NEEDED]
+    images = _images(values, scale, typed)
     rule = (
         min(_multiple(math.sqrt(old[0] * scale.width), scale.head), old[0]),
         max(min(_multiple(math.sqrt(old[1] * scale.depth), 2), old[1]), min(old[1], 4)),
-        max(round(old[2] / scale.length), 1),
+        images.get("seq_length", max(round(old[2] / scale.length), 1)),
         max(round(old[3] / scale.batch), min(old[3], 4)),
     )
     shape: Values = {name: typed.get(name, value) for name, value in zip(NEEDED, rule)}
     width, depth, length, batch = shape.values()
+    shape |= images
     shape["num_attention_heads"] = max(width // scale.head, 1)
     half, most = max(batch // 2, 1), max(scale.tokens // length, 1)
     shape["micro_batch_size"] = max(one for one in range(1, min(half, most) + 1) if half % one == 0)
@@ -212,4 +237,4 @@ def _tokens_line(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 def _tokens(values: Mapping[str, Any]) -> float:
     """Tokens of the run, by whichever of its stops is given."""
     samples = values.get("train_samples") or (values.get("train_iters") or 0) * values["global_batch_size"]
-    return values.get("train_tokens") or samples * values["seq_length"]
+    return values.get("train_tokens") or samples * _with_length(dict(values))["seq_length"]

@@ -8,7 +8,7 @@ import pytest
 from megatron.config.arguments import understand
 from megatron.config.config import Config
 from megatron.config.other_megatrons import FOREIGN_FLAGS
-from megatron.config.scale import scale_notes
+from megatron.config.scale import scale_notes, scaled
 
 RECIPE = """\
 num_layers: 24
@@ -180,3 +180,16 @@ def test_what_scaling_did_is_told_in_a_line_a_flag(tmp_path: Path) -> None:
     # 300e9 / (12 · 24 · 2048²), and 2,929,688 / (12 · 6 · 128²)
     assert lines[-1] == "tokens for a weight of the dense layers: 248 → 2.48"
     assert scale_notes(Config, ["--config", str(path)], FOREIGN_FLAGS) == []
+
+
+def test_images_are_scaled_with_their_patches() -> None:
+    """14 x 14 patches and one token more become 8 x 8 and one, and kept lengths follow."""
+    sides = {"img_h": 224, "img_w": 224, "patch_dim": 16}
+    recipe = {"num_layers": 12, "hidden_size": 768, "global_batch_size": 256, "micro_batch_size": 4, **sides}
+    recipe |= {"config": "vit.yaml", "random_ltd": True, "random_ltd_min": 66, "random_ltd_quantum": 1}
+    found, told = scaled(recipe, {"scale": "mini"})
+    assert not told and "seq_length" not in found
+    assert (found["img_h"], found["img_w"], found["patch_dim"]) == (32, 32, 4)
+    assert (found["random_ltd_min"], found["random_ltd_quantum"]) == (round(66 * 65 / 197), 1)
+    assert scaled(recipe, {"scale": "mini", "patch_dim": 8})[0]["random_ltd_min"] == round(66 * 17 / 197)
+    assert scaled(recipe, {"scale": "small"})[0]["img_h"] == 112
