@@ -76,7 +76,7 @@ class Config:
     bert: BertConfig = dataclasses.field(default_factory=BertConfig)
     config: str | None = flag(
         None,
-        "YAML file of flags; flags on the command line win",
+        "YAML file of flags, which may include others; flags on the command line win",
         aliases=("--yaml-cfg",),
         metavar="FILE",
         resume="free",
