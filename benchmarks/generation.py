@@ -56,7 +56,7 @@ def rows(options: Options) -> Iterator[list[str]]:
         initialize(model, 1)
         for count in options.texts:
             tell(f"{name}, {count}")
-            lengths = np.linspace(options.prompt // 2, options.prompt, count)[::-1].astype(int).tolist()
+            lengths = np.linspace(options.prompt, options.prompt // 2, count).astype(int).tolist()
             numbers = np.random.default_rng(1).integers(0, VOCAB, (count, options.prompt))
             prompts = [row[:length].tolist() for row, length in zip(numbers, lengths)]
             shown = f"{lengths[-1]}-{lengths[0]}" if count > 1 else str(lengths[0])

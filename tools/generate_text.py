@@ -95,7 +95,7 @@ def main() -> None:
     for first in range(0, len(prompts), options.micro_batch_size):
         part = prompts[first : first + options.micro_batch_size]
         rest = (options.num_tokens, config.data.seq_length, choice, stop, documents)
-        for ids, new in zip(part, generate(model, part, *rest, first=first)):
+        for ids, new in zip(part, generate(model, part, *rest, numbers=range(first, first + len(part)))):
             texts.append(options.prompt[len(texts)] + continuation(tokenizer, ids, new))
             print(texts[-1] + "\n")
     if options.output:

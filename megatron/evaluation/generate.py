@@ -39,15 +39,16 @@ def generate(
     stop: int | None = None,
     documents: Documents | None = None,
     *,
-    first: int = 0,
+    numbers: Sequence[int] | None = None,
     cached: bool = True,
     ends: Callable[[int, list[int]], bool] = lambda row, ids: False,
 ) -> list[list[int]]:
     """The token ids that continue each prompt, at most `tokens`. `context`: how many tokens the model sees at
     most; where a text is longer, its last ones, computed anew for every token. `stop`: the token that ends a
-    text and is not given out. `first`: the number of the first text, which keys its draws. `ends`: whether a
-    row's new ids end it. Without `cached` everything is computed again for every token."""
+    text and is not given out. `numbers`: of the texts, which key their draws; by default from 0 on. `ends`:
+    whether a row's new ids end it. Without `cached` everything is computed again for every token."""
     texts, given = [list(prompt) for prompt in prompts], [len(prompt) for prompt in prompts]
+    numbers = range(len(texts)) if numbers is None else numbers
     left, run = list(range(len(texts))), _Run(model, context, documents, max(given, default=0) + tokens)
     for _ in range(tokens):
         short = [row for row in left if len(texts[row]) <= context and cached]
@@ -56,7 +57,7 @@ def generate(
         logits |= {row: run.anew(texts[row]) for row in long}
         going = []
         for row in left:
-            chosen = _choose(logits[row].float(), choice, key(choice.seed, first + row, len(texts[row])))
+            chosen = _choose(logits[row].float(), choice, key(choice.seed, numbers[row], len(texts[row])))
             if chosen != stop:
                 texts[row].append(chosen)
                 if not ends(row, texts[row][given[row] :]):
@@ -92,8 +93,8 @@ class _Run:
         places = torch.tensor(begins)[:, None] + torch.arange(width)
         recall = Recall(self.cache, places.to(self.device), end)
         last = torch.tensor(sizes, device=self.device) - 1
-        seen = _rows([texts[row][begin:] for row, begin in zip(rows, begins)], width).to(self.device)
-        whole = _rows([texts[row] for row in rows] if self.documents else [], end)
+        seen = padded([texts[row][begin:] for row, begin in zip(rows, begins)], width).to(self.device)
+        whole = padded([texts[row] for row in rows] if self.documents else [], end)
         where = self._where(whole, places)
         return list(self.model.next_logits(seen, last, recall, *where))
 
@@ -114,8 +115,8 @@ class _Run:
         return found[0], found[1]
 
 
-def _rows(texts: list[list[int]], width: int) -> Tensor:
-    """Rows of equal width, padded behind their texts."""
+def padded(texts: list[list[int]], width: int) -> Tensor:
+    """Rows [B, width] of texts, padded behind their ends."""
     return torch.tensor([text + [0] * (width - len(text)) for text in texts])
 
 

@@ -128,13 +128,13 @@ def test_tokens_are_the_same_with_a_cache_and_in_a_batch(flags: str, choice: Cho
     """Texts become longer than what the model sees, and some end on their way."""
     model = evaluated(flags)
     alone = [
-        generate(model, [prompt], 20, CONTEXT, choice, first=number, cached=False)[0]
+        generate(model, [prompt], 20, CONTEXT, choice, numbers=[number], cached=False)[0]
         for number, prompt in enumerate(PROMPTS)
     ]
     assert [len(ids) for ids in alone] == [20] * 4 and len({*map(tuple, alone)}) == 4
     assert generate(model, PROMPTS, 20, CONTEXT, choice) == alone
     one_by_one = [
-        generate(model, [prompt], 20, CONTEXT, choice, first=number)[0]
+        generate(model, [prompt], 20, CONTEXT, choice, numbers=[number])[0]
         for number, prompt in enumerate(PROMPTS)
     ]
     assert one_by_one == alone
@@ -147,7 +147,7 @@ def test_a_draw_is_of_the_seed_and_of_the_number_of_the_text() -> None:
     model = evaluated("")
     first, second = generate(model, [[3, 5], [3, 5]], 20, CONTEXT, KEYED)
     assert first != second
-    assert generate(model, [[3, 5]], 20, CONTEXT, KEYED, first=1) == [second]
+    assert generate(model, [[3, 5]], 20, CONTEXT, KEYED, numbers=[1]) == [second]
     assert generate(model, [[3, 5]], 20, CONTEXT, KEYED._replace(seed=8)) != [first]
 
 
