@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from lm_eval.tasks import TaskManager
 
 from megatron.base.errors import UserError
 from megatron.base.terminal import print_line
+from megatron.config.evaluation import HarnessOptions
 from megatron.evaluation.generate import Choice, continuation, generate
 from megatron.evaluation.paper_tasks import GROUP, TASKS
 from megatron.evaluation.score import Pair, Scorer, encode, encode_pairs, in_shares, score
@@ -205,6 +206,43 @@ def open_tasks(scorer: Scorer, names: Sequence[str], folders: Sequence[str]) -> 
     if problems:
         raise UserError(*problems)
     return tasks, wanted
+
+
+def earlier(path: str | None, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The tasks in a file of results of the same checkpoint; none where it is of another one, or no such
+    file."""
+    try:
+        with open(path or "", encoding="utf-8") as file:
+            there = json.load(file)
+        same = all(there.get(name) == content[name] for name in ("checkpoint", "iteration"))
+        return dict(there["lm_eval"]) if same else {}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return {}
+
+
+def run_tasks(
+    scorer: Scorer,
+    options: HarnessOptions,
+    there: Mapping[str, Any],
+    save: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """The harness' numbers by task. Those that are `there` with the same settings are taken from there;
+    `save` is called behind every other one."""
+    tasks, names = open_tasks(scorer, options.lm_eval, options.include_path)
+    settings, found = {"num_fewshot": options.num_fewshot, "limit": options.limit}, dict[str, Any]()
+    kept = {name: there[name] for name in names if name in there and there[name].get("settings") == settings}
+    kept = json.loads(share_bytes(json.dumps(kept).encode(), scorer.mesh)[0])
+    for name in names:
+        if name in kept:
+            found[name] = kept[name]
+            print_line(f"{name}: its results are there already")
+            continue
+        limit = int(options.limit) if options.limit and options.limit >= 1 else options.limit
+        numbers = run_task(scorer, tasks, name, options.num_fewshot, limit)
+        found[name] = {"settings": settings} | numbers
+        save(found)
+        print_line(f"{name}: {len(found)} of {len(names)} tasks are done")
+    return found
 
 
 def run_task(
