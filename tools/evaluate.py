@@ -186,6 +186,8 @@ def _ask(restored: Restored, data: Config, scorer: Scorer, options: Options, mes
 
 def _harness(scorer: Scorer, options: Options, content: dict[str, Any], title: str) -> dict[str, Any]:
     """What the harness counts of every task, which is written behind each of them, and shown."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the harness and of what it imports
     try:
         from megatron.evaluation import harness
     except ModuleNotFoundError as error:

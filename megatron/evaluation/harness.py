@@ -28,6 +28,8 @@ from megatron.parallel.mesh import agree, share_bytes, together
 
 SEED = 1234
 """Of the examples before a question, as the harness' own command draws them."""
+BOOTSTRAPS = 100_000
+"""Of errors that have no closed form, as of the harness' own command; the first rank tells them."""
 NEW_TOKENS = 256
 """That a text gets where its task does not say how many, as the harness' own models give."""
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -178,7 +180,10 @@ class Tasks(TaskManager):
             raise
         except Exception as error:  # of the harness, of datasets, of the hub, or of a task's own code
             what = " ".join(map(str, names if isinstance(names, list) else [names]))
-            raise UserError(f"--lm-eval {what}: the harness cannot load it: {_one_line(error)}") from error
+            raise UserError(
+                f"--lm-eval {what}: the harness cannot load it: {_one_line(error)}; it downloads data once, "
+                "into --lm-eval-cache or HF_HOME, which another machine may fill"
+            ) from error
 
 
 def _one_line(error: BaseException) -> str:
@@ -261,7 +266,13 @@ def run_task(
     random.seed(SEED)
     np.random.seed(SEED)  # noqa: NPY002, which tasks of the harness draw from
     try:
-        found = evaluate(lm=HarnessModel(scorer), task_dict=loaded, limit=limit, log_samples=False)
+        found = evaluate(
+            lm=HarnessModel(scorer),
+            task_dict=loaded,
+            limit=limit,
+            bootstrap_iters=BOOTSTRAPS if scorer.mesh.first else 0,
+            log_samples=False,
+        )
     except ValueError as error:
         if "marked as unsafe" not in str(error):
             raise

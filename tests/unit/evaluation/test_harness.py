@@ -21,6 +21,7 @@ from megatron.model.gpt import GPT
 from megatron.parallel.initialization import initialize
 from megatron.parallel.mesh import Mesh
 from megatron.tasks.architecture import gpt_architecture
+from tests.support.checkpoints import kept_with, tokenizer_in, trained
 from tests.support.configurations import make_config
 from tests.support.made_up_text import TEXTS, write_tokenizer
 from tests.support.ranks import run_ranks
@@ -206,9 +207,15 @@ def test_local_tasks_are_counted_as_with_the_harness_own_model(
     assert "acc_stderr,none" in limited["results"]["local_choice"]
 
 
-def test_mistakes_are_told_in_one_line(made: SimpleNamespace, tmp_path: Path) -> None:
+def test_mistakes_are_told_in_one_line(
+    made: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.tasks import manager
+
     from megatron.evaluation import harness
 
+    few = Path(manager.__file__).parent / "hellaswag" / "none.py"  # reading all tasks takes many seconds
+    monkeypatch.setattr(manager, "__file__", str(few))
     with pytest.raises(UserError) as caught:
         harness.open_tasks(made.scorer, ["local_choice", "helaswag", "qqqqq"], [made.tasks])
     first, second = caught.value.problems
@@ -232,6 +239,65 @@ def test_mistakes_are_told_in_one_line(made: SimpleNamespace, tmp_path: Path) ->
     assert problem.startswith("--lm-eval far: the harness cannot load it: ") and "\n" not in problem
     with pytest.raises(UserError, match="a task asks for num_beams"):
         harness.run_task(made.scorer, tasks, "beams", None, None)
+
+
+PAPER = {
+    "acc": "output_type: multiple_choice\ndoc_to_target: 0\ndoc_to_choice: ['{{good}}', '{{bad}}']\n"
+    "metric_list: [{metric: acc}, {metric: acc_norm}]\n",
+    "exact_match": "output_type: generate_until\ndoc_to_target: ' {{good}}'\n"
+    "generation_kwargs: {until: [' '], max_gen_toks: 4}\n"
+    "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n",
+}
+
+
+def test_the_paper_group_goes_on_where_it_was_stopped(
+    made: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Through the command, by local tasks of the same names and metrics; ReCoRD has acc here."""
+    from megatron.evaluation import harness, paper_tasks
+    from tools import evaluate
+
+    monkeypatch.setitem(paper_tasks.TASKS, "record", "acc,none")
+    (tmp_path / "tasks").mkdir()
+    for name, metric in paper_tasks.TASKS.items():
+        kind, filter_name = metric.removesuffix("_norm").replace("_norm,", ",").split(",")
+        filters = ""
+        if filter_name != "none":
+            functions = "[{function: remove_whitespace}, {function: take_first}]"
+            filters = f"filter_list: [{{name: {filter_name}, filter: {functions}}}]\n"
+        common = COMMON.format(folder=Path(made.tasks).parent) + "doc_to_text: 'What are {{question}}?'\n"
+        text = f"task: {name}{common}{PAPER[kind]}{filters}"
+        (tmp_path / "tasks" / f"{name}.yaml").write_text(text)
+    options = tokenizer_in(tmp_path / "tokenizer")
+    trained(tmp_path / "run", options)
+    kept_with(tmp_path / "run", options)
+    output, stopped = tmp_path / "out.json", list[str]()
+    words = ["--load", str(tmp_path / "run"), "--lm-eval", "paper", "--include-path", str(tmp_path / "tasks")]
+    monkeypatch.setattr("sys.argv", ["evaluate.py", *words, "--limit", "2", "--json", str(output)])
+    run_task = harness.run_task
+
+    def stops(*given: Any) -> Any:
+        stopped.append(given[2])
+        if len(stopped) == 10:
+            raise UserError("stopped")
+        return run_task(*given)
+
+    monkeypatch.setattr(harness, "run_task", stops)
+    with pytest.raises(UserError, match="stopped"):
+        evaluate.main()
+    assert [*json.loads(output.read_text())["lm_eval"]] == stopped[:-1]
+    evaluate.main()
+    assert stopped == [*list(paper_tasks.TASKS)[:10], *list(paper_tasks.TASKS)[9:]]
+    found = json.loads(output.read_text())
+    assert [*found["lm_eval"]] == [*paper_tasks.TASKS]
+    mean = paper_mean({task: entry["results"][task] for task, entry in found["lm_eval"].items()})
+    assert mean is not None and found["paper_mean"] == {**mean._asdict(), "missing": []}
+    said = capsys.readouterr().out
+    assert f"mean of the paper's 19 tasks: {mean.value:.2f} ± {mean.error:.2f} %" in said
+    assert said.count("its results are there already") == 9
 
 
 def test_the_mean_of_the_paper_and_its_standard_error() -> None:
