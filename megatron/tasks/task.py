@@ -39,6 +39,7 @@ class Task:
     whole step where the plan alone says them, else None. `measures`: what evaluation tells, the losses
     first; `row_losses`: sum and count [rows, 2] of each for every row, float64, nothing dropped, or hidden
     states like `forward`. `rules`: what is wrong with flags for this task.
+    `goes_on`: a stopped run goes on from its last checkpoint.
     `row_flops`: what a row costs; `architecture`: the plain values that the model is built from, by which its
     layouts are priced; both from the configuration and the vocabulary's size. `layer_losses`: losses that
     layers add by themselves, by name, and how many layers do; the model's `tally` has their sums over
@@ -57,3 +58,4 @@ class Task:
     architecture: Callable[[Config, int], Architecture]
     layer_losses: Callable[[Config], Mapping[str, int]]
     rules: tuple[Rule, ...] = ()
+    goes_on: bool = True
