@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from benchmarks.common import print_table, processor_seconds, tell
 from megatron.config.arguments import flag, parse

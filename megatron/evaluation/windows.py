@@ -123,6 +123,7 @@ def _result(names: list[str], windows: int, sums: list[float]) -> dict[str, Any]
         "loss": loss,
         "loss_error": error,
         "perplexity": None if loss is None else perplexity(loss),
+        "perplexity_error": None if loss is None or error is None else perplexity(loss) * error,
     }
     return result | ({"losses": means} if len(means) > 1 else {})
 
