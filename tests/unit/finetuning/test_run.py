@@ -164,7 +164,7 @@ def test_a_classifier_of_hugging_faces_goes_on_where_it_was(kind, config, more, 
     folder = write_huggingface(tmp_path / "theirs", kind=kind, config=config, **more)
     job = job_of(words, tmp_path / "run", "--load", str(folder), "--lr", "1e-12", "--train-iters", "1")
     finetune(job)
-    assert f"from {folder}, with its classifier\n" in capsys.readouterr().out
+    assert f"from {folder}; its outputs, which name no task, go on\n" in capsys.readouterr().out
     corpus, other = job.corpora["test"], kind.from_pretrained(folder).eval()
     with torch.no_grad():
         rows = [corpus.tokens[start:end] for start, end in zip(corpus.starts, corpus.starts[1:])]
