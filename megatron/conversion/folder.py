@@ -14,6 +14,7 @@ from megatron.base.errors import UserError
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.conversion.families import Theirs, read_content
 from megatron.conversion.origins import Origin
+from megatron.data.bert_files import read_vocabulary, upper_case
 from megatron.data.end_of_document import read_config
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -61,7 +62,7 @@ def open_folder(path: str | Path) -> Folder:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise UserError(f"cannot be read ({error}); bring the file again") from None
     if not isinstance(content, dict):
@@ -162,7 +163,8 @@ def tokenizer_in(folder: Path) -> TokenizerOptions | None:
                 files["merge_file"] = str(folder / "merges.txt")
             return TokenizerOptions(tokenizer_type=kind, **files)
     if (folder / "vocab.txt").is_file():
-        lower = read_config(folder / "vocab.txt").get("do_lower_case", True)
+        path = folder / "vocab.txt"
+        lower = read_config(path).get("do_lower_case", not upper_case(read_vocabulary(path)))
         kind = f"BertWordPiece{'LowerCase' if lower else 'Case'}"
-        return TokenizerOptions(tokenizer_type=kind, vocab_file=str(folder / "vocab.txt"))
+        return TokenizerOptions(tokenizer_type=kind, vocab_file=str(path))
     return None

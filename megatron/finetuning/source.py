@@ -36,7 +36,8 @@ Read = Callable[[Mapping[str, Box]], Iterator[tuple[str, Tensor]]]
 
 class Source(NamedTuple):
     """An encoder before it is read. `flags`: of its shape; `options`: those that name its tokenizer;
-    `fingerprint`: of its files."""
+    `fingerprint`: of its files; `answers`: of a classifier its task and the classes of its outputs, None
+    where it does not say which."""
 
     folder: Path
     flags: dict[str, Any]
@@ -45,6 +46,7 @@ class Source(NamedTuple):
     options: TokenizerOptions
     fingerprint: str
     read: Read
+    answers: tuple[str, ...] | None = ()
 
 
 def open_source(load: str, ckpt_step: int | None, options: TokenizerOptions) -> Source:
@@ -81,13 +83,14 @@ def _of_checkpoint(load: str, ckpt_step: int | None, options: TokenizerOptions) 
         options=found_tokenizer[1],
         fingerprint=checksum(folder / NAME),
         read=partial(_read_checkpoint, folder, manifest),
+        answers=tuple(manifest.answers),
     )
 
 
 def _read_checkpoint(
     folder: Path, manifest: Manifest, boxes: Mapping[str, Box]
 ) -> Iterator[tuple[str, Tensor]]:
-    """All that there is, and the last matrix where it is of such a task."""
+    """Of a head what the checkpoint has."""
     for name in manifest.files:
         if name.startswith("model"):
             require_file(folder, manifest, name, verify=True)
@@ -105,7 +108,7 @@ def _fits(name: str, box: Box, manifest: Manifest) -> bool:
 
 def _of_huggingface(folder: Path, options: TokenizerOptions) -> Source:
     try:
-        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        content = json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
         foreign = read_config_json(content)
     except UserError as error:
         raise UserError(*(f"{folder / CONFIG}: {problem}" for problem in error.problems)) from None
@@ -132,6 +135,7 @@ def _of_huggingface(folder: Path, options: TokenizerOptions) -> Source:
         options=named,
         fingerprint=checksum(folder / WEIGHTS),
         read=partial(_read_huggingface, folder / WEIGHTS, foreign),
+        answers=None if foreign.classifies else (),
     )
 
 
@@ -151,7 +155,7 @@ def _read_huggingface(path: Path, foreign: Foreign, boxes: Mapping[str, Box]) ->
             found = found_in(foreign.names, file.keys())
             for name in [name for name in found if name.startswith(OUTPUT)]:
                 there = tuple(file.get_slice(found[name].name).get_shape())
-                if not foreign.classifies or name not in boxes or there != boxes[name].global_shape:
+                if name not in boxes or there != boxes[name].global_shape:
                     del found[name]  # it is of another task
             if missing := [n for n in boxes if n not in found and not n.startswith(HEADS)]:
                 lacking = ", ".join(foreign.names.get(name, origin(name)).name for name in missing[:3])

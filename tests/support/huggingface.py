@@ -1,68 +1,43 @@
-"""Tiny models of Hugging Face's in folders, all of whose weights differ."""
-
-from pathlib import Path
-from typing import Any
+"""Hugging Face's models with the weights of ours."""
 
 import torch
 import transformers
 
-VOCAB, LENGTH = 101, 64
-LLAMA = {
-    "vocab_size": VOCAB,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": LENGTH,
-}
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 8192,
-}
-GPT2 = {
-    "vocab_size": VOCAB,
-    "n_positions": LENGTH,
-    "n_embd": 32,
-    "n_layer": 3,
-    "n_head": 4,
-    "bos_token_id": 0,
-    "eos_token_id": 0,
-}
-ENCODER = {name: value for name, value in LLAMA.items() if name != "num_key_value_heads"}
-SPECIAL = {f"{name}_token_id": 0 for name in ("bos", "eos", "cls", "sep", "pad")}
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "gpt2": ("GPT2LMHeadModel", GPT2),
-    "gpt2 untied": ("GPT2LMHeadModel", GPT2 | {"tie_word_embeddings": False, "n_inner": 40}),
-    "gpt2 of bytes": ("GPT2LMHeadModel", GPT2 | {"vocab_size": 300}),
-    "llama": ("LlamaForCausalLM", LLAMA),
-    "llama 3": (
-        "LlamaForCausalLM",
-        LLAMA | {"rope_scaling": LLAMA3, "head_dim": 16, "tie_word_embeddings": True},
-    ),
-    "llama linear": ("LlamaForCausalLM", LLAMA | {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
-    "mistral": ("MistralForCausalLM", LLAMA | {"sliding_window": None}),
-    "qwen2": ("Qwen2ForCausalLM", LLAMA),
-    "bert": ("BertForPreTraining", ENCODER | {"hidden_act": "gelu_new"}),
-    "modernbert": (
-        "ModernBertForMaskedLM",
-        ENCODER | {"local_attention": 16, "global_attn_every_n_layers": 2} | SPECIAL,
-    ),
-    "mixtral": ("MixtralForCausalLM", LLAMA | {"num_local_experts": 4}),
-}
-"""Their class and its configuration, by names of our own."""
+from megatron.model.gpt import GPT
 
 
-def write_model(name: str, folder: Path, dtype: torch.dtype = torch.float32, shard: str = "5GB") -> Path:
-    """Write a model to a folder, as save_pretrained does."""
-    kind, settings = MODELS[name]
-    cls = getattr(transformers, kind)
-    torch.manual_seed(3)
-    model = cls(cls.config_class(**settings))
-    for one in model.parameters():
-        one.data += 0.1 * torch.randn(one.shape)
-    model.to(dtype).save_pretrained(folder, max_shard_size=shard)
-    return folder
+def as_gpt2(model: GPT, activation: str = "gelu", end: int = 0) -> transformers.GPT2LMHeadModel:
+    """GPT-2 of the same weights and precision; `end`: the token that ends a document."""
+    mine, layers, vocabulary = dict(model.named_parameters()), len(model.layers), model.vocab_size
+    positions, hidden = mine["position_embeddings.weight"].shape
+    config = transformers.GPT2Config(
+        vocab_size=vocabulary,
+        n_positions=positions,
+        n_embd=hidden,
+        n_layer=layers,
+        n_head=hidden // model.layers["0"].attention.head,
+        activation_function=activation,
+        bos_token_id=end,
+        eos_token_id=end,
+    )
+    other = transformers.GPT2LMHeadModel(config).to(mine["position_embeddings.weight"].dtype).eval()
+    theirs = other.state_dict()
+    theirs["transformer.wte.weight"].copy_(mine["word_embeddings.weight"][:vocabulary])
+    theirs["transformer.wpe.weight"].copy_(mine["position_embeddings.weight"])
+    for kind in ("weight", "bias"):
+        theirs[f"transformer.ln_f.{kind}"].copy_(mine[f"final_norm.{kind}"])
+    for layer in range(layers):
+        here, there = f"layers.{layer}.", f"transformer.h.{layer}."
+        for kind in ("weight", "bias"):
+            theirs[f"{there}ln_1.{kind}"].copy_(mine[f"{here}attention_norm.{kind}"])
+            theirs[f"{there}ln_2.{kind}"].copy_(mine[f"{here}mlp_norm.{kind}"])
+            joined = torch.cat([mine[f"{here}attention.{part}.{kind}"] for part in ("query", "key", "value")])
+            theirs[f"{there}attn.c_attn.{kind}"].copy_(joined.T if kind == "weight" else joined)
+            for ours, hers in (
+                ("attention.projection", "attn.c_proj"),
+                ("mlp.up", "mlp.c_fc"),
+                ("mlp.down", "mlp.c_proj"),
+            ):
+                value = mine[f"{here}{ours}.{kind}"]
+                theirs[f"{there}{hers}.{kind}"].copy_(value.T if kind == "weight" else value)
+    return other

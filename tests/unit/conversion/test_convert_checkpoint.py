@@ -21,7 +21,7 @@ from megatron.checkpoint.tensor_file import write_parts
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.conversion import verify
 from megatron.evaluation.restore import restore, tokenizer_of
-from tests.support.huggingface import LENGTH, MODELS, VOCAB, write_model
+from tests.support.huggingface_folders import LENGTH, MODELS, VOCAB, write_model
 from tests.support.quickstarts import ROOT
 from tests.unit.conversion.conftest import Tool
 
