@@ -22,6 +22,7 @@ def flags_in_effect(config: dict[str, Any]) -> dict[str, Any]:
     names = ["add_qkv_bias"] if model["disable_bias_linear"] else []
     rope = model["position_embedding_type"] == "rope"
     names += ["rotary_base", "rotary_percent"] if rope else ["max_position_embeddings"]
+    names += ["rope_scaling_factor"] if model["use_rope_scaling"] else []
     ramp = training["rampup_batch_size"]
     grows = ramp and ramp[0] != training["global_batch_size"] and ramp[-1]
     in_effect = {name: model[name] for name in names} | {"rampup_batch_size": ramp if grows else []}

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,10 +45,14 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> tuple[int, str]:
 
 
 def write_parts(
-    path: Path, like: Mapping[str, Tensor], parts: Callable[[str], Iterable[Tensor]]
+    path: Path,
+    like: Mapping[str, Tensor],
+    parts: Callable[[str], Iterable[Tensor]],
+    metadata: Mapping[str, str] | None = None,
 ) -> tuple[int, str]:
     """The same of tensors that are made while it is written: of each the parts whose bytes follow each other.
-    `like`: their types and shapes, as tensors of the meta device may say them."""
+    `like`: their types and shapes, as tensors of the meta device may say them; `metadata`: words for other
+    programs."""
     order = list(TYPES)
     for name, one in like.items():
         if one.dtype not in TYPES:
@@ -55,7 +60,7 @@ def write_parts(
     named = dict(sorted(like.items(), key=lambda pair: (order.index(pair[1].dtype), pair[0])))
     digest = hashlib.sha256()
     with open(path, "xb") as file:
-        for piece in _pieces(named, parts):
+        for piece in _pieces(named, parts, metadata):
             digest.update(piece)
             file.write(piece)
         file.flush()
@@ -64,10 +69,10 @@ def write_parts(
 
 
 def _pieces(
-    named: dict[str, Tensor], parts: Callable[[str], Iterable[Tensor]]
+    named: dict[str, Tensor], parts: Callable[[str], Iterable[Tensor]], metadata: Mapping[str, str] | None
 ) -> Iterator[bytes | memoryview]:
     """The bytes of the file; ValueError where a tensor's parts are not as many as the header says."""
-    yield _header(named)
+    yield _header(named, metadata)
     for name, like in named.items():
         left = like.nbytes
         for tensor in parts(name):
@@ -79,10 +84,11 @@ def _pieces(
             raise ValueError(f"the parts of {name} have {-left:+} bytes beside its {like.nbytes}")
 
 
-def _header(named: dict[str, Tensor]) -> bytes:
+def _header(named: dict[str, Tensor], metadata: Mapping[str, str] | None) -> bytes:
     """Length and JSON, with spaces up to a multiple of eight bytes."""
     ends = list(accumulate((one.nbytes for one in named.values()), initial=0))
-    entries = {
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    entries |= {
         name: {"dtype": TYPES[one.dtype], "shape": list(one.shape), "data_offsets": [start, end]}
         for (name, one), start, end in zip(named.items(), ends, ends[1:])
     }

@@ -91,8 +91,8 @@ class Flag(NamedTuple):
 
 
 def spelling(name: str) -> str:
-    """How the flag behind a field is written."""
-    return "--" + name.replace("_", "-")
+    """How the flag behind a field is written: `from_` is --from."""
+    return "--" + name.rstrip("_").replace("_", "-")
 
 
 def flags_of(options: type) -> list[Flag]:

@@ -53,6 +53,11 @@ class ModelConfig:
     rotary_percent: float = flag(
         1.0, "share of a head's channels that rotate", at_least=0, at_most=1, resume="meaning"
     )
+    rotary_seq_len_interpolation_factor: float = flag(
+        1.0, "rotary positions are divided by this, for texts longer than those of earlier training", above=0
+    )
+    use_rope_scaling: bool = flag(False, "rotary angles of Llama 3.1, stretched to longer texts")
+    rope_scaling_factor: float = flag(8.0, "factor of --use-rope-scaling", above=0, resume="meaning")
     normalization: str = flag(
         "LayerNorm", "normalisation before attention and MLP", choices=("LayerNorm", "RMSNorm")
     )
@@ -136,6 +141,16 @@ def _rotary(model: ModelConfig) -> list[str]:
     ]
 
 
+def _stretched(model: ModelConfig) -> list[str]:
+    given = {
+        "--use-rope-scaling": model.use_rope_scaling,
+        "--rotary-seq-len-interpolation-factor": model.rotary_seq_len_interpolation_factor != 1,
+    }
+    if model.position_embedding_type == "rope":
+        return []
+    return [f"{name} needs --position-embedding-type rope" for name, there in given.items() if there]
+
+
 def _one_kind_of_positions(model: ModelConfig) -> list[str]:
     if model.use_rotary_position_embeddings and model.position_embedding_type != "rope":
         return [
@@ -167,4 +182,4 @@ def _one_activation(model: ModelConfig) -> list[str]:
     return [f"{' and '.join(given)} are {'two' if len(given) == 2 else 'several'} activations; give only one"]
 
 
-RULES = (_heads, _query_groups, _rotary, _one_kind_of_positions, _positions, _one_activation)
+RULES = (_heads, _query_groups, _rotary, _stretched, _one_kind_of_positions, _positions, _one_activation)

@@ -205,7 +205,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         """apply-layernorm-1p apply-query-key-layer-scaling
         attention-output-gate qk-layernorm qk-l2-norm apply-wd-to-qk-layernorm quick-geglu
         activation-func-clamp-value glu-linear-offset=0 softmax-type=vanilla no-rope-freq=0
-        rotary-interleaved rotary-seq-len-interpolation-factor=1 use-rope-scaling mrope-section
+        rotary-interleaved mrope-section
         multi-latent-attention experimental-attention-variant hybrid-layer-pattern
         hybrid-override-pattern is-hybrid-model heterogeneous-layers-config-path
         heterogeneous-layers-config-encoded-json mtp-num-layers=0 enable-mhc-connections use-mup
@@ -214,7 +214,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     ),
     **_unused(
         "it belongs to a model that is not built here, and does nothing without it",
-        """rope-scaling-factor rotary-scaling-factor mscale mscale-all-dim q-lora-rank
+        """rotary-scaling-factor mscale mscale-all-dim q-lora-rank
         kv-lora-rank qk-head-dim qk-pos-emb-head-dim v-head-dim cache-mla-latents mla-down-proj-fusion
         mtp-* yarn-* no-yarn-* relative-attention-* dsa-* no-dsa-* disable-dsa-* linear-* mhc-* gdp-*
         mamba-* disable-mamba-mem-eff-path mup-* retro-* decoder-seq-length""",

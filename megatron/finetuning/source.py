@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from megatron.base.errors import UserError
 from megatron.base.files import checksum
-from megatron.checkpoint.huggingface_names import Foreign, Origin, found_in, read_config_json
 from megatron.checkpoint.load import Box, find_checkpoint, made_elsewhere, read_boxes, require_file
 from megatron.checkpoint.manifest import NAME, Manifest, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.config import TokenizerOptions
-from megatron.data.bert_files import read_vocabulary, upper_case
-from megatron.data.end_of_document import read_config
+from megatron.conversion.encoders import Foreign, found_in, read_config_json
+from megatron.conversion.folder import tokenizer_in
+from megatron.conversion.origins import Origin, origin, take
 from megatron.data.tokenizer import build_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.data.vocabulary import Vocabulary
@@ -141,14 +141,8 @@ def _of_huggingface(folder: Path, options: TokenizerOptions) -> Source:
 
 def _tokenizer_in(folder: Path) -> TokenizerOptions:
     """The options that name the tokenizer of a folder."""
-    if (folder / "tokenizer.json").is_file():
-        model = str(folder / "tokenizer.json")
-        return TokenizerOptions(tokenizer_type="HuggingFaceTokenizer", tokenizer_model=model)
-    path = folder / "vocab.txt"
-    if path.is_file():
-        lower = read_config(path).get("do_lower_case", not upper_case(read_vocabulary(path)))
-        kind = f"BertWordPiece{'LowerCase' if lower else 'Case'}"
-        return TokenizerOptions(tokenizer_type=kind, vocab_file=str(path))
+    if (found := tokenizer_in(folder)) is not None:
+        return found
     raise UserError(
         f"{folder}: has neither tokenizer.json nor vocab.txt; bring one there, or name the tokenizer by "
         "--tokenizer-type and its files"
@@ -164,7 +158,7 @@ def _read_huggingface(path: Path, foreign: Foreign, boxes: Mapping[str, Box]) ->
                 if name not in boxes or there != boxes[name].global_shape:
                     del found[name]  # it is of another task
             if missing := [n for n in boxes if n not in found and not n.startswith(HEADS)]:
-                lacking = ", ".join(str(foreign.names.get(name, Origin(name)).name) for name in missing[:3])
+                lacking = ", ".join(foreign.names.get(name, origin(name)).name for name in missing[:3])
                 raise UserError(f"{path}: has no {lacking}; bring the weights that belong to the config.json")
             for name, box in boxes.items():
                 if name in found:
@@ -173,13 +167,13 @@ def _read_huggingface(path: Path, foreign: Foreign, boxes: Mapping[str, Box]) ->
         raise UserError(f"{path}: cannot be read ({error}); bring the file again") from None
 
 
-def _cut(path: Path, tensor: Tensor, name: str, origin: Origin, box: Box) -> Tensor:
+def _cut(path: Path, theirs: Tensor, name: str, found: Origin, box: Box) -> Tensor:
     """A box of one of our tensors out of theirs; rows beyond their vocabulary are zero."""
-    tensor = tensor.chunk(origin.parts)[origin.part]
+    tensor = take(found, lambda _: theirs)
     padding = box.global_shape[0] - tensor.shape[0] if name in PADDED else 0
     if (tensor.shape[0] + padding, *tensor.shape[1:]) != box.global_shape or padding < 0:
         raise UserError(
-            f"{path}: {origin.name} has the shape {list(tensor.shape)}, and the config.json makes it "
+            f"{path}: {found.name} has the shape {list(tensor.shape)}, and the config.json makes it "
             f"{list(box.global_shape)}; bring the files of one model"
         )
     whole = torch.cat([tensor, tensor.new_zeros((padding, *tensor.shape[1:]))])

@@ -49,7 +49,8 @@ class Architecture:
     `encoder`: attention sees both sides, and the head tells masked tokens; `pair_head`: and whether two texts
     follow each other. `residual_after_norm`: what is added to the residual stream is added to it as the norm
     has left it; `embedding_norm`: in the first attention alone. `near_layers`: those that see a `window`
-    alone, whose angles have the base `near_rotary_base`. `told`: the share of tokens that have a loss."""
+    alone, whose angles have the base `near_rotary_base`. `rotary_interpolation`, `rope_scaling`: how angles
+    are stretched, as rotary.py has it. `told`: the share of tokens that have a loss."""
 
     num_layers: int
     hidden_size: int
@@ -88,4 +89,6 @@ class Architecture:
     near_layers: tuple[int, ...] = ()
     window: tuple[int, int] | None = None
     near_rotary_base: float = 10000.0
+    rotary_interpolation: float = 1.0
+    rope_scaling: float = 0.0
     told: float = 1.0

@@ -12,7 +12,7 @@ from megatron.model.cache import Recall
 from megatron.model.context import CAUSAL, Beside, Context, Sight, context_behind, make_context
 from megatron.model.dropout import drop, salt, token_keys
 from megatron.model.norm import make_norm
-from megatron.model.rotary import rotary_table
+from megatron.model.rotary import Stretch, rotary_table
 from megatron.model.stack import Stack
 from megatron.parallel.layers import ONE_RANK, Embedding, VocabularyEmbedding
 from megatron.parallel.mesh import Mesh
@@ -148,7 +148,9 @@ def _constants(architecture: Architecture) -> dict[str, Tensor]:
     if architecture.position_embedding_type == "rope":
         channels = int(architecture.kv_channels * architecture.rotary_percent)
         positions = architecture.max_position_embeddings
-        constants["rotary_table"] = rotary_table(positions, channels, architecture.rotary_base)
+        stretch = Stretch(architecture.rotary_interpolation, architecture.rope_scaling)
+        base = architecture.rotary_base
+        constants["rotary_table"] = rotary_table(positions, channels, base, stretch)
         if architecture.near_layers:
             near = rotary_table(positions, channels, architecture.near_rotary_base)
             constants["near_rotary_table"] = near

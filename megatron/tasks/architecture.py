@@ -51,6 +51,8 @@ def gpt_architecture(config: Config, vocab_size: int) -> Architecture:
         mixture=mixture_of(config),
         residual_after_norm=model.apply_residual_connection_post_layernorm,
         norm_bias=not model.disable_norm_bias,
+        rotary_interpolation=model.rotary_seq_len_interpolation_factor,
+        rope_scaling=model.rope_scaling_factor if model.use_rope_scaling else 0.0,
     )
 
 

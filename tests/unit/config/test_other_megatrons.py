@@ -72,8 +72,8 @@ REFUSED_ALONE = """
 --fp16-lm-cross-entropy|--fp8-format hybrid|--fp8-e4m3|--num-experts 8 --moe-shared-expert-gate
 --outer-dp-sharding-strategy optim
 --dataloader-type cyclic|--qk-layernorm|--apply-layernorm-1p|--quick-geglu|--mtp-num-layers 2
---multi-latent-attention|--mtp-num-layers 1|--use-rope-scaling|--rotary-interleaved|--softmax-type learnable
---rotary-seq-len-interpolation-factor 2|--apply-query-key-layer-scaling|--fp32-residual-connection
+--multi-latent-attention|--mtp-num-layers 1|--rotary-interleaved|--softmax-type learnable
+--apply-query-key-layer-scaling|--fp32-residual-connection
 --apply-query-key-layer-scaling|--glu-linear-offset 1.0|--activation-func-clamp-value 7
 --init-method-xavier-uniform|--embedding-init-method-std 1.0|--data-parallel-random-init|--freeze-all-layers
 --use-precision-aware-optimizer|--exp-avg-dtype bf16|--decoupled-lr 5e-4
@@ -114,7 +114,6 @@ NEUTRAL = """
 --overlap-param-gather
 --no-query-key-layer-scaling --calculate-per-token-loss --use-mcore-models --no-save-rng --no-load-rng
 --hysteresis 2|--vocab-extra-ids 0|--softmax-type vanilla|--glu-linear-offset 0.0|--exp-avg-dtype FP32
---rotary-seq-len-interpolation-factor 1
 --mlp-type standard|--exit-signal-handler --tp-comm-overlap --disable-tp-comm-bulk-dgrad
 --ckpt-format torch_dist|--use-torch-fsdp2 false|--data-impl mmap|--manual-gc-interval 0
 """

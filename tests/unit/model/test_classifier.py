@@ -5,7 +5,8 @@ import torch
 import transformers
 
 from megatron.base.errors import UserError
-from megatron.checkpoint.huggingface_names import found_in, read_config_json
+from megatron.conversion.encoders import found_in, read_config_json
+from megatron.conversion.origins import take
 from megatron.model.bert import Bert
 from megatron.model.classifier import TASK_LOSS, Classifier
 from megatron.model.context import Sight
@@ -36,7 +37,7 @@ def fill(model: torch.nn.Module, other: torch.nn.Module, config: dict) -> dict[s
     for name, origin in found_in(read_config_json(config).names, theirs).items():
         mine = dict(model.named_parameters()).get(name)
         if mine is not None:
-            part = theirs[origin.name].chunk(origin.parts)[origin.part]
+            part = take(origin, theirs.__getitem__)
             mine[: len(part)].copy_(part)
             named[name] = origin.name
     return named
@@ -119,7 +120,7 @@ def test_modern_logits_loss_and_gradients_equal_transformers_classifier(
     theirs, mine = dict(other.named_parameters()), dict(model.named_parameters())
     for name, origin in read_config_json(read).names.items():
         if name in mine:
-            gradient = theirs[origin.name].grad.chunk(origin.parts)[origin.part]
+            gradient = take(origin, lambda there: theirs[there].grad)
             found = mine[name].grad[: len(gradient)]
             torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-4, msg=name)
 

@@ -1,0 +1,42 @@
+"""What a folder of Hugging Face's holds, as what a checkpoint of ours is written from."""
+
+from megatron.base.errors import UserError
+from megatron.conversion.folder import Folder, Reader, spelled_as
+from megatron.conversion.origins import Origin
+from megatron.conversion.to_ours import Source
+
+LEFT_OUT = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "embeddings.position_ids")
+"""What older files hold beside weights."""
+TIED = ("lm_head.weight", "decoder.weight", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
+"""The embedding and its bias once more, by another name."""
+
+
+def source_of(folder: Folder) -> Source:
+    """The model of a folder, whose files have all of its tensors. UserError otherwise."""
+    theirs = folder.theirs
+    return Source(
+        path=folder.path,
+        task=theirs.family.task,
+        flags=theirs.flags,
+        vocab_size=theirs.content["vocab_size"],
+        origins=_matched(folder),
+        tensors=folder.tensors,
+        reader=lambda: Reader(folder.tensors),
+    )
+
+
+def _matched(folder: Folder) -> dict[str, Origin]:
+    """The origin of every tensor, all there and nothing else beside them. UserError otherwise."""
+    flags = folder.theirs.flags
+    origins = spelled_as(folder.theirs.family.names(flags), folder.tensors)
+    used = {name for one in origins.values() for name in one.names}
+    problems = [f"has no {name}" for name in sorted(used - folder.tensors.keys())]
+    tied = set() if flags.get("untie_embeddings_and_output_weights") else {*TIED}
+    more = sorted(name for name in folder.tensors.keys() - used - tied if not name.endswith(LEFT_OUT))
+    problems += [f"has {name}, which has no like here" for name in more]
+    if problems:
+        rest = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise UserError(
+            f"{folder.path}: {'; '.join(problems[:3])}{rest}; bring the weights that the config.json is of"
+        )
+    return origins

@@ -1,0 +1,171 @@
+"""A checkpoint of ours written as a folder of Hugging Face's, tensor by tensor."""
+
+import functools
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from megatron.base.errors import UserError
+from megatron.base.files import whole_folder
+from megatron.checkpoint.contents import type_of
+from megatron.checkpoint.load import Box, read_boxes
+from megatron.checkpoint.manifest import Manifest
+from megatron.checkpoint.saved_config import saved_config
+from megatron.checkpoint.tensor_file import write_parts
+from megatron.conversion.families import Theirs, state_content
+from megatron.conversion.folder import CONFIG, INDEX, WEIGHTS
+from megatron.conversion.origins import Piece, Shape, pieces_of, put, put_shape
+from megatron.conversion.to_ours import PADDED
+from megatron.data.tokenizer_value import Tokenizer
+
+TORCH_NAMES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+SHARD_BYTES = 5 * 10**9
+READ_BY = {"format": "pt"}
+"""What their loader asks of every file."""
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint and the same model as one of theirs. `dtype`: of the tensors that are written; those of
+    the checkpoint where it is None."""
+
+    folder: Path
+    manifest: Manifest
+    theirs: Theirs
+    dtype: torch.dtype | None = None
+
+
+def as_theirs(folder: Path, manifest: Manifest, dtype: torch.dtype | None = None) -> Checkpoint:
+    """A checkpoint whose model they have, too. UserError where they have none that is the same."""
+    config = saved_config(manifest.config, folder)
+    try:
+        theirs = state_content(manifest.task, config, manifest.vocabulary.size)
+    except UserError as error:
+        raise UserError(*(f"{folder}: {problem}" for problem in error.problems)) from None
+    return Checkpoint(folder, manifest, theirs, dtype)
+
+
+def write_theirs(
+    checkpoint: Checkpoint,
+    output: Path,
+    tokenizer: Tokenizer | None,
+    shard_bytes: int = SHARD_BYTES,
+    advance: Callable[[int], None] = lambda size: None,
+    check: Callable[[Path], None] = lambda written: None,
+) -> None:
+    """Write config.json, weights and tokenizer, whole or not at all. `advance` gets the bytes of every
+    tensor that is written; `check` the folder before it comes to its place."""
+    origins = checkpoint.theirs.family.names(checkpoint.theirs.flags)
+    pieces = pieces_of(origins)
+    like = {name: _like(checkpoint, found) for name, found in pieces.items()}
+    shards = _shards(like, shard_bytes)
+    with whole_folder(output) as folder:
+        for file, names in shards.items():
+            parts = functools.partial(_parts, checkpoint, pieces, like, advance)
+            write_parts(folder / file, {name: like[name] for name in names}, parts, READ_BY)
+        if len(shards) > 1:
+            _write_index(folder, shards, like)
+        content = checkpoint.theirs.content | _words(like, tokenizer)
+        (folder / CONFIG).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        if tokenizer is not None:
+            write_tokenizer(folder, tokenizer, checkpoint.theirs.content)
+        check(folder)
+
+
+def _like(checkpoint: Checkpoint, pieces: list[Piece]) -> Tensor:
+    """Type and shape of a tensor of theirs."""
+    entries = checkpoint.manifest.tensors
+    if lacking := [one.mine for one in pieces if one.mine not in entries]:
+        raise UserError(f"{checkpoint.folder}: is damaged: it has no {lacking[0]}; load another checkpoint")
+    shapes = {one.mine: _own_shape(checkpoint.manifest, one.mine) for one in pieces}
+    dtype = checkpoint.dtype or type_of(entries[pieces[0].mine])
+    return torch.empty(put_shape(pieces, shapes), dtype=dtype, device="meta")
+
+
+def _own_shape(manifest: Manifest, name: str) -> Shape:
+    """The shape of our tensor without rows of tokens that there are not."""
+    shape = manifest.tensors[name].global_shape
+    return (manifest.vocabulary.size, *shape[1:]) if name in PADDED else shape
+
+
+def _shards(like: Mapping[str, Tensor], most: int) -> dict[str, list[str]]:
+    """Names by file: as many tensors in each as it has room for, one at least."""
+    shards: list[list[str]] = [[]]
+    room = most
+    for name, one in like.items():
+        if shards[-1] and one.nbytes > room:
+            shards.append([])
+            room = most
+        shards[-1].append(name)
+        room -= one.nbytes
+    if len(shards) == 1:
+        return {WEIGHTS: shards[0]}
+    stem = WEIGHTS.removesuffix(".safetensors")
+    return {f"{stem}-{n + 1:05d}-of-{len(shards):05d}.safetensors": one for n, one in enumerate(shards)}
+
+
+def _parts(
+    checkpoint: Checkpoint,
+    pieces: Mapping[str, list[Piece]],
+    like: Mapping[str, Tensor],
+    advance: Callable[[int], None],
+    name: str,
+) -> Iterator[Tensor]:
+    def read(mine: str) -> Tensor:
+        shape = _own_shape(checkpoint.manifest, mine)
+        box = Box(checkpoint.manifest.tensors[mine].global_shape, (0,) * len(shape), shape)
+        ((_, tensor),) = read_boxes(checkpoint.folder, checkpoint.manifest, {mine: box})
+        return tensor
+
+    yield put(pieces[name], tuple(like[name].shape), read).to(like[name].dtype)
+    advance(like[name].nbytes)
+
+
+def _write_index(folder: Path, shards: Mapping[str, list[str]], like: Mapping[str, Tensor]) -> None:
+    content = {
+        "metadata": {"total_size": sum(one.nbytes for one in like.values())},
+        "weight_map": {name: file for file, names in shards.items() for name in sorted(names)},
+    }
+    (folder / INDEX).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _words(like: Mapping[str, Tensor], tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """What a config.json says of types and tokens; older versions call the type torch_dtype."""
+    largest = max(like.values(), key=lambda one: math.prod(one.shape))
+    name = TORCH_NAMES.get(largest.dtype, "float32")
+    end, known = (tokenizer.eod, tokenizer.vocabulary) if tokenizer else (None, {})
+    tokens = {"bos": end, "eos": end, "pad": tokenizer and tokenizer.pad}
+    tokens |= {"cls": known.get("[CLS]"), "sep": known.get("[SEP]")}
+    return {"dtype": name, "torch_dtype": name} | {f"{one}_token_id": tokens[one] for one in tokens}
+
+
+def write_tokenizer(folder: Path, tokenizer: Tokenizer, content: Mapping[str, Any]) -> None:
+    """The files of the tokenizer by the names that AutoTokenizer looks for. UserError where it has none for
+    this kind."""
+    classes = {
+        "HuggingFaceTokenizer": ("PreTrainedTokenizerFast", {"tokenizer_model": "tokenizer.json"}),
+        "GPT2BPETokenizer": ("GPT2Tokenizer", {"vocab_file": "vocab.json", "merge_file": "merges.txt"}),
+        "BertWordPieceLowerCase": ("BertTokenizer", {"vocab_file": "vocab.txt"}),
+        "BertWordPieceCase": ("BertTokenizer", {"vocab_file": "vocab.txt"}),
+        "SentencePieceTokenizer": ("LlamaTokenizer", {"tokenizer_model": "tokenizer.model"}),
+        "GPTSentencePieceTokenizer": ("LlamaTokenizer", {"tokenizer_model": "tokenizer.model"}),
+        "Llama2Tokenizer": ("LlamaTokenizer", {"tokenizer_model": "tokenizer.model"}),
+    }
+    if tokenizer.kind not in classes:
+        return
+    name, files = classes[tokenizer.kind]
+    for flag, file in files.items():
+        shutil.copyfile(tokenizer.files[flag], folder / file)
+    beside = next(iter(tokenizer.files.values())).with_name("tokenizer_config.json")
+    words: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    usual = {"tokenizer_class": name, "eos_token": tokenizer.end.name}
+    if tokenizer.kind.startswith("BertWordPiece"):
+        usual = {"tokenizer_class": name, "do_lower_case": tokenizer.kind.endswith("LowerCase")}  # type: ignore[dict-item]
+    positions = content.get("max_position_embeddings", content.get("n_positions"))
+    words = {"model_max_length": positions, **usual} | words
+    (folder / "tokenizer_config.json").write_text(json.dumps(words, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,237 @@
+"""Convert a checkpoint to or from a folder of Hugging Face's, or from Megatron-LM's, tensor by tensor on the
+CPU. The logits of both are compared before it is done, but for Megatron-LM's, which need its own code."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from megatron.base.errors import UserError, collect_problems
+from megatron.base.terminal import progress
+from megatron.checkpoint.contents import kind_of, size_of
+from megatron.checkpoint.load import find_checkpoint, made_elsewhere, require_file
+from megatron.checkpoint.manifest import Manifest, read_manifest
+from megatron.config.arguments import flag, parse, spelling
+from megatron.config.config import TokenizerOptions
+from megatron.conversion.families import Theirs
+from megatron.conversion.folder import open_folder, tokenizer_in
+from megatron.conversion.from_huggingface import source_of
+from megatron.conversion.megatron_lm import open_checkpoint
+from megatron.conversion.to_huggingface import as_theirs, write_theirs
+from megatron.conversion.to_ours import Source, Target, configuration, write_ours
+from megatron.conversion.verify import compare_logits, require_room, require_transformers
+from megatron.data.tokenizer import build_tokenizer, describe_identity
+from megatron.data.tokenizer_files import kept_tokenizer
+from megatron.data.tokenizer_value import Tokenizer
+from megatron.data.vocabulary import Vocabulary
+
+EXAMPLES = """\
+  GPT-2 of Hugging Face's as a checkpoint, and then trained on
+    python tools/convert_checkpoint.py --from hf --to megatron --input gpt2 --output runs/gpt2
+    python pretrain_gpt.py --load runs/gpt2 --finetune --use-checkpoint-args --data-path my_text_document ...
+  the newest checkpoint of a run as a folder that transformers loads
+    python tools/convert_checkpoint.py --from megatron --to hf --input runs/my --output my_hf
+  a GPT of Megatron-LM's, in mp_rank_ folders or torch_dist
+    python tools/convert_checkpoint.py --from megatron-lm --to megatron --input theirs --output runs/theirs \
+      --tokenizer-type GPT2BPETokenizer --vocab-file vocab.json --merge-file merges.txt
+  in files for 4 tensor and 2 pipeline ranks; any other layout reads them as well
+    python tools/convert_checkpoint.py --from hf --to megatron --input llama --output runs/llama \\
+      --target-tensor-parallel-size 4 --target-pipeline-parallel-size 2"""
+INPUTS, OUTPUTS = ("hf", "megatron", "megatron-lm"), ("hf", "megatron")
+TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    from_: str = flag(help="what the input is; megatron is a checkpoint of ours", choices=INPUTS)
+    to: str = flag(help="what the output is to be", choices=OUTPUTS)
+    input: str = flag(
+        help="folder of Hugging Face's, or folder of checkpoints",
+        metavar="FOLDER",
+        aliases=("--load-dir",),
+    )
+    output: str = flag(help="new folder", metavar="FOLDER", aliases=("--save-dir",))
+    tokenizer: TokenizerOptions
+    ckpt_step: int | None = flag(None, "step of the checkpoint; the newest")
+    target_tensor_parallel_size: int = flag(1, "tensor ranks whose files are written", at_least=1)
+    target_pipeline_parallel_size: int = flag(1, "pipeline ranks whose files are written", at_least=1)
+    dtype: str | None = flag(None, "type of the weights in their folder; as they are here", choices=(*TYPES,))
+    max_shard_size: float = flag(5.0, "GB of one file of weights in their folder", above=0)
+    no_verify: bool = flag(False, "do not compare logits, which takes memory for the model in fp32")
+
+
+def main() -> None:
+    options = parse(Options, sys.argv[1:], description=__doc__ or "", examples=EXAMPLES)
+    problems: list[str] = []
+    with collect_problems(problems):
+        _require_sides(options)
+    with collect_problems(problems):
+        _require_new(options.output)
+    if _compares(options):
+        with collect_problems(problems):
+            require_transformers()
+    if problems:
+        raise UserError(*problems)
+    if options.to == "hf":
+        _to_huggingface(options)
+    elif options.from_ == "hf":
+        _from_huggingface(options)
+    else:
+        _from_megatron_lm(options)
+
+
+def _compares(options: Options) -> bool:
+    """Whether logits are compared: those of Megatron-LM need its own code."""
+    return not options.no_verify and options.from_ != "megatron-lm"
+
+
+def _require_sides(options: Options) -> None:
+    if options.from_ == options.to:
+        raise UserError(f"--from {options.from_} --to {options.to}: nothing is to be converted; change one")
+    if (options.from_, options.to) == ("megatron-lm", "hf"):
+        raise UserError(
+            "--from megatron-lm --to hf: takes two steps; convert --to megatron first, and that --to hf"
+        )
+    for name in ("target_tensor_parallel_size", "target_pipeline_parallel_size"):
+        if options.to == "hf" and getattr(options, name) != 1:
+            raise UserError(f"{spelling(name)}: Hugging Face's folders have no ranks; leave it out")
+    if options.to == "megatron" and options.dtype:
+        raise UserError("--dtype: our checkpoints keep the type of the input; leave it out")
+
+
+def _require_new(output: str) -> None:
+    """UserError where something lies at the target already."""
+    target = Path(output)
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise UserError(f"--output {output}: something is there already; name a new folder")
+
+
+def _from_huggingface(options: Options) -> None:
+    folder = open_folder(options.input)
+    source, named = source_of(folder), options.tokenizer
+    found = named if named.tokenizer_type else tokenizer_in(folder.path)
+    if found and named.eod_token and not named.tokenizer_type:
+        found = dataclasses.replace(found, eod_token=named.eod_token)
+    end = folder.theirs.content.get("eos_token_id")
+    check = _check(options, source.parameters, lambda ours: _compared(folder.theirs, ours, folder.path))
+    _write(options, source, found, end if isinstance(end, int) else None, check)
+
+
+def _from_megatron_lm(options: Options) -> None:
+    source, named = open_checkpoint(options.input, options.ckpt_step), options.tokenizer
+    _write(options, source, named if named.tokenizer_type else None, None, lambda written: None)
+
+
+def _write(
+    options: Options,
+    source: Source,
+    named: TokenizerOptions | None,
+    end: int | None,
+    check: Callable[[Path], None],
+) -> None:
+    """Write a checkpoint of ours, with the tokenizer that is named, and say how to go on. `end`: of documents
+    where there is none."""
+    sizes = options.target_tensor_parallel_size, options.target_pipeline_parallel_size
+    vocabulary = _vocabulary(source, named, end)
+    target = Target(configuration(source, *sizes), vocabulary, named, *sizes)
+    with progress("converting", source.bytes, "MB", 1e6) as advance:
+        place = write_ours(source, Path(options.output), target, advance, check)
+    print(f"wrote {place}: a {source.task} of {source.parameters:,} parameters")
+    print(
+        f"train it on by pretrain_{source.task}.py --load {options.output} --finetune --use-checkpoint-args, "
+        "with --seq-length, data and schedule of your own"
+    )
+
+
+def _vocabulary(source: Source, named: TokenizerOptions | None, end: int | None) -> Vocabulary:
+    """The tokens of the model; a note where no tokenizer is named. UserError where it has more of them."""
+    if named is None:
+        print(
+            f"note: no tokenizer lies beside {source.path}; name one by --tokenizer-type and its files, so "
+            "that it is kept with the checkpoint",
+            file=sys.stderr,
+        )
+        return Vocabulary(source.vocab_size, end, None)
+    tokenizer = build_tokenizer(named)
+    if tokenizer.vocab_size > source.vocab_size:
+        raise UserError(
+            f"{source.path}: the tokenizer has {tokenizer.vocab_size:,} tokens, and the model "
+            f"{source.vocab_size:,}; bring the files of one model"
+        )
+    size = tokenizer.vocab_size if source.padded else source.vocab_size
+    return Vocabulary(size, tokenizer.eod, tokenizer.identity())
+
+
+def _to_huggingface(options: Options) -> None:
+    folder = find_checkpoint(options.input, options.ckpt_step)
+    if folder is None:
+        found = made_elsewhere(options.input)
+        raise UserError(
+            f"--input {options.input}: holds no checkpoint{f'; {found}' if found else ''}; name a folder of "
+            "--save"
+        )
+    manifest = read_manifest(folder)
+    checkpoint = as_theirs(folder, manifest, TYPES.get(options.dtype or ""))
+    tokenizer = _tokenizer_kept(folder, manifest, options.tokenizer)
+    weights = [one for name, one in manifest.tensors.items() if kind_of(name) == "weights"]
+    count, total = sum(math.prod(one.global_shape) for one in weights), sum(map(size_of, weights))
+    check = _check(options, count, lambda written: _compared(checkpoint.theirs, folder, written))
+    _verify(folder, manifest)
+    with progress("converting", total, "MB", 1e6) as advance:
+        write_theirs(
+            checkpoint, Path(options.output), tokenizer, int(options.max_shard_size * 1e9), advance, check
+        )
+    print(
+        f"wrote {options.output}: a {checkpoint.theirs.family.architecture}"
+        + ("" if tokenizer else "; no tokenizer is known, so bring its files")
+    )
+
+
+def _verify(folder: Path, manifest: Manifest) -> None:
+    """Compare the checksums of the weights; UserError where one differs."""
+    for name in manifest.files:
+        if name.startswith("model"):
+            require_file(folder, manifest, name, verify=True)
+
+
+def _check(options: Options, parameters: int, compare: Callable[[Path], str]) -> Callable[[Path], None]:
+    """What is done before the output is whole. UserError where there is no room for it."""
+    if options.no_verify:
+        return lambda written: None
+    require_room(parameters)
+    return lambda written: print(compare(written), flush=True)
+
+
+def _compared(theirs: Theirs, ours: Path, hers: Path) -> str:
+    found = compare_logits(ours, hers, theirs)
+    return (
+        f"the logits of {found.tokens} tokens differ by {found.difference:.1e} at most, where the largest is "
+        f"{found.largest:.3g}"
+    )
+
+
+def _tokenizer_kept(folder: Path, manifest: Manifest, flags: TokenizerOptions) -> Tokenizer | None:
+    """The tokenizer of the flags, or the one that is kept with the checkpoint."""
+    options = flags if flags.tokenizer_type else kept_tokenizer(folder.parent, manifest.vocabulary)
+    if options is None:
+        return None
+    tokenizer, trained = build_tokenizer(options), manifest.vocabulary.tokenizer
+    if trained is not None and trained != tokenizer.identity():
+        raise UserError(
+            f"the model was trained with {describe_identity(trained)}, and the flags name "
+            f"{describe_identity(tokenizer.identity(), vars(flags))}; leave the flags out"
+        )
+    return tokenizer
+
+
+if __name__ == "__main__":
+    run_command(main)
