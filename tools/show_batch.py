@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
     task = task_of(words, values.get("task"))
     rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES, *task.rules)
-    config: Options = complete(Options, values, problems, rules=rules)
+    config: Options = complete(Options, task.given(values), problems, rules=rules)
     alone = dataclasses.replace(config.bert, bert_pack=False)  # where samples share rows, each is the same
     config = dataclasses.replace(config, bert=alone)
     efficiency, notes = describe(config)

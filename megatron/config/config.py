@@ -39,6 +39,7 @@ from megatron.config.parallel import ParallelConfig
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.config.training import TrainingConfig
 from megatron.config.values import Known, Unknown, flatten
+from megatron.config.vision import VisionConfig
 
 Rule = Callable[..., list[str]]
 
@@ -73,6 +74,7 @@ class Config:
     experts: ExpertsConfig = dataclasses.field(default_factory=ExpertsConfig)
     sentences: SentencesConfig = dataclasses.field(default_factory=SentencesConfig)
     bert: BertConfig = dataclasses.field(default_factory=BertConfig)
+    vision: VisionConfig = dataclasses.field(default_factory=VisionConfig)
     config: str | None = flag(
         None,
         "YAML file of flags; flags on the command line win",

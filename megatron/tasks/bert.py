@@ -14,6 +14,7 @@ from megatron.batches.bert import BertFormat, make_batch, plain_batch
 from megatron.batches.loader import Rows
 from megatron.config.bert import of_bert
 from megatron.config.config import Config
+from megatron.config.vision import of_text
 from megatron.data.corpora import Corpus, Source, Splits, open_splits, require_samples
 from megatron.data.pairs import joining_of, mock_sentences, open_sentences
 from megatron.data.vocabulary import Vocabulary, find_vocabulary
@@ -146,5 +147,5 @@ BERT_TASK = Task(
     row_flops=bert_flops,
     architecture=bert_architecture,
     layer_losses=lambda config: {},
-    rules=(of_bert,),
+    rules=(of_bert, of_text),
 )

@@ -52,7 +52,7 @@ from megatron.train.setup import Prepared, Run, build, prepare
 def pretrain(argv: list[str], task: Task, description: str, examples: str) -> None:
     """The command: parse, check, build, train, evaluate."""
     require_launch()
-    config, notes = read_config(argv, description, examples, task.rules)
+    config, notes = read_config(argv, description, examples, task.rules, task.given)
     prepared, more = prepare(config, task)
     manifest = describe_run(prepared)
     require_same_run(prepared, manifest)
