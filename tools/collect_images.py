@@ -1,5 +1,5 @@
-"""Write scikit-learn's handwritten digits, 1,797 images of 8 x 8 shades of grey, as a folder of images: train/
-and val/, and in each a folder for each class."""
+"""Write scikit-learn's handwritten digits, 1,797 images of 8 x 8 shades of grey, as a folder of images:
+train/ and val/, and in each a folder for each class."""
 
 import os
 import sys
