@@ -1,5 +1,6 @@
 """Loss, perplexity and bits per byte of a checkpoint, by corpus and split, at full length with nothing
-dropped; of an encoder losses and accuracies of masks that are the same every time."""
+dropped; of an encoder losses and accuracies of masks that are the same every time, of a vision transformer
+those of the middles of images."""
 
 import os
 import sys
@@ -26,11 +27,13 @@ from megatron.config.arguments import flag, parse, unused_flags
 from megatron.config.config import Config, TokenizerOptions
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
 from megatron.data.corpora import SPLITS, Corpus
+from megatron.data.images import ImageCorpus, as_classes
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.data.vocabulary import Vocabulary, find_vocabulary
 from megatron.evaluation.losses import Weighted, window_sums
 from megatron.evaluation.restore import Restored, require_same_tokenizer, restore, tokenizer_of
 from megatron.evaluation.text_bytes import TextBytes, count_text
+from megatron.model.bert import MLM_LOSS
 from megatron.model.inputs import to_device
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.slices import WHOLE
@@ -43,6 +46,9 @@ EXAMPLES = """\
 
   # other texts; bits per byte compare models of different tokenizers
   python tools/evaluate.py --load runs/small --data-path books_text_document --split 0,0,1 --splits test
+
+  # a vision transformer: loss, top-1 and top-5 accuracy, on other images of the same classes
+  python tools/evaluate.py --load runs/vit --data-path photos --split 0,0,1 --splits test
 
   # an encoder: losses and accuracies of masked tokens and of pairs, on sentences
   python tools/evaluate.py --load runs/bert --data-path books_text_sentence --split 0,0,1 --splits test
@@ -67,7 +73,7 @@ class Options:
     data_path: tuple[str, ...] = flag((), "prefixes of .bin/.idx files; those it was trained on")
     split: str | None = flag(None, "shares of training, validation and test; those it was trained with")
     ckpt_step: int | None = flag(None, "step of the checkpoint; the newest")
-    micro_batch_size: int = flag(16, "windows, or an encoder's samples, at a time", at_least=1)
+    micro_batch_size: int = flag(16, "windows, an encoder's samples or images, at a time", at_least=1)
     max_windows: int | None = flag(
         None, "at most so many windows or samples of each corpus, from its start; all", at_least=1
     )
@@ -155,7 +161,7 @@ def _evaluate(
     """One result a corpus of a split."""
     if not corpora:
         return []
-    members = [corpus for _, corpus in corpora]
+    members = [_as_trained(restored, corpus) for _, corpus in corpora]
     vocabulary = _vocabulary(restored, config, members)
     counts = [min(corpus.windows, options.max_windows or corpus.windows) for corpus in members]
     sums = _sums(restored, config, vocabulary, members, counts, split, options.micro_batch_size)
@@ -186,8 +192,17 @@ def _evaluate(
     ]
 
 
+def _as_trained(restored: Restored, corpus: Corpus) -> Corpus:
+    """Images with the numbers that their classes have in training."""
+    if not isinstance(corpus, ImageCorpus):
+        return corpus
+    return as_classes(corpus, tuple((restored.manifest.vocabulary.tokenizer or {})["classes"]))
+
+
 def _vocabulary(restored: Restored, config: Config, members: list[Corpus]) -> Vocabulary:
     """The data's vocabulary, which is that of the model."""
+    if isinstance(members[0], ImageCorpus):
+        return restored.manifest.vocabulary
     require_same_tokenizer(restored, members, config.tokenizer)
     vocabulary = find_vocabulary(config.tokenizer, members, config.data)
     known = restored.manifest.vocabulary.size
@@ -226,14 +241,14 @@ def _sums(
 
 
 def _result(names: list[str], sums: list[float]) -> dict[str, Any]:
-    """A corpus in numbers; the first loss is the one that perplexity is of, over the tokens that are told."""
+    """A corpus in numbers; the first loss is the one that perplexity is of, where it is of tokens."""
     pairs = list(zip(sums[::2], sums[1::2]))
     means = {name: total / count if count else None for name, (total, count) in zip(names, pairs)}
     loss, (_, tokens) = means[names[0]], pairs[0]
     result = {
         "tokens": int(tokens),
         "loss": loss,
-        "perplexity": None if loss is None else perplexity(loss),
+        "perplexity": None if loss is None or names[0] != MLM_LOSS else perplexity(loss),
     }
     return result | ({"losses": means} if len(means) > 1 else {})
 
@@ -274,10 +289,12 @@ def _print(results: list[dict[str, Any]], title: str) -> None:
 
 
 def _print_samples(results: list[dict[str, Any]], title: str) -> None:
-    """Of an encoder: every loss, and the share of masked tokens and of pairs that were told right."""
+    """Of an encoder: every loss, and the share of masked tokens and of pairs that were told right; of
+    a vision transformer the shares of images."""
     table = Table(title=title)
     losses = [result.get("losses") or {} for result in results]
-    for heading in ("corpus", "split", "samples", "masked", *losses[0]):
+    told = "masked" if MLM_LOSS in losses[0] else "told"
+    for heading in ("corpus", "split", "samples", told, *losses[0]):
         table.add_column(heading, justify="left" if heading in ("corpus", "split") else "right")
     for result, means in zip(results, losses):
         numbers = ["-" if mean is None else f"{mean:.4f}" for mean in means.values()]
