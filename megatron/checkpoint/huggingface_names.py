@@ -20,10 +20,25 @@ class Origin(NamedTuple):
 
 class Foreign(NamedTuple):
     """A model of theirs: values of our flags by name, and the origin of every tensor of ours, whether or not
-    a file has it: heads differ from class to class."""
+    a file has it: heads differ from class to class. `classifies`: it tells classes, or a value, of texts."""
 
     flags: dict[str, Any]
     names: dict[str, Origin]
+    classifies: bool = False
+
+
+CLASSIFIER = {f"pair_head.output.{kind}": Origin(f"classifier.{kind}") for kind in ("weight", "bias")}
+"""The last matrix of a model that does."""
+WHOLE = (
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "vocab_size",
+)
+FAR, NEAR = "full_attention", "sliding_attention"
+USUAL_ANGLES = {"rope_type": "default", "partial_rotary_factor": 1.0}
 
 
 def read_config_json(content: Mapping[str, Any]) -> Foreign:
@@ -32,13 +47,22 @@ def read_config_json(content: Mapping[str, Any]) -> Foreign:
     if kind not in KINDS:
         raise UserError(f"model_type {kind!r} is none of {', '.join(KINDS)}, which are read here")
     describe, names = KINDS[kind]
-    try:
-        flags, problems = describe(content)
-    except KeyError as error:
-        raise UserError(f"says nothing of {error.args[0]}, which a {kind} needs") from None
+    if missing := [name for name in WHOLE if name not in content]:
+        raise UserError(f"says nothing of {missing[0]}, which a {kind} needs")
+    if wrong := [name for name in WHOLE if type(content[name]) is not int or content[name] < 1]:
+        raise UserError(*(f"{name} {content[name]!r} must be a whole number above 0" for name in wrong))
+    flags, problems = describe(content)
     if problems:
         raise UserError(*problems)
-    return Foreign(flags, names(flags["num_layers"]))
+    classifies = "ForSequenceClassification" in str(content.get("architectures"))
+    return Foreign(flags, names(flags["num_layers"]) | (CLASSIFIER if classifies else {}), classifies)
+
+
+def _number(content: Mapping[str, Any], name: str, usual: float) -> float:
+    value = content.get(name, usual)
+    if type(value) not in (int, float):
+        raise UserError(f"{name} {value!r} must be a number")
+    return float(value)
 
 
 def _common(content: Mapping[str, Any], activation: str) -> tuple[dict[str, Any], list[str]]:
@@ -49,7 +73,7 @@ def _common(content: Mapping[str, Any], activation: str) -> tuple[dict[str, Any]
         "ffn_hidden_size": content["intermediate_size"],
         "max_position_embeddings": content["max_position_embeddings"],
         "seq_length": content["max_position_embeddings"],
-        "init_method_std": content.get("initializer_range", 0.02),
+        "init_method_std": _number(content, "initializer_range", 0.02),
     }
     found = content.get(activation, "gelu")
     if found not in ACTIVATIONS:
@@ -66,9 +90,9 @@ def _bert(content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             problems.append(f"{name} {content[name]!r} has no like here; only {value!r} has")
     flags |= {
         "apply_residual_connection_post_layernorm": True,
-        "norm_epsilon": content.get("layer_norm_eps", 1e-12),
-        "hidden_dropout": content.get("hidden_dropout_prob", 0.1),
-        "attention_dropout": content.get("attention_probs_dropout_prob", 0.1),
+        "norm_epsilon": _number(content, "layer_norm_eps", 1e-12),
+        "hidden_dropout": _number(content, "hidden_dropout_prob", 0.1),
+        "attention_dropout": _number(content, "attention_probs_dropout_prob", 0.1),
     }
     return flags, problems
 
@@ -108,11 +132,7 @@ def _bert_names(layers: int) -> dict[str, Origin]:
 def _modern(content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """ModernBERT (arXiv 2412.13663)."""
     flags, problems = _common(content, "hidden_activation")
-    for name in ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias"):
-        if content.get(name):
-            problems.append(f"{name} is set; only models without it have their like here")
-    each, near = content.get("global_attn_every_n_layers", 3), content.get("local_attention", 128) // 2
-    bases = _rotary_bases(content)
+    near, bases = int(_number(content, "local_attention", 128)) // 2, _rotary_bases(content)
     flags |= {
         "bert_no_binary_head": True,
         "position_embedding_type": "rope",
@@ -122,23 +142,51 @@ def _modern(content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         "disable_bias_linear": True,
         "disable_norm_bias": True,
         "embedding_norm": True,
-        "norm_epsilon": content.get("norm_eps", 1e-5),
+        "norm_epsilon": _number(content, "norm_eps", 1e-5),
         "window_size": f"{near},{near}",
-        "window_attn_skip_freq": str([int(layer % each > 0) for layer in range(flags["num_layers"])]),
-        "hidden_dropout": content.get("mlp_dropout", 0.0),
-        "attention_dropout": content.get("attention_dropout", 0.0),
+        "window_attn_skip_freq": str(_near_layers(content)),
+        "hidden_dropout": _number(content, "mlp_dropout", 0.0),
+        "attention_dropout": _number(content, "attention_dropout", 0.0),
+        "classifier_head": content.get("classifier_pooling", "cls"),
     }
-    return flags, problems
+    return flags, [*problems, *_unlike(content)]
+
+
+def _unlike(content: Mapping[str, Any]) -> list[str]:
+    """What a ModernBERT says that no flag here says."""
+    names = ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias", "rope_scaling")
+    found = [
+        f"{name} is set; only models without it have their like here" for name in names if content.get(name)
+    ]
+    inside, head = (content.get(f"{name}_activation", "gelu") for name in ("hidden", "classifier"))
+    if head != inside:
+        found.append(f"classifier_activation {head!r} and hidden_activation {inside!r} must be the same")
+    if (pooling := content.get("classifier_pooling", "cls")) not in ("cls", "mean"):
+        found.append(f"classifier_pooling {pooling!r} is none of cls, mean")
+    for kind, angles in (content.get("rope_parameters") or {}).items():
+        for name, value in (angles or {}).items():
+            if name != "rope_theta" and value != USUAL_ANGLES.get(name):
+                found.append(f"{name} {value!r} of {kind} has no like here")
+    return found
+
+
+def _near_layers(content: Mapping[str, Any]) -> list[int]:
+    """1 for every layer with a window, as newer or older files say it."""
+    layers, each = range(content["num_hidden_layers"]), content.get("global_attn_every_n_layers", 3)
+    kinds = content.get("layer_types") or [NEAR if layer % each else FAR for layer in layers]
+    if len(kinds) != len(layers) or not {*kinds} <= {FAR, NEAR}:
+        raise UserError(f"layer_types {kinds} must be {FAR} or {NEAR} for each of {len(layers)} layers")
+    return [int(kind == NEAR) for kind in kinds]
 
 
 def _rotary_bases(content: Mapping[str, Any]) -> dict[str, float]:
     """Of both kinds of layers, as newer or older files say it."""
     older = {
-        "full_attention": content.get("global_rope_theta", 160000.0),
-        "sliding_attention": content.get("local_rope_theta", 10000.0),
+        FAR: _number(content, "global_rope_theta", 160000.0),
+        NEAR: _number(content, "local_rope_theta", 10000.0),
     }
     newer = content.get("rope_parameters") or {}
-    return {kind: float((newer.get(kind) or {}).get("rope_theta", base)) for kind, base in older.items()}
+    return {kind: _number(newer.get(kind) or {}, "rope_theta", base) for kind, base in older.items()}
 
 
 def _modern_names(layers: int) -> dict[str, Origin]:

@@ -12,6 +12,9 @@ from megatron.config.model import ModelConfig
 from megatron.config.parallel import ParallelConfig
 from megatron.config.patterns import layer_pattern
 
+HEADS = ("pooler", "cls", "mean")
+"""What may stand before the last matrix of a classifier."""
+
 
 @dataclass(frozen=True)
 class SentencesConfig:
@@ -82,6 +85,13 @@ class BertConfig:
         resume="meaning",
     )
     embedding_norm: bool = flag(False, "a norm behind the embedding takes the place of the first layer's")
+    classifier_head: str = flag(
+        "pooler",
+        "head that finetune.py gives this encoder: BERT's pooler; or ModernBERT's, of the first token (cls) "
+        "or of the mean over all",
+        choices=HEADS,
+        resume="free",
+    )
 
 
 OF_THE_MODEL = (
@@ -91,6 +101,7 @@ OF_THE_MODEL = (
     "window_attn_skip_freq",
     "local_rotary_base",
     "embedding_norm",
+    "classifier_head",
 )
 """Flags of these groups that say what the model is, and not what it is fed."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 
 from megatron.base.errors import UserError, collect_problems
 from megatron.config.arguments import flag, spelling
+from megatron.config.bert import HEADS
 from megatron.config.logging import LoggingConfig
 from megatron.config.optimizer import OptimizerConfig
 from megatron.config.parallel import ParallelConfig
@@ -43,6 +44,12 @@ class FinetuningConfig:
         "auto",
         "auto: fused, or explicit where attention dropout is not 0",
         choices=("auto", "flash", "fused", "unfused", "local"),
+    )
+    classifier_head: str | None = flag(
+        None,
+        "before the last matrix: BERT's pooler; or ModernBERT's matrix, activation and norm, of the first "
+        "token (cls) or of the mean over all; that of the checkpoint",
+        choices=HEADS,
     )
     ckpt_step: int | None = flag(None, "step of the checkpoint to load; the newest")
     random_init: bool = flag(False, "the same model from random weights, to compare with")

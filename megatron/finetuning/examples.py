@@ -2,11 +2,13 @@
 
 import json
 import math
+import re
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import orjson
 
 from megatron.base.errors import UserError
 from megatron.base.folders import or_nearest
@@ -37,16 +39,16 @@ def read_examples(
     texts: list[tuple[str, ...]] = []
     labels: list[float | int] = []
     names: list[str] = []
-    number, left_out, labelled, index = 0, 0, False, ""
+    number, left_out, labelled, index = 0, 0, False, NAMES[0]
     for place, row in read_rows(path, task):
         if row is None:
             left_out += 1
             continue
         if number == 0:
             labelled = _is_labelled(path, task, row, must_be_labelled)
-            index = next((name for name in NAMES if name in row), "")
+            index = next((name for name in NAMES if name in row), NAMES[0])
         if keep is None or number in keep:
-            names.append(row.get(index, str(len(texts))))
+            names.append(row.get(index, "") or str(len(texts)))
             texts.append(tuple(_value(path, place, row, name) for name in task.texts))
             if labelled:
                 labels.append(_label(path, place, row, task))
@@ -76,6 +78,8 @@ def read_rows(path: Path, task: LabelledTask) -> Iterator[tuple[int, Row | None]
         cells = line.split("\t")
         if not columns:
             columns = tuple(name.strip() for name in cells)
+            if twice := [name for name in (*task.texts, task.label) if columns.count(name) > 1]:
+                raise UserError(f"{path}: has several columns {twice[0]}; give each a name of its own")
             continue
         fits = len(cells) == len(columns)
         if not fits and not task.broken_lines:
@@ -89,13 +93,13 @@ def read_rows(path: Path, task: LabelledTask) -> Iterator[tuple[int, Row | None]
 def classes_of(path: Path, task: LabelledTask) -> tuple[str, ...]:
     """The labels that a file has, in order; numbers by their size."""
     rows = ((place, row) for place, row in read_rows(path, task) if row is not None)
-    found = {_value(path, place, row, task.label).strip() for place, row in rows}
+    found = {_label_text(path, place, row, task) for place, row in rows}
     if len(found) < 2:
         raise UserError(
             f"{path}: has {len(found)} label{'' if len(found) == 1 else 's'} in the column {task.label}, and "
             "a classification needs two; give --label-column, or --task regression for numbers"
         )
-    numeric = all(one.lstrip("-").isdecimal() for one in found)
+    numeric = all(re.fullmatch(r"-?[0-9]{1,1000}", one) for one in found)
     return tuple(sorted(found, key=int if numeric else str))
 
 
@@ -137,7 +141,7 @@ def _no_utf8(path: Path) -> str:
 
 def _object(path: Path, place: int, line: str) -> Row:
     try:
-        found = json.loads(line)
+        found = orjson.loads(line)  # which refuses halves of surrogate pairs, as tokenizers do
     except ValueError as error:
         raise UserError(f"{path}: line {place} is no JSON ({error})") from None
     if not isinstance(found, dict):
@@ -158,9 +162,16 @@ def _value(path: Path, place: int, row: Row, column: str) -> str:
     return row[column]
 
 
+def _label_text(path: Path, place: int, row: Row, task: LabelledTask) -> str:
+    text = _value(path, place, row, task.label).strip()
+    if not text:
+        raise UserError(f"{path}: line {place} has an empty {task.label}; give it one, or leave the line out")
+    return text
+
+
 def _label(path: Path, place: int, row: Row, task: LabelledTask) -> float | int:
     """A class by its number, or a value."""
-    text = _value(path, place, row, task.label).strip()
+    text = _label_text(path, place, row, task)
     if task.labels:
         if text not in task.labels:
             known = ", ".join(task.labels[:10]) + (", ..." if len(task.labels) > 10 else "")

@@ -21,11 +21,13 @@ from megatron.finetuning.tasks import OWN_METRICS, TASKS, LabelledTask, Split
 from megatron.train.configure import count_replicas
 
 TRAIN = "train"
-OF_THE_MODEL = ("seq_length", "hidden_dropout", "attention_dropout", "attention_backend")
+OF_THE_MODEL = ("seq_length", "hidden_dropout", "attention_dropout", "attention_backend", "classifier_head")
 """Flags of finetuning that stand for the checkpoint's own."""
 OF_NUMBERS = ("model", "bert", "training", "optimizer")
 """Groups of flags that change what a run comes to."""
 STOPS = tuple(f"train_{unit}" for unit in finetuning.UNITS)
+FREE_ELSEWHERE = (*STOPS, "classifier_head")
+"""Flags that change it here, and that pretraining may resume with otherwise."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class Job:
         """What two runs have in common that come to the same results, as JSON gives it back."""
         return {
             "task": self.flags.task,
+            "columns": [*self.task.texts, self.task.label],
+            "labels": list(self.task.labels),
             "encoder": self.source.fingerprint,
             "random_init": self.flags.random_init,
             "tokenizer": self.source.tokenizer.identity(),
@@ -70,7 +74,8 @@ class Job:
             "flags": {
                 one.name: getattr(getattr(self.config, one.group), one.name)
                 for one in flags_of(Config)
-                if one.group in OF_NUMBERS and (one.field.metadata["resume"] != "free" or one.name in STOPS)
+                if one.group in OF_NUMBERS
+                and (one.field.metadata["resume"] != "free" or one.name in FREE_ELSEWHERE)
             },
             "data": {name: corpus.source for name, corpus in self.corpora.items()},
         }

@@ -58,4 +58,10 @@ def write_predictions(
 def _lines(task: LabelledTask, examples: Examples, told: np.ndarray) -> Iterator[str]:
     yield "index\tprediction"
     for name, value in zip(examples.names, told):
-        yield f"{name}\t{task.labels[int(value)] if task.labels else format(float(value), '.3f')}"
+        cell = task.labels[int(value)] if task.labels else format(float(value), ".3f")
+        yield f"{_cell(name)}\t{_cell(cell)}"
+
+
+def _cell(text: str) -> str:
+    """JSON may have tabs and line ends where a TSV has no room for them."""
+    return " ".join(text.split())

@@ -2,6 +2,7 @@
 and every batch to the longest row in it."""
 
 import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from megatron.base.files import checksum
 from megatron.batches.loader import BatchShare
 from megatron.curriculum.sampler import Sampler, draw_batch
 from megatron.data.corpora import Corpus
@@ -65,16 +65,15 @@ def encode(
         texts = chain.from_iterable((ids[start : start + count], sep) for start, count in spans)
         rows.append(np.concatenate([cls, *texts]))
     starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
-    source = hashlib.sha256(checksum(examples.path).encode())
-    if examples.left_out or examples.names != [str(number) for number in range(len(rows))]:
-        source.update("\n".join(examples.names).encode())
+    labels = None if examples.labels is None else examples.labels.tolist()
+    content = json.dumps([examples.texts, labels, examples.names])
     return ExampleCorpus(
         name=str(examples.path),
         tokens=np.concatenate(rows).astype(np.int32),
         windows=len(rows),
         seq_length=most,
         sequences=(0, len(rows)),
-        source=source.hexdigest(),
+        source=hashlib.sha256(content.encode()).hexdigest(),
         joined="labelled texts",
         starts=starts,
         first_parts=kept[:, 0] + 2,

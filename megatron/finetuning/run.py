@@ -6,6 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from megatron.base.errors import UserError
 from megatron.base.files import hold, whole_file, writable_folder
 from megatron.base.terminal import print_line
@@ -16,11 +18,11 @@ from megatron.data.tokenizer_files import keep_tokenizer
 from megatron.finetuning.job import TRAIN, Job, lengths_note
 from megatron.finetuning.metrics import measure
 from megatron.finetuning.predictions import all_logits, predictions_of, write_predictions
-from megatron.finetuning.source import HEAD
+from megatron.finetuning.source import OUTPUT
 from megatron.finetuning.task import finetuning_task
-from megatron.model.classifier import Classifier
+from megatron.model.classifier import POOLER, Classifier
 from megatron.parallel.layout import layout_of
-from megatron.parallel.mesh import Mesh, repeat_exactly, start_mesh, stop_mesh, together, wait_for_all
+from megatron.parallel.mesh import repeat_exactly, start_mesh, stop_mesh, together, wait_for_all
 from megatron.parallel.ranks import joined_ranks, launched_rank, world_size
 from megatron.parallel.roll_call import open_roll_call
 from megatron.schedule.data_efficiency_flags import describe
@@ -40,7 +42,7 @@ Results = dict[str, Any]
 
 def finetune(job: Job) -> None:
     """Do one run, unless its results are there. UserError where those of another run are."""
-    folder = writable_folder(job.flags.save)
+    folder = Path(job.flags.save)
     if found := earlier_results(folder, job):
         if launched_rank() == 0:
             print(f"{folder / RESULTS}: is there already; {in_words(found)}")
@@ -54,9 +56,13 @@ def finetune(job: Job) -> None:
         mesh = start_mesh(training.distributed_backend, training.distributed_timeout_minutes, layout)
         roll = open_roll_call(mesh.world.rank, mesh.world.size, training.distributed_timeout_minutes)
     with joined_ranks(roll), ExitStack() as held:
-        for lock in locks(job.config) if mesh.first else ():
-            held.enter_context(hold(lock))
-        _run(job, prepared, mesh)
+        run = build(prepared, mesh)  # first: where the weights do not fit, no folder is made
+        fresh = [] if job.flags.random_init else load_encoder(run, job)
+        if mesh.first:
+            writable_folder(folder)
+            for lock in locks(job.config):
+                held.enter_context(hold(lock))
+        _run(job, run, fresh)
     stop_mesh()
 
 
@@ -73,11 +79,9 @@ def prepare(job: Job) -> Prepared:
     return prepared
 
 
-def _run(job: Job, prepared: Prepared, mesh: Mesh) -> None:
-    began, root = time.perf_counter(), prepared.config.checkpoint.save
-    run = build(prepared, mesh)
-    fresh = [] if job.flags.random_init else load_encoder(run, job)
-    manifest = describe_run(prepared)
+def _run(job: Job, run: Run, fresh: list[str]) -> None:
+    began, root, mesh = time.perf_counter(), run.config.checkpoint.save, run.mesh
+    manifest = describe_run(run)
     if mesh.first and root:
         writable_folder(root)
         clear_unfinished(root)
@@ -119,8 +123,11 @@ def load_encoder(run: Run, job: Job) -> list[str]:
 
 def _words(job: Job, run: Run, fresh: list[str]) -> list[str]:
     begins = "random weights, by --random-init" if job.flags.random_init else str(job.source.folder)
-    if any(name.startswith(f"{HEAD}pooler") for name in fresh):
-        begins += ", which has no pooler: that begins anew, too"
+    if any(not name.startswith(OUTPUT) for name in fresh):
+        pooler = job.config.bert.classifier_head == POOLER
+        begins += f", which has no {'pooler' if pooler else 'such head'}: that begins anew, too"
+    if not job.flags.random_init and not any(name.startswith(OUTPUT) for name in fresh):
+        begins += ", with its classifier"
     lines = [f"task {job.flags.task}, {job.outputs} output{'s'[: job.outputs > 1]}, from {begins}"]
     for name, examples in job.files.items():
         out = f"; {examples.left_out:,} broken lines are left out" if examples.left_out else ""
@@ -138,7 +145,13 @@ def measured(job: Job, run: Run) -> tuple[dict[str, Any], dict[str, dict[str, fl
     for name, corpus in job.corpora.items():
         if name == TRAIN:
             continue
-        told[name] = predictions_of(all_logits(model, corpus, job.outputs, size, run.mesh), job.task)
+        logits = all_logits(model, corpus, job.outputs, size, run.mesh)
+        if not np.isfinite(logits).all():
+            raise UserError(
+                f"{job.flags.save}: the model of the last step tells no numbers of {name}, so there are no "
+                "results; lower --lr"
+            )
+        told[name] = predictions_of(logits, job.task)
         if corpus.labels is not None:
             metrics[name] = measure(job.task.metrics, corpus.labels, told[name])
     return told, metrics
@@ -167,19 +180,20 @@ def earlier_results(folder: Path, job: Job) -> Results | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        theirs, mine = found["run"], json.loads(json.dumps(job.describe()))
-        found["metrics"].items()
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
+        theirs, flags = dict(found["run"]), dict(found["run"]["flags"])
+        in_words(found)  # which a sweep reads, too
+        float(found["seconds"])
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: is no file of results; move it away") from None
+    mine = json.loads(json.dumps(job.describe()))
     other = [name for name in mine if theirs.get(name) != mine[name] and name != "flags"]
-    flags = theirs.get("flags", {})
     other += [f"--{name.replace('_', '-')}" for name, one in mine["flags"].items() if flags.get(name) != one]
     if other:
         raise UserError(
             f"{path}: is of another run, which differs in {', '.join(other[:5])}; choose another --save"
         )
-    return dict(found)
+    return found
 
 
 def in_words(results: Results) -> str:

@@ -25,11 +25,12 @@ from megatron.data.vocabulary import Vocabulary
 from megatron.evaluation.restore import Restored, tokenizer_of
 from megatron.tasks.bert import BERT_TASK
 
-HEAD = "pair_head."
+HEADS, OUTPUT = ("pair_head.", "token_head."), "pair_head.output."
+"""What a source may lack: both heads, of which the last matrix is of its task."""
 PADDED = ("word_embeddings.weight", "token_head.bias")
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 Read = Callable[[Mapping[str, Box]], Iterator[tuple[str, Tensor]]]
-"""From boxes of global tensors by our names to those that are there; all but those of the head must be."""
+"""From boxes of global tensors by our names to those that are there; all but those of heads must be."""
 
 
 class Source(NamedTuple):
@@ -85,7 +86,7 @@ def _of_checkpoint(load: str, ckpt_step: int | None, options: TokenizerOptions) 
 def _read_checkpoint(
     folder: Path, manifest: Manifest, boxes: Mapping[str, Box]
 ) -> Iterator[tuple[str, Tensor]]:
-    """The last matrix of a head is of its task: of another one it is not taken."""
+    """All that there is, and the last matrix where it is of such a task."""
     for name in manifest.files:
         if name.startswith("model"):
             require_file(folder, manifest, name, verify=True)
@@ -94,10 +95,10 @@ def _read_checkpoint(
 
 
 def _fits(name: str, box: Box, manifest: Manifest) -> bool:
-    if not name.startswith(HEAD):
+    if not name.startswith(HEADS):
         return True
     there = manifest.tensors.get(name)
-    of_task = name.startswith(f"{HEAD}output") and manifest.task == "bert"
+    of_task = name.startswith(OUTPUT) and manifest.task == "bert"
     return there is not None and there.global_shape == box.global_shape and not of_task
 
 
@@ -153,9 +154,11 @@ def _read_huggingface(path: Path, foreign: Foreign, boxes: Mapping[str, Box]) ->
     try:
         with safe_open(path, "pt") as file:
             found = found_in(foreign.names, file.keys())
-            found.pop(f"{HEAD}output.weight", None)
-            found.pop(f"{HEAD}output.bias", None)
-            if missing := [n for n in boxes if n not in found and not n.startswith(HEAD)]:
+            for name in [name for name in found if name.startswith(OUTPUT)]:
+                there = tuple(file.get_slice(found[name].name).get_shape())
+                if not foreign.classifies or name not in boxes or there != boxes[name].global_shape:
+                    del found[name]  # it is of another task
+            if missing := [n for n in boxes if n not in found and not n.startswith(HEADS)]:
                 lacking = ", ".join(str(foreign.names.get(name, Origin(name)).name) for name in missing[:3])
                 raise UserError(f"{path}: has no {lacking}; bring the weights that belong to the config.json")
             for name, box in boxes.items():

@@ -37,7 +37,7 @@ class Part(NamedTuple):
     folder: Path
 
     def __str__(self) -> str:
-        return f"lr {self.rate:g}, seed {self.seed}"
+        return f"lr {self.rate}, seed {self.seed}"
 
 
 def is_sweep(flags: FinetuningConfig) -> bool:
@@ -49,7 +49,9 @@ def sweep(job: Job, argv: list[str]) -> None:
     UserError at the end. `argv`: the command itself."""
     if world_size() > 1:
         raise UserError("--sweep-lr and --seeds start their runs themselves; leave torchrun out")
-    words = own_words(argv)
+    words = own_words(argv, job.flags)
+    if problems := _shared_places(job):
+        raise UserError(*problems)
     with hold(writable_folder(job.flags.save) / ".lock"):
         parts = parts_of(job)
         found = _done(job, parts)
@@ -73,23 +75,35 @@ def parts_of(job: Job) -> list[Part]:
     rates = rates_of(job.flags.sweep_lr) if job.flags.sweep_lr else (job.config.optimizer.lr,)
     seeds = seeds_of(job.flags.seeds) if job.flags.seeds else (job.config.training.seed,)
     root = Path(job.flags.save)
-    return [Part(rate, seed, root / f"lr{rate:g}_seed{seed}") for rate in rates for seed in seeds]
+    return [Part(rate, seed, root / f"lr{rate}_seed{seed}") for rate in rates for seed in seeds]
 
 
-def own_words(argv: list[str]) -> list[str]:
-    """The command without the flags of a sweep. UserError where a YAML file gives them, as every run of the
+def own_words(argv: list[str], flags: FinetuningConfig) -> list[str]:
+    """The command without the flags of a sweep. UserError where a YAML file gives one, as every run of the
     sweep would begin it anew."""
-    names, words, skipping, met = {spelling(name) for name in OF_SWEEPS}, [], False, False
+    names, words, skipping, met = {spelling(name): name for name in OF_SWEEPS}, [], False, set()
     for word in argv:
         name = word.split("=", 1)[0].replace("_", "-")
         if word.startswith("--"):
             skipping = name in names
-            met = met or (skipping and name != "--parallel")
+            met.add(names.get(name, ""))
         if not skipping:
             words.append(word)
-    if not met:
-        raise UserError("--sweep-lr and --seeds: give them on the command line, not in a --config file")
+    if hidden := [spelling(name) for name in OF_SWEEPS if getattr(flags, name) and name not in met]:
+        raise UserError(f"{' and '.join(hidden)}: give it on the command line, not in a --config file")
     return words
+
+
+def _shared_places(job: Job) -> list[str]:
+    """Places of a log that all runs would write to."""
+    logging, own = job.config.logging, str(Path(job.flags.save) / "metrics.jsonl")
+    given = {"metrics_file": logging.metrics_file != own, "tensorboard_dir": bool(logging.tensorboard_dir)}
+    return [
+        f"{spelling(name)}: the runs of a sweep would write to one place; leave it out, each has a "
+        "metrics.jsonl of its own"
+        for name in given
+        if given[name]
+    ]
 
 
 def _done(job: Job, parts: list[Part]) -> dict[Part, Results]:

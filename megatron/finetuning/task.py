@@ -31,7 +31,9 @@ def finetuning_task(outputs: int, open_data: Callable[[Config], Data]) -> Task:
         mesh: Mesh = ONE_RANK,
         stage: Stage | None = None,
     ) -> Classifier:
-        return Classifier(bert_architecture(config, vocab_size), outputs, mesh, stage)
+        return Classifier(
+            bert_architecture(config, vocab_size), outputs, config.bert.classifier_head, mesh, stage
+        )
 
     return Task(
         name="finetune",
@@ -46,6 +48,7 @@ def finetuning_task(outputs: int, open_data: Callable[[Config], Data]) -> Task:
         row_flops=lambda config, efficiency, vocab_size: bert_flops(config, efficiency, 0),
         architecture=bert_architecture,
         layer_losses=lambda config: {},
+        goes_on=False,
     )
 
 

@@ -113,23 +113,30 @@ class Bert(Transformer):
         return self.word_embeddings.weight
 
 
-class TokenHead(nn.Module):
-    """A transform before the embedding is the matrix of logits; their bias [vocabulary], padding included."""
-
-    bias: nn.Parameter
+class Transform(nn.Module):
+    """A matrix, an activation and a norm."""
 
     def __init__(self, architecture: Architecture, mesh: Mesh = ONE_RANK):
         super().__init__()
         self.dense = _whole(architecture, architecture.hidden_size, mesh, architecture.linear_bias)
         self.norm = make_norm(architecture, mesh, HEAD_SUMS)
-        own = ("data", "context")
-        add_parameter(
-            self, "bias", (architecture.padded_vocab_size,), split=0, axis=mesh.tensor, sum_over=own
-        )
         self.activation = ACTIVATIONS[architecture.activation]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.activation(self.dense(x)))
+
+
+class TokenHead(Transform):
+    """A transform before the embedding is the matrix of logits; their bias [vocabulary], padding included."""
+
+    bias: nn.Parameter
+
+    def __init__(self, architecture: Architecture, mesh: Mesh = ONE_RANK):
+        super().__init__(architecture, mesh)
+        own = ("data", "context")
+        add_parameter(
+            self, "bias", (architecture.padded_vocab_size,), split=0, axis=mesh.tensor, sum_over=own
+        )
 
 
 class PairHead(nn.Module):
@@ -137,14 +144,16 @@ class PairHead(nn.Module):
 
     salt: Tensor
 
-    def __init__(self, architecture: Architecture, mesh: Mesh = ONE_RANK, outputs: int = 2):
+    def __init__(
+        self, architecture: Architecture, mesh: Mesh = ONE_RANK, outputs: int = 2, pools: bool = True
+    ):
         super().__init__()
-        self.pooler = _whole(architecture, architecture.hidden_size, mesh)
+        self.pooler = _whole(architecture, architecture.hidden_size, mesh) if pools else None
         self.output = _whole(architecture, outputs, mesh)
 
     def forward(self, x: Tensor, change: Callable[[Tensor], Tensor] = lambda pooled: pooled) -> Tensor:
         """`change`: what is done to the pooled states, such as dropout."""
-        return self.output(change(torch.tanh(self.pooler(x))))
+        return self.output(change(x if self.pooler is None else torch.tanh(self.pooler(x))))
 
 
 def _whole(architecture: Architecture, outputs: int, mesh: Mesh, bias: bool = True) -> Linear:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from megatron.model.architecture import Architecture
-from megatron.model.bert import PairHead
+from megatron.model.bert import PairHead, Transform
 from megatron.model.context import Sight
 from megatron.model.dropout import drop, salt, token_keys
 from megatron.model.inputs import ClassifierInputs
@@ -20,24 +20,30 @@ from megatron.parallel.stages import Stage
 
 TASK_LOSS = "task loss"
 UNSCALED = {TASK_LOSS: 1.0}
+POOLER, MEAN = "pooler", "mean"
 
 
 class Classifier(Transformer):
-    """An encoder with `outputs` logits; one output is a value. Its tensors bear the names that they have in
-    an encoder with a head for pairs."""
+    """An encoder with `outputs` logits; one output is a value. `head`: before the last matrix stand BERT's
+    pooler and tanh ("pooler"); or a matrix, an activation and a norm, as in ModernBERT, of the first token
+    ("cls") or of the mean over all ("mean"). Tensors bear the names that they have in an encoder with heads
+    for pairs and for masked tokens."""
 
     entrances = ("logits",)
-    behind_layers = ("final_norm", "pair_head")
+    behind_layers = ("final_norm", "token_head", "pair_head")
 
     def __init__(
         self,
         architecture: Architecture,
         outputs: int,
+        head: str = POOLER,
         mesh: Mesh = ONE_RANK,
         stage: Stage | None = None,
     ):
         super().__init__(replace(architecture, tied_head=False), (), mesh, stage)
-        self.pair_head = PairHead(architecture, mesh, outputs)
+        self.head = head
+        self.token_head = None if head == POOLER else Transform(architecture, mesh)
+        self.pair_head = PairHead(architecture, mesh, outputs, pools=head == POOLER)
         add_constants(self.pair_head, lambda: {"salt": salt("classifier", 0)})
 
     def forward(
@@ -68,7 +74,17 @@ class Classifier(Transformer):
         def dropped(pooled: Tensor) -> Tensor:
             return drop(pooled[:, None], self.dropout, keys, self.pair_head.salt)[:, 0]
 
-        return self.pair_head(enter(hidden, self.mesh)[:, 0], dropped)
+        whole_BTD = enter(hidden, self.mesh)
+        seen = _mean(whole_BTD, inputs.ends) if self.head == MEAN else whole_BTD[:, 0]
+        return self.pair_head(seen if self.token_head is None else self.token_head(seen), dropped)
+
+
+def _mean(hidden_BTD: Tensor, ends_B1: Tensor | None) -> Tensor:
+    """Over the tokens of every row without its padding [B, D]."""
+    if ends_B1 is None:
+        return hidden_BTD.mean(1)
+    is_real = torch.arange(hidden_BTD.shape[1], device=hidden_BTD.device) < ends_B1
+    return (hidden_BTD * is_real[..., None]).sum(1) / ends_B1.to(hidden_BTD.dtype)
 
 
 def row_losses(logits: Tensor, inputs: ClassifierInputs) -> Tensor:

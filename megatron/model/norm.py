@@ -17,22 +17,16 @@ class LayerNorm(nn.Module):
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(
-        self,
-        width: int,
-        epsilon: float,
-        sum_over: tuple[str, ...],
-        apex: bool = False,
-        has_bias: bool = True,
-    ):
+    def __init__(self, architecture: Architecture, sum_over: tuple[str, ...]):
         super().__init__()
-        add_parameter(self, "weight", (width,), value=1.0, sum_over=sum_over)
+        width, has_bias = (architecture.hidden_size,), architecture.norm_bias
+        add_parameter(self, "weight", width, value=1.0, sum_over=sum_over)
         if has_bias:
-            add_parameter(self, "bias", (width,), sum_over=sum_over)
+            add_parameter(self, "bias", width, sum_over=sum_over)
         else:
             self.bias = None
-        self.epsilon = epsilon
-        self.kernel = find_apex().layer_norm if apex and has_bias else _layer_norm
+        self.epsilon = architecture.norm_epsilon
+        self.kernel = find_apex().layer_norm if architecture.apex and has_bias else _layer_norm
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
@@ -48,17 +42,10 @@ class RMSNorm(nn.Module):
 
     weight: Tensor
 
-    def __init__(
-        self,
-        width: int,
-        epsilon: float,
-        sum_over: tuple[str, ...],
-        apex: bool = False,
-        has_bias: bool = False,
-    ):
+    def __init__(self, architecture: Architecture, sum_over: tuple[str, ...]):
         super().__init__()
-        add_parameter(self, "weight", (width,), value=1.0, sum_over=sum_over)
-        self.epsilon = epsilon
+        add_parameter(self, "weight", (architecture.hidden_size,), value=1.0, sum_over=sum_over)
+        self.epsilon = architecture.norm_epsilon
 
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.epsilon)
@@ -72,5 +59,4 @@ def make_norm(
 ) -> nn.Module:
     """The normalisation over the hidden size, of the tokens that a rank holds. `sum_over`: axes over which
     its gradients are summed, where these are others."""
-    width, epsilon, axes = architecture.hidden_size, architecture.norm_epsilon, sum_over or mesh.sum_over
-    return NORMS[architecture.normalization](width, epsilon, axes, architecture.apex, architecture.norm_bias)
+    return NORMS[architecture.normalization](architecture, sum_over or mesh.sum_over)

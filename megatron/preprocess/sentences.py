@@ -50,6 +50,7 @@ LANGUAGES = (ENGLISH, *CODES)
 
 MAY_END = re.compile(r"""[.?!…][\s)";}\]*:@({\[?!”»'’]""")
 """Signs that end sentences, before what they end one before."""
+WIDE_SPACE = re.compile(r"[^\S\x00-\x7f](?=\.)")
 Split = Callable[[str], list[str]]
 
 
@@ -112,9 +113,15 @@ def _nupunkt() -> Split:
 
 
 def _sentencex(code: str) -> Split:
+    """It gives up on a wide space before a period, of which it takes one byte: there it sees a plain one."""
     import sentencex
 
     def split(text: str) -> list[str]:
-        return [one.strip() for one in sentencex.segment(code, text) if not one.isspace()]
+        parts, end = sentencex.segment(code, WIDE_SPACE.sub(" ", text)), 0
+        sentences = []
+        for part in parts:
+            sentences.append(text[end : end + len(part)].strip())
+            end += len(part)
+        return [one for one in sentences if one]
 
     return split

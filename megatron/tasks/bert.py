@@ -1,9 +1,11 @@
 """Pretraining an encoder: masked tokens of sentences of a document, and whether two texts follow each
 other."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,6 +16,10 @@ from megatron.batches.bert import BertFormat, make_batch, plain_batch
 from megatron.batches.loader import Rows
 from megatron.config.bert import of_bert
 from megatron.config.config import Config
+from megatron.config.data import DataConfig
+from megatron.config.data_efficiency import DataEfficiencyConfig
+from megatron.config.model import ModelConfig
+from megatron.config.training import TrainingConfig
 from megatron.config.vision import of_text
 from megatron.data.corpora import Corpus, Source, Splits, open_splits, require_samples
 from megatron.data.pairs import joining_of, mock_sentences, open_sentences
@@ -25,6 +31,7 @@ from megatron.parallel.layers import ONE_RANK
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.stages import Stage
 from megatron.schedule.data_efficiency import RESHAPE, DataEfficiency
+from megatron.schedule.data_efficiency_flags import describe
 from megatron.tasks.architecture import bert_architecture, bert_flops
 from megatron.tasks.task import Data, Task
 
@@ -65,13 +72,22 @@ def _marked(splits: Splits, config: Config) -> Splits:
     }
 
 
+def whole_samples(
+    model: ModelConfig, data: DataConfig, training: TrainingConfig, data_efficiency: DataEfficiencyConfig
+) -> list[str]:
+    """That a curriculum would cut samples into several; what else is wrong with one, another rule tells."""
+    groups = {"model": model, "data": data, "training": training, "data_efficiency": data_efficiency}
+    with contextlib.suppress(UserError):
+        if describe(SimpleNamespace(**groups))[0].length_metric == RESHAPE:
+            return [
+                f"the curriculum {RESHAPE} cuts a sample into several, of which many would be padding alone; "
+                "take seqlen_truncate with pretrain_bert.py"
+            ]
+    return []
+
+
 def make_rows(config: Config, efficiency: DataEfficiency, vocabulary: Vocabulary) -> Rows:
-    """How samples become rows. UserError where a curriculum would cut samples into several."""
-    if efficiency.length_metric == RESHAPE:
-        raise UserError(
-            f"the curriculum {RESHAPE} cuts a sample into several, of which many would be padding alone; "
-            "take seqlen_truncate with pretrain_bert.py"
-        )
+    """How samples become rows."""
     row_format = BertFormat(
         bert=config.bert,
         pair=config.sentences.pair,
@@ -147,5 +163,5 @@ BERT_TASK = Task(
     row_flops=bert_flops,
     architecture=bert_architecture,
     layer_losses=lambda config: {},
-    rules=(of_bert, of_text),
+    rules=(of_bert, of_text, whole_samples),
 )

@@ -39,7 +39,11 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
         return run.rows.batch(run.sampler, step, share)
 
     def acknowledge() -> str:
-        return _stopping(checkpoint, iteration, checkpoints.saved, validating) if mesh.prints_log else ""
+        if not mesh.prints_log:
+            return ""
+        if not run.task.goes_on:
+            return f"stopping after step {iteration + (not validating)}, without results"
+        return _stopping(checkpoint, iteration, checkpoints.saved, validating)
 
     quiet = not (mesh.prints_log and sys.stderr.isatty())
     with (
@@ -94,8 +98,8 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
     if mesh.prints_log and (line := skipped_line(run.scaler.state, iteration)):
         print_line(line)
     if iteration < run.plan.steps and mesh.prints_log:
-        way = _how_to_go_on(checkpoint, checkpoints.saved == iteration)
-        print_line(f"stopped at iteration {iteration} of {run.plan.steps}; {way}")
+        way = f"; {_how_to_go_on(checkpoint, checkpoints.saved == iteration)}" if run.task.goes_on else ""
+        print_line(f"stopped at iteration {iteration} of {run.plan.steps}{way}")
     return iteration
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from megatron.finetuning.job import Job, read_job
 from megatron.finetuning.predictions import all_logits
@@ -12,7 +13,7 @@ from megatron.finetuning.run import load_encoder, prepare
 from megatron.parallel.layout import Layout, layout_of
 from megatron.parallel.mesh import Mesh
 from megatron.train.setup import build
-from tests.support.labelled import write_huggingface, write_own
+from tests.support.labelled import modern_config, write_huggingface, write_own
 from tests.support.parity import train_steps
 from tests.support.ranks import run_layout, run_ranks
 
@@ -22,6 +23,7 @@ LAYOUTS = {
     "tp2+sp·dp2": (2, "--tensor-model-parallel-size 2 --sequence-parallel"),
     "zero-3 dp2": (2, "--data-parallel-sharding-strategy optim_grads_params"),
 }
+MODERN = {"kind": transformers.ModernBertForMaskedLM, "config": modern_config, "classifier_pooling": "mean"}
 SIZES = "--global-batch-size 12 --micro-batch-size 3 --train-iters 5 --lr 1e-3"
 
 
@@ -36,10 +38,10 @@ def outcome(mesh: Mesh, job: Job) -> tuple[torch.Tensor, np.ndarray]:
     return points, all_logits(run.model, job.corpora["dev"], job.outputs, 3, mesh)
 
 
-@pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+@pytest.fixture(scope="module", params=[{}, MODERN], ids=["bert", "modern"])
+def words(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> list[str]:
     folder = tmp_path_factory.mktemp("labelled")
-    load = write_huggingface(folder / "bert")
+    load = write_huggingface(folder / "theirs", **request.param)
     return [*write_own(folder), "--load", str(load), "--save", str(folder / "run"), *SIZES.split()]
 
 

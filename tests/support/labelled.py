@@ -1,6 +1,7 @@
 """Small labelled texts in the words of a small vocabulary, and small encoders of Hugging Face's."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def bert_config(vocab_size: int, **more: Any) -> transformers.BertConfig:
     )
 
 
-def modern_config(vocab_size: int) -> transformers.ModernBertConfig:
+def modern_config(vocab_size: int, **more: Any) -> transformers.ModernBertConfig:
     return transformers.ModernBertConfig(
         vocab_size=vocab_size,
         hidden_size=32,
@@ -63,14 +64,21 @@ def modern_config(vocab_size: int) -> transformers.ModernBertConfig:
         initializer_range=0.2,
         **{f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "cls", "sep")},
         attn_implementation="sdpa",
+        **more,
     )
 
 
-def write_huggingface(folder: Path, seed: int = 3) -> Path:
-    """A folder with a random BERT and its vocabulary."""
+def write_huggingface(
+    folder: Path,
+    seed: int = 3,
+    kind: type = transformers.BertModel,
+    config: Callable[..., Any] = bert_config,
+    **more: Any,
+) -> Path:
+    """A folder with a random encoder and its vocabulary."""
     folder.mkdir()
     vocabulary = write_bert_vocabulary(folder / "vocab.txt")
     size = len(Path(vocabulary).read_text(encoding="utf-8").splitlines())
     torch.manual_seed(seed)
-    transformers.BertModel(bert_config(size)).save_pretrained(folder)
+    kind(config(size, **more)).save_pretrained(folder)
     return folder

@@ -3,6 +3,7 @@
 import pytest
 
 from megatron.config.bert import of_gpt, window, window_layers
+from megatron.tasks.bert import BERT_TASK
 from tests.support.configurations import make_config, problems_of
 
 WINDOW = "--num-layers 6 --window-size 3,2 "
@@ -43,3 +44,10 @@ def test_a_gpt_has_no_flags_of_encoders() -> None:
     assert problems_of(f"{flags} --local-rotary-base 90 --mask-prob 0.3", rules=(of_gpt,)) == [
         "--mask-prob, --local-rotary-base: belongs to pretrain_bert.py; leave it out"
     ]
+
+
+def test_a_curriculum_that_cuts_samples_is_told_with_what_else_is_wrong() -> None:
+    shape = "--curriculum seqlen_reshape:min=16,max=128,duration=2,quantum=8 --num-experts 4"
+    experts, samples = problems_of(f"--train-iters 1 {shape}", rules=BERT_TASK.rules)
+    assert experts.startswith("--num-experts: mixtures of experts are built by pretrain_gpt.py alone")
+    assert samples.startswith("the curriculum seqlen_reshape cuts a sample into several")

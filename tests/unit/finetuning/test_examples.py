@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from megatron.base.errors import UserError
 from megatron.config.finetuning import FinetuningConfig
-from megatron.finetuning.examples import Examples
+from megatron.finetuning.examples import Examples, classes_of, read_examples, read_rows
 from megatron.finetuning.job import _read_files
 from megatron.finetuning.predictions import write_predictions
 from megatron.finetuning.tasks import TASKS, LabelledTask
@@ -213,6 +214,52 @@ def test_own_labels_that_training_has_not_are_refused(tmp_path: Path):
         own(tmp_path, train[:1], train)
     with pytest.raises(UserError, match="line 2 has no text"):
         own(tmp_path, [*train[:1], {"label": "y"}], train)
+
+
+ODD_ROWS = {
+    "an empty label": ([{"text": "a", "label": " "}], "line 1 has an empty label"),
+    "half a pair": ([{"text": "a \ud800", "label": 1}], "line 1 is no JSON"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_ROWS)
+def test_odd_rows_of_own_files_are_one_line(name: str, tmp_path: Path):
+    rows, wanted = ODD_ROWS[name]
+    with pytest.raises(UserError, match=wanted):
+        own(tmp_path, rows, rows)
+
+
+def test_what_is_nested_too_deep_is_one_line(tmp_path: Path):
+    path = tmp_path / "deep.jsonl"
+    path.write_text('{"text": "a", "label": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
+    with pytest.raises(UserError, match="line 1 is no JSON"):
+        classes_of(path, TASKS["CoLA"])
+
+
+def test_labels_that_are_almost_numbers_are_words(tmp_path: Path):
+    rows = [{"text": "a", "label": label} for label in ("--5", "7", "1" * 5000)]
+    assert own(tmp_path, rows, rows)[0].labels == ("--5", "1" * 5000, "7")
+
+
+def test_a_used_column_that_is_there_twice_is_refused(tmp_path: Path):
+    path = tmp_path / "train.tsv"
+    path.write_text("sentence\tlabel\tsentence\na\t1\tb\n")
+    with pytest.raises(UserError, match="has several columns sentence; give each a name of its own"):
+        list(read_rows(path, TASKS["SST-2"]))
+
+
+def test_a_column_without_a_name_does_not_name_examples(tmp_path: Path):
+    path = tmp_path / "dev.tsv"
+    path.write_text("\tsentence\tlabel\n41\ta\t1\n57\tb\t0\n")
+    assert read_examples(path, TASKS["SST-2"], True).names == ["0", "1"]
+
+
+def test_predictions_have_no_tabs_or_line_ends_inside_a_cell(tmp_path: Path):
+    rows = [{"text": "a", "label": label, "id": "x\ty\nz"} for label in ("p\tq", "r")]
+    task, files = own(tmp_path, rows, rows)
+    write_predictions(tmp_path / "told", task, files, {"dev": np.array([0, 1])})
+    text = (tmp_path / "told" / "dev.tsv").read_text()
+    assert text == "index\tprediction\nx y z\tp q\nx y z\tr\n"
 
 
 def test_own_values_are_of_a_regression(tmp_path: Path):

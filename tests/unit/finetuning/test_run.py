@@ -6,15 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from megatron.base.errors import UserError
 from megatron.batches.loader import BatchShare
+from megatron.config.finetuning import FinetuningConfig
 from megatron.finetuning.job import Job, read_job
 from megatron.finetuning.predictions import predictions_of
 from megatron.finetuning.run import earlier_results, finetune, prepare
-from megatron.finetuning.sweep import own_words, parts_of, summarise, table_of
+from megatron.finetuning.sweep import own_words, parts_of, summarise, sweep, table_of
 from megatron.finetuning.tasks import TASKS
-from tests.support.labelled import write_huggingface, write_own
+from tests.support.labelled import bert_config, modern_config, texts_of, write_huggingface, write_own
 from tests.unit.finetuning.test_examples import write_glue
 
 SIZES = ["--train-iters", "3", "--micro-batch-size", "8", "--global-batch-size", "16", "--lr", "1e-3"]
@@ -68,6 +70,14 @@ def test_results_that_are_there_are_kept_and_those_of_another_run_refused(words,
         finetune(changed)
 
 
+def test_a_stopped_run_says_that_it_begins_anew(words, tmp_path, capsys):
+    save = ("--exit-interval", "2", "--save-model")
+    with pytest.raises(UserError, match="stopped before the end, without results; the same command begins"):
+        finetune(job_of(words, tmp_path, *save))
+    assert capsys.readouterr().out.endswith("stopped at iteration 2 of 3\n")
+    assert not (tmp_path / "results.json").exists()
+
+
 def test_pairs_of_glue_in_two_validations(words, tmp_path):
     write_glue(tmp_path, "MNLI")
     load = words[words.index("--load") + 1]
@@ -109,6 +119,45 @@ def test_ranks_share_a_batch_in_micro_batches_of_one_width(words, tmp_path):
     for name in ("tokens", "labels", "types", "rows"):
         joined = torch.cat([getattr(part, name) for part in parts])
         assert torch.equal(joined, getattr(wanted[0], name))
+
+
+CLASSIFIERS = [
+    (transformers.BertForSequenceClassification, bert_config, {}),
+    (transformers.ModernBertForSequenceClassification, modern_config, {"classifier_pooling": "cls"}),
+    (transformers.ModernBertForSequenceClassification, modern_config, {"classifier_pooling": "mean"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "config", "more"), CLASSIFIERS)
+def test_a_classifier_of_hugging_faces_goes_on_where_it_was(kind, config, more, words, tmp_path, capsys):
+    """With a rate of next to nothing its predictions are those of transformers."""
+    folder = write_huggingface(tmp_path / "theirs", kind=kind, config=config, **more)
+    job = job_of(words, tmp_path / "run", "--load", str(folder), "--lr", "1e-12", "--train-iters", "1")
+    finetune(job)
+    assert f"from {folder}, with its classifier\n" in capsys.readouterr().out
+    corpus, other = job.corpora["test"], kind.from_pretrained(folder).eval()
+    with torch.no_grad():
+        rows = [corpus.tokens[start:end] for start, end in zip(corpus.starts, corpus.starts[1:])]
+        logits = torch.cat([other(torch.from_numpy(row)[None].long()).logits for row in rows])
+    assert logits.diff().abs().min() > 1e-4  # none is told by a hair
+    lines = (tmp_path / "run" / "predictions" / "test.tsv").read_text().splitlines()[1:]
+    assert lines == [f"{number}\t{told}" for number, told in enumerate(logits.argmax(1).tolist())]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words_of_head"),
+    [
+        (transformers.ModernBertForMaskedLM, ""),
+        (transformers.ModernBertModel, ", which has no such head: that begins anew, too"),
+        (transformers.ModernBertForTokenClassification, ""),
+    ],
+)
+def test_the_head_of_a_modern_bert_is_taken_and_a_classifier_of_another_task_is_not(
+    kind, words_of_head, words, tmp_path, capsys
+):
+    folder = write_huggingface(tmp_path / "theirs", kind=kind, config=modern_config)
+    finetune(job_of(words, tmp_path / "run", "--load", str(folder)))
+    assert f"from {folder}{words_of_head}\n" in capsys.readouterr().out
 
 
 def problems_of(words: list[str], save: Path, *more: str) -> list[str]:
@@ -161,10 +210,10 @@ def test_weights_that_are_missing_or_of_another_model_are_one_line(words, tmp_pa
     (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 40}))
     with pytest.raises(UserError, match=r"has the shape \[48, 32\], and the config.json makes it \[40, 32\]"):
         finetune(job_of(words, tmp_path / "run", "--load", str(folder)))
+    assert not (tmp_path / "run").exists()
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     (line,) = problems_of(words, tmp_path / "other", "--load", str(folder))
     assert "has no model.safetensors (it holds config.json, pytorch_model.bin, vocab.txt)" in line
-    assert not (tmp_path / "run" / "results.json").exists()
 
 
 def test_epochs_are_passes_over_the_examples(words, tmp_path):
@@ -211,6 +260,56 @@ def test_the_command_of_a_run_has_no_flags_of_the_sweep():
         "--parallel",
         "2",
     ]
-    assert own_words(words) == ["finetune.py", "--lr", "1", "--task", "RTE"]
-    with pytest.raises(UserError, match="give them on the command line"):
-        own_words(["finetune.py", "--config", "my.yaml"])
+    flags = FinetuningConfig("RTE", "", "", seeds="1-3", sweep_lr="1,2", parallel=2)
+    assert own_words(words, flags) == ["finetune.py", "--lr", "1", "--task", "RTE"]
+    with pytest.raises(UserError, match="--sweep-lr: give it on the command line"):
+        own_words(["finetune.py", "--config", "my.yaml", "--seeds", "1-3", "--parallel", "2"], flags)
+
+
+def test_runs_of_a_sweep_have_places_of_their_own(words, tmp_path):
+    job = job_of(words, tmp_path / "run", "--sweep-lr", "1.0000001e-3,1.0000002e-3")
+    assert len({part.folder for part in parts_of(job)}) == 2
+    shared = ("--metrics-file", str(tmp_path / "a"), "--tensorboard-dir", str(tmp_path / "b"))
+    with pytest.raises(UserError, match="--metrics-file: the runs") as error:
+        sweep(job_of(words, tmp_path / "run", "--seeds", "1-2", *shared), ["finetune.py", "--seeds", "1-2"])
+    assert len(error.value.problems) == 2 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"run": ',
+        "null",
+        "[1]",
+        '{"run": [], "metrics": {}}',
+        '{"run": {"flags": null}, "metrics": {}, "seconds": 1}',
+        '{"run": {"flags": {}}, "metrics": {"dev": 5}, "seconds": 1}',
+        '{"run": {"flags": {}}, "metrics": {"dev": {"accuracy": "high"}}, "seconds": 1}',
+        '{"run": {"flags": {}}, "metrics": {}}',
+    ],
+)
+def test_damaged_results_are_one_line(content, words, tmp_path):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(UserError, match=r"results.json: is no file of results; move it away"):
+        earlier_results(tmp_path, job_of(words, tmp_path))
+
+
+def test_results_of_other_columns_are_of_another_run(words, tmp_path):
+    paths = {name: tmp_path / f"{name}.jsonl" for name in ("train", "valid")}
+    for number, path in enumerate(paths.values()):
+        rows = zip(texts_of(["0", "1"] * 8, number), texts_of(["1", "0"] * 8, number), [0, 1] * 8)
+        path.write_text("".join(json.dumps(dict(zip("abc", row))) + "\n" for row in rows))
+    load = words[words.index("--load") + 1]
+    own = ["--task", "classification", "--load", load, "--label-column", "c", "--text-column"]
+    own = [*(word for name, path in paths.items() for word in (f"--{name}-file", str(path))), *own]
+    finetune(job_of([*own, "a"], tmp_path / "run"))
+    with pytest.raises(UserError, match="of another run, which differs in columns, data;"):
+        earlier_results(tmp_path / "run", job_of([*own, "b"], tmp_path / "run"))
+
+
+def test_a_model_that_tells_no_numbers_has_no_results(words, tmp_path):
+    """The update of the last step is behind its loss, which alone training looks at."""
+    job = job_of(words, tmp_path / "run", "--train-iters", "1", "--lr", "1e38", "--clip-grad", "0")
+    with pytest.raises(UserError, match="tells no numbers of dev, so there are no results; lower --lr"):
+        finetune(job)
+    assert not list((tmp_path / "run").glob("[a-ln-z]*"))  # metrics.jsonl alone

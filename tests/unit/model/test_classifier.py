@@ -4,6 +4,7 @@ import pytest
 import torch
 import transformers
 
+from megatron.base.errors import UserError
 from megatron.checkpoint.huggingface_names import found_in, read_config_json
 from megatron.model.bert import Bert
 from megatron.model.classifier import TASK_LOSS, Classifier
@@ -39,6 +40,15 @@ def fill(model: torch.nn.Module, other: torch.nn.Module, config: dict) -> dict[s
             mine[: len(part)].copy_(part)
             named[name] = origin.name
     return named
+
+
+@pytest.fixture
+def angles_in_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ModernBERT's queries and keys stay in double precision."""
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+    from transformers.models.modernbert import modeling_modernbert
+
+    monkeypatch.setattr(modeling_modernbert, "apply_rotary_pos_emb", apply_rotary_pos_emb)
 
 
 def inputs(labels: torch.Tensor) -> ClassifierInputs:
@@ -78,6 +88,52 @@ def test_logits_loss_and_gradients_equal_transformers_classifier(outputs: int):
         torch.testing.assert_close(gradient, theirs[there].grad, rtol=1e-10, atol=1e-12, msg=name)
 
 
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_modern_logits_loss_and_gradients_equal_transformers_classifier(
+    pooling: str, outputs: int, angles_in_double: None
+):
+    labels = torch.tensor([0, 2, 1, 2]) if outputs > 1 else torch.tensor([0.5, 2.0, -1.0, 3.0]).double()
+    kinds = ["sliding_attention", "full_attention", "full_attention", "sliding_attention"]
+    config = modern_config(VOCAB, num_labels=outputs, classifier_pooling=pooling, layer_types=kinds)
+    torch.manual_seed(2)
+    other = transformers.ModernBertForSequenceClassification(config).double()
+    for parameter in other.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, dtype=torch.float64)
+    read = config.to_dict() | {"architectures": ["ModernBertForSequenceClassification"]}
+    head = str(read_config_json(read).flags["classifier_head"])
+    model = Classifier(architecture(read), outputs, head).double()
+    initialize(model, 5)
+    fill_constants(model)
+    named = fill(model, other, read)
+    assert set(named) == set(dict(model.named_parameters())) and "classifier.bias" in named.values()
+    batch = inputs(labels)._replace(types=None)
+    real = (torch.arange(LENGTH) < REAL[:, None]).long()
+    wanted = other(batch.tokens, attention_mask=real, labels=labels)
+    # transformers has angles in single precision whatever the weights are
+    torch.testing.assert_close(model.logits(batch), wanted.logits, rtol=0, atol=1e-5)
+    loss = model(batch, scales={TASK_LOSS: 1 / ROWS})[TASK_LOSS]
+    torch.testing.assert_close(loss, wanted.loss, rtol=1e-5, atol=0)
+    loss.backward()
+    wanted.loss.backward()
+    theirs, mine = dict(other.named_parameters()), dict(model.named_parameters())
+    for name, origin in read_config_json(read).names.items():
+        if name in mine:
+            gradient = theirs[origin.name].grad.chunk(origin.parts)[origin.part]
+            found = mine[name].grad[: len(gradient)]
+            torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_rows_without_padding_have_the_mean_of_all_tokens():
+    model = Classifier(architecture(bert_config(VOCAB).to_dict()), 2, "mean").double()
+    initialize(model, 5)
+    batch = inputs(torch.tensor([0, 1, 1, 0]))
+    whole = batch._replace(ends=torch.full((ROWS, 1), LENGTH))
+    torch.testing.assert_close(
+        model.logits(batch._replace(ends=None)), model.logits(whole), rtol=0, atol=1e-12
+    )
+
+
 def test_dropout_of_the_head_is_keyed_by_row():
     model = Classifier(architecture(bert_config(VOCAB).to_dict()), 2)
     initialize(model, 5)
@@ -104,11 +160,7 @@ def test_the_names_of_bert_fill_every_tensor(kind: type):
     check_logits(model, other, types=True)
 
 
-def test_the_names_of_modern_bert_fill_every_tensor(monkeypatch: pytest.MonkeyPatch):
-    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
-    from transformers.models.modernbert import modeling_modernbert
-
-    monkeypatch.setattr(modeling_modernbert, "apply_rotary_pos_emb", apply_rotary_pos_emb)  # in any precision
+def test_the_names_of_modern_bert_fill_every_tensor(angles_in_double: None):
     config = modern_config(VOCAB)
     torch.manual_seed(4)
     other = transformers.ModernBertForMaskedLM(config).double().eval()
@@ -134,6 +186,32 @@ def check_logits(model: Bert, other: torch.nn.Module, types: bool) -> None:
     # transformers turns by angles in single precision whatever the weights are
     tolerance = 1e-12 if types else 1e-5
     torch.testing.assert_close(found[is_real], wanted_logits[is_real], rtol=0, atol=tolerance)
+
+
+MODERN_MISTAKES = {
+    "layer_types": (["full_attention"], "must be full_attention or sliding_attention for each of 4 layers"),
+    "rope_scaling": ({"type": "linear"}, "rope_scaling is set; only models without it"),
+    "rope_parameters": ({"full_attention": {"rope_type": "yarn"}}, "rope_type 'yarn' of full_attention"),
+    "classifier_activation": ("relu", "and hidden_activation 'gelu' must be the same"),
+    "classifier_pooling": ("max", "is none of cls, mean"),
+    "norm_eps": ("1e-5", "norm_eps '1e-5' must be a number"),
+    "vocab_size": (None, "vocab_size None must be a whole number above 0"),
+}
+
+
+@pytest.mark.parametrize("name", MODERN_MISTAKES)
+def test_what_a_config_says_and_has_no_like_here_is_refused(name: str):
+    value, wanted = MODERN_MISTAKES[name]
+    with pytest.raises(UserError, match=wanted) as error:
+        read_config_json(modern_config(VOCAB).to_dict() | {name: value})
+    assert len(error.value.problems) == 1
+
+
+def test_layers_of_older_files_see_all_at_every_third():
+    config = modern_config(VOCAB).to_dict() | {"layer_types": None}
+    assert read_config_json(config).flags["window_attn_skip_freq"] == "[0, 1, 1, 0]"
+    every = read_config_json(config | {"global_attn_every_n_layers": 2})
+    assert every.flags["window_attn_skip_freq"] == "[0, 1, 0, 1]"
 
 
 def test_older_names_are_found():

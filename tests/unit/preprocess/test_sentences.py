@@ -37,6 +37,16 @@ TEXT = st.lists(
 ).map("".join)
 
 
+@pytest.mark.parametrize("language", CODES)
+def test_wide_spaces_before_a_period_end_no_process(language: str) -> None:
+    """sentencex cuts such a space in two; nothing of the text is lost."""
+    split = sentence_splitter(language)
+    for space in "\u00a0\u202f\u2003\u3000\u0085":
+        text = f"M.{space}) A{space}. B{space}.{space}5. C z.B.{space}. Und so. Ja"
+        parts = split(text)
+        assert all(parts) and "".join("".join(parts).split()) == "".join(text.split())
+
+
 def bert_options(folder: Path, *inputs: str, **changes: Any) -> PreprocessOptions:
     (folder / "bert").mkdir(exist_ok=True)
     (folder / "bert" / "tokenizer_config.json").write_text('{"do_lower_case": true}')
