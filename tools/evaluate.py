@@ -1,6 +1,6 @@
 """Loss, perplexity and bits per byte of a checkpoint, by corpus and split, at full length with nothing
-dropped; of an encoder losses and accuracies of masks that are the same every time, of a vision transformer
-those of the middles of images."""
+dropped; of an encoder losses and accuracies of masks that are the same every time. Of a GPT also domains,
+questions made of held-out text, and the tasks of EleutherAI's lm-evaluation-harness."""
 
 import os
 import sys
@@ -8,36 +8,31 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from megatron.base.command import run_command
 
+import contextlib
 import dataclasses
 import json
-import math
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from rich.table import Table
-
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
-from megatron.base.terminal import progress, show
-from megatron.base.units import perplexity
 from megatron.config.arguments import flag, parse, unused_flags
 from megatron.config.config import Config, TokenizerOptions
+from megatron.config.evaluation import DomainOptions, HarnessOptions, QuestionOptions
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
-from megatron.data.corpora import SPLITS, Corpus
-from megatron.data.images import ImageCorpus, as_classes
+from megatron.data.corpora import SPLITS
 from megatron.data.tokenizer_value import Tokenizer
-from megatron.data.vocabulary import Vocabulary, find_vocabulary
-from megatron.evaluation.losses import Weighted, window_sums
+from megatron.evaluation.asked import ask
+from megatron.evaluation.paper_tasks import GROUP, paper_mean
 from megatron.evaluation.restore import Restored, require_same_tokenizer, restore, tokenizer_of
-from megatron.evaluation.text_bytes import TextBytes, count_text
-from megatron.model.bert import MLM_LOSS
-from megatron.model.inputs import to_device
-from megatron.parallel.mesh import Mesh
-from megatron.parallel.slices import WHOLE
-from megatron.schedule.data_efficiency import DataEfficiency
+from megatron.evaluation.score import Scorer, make_scorer
+from megatron.evaluation.windows import evaluate_windows, require_scored
+from megatron.parallel.layout import Layout
+from megatron.parallel.mesh import Mesh, start_mesh, stop_mesh
+from megatron.parallel.ranks import joined_ranks, launched_rank, require_launch, world_size
+from megatron.parallel.roll_call import open_roll_call
+from megatron.report import evaluation_tables as tables
 from megatron.tasks.gpt import GPT_TASK
 
 EXAMPLES = """\
@@ -52,17 +47,16 @@ EXAMPLES = """\
 
   # an encoder: losses and accuracies of masked tokens and of pairs, on sentences
   python tools/evaluate.py --load runs/bert --data-path books_text_sentence --split 0,0,1 --splits test
-"""
 
-BYTES_FROM = {
-    "proportion": "the tokenizer does not give back the text that it was given: the whole original has "
-    "{factor:.4f} bytes for each that is decoded",
-    "decoding": "the bytes of bits per byte are those of the decoded text; nothing says how many the "
-    "original had, or the dataset is too large to compare",
-}
-FAR_FROM_ONE = 0.05
-"""How far decoded bytes may be from the original's. The share that is lost differs from part to part of a
-dataset, and beyond this it would be most of the difference between two models."""
+  # questions made of held-out text, and what another checkpoint answers to the same
+  python tools/evaluate.py --load runs/small --cloze 1000 --multiple-choice 1000 --compare runs/baseline
+
+  # the paper's 19 tasks by EleutherAI's harness, on two ranks
+  torchrun --nproc-per-node 2 tools/evaluate.py --load runs/small --lm-eval paper --json runs/small/tasks.json
+"""
+INSTALL = "python -m pip install -c constraints.txt -e '.[eval]'"
+MINUTES = 600.0
+"""That ranks wait for each other: one of them may be downloading data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,51 +67,147 @@ class Options:
     data_path: tuple[str, ...] = flag((), "prefixes of .bin/.idx files; those it was trained on")
     split: str | None = flag(None, "shares of training, validation and test; those it was trained with")
     ckpt_step: int | None = flag(None, "step of the checkpoint; the newest")
-    micro_batch_size: int = flag(16, "windows, an encoder's samples or images, at a time", at_least=1)
+    micro_batch_size: int = flag(16, "windows, texts, or an encoder's samples, at a time", at_least=1)
     max_windows: int | None = flag(
         None, "at most so many windows or samples of each corpus, from its start; all", at_least=1
     )
-    output: str | None = flag(None, "also write the results as JSON", metavar="FILE")
+    output: str | None = flag(
+        None,
+        "also write the results as JSON; of --lm-eval, tasks that are there are left out",
+        metavar="FILE",
+        aliases=("--json",),
+    )
+    domain: DomainOptions
+    question: QuestionOptions
+    harness: HarnessOptions
+
+    @property
+    def asked(self) -> list[str]:
+        """The flags that ask a GPT for more than the loss of windows."""
+        given = {
+            "--domains": self.domain.domains,
+            "--cloze": self.question.cloze,
+            "--multiple-choice": self.question.multiple_choice,
+            "--lm-eval": self.harness.lm_eval,
+        }
+        return [name for name, value in given.items() if value]
 
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES, foreign=OF_THE_CHECKPOINT)
-    for line in unused_flags(Options, sys.argv[1:], OF_THE_CHECKPOINT):
+    for line in unused_flags(Options, sys.argv[1:], OF_THE_CHECKPOINT) if launched_rank() == 0 else ():
         print(f"note: {line}", file=sys.stderr)
+    if options.question.compare and options.asked in ([], ["--lm-eval"]):
+        raise UserError("--compare: is of --cloze, --multiple-choice and --domains; give one of them, too")
     if options.output:
         writable_file(options.output)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    restored = restore(options.load, options.ckpt_step, device)
+    if options.harness.lm_eval_cache:
+        os.environ["HF_HOME"] = os.path.abspath(options.harness.lm_eval_cache)
+    require_launch()
+    with joined_ranks():
+        mesh = start_mesh(None, MINUTES, Layout(data=world_size()))
+        roll = open_roll_call(mesh.world.rank, mesh.world.size, MINUTES)
+    with joined_ranks(roll), _speaking(mesh.first):
+        _run(options, mesh)
+    stop_mesh()
+
+
+@contextlib.contextmanager
+def _speaking(first: bool) -> Iterator[None]:
+    """All ranks come to the same results, and the first alone tells them."""
+    with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as held:
+        if not first:
+            held.enter_context(contextlib.redirect_stdout(nowhere))
+            held.enter_context(contextlib.redirect_stderr(nowhere))
+        yield
+
+
+def _run(options: Options, mesh: Mesh) -> None:
+    restored = restore(options.load, options.ckpt_step, mesh.device)
     config, tokenizer = _with_tokenizer(restored, options)
-    results = []
-    for split, corpora in restored.task.open_splits(_with_data(config, options)).items():
-        if split in options.splits:
-            results += _evaluate(restored, _with_data(config, options), split, corpora, options, tokenizer)
-    _require_scored(results, options, config.data.seq_length)
-    if restored.task is GPT_TASK:
-        _print(results, str(restored.folder))
-        print(_unused(results))
-        _explain_bytes(results)
+    content: dict[str, Any] = {"checkpoint": str(restored.folder), "iteration": restored.manifest.iteration}
+    content["results"] = []
+    if not options.asked:
+        content["results"] = _windows(restored, config, tokenizer, options, mesh)
     else:
-        _print_samples(results, str(restored.folder))
-    if options.output:
-        content = {"checkpoint": str(restored.folder), "iteration": restored.manifest.iteration}
+        scorer = make_scorer(restored, tokenizer, options.micro_batch_size, mesh, options.asked[0])
+        content |= _ask(restored, _with_data(config, options), scorer, options, mesh)
+        if options.harness.lm_eval:
+            content["lm_eval"] = _harness(scorer, options, content, str(restored.folder))
+    _write(options, content, mesh)
+
+
+def _write(options: Options, content: dict[str, Any], mesh: Mesh) -> None:
+    if options.output and mesh.first:
         with whole_file(options.output, "w") as file:
-            json.dump(content | {"results": results}, file, indent=1)
+            json.dump(content, file, indent=1)
             file.write("\n")
 
 
-def _require_scored(results: list[dict[str, Any]], options: Options, length: int) -> None:
-    """UserError where there is no sample, or no token of one that counts."""
-    where = f"--splits {' '.join(options.splits)}"
-    if not results:
-        raise UserError(f"{where}: no sample of {length} tokens is there; change --split or --data-path")
-    if not any(result["tokens"] for result in results):
-        names = ", ".join(dict.fromkeys(result["corpus"] for result in results))
-        raise UserError(
-            f"{where}: nothing to score; --eod-mask-loss, with which the model was trained, masks every "
-            f"token of {names}"
-        )
+def _windows(
+    restored: Restored, config: Config, tokenizer: Tokenizer | None, options: Options, mesh: Mesh
+) -> list[dict[str, Any]]:
+    """Results of the windows of --splits, which are shown."""
+    results, data, title = [], _with_data(config, options), str(restored.folder)
+    for split, corpora in restored.task.open_splits(data).items():
+        if split in options.splits:
+            rest = (tokenizer, options.max_windows, options.micro_batch_size, mesh)
+            results += evaluate_windows(restored, data, split, corpora, *rest)
+    require_scored(results, options.splits, config.data.seq_length)
+    if restored.task is GPT_TASK:
+        tables.show_windows(results, title)
+        print(tables.unused_tokens(results))
+        tables.explain_bytes(results)
+    else:
+        tables.show_samples(results, title)
+    return results
+
+
+def _ask(restored: Restored, data: Config, scorer: Scorer, options: Options, mesh: Mesh) -> dict[str, Any]:
+    """Results of domains and of questions, and how another checkpoint's differ; all are shown."""
+    compare, title = options.question.compare, str(restored.folder)
+    other = None
+    if compare:
+        against = restore(compare, None, mesh.device)
+        named = tokenizer_of(against, TokenizerOptions())
+        other = make_scorer(against, named and named[0], options.micro_batch_size, mesh, "--compare")
+    splits = (
+        restored.task.open_splits(data) if options.question.cloze or options.question.multiple_choice else {}
+    )
+    corpora = [corpus for split in options.splits for _, corpus in splits.get(split, [])]
+    require_same_tokenizer(restored, corpora, data.tokenizer)
+    found = ask(scorer, other, corpora, data.data, options.domain, options.question)
+    if "domains" in found:
+        tables.show_domains(found["domains"], title)
+    if "questions" in found:
+        tables.show_questions(found["questions"], title)
+    if compare:
+        tables.show_differences(found["compared"], f"{title} minus {compare}")
+        found["compared_with"] = compare
+    return found
+
+
+def _harness(scorer: Scorer, options: Options, content: dict[str, Any], title: str) -> dict[str, Any]:
+    """What the harness counts of every task, which is written behind each of them, and shown."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the harness and of what it imports
+    try:
+        from megatron.evaluation import harness
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "lm_eval":
+            raise
+        raise UserError(f"--lm-eval: the package lm-eval is not installed: {INSTALL}") from None
+
+    def save(found: dict[str, Any]) -> None:
+        _write(options, content | {"lm_eval": found}, scorer.mesh)
+
+    found = harness.run_tasks(scorer, options.harness, harness.earlier(options.output, content), save)
+    tables.show_harness(found, title)
+    results = {task: numbers for entry in found.values() for task, numbers in entry["results"].items()}
+    if GROUP in options.harness.lm_eval and (mean := paper_mean(results)):
+        print(tables.mean_in_words(mean))
+        content["paper_mean"] = mean._asdict()
+    return found
 
 
 def _with_data(config: Config, options: Options) -> Config:
@@ -150,171 +240,5 @@ def _with_tokenizer(restored: Restored, options: Options) -> tuple[Config, Token
     return dataclasses.replace(restored.config, tokenizer=named), tokenizer
 
 
-def _evaluate(
-    restored: Restored,
-    config: Config,
-    split: str,
-    corpora: Weighted,
-    options: Options,
-    tokenizer: Tokenizer | None,
-) -> list[dict[str, Any]]:
-    """One result a corpus of a split."""
-    if not corpora:
-        return []
-    members = [_as_trained(restored, corpus) for _, corpus in corpora]
-    vocabulary = _vocabulary(restored, config, members)
-    counts = [min(corpus.windows, options.max_windows or corpus.windows) for corpus in members]
-    sums = _sums(restored, config, vocabulary, members, counts, split, options.micro_batch_size)
-    names = list(restored.task.measures(config))
-    if restored.task is not GPT_TASK:
-        return [
-            {"corpus": corpus.name, "split": split, "windows": count} | _result(names, part.tolist())
-            for corpus, count, part in zip(members, counts, sums)
-        ]
-
-    def is_scored(ids: np.ndarray) -> np.ndarray:
-        return ids[:-1] != vocabulary.eod if config.data.eod_mask_loss else np.ones(len(ids) - 1, bool)
-
-    texts = [
-        count_text(corpus, tokenizer, windows, is_scored, config.data.allow_trailing_bytes)
-        if tokenizer and not config.data.mock_data
-        else None
-        for corpus, windows in zip(members, counts)
-    ]
-    unused = [
-        len(corpus.tokens) - 1 - windows * corpus.seq_length for corpus, windows in zip(members, counts)
-    ]
-    return [
-        {"corpus": corpus.name, "split": split, "windows": count, "unused_tokens": rest}
-        | _result(names, part.tolist())
-        | _of_bytes(part.tolist()[0], text)
-        for corpus, count, rest, part, text in zip(members, counts, unused, sums, texts)
-    ]
-
-
-def _as_trained(restored: Restored, corpus: Corpus) -> Corpus:
-    """Images with the numbers that their classes have in training."""
-    if not isinstance(corpus, ImageCorpus):
-        return corpus
-    return as_classes(corpus, tuple((restored.manifest.vocabulary.tokenizer or {})["classes"]))
-
-
-def _vocabulary(restored: Restored, config: Config, members: list[Corpus]) -> Vocabulary:
-    """The data's vocabulary, which is that of the model."""
-    if isinstance(members[0], ImageCorpus):
-        return restored.manifest.vocabulary
-    require_same_tokenizer(restored, members, config.tokenizer)
-    vocabulary = find_vocabulary(config.tokenizer, members, config.data)
-    known = restored.manifest.vocabulary.size
-    if vocabulary.size != known:
-        raise UserError(
-            f"{members[0].name} has a vocabulary of {vocabulary.size} tokens, the model one of {known}"
-        )
-    return vocabulary
-
-
-def _sums(
-    restored: Restored,
-    config: Config,
-    vocabulary: Vocabulary,
-    members: list[Corpus],
-    counts: list[int],
-    title: str,
-    micro_batch_size: int,
-) -> torch.Tensor:
-    """Sums and counts of every loss over the first `counts` windows, a row a corpus."""
-    rows = restored.task.make_rows(config, DataEfficiency(), vocabulary)
-    names = restored.task.measures(config)
-    device = next(restored.model.parameters()).device
-
-    def measure(part: np.ndarray) -> torch.Tensor:
-        inputs = to_device(rows.plain(members, part[:, 0], part[:, 1], WHOLE), device)
-        found = restored.task.row_losses(restored.model, inputs)
-        return torch.cat([found[name] for name in names], 1)
-
-    windows = np.concatenate(
-        [np.stack([np.full(count, number), np.arange(count)], 1) for number, count in enumerate(counts)]
-    )
-    shape = (len(members), 2 * len(names))
-    with progress(title, len(windows), "windows") as advance:
-        return window_sums(measure, shape, windows, micro_batch_size, Mesh(device), advance)
-
-
-def _result(names: list[str], sums: list[float]) -> dict[str, Any]:
-    """A corpus in numbers; the first loss is the one that perplexity is of, where it is of tokens."""
-    pairs = list(zip(sums[::2], sums[1::2]))
-    means = {name: total / count if count else None for name, (total, count) in zip(names, pairs)}
-    loss, (_, tokens) = means[names[0]], pairs[0]
-    result = {
-        "tokens": int(tokens),
-        "loss": loss,
-        "perplexity": None if loss is None or names[0] != MLM_LOSS else perplexity(loss),
-    }
-    return result | ({"losses": means} if len(means) > 1 else {})
-
-
-def _of_bytes(total: float, text: TextBytes | None) -> dict[str, Any]:
-    """The same for each byte of the text, of the sum of the losses."""
-    known = text if text and text.size else None
-    near = known is not None and abs(known.factor - 1) <= FAR_FROM_ONE
-    return {
-        "bytes": round(known.size) if known else None,
-        "bytes_from": known.source if known else None,
-        "bytes_factor": known.factor if known else None,
-        "bits_per_byte": total / math.log(2) / known.size if known and near else None,
-    }
-
-
-def _unused(results: list[dict[str, Any]]) -> str:
-    """What lies behind the last windows, in words."""
-    rest = Counter[str]()
-    for result in results:
-        rest[result["split"]] += result["unused_tokens"]
-    parts = " and ".join(f"{tokens:,} tokens of {split}" for split, tokens in rest.items())
-    return f"behind the last windows {parts} are not scored"
-
-
-def _print(results: list[dict[str, Any]], title: str) -> None:
-    table = Table(title=title)
-    for heading in ("corpus", "split", "windows", "tokens", "loss", "perplexity", "bits per byte"):
-        table.add_column(heading, justify="left" if heading in ("corpus", "split") else "right")
-    for result in results:
-        numbers = [
-            "-" if result[name] is None else format(result[name], form)
-            for name, form in (("loss", ".4f"), ("perplexity", ".2f"), ("bits_per_byte", ".4f"))
-        ]
-        counts = [f"{result[name]:,}" for name in ("windows", "tokens")]
-        table.add_row(result["corpus"], result["split"], *counts, *numbers)
-    show(table)
-
-
-def _print_samples(results: list[dict[str, Any]], title: str) -> None:
-    """Of an encoder: every loss, and the share of masked tokens and of pairs that were told right; of
-    a vision transformer the shares of images."""
-    table = Table(title=title)
-    losses = [result.get("losses") or {} for result in results]
-    told = "masked" if MLM_LOSS in losses[0] else "told"
-    for heading in ("corpus", "split", "samples", told, *losses[0]):
-        table.add_column(heading, justify="left" if heading in ("corpus", "split") else "right")
-    for result, means in zip(results, losses):
-        numbers = ["-" if mean is None else f"{mean:.4f}" for mean in means.values()]
-        counts = [f"{result[name]:,}" for name in ("windows", "tokens")]
-        table.add_row(result["corpus"], result["split"], *counts, *numbers)
-    show(table)
-
-
-def _explain_bytes(results: list[dict[str, Any]]) -> None:
-    """Say where bytes are not those of the text itself."""
-    for result in results:
-        if result["bytes_from"] not in BYTES_FROM:
-            continue
-        line = BYTES_FROM[result["bytes_from"]].format(factor=result["bytes_factor"])
-        if result["bits_per_byte"] is None:
-            line += "; that is too far from 1 for bits per byte"
-        elif result["bytes_from"] == "proportion":
-            line += "; the bytes of the scored part are taken in that proportion"
-        print(f"note: {result['corpus']}: {line}", file=sys.stderr)
-
-
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, ranks=True)

@@ -12,16 +12,14 @@ import torch
 
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
-from megatron.batches.gpt import document_inputs
 from megatron.config.arguments import flag, parse, unused_flags
 from megatron.config.config import TokenizerOptions
 from megatron.config.foreign import Foreign, is_our
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
 from megatron.data.tokenizer_value import Tokenizer
-from megatron.evaluation.generate import continuation, decode_documents, generate
-from megatron.evaluation.restore import restore, tokenizer_of
+from megatron.evaluation.generate import Choice, continuation, decode_documents, generate
+from megatron.evaluation.restore import documents_as_trained, restore, tokenizer_of
 from megatron.model.gpt import GPT
-from megatron.model.inputs import to_device
 from megatron.preprocess.round_trip import first_change
 
 EXAMPLES = """\
@@ -35,14 +33,13 @@ OTHER_WORD = "it is another word for a flag of ours"
 FOREIGN = {
     **OF_THE_CHECKPOINT,
     **{name: Foreign(None, FROM_CHECKPOINT) for name in ("seq-length", "bf16", "use-checkpoint-args")},
-    "micro-batch-size": Foreign(None, "prompts are continued one by one"),
     **{name: Foreign(None, OTHER_WORD, ours=is_our("num_tokens")) for name in LENGTHS.split()},
     **{name: Foreign(None, OTHER_WORD, ours=is_our("output")) for name in ("genfile", "sample-output-file")},
     "greedy": Foreign(None, OTHER_WORD, ours=is_our("temperature", "0")),
     "num-samples": Foreign(("1",), "give --prompt once for each text"),
     "sample-input-file": Foreign((), "give --prompt once for each text"),
     "text-gen-type": Foreign((), "give --prompt TEXT, or none for a text from its beginning"),
-    "recompute": Foreign(None, "every token is computed from all that the model sees"),
+    "recompute": Foreign(None, "keys and values are kept, which gives the same tokens"),
 }
 
 
@@ -59,7 +56,8 @@ class Options:
     top_p: float = flag(
         1.0, "choose among the likeliest tokens of this total probability; 1: all", at_least=0, at_most=1
     )
-    seed: int = flag(1234, "of the choices")
+    seed: int = flag(1234, "of the choices; a text is the same with any --micro-batch-size")
+    micro_batch_size: int = flag(8, "texts that are continued together", at_least=1)
     ignore_eod: bool = flag(
         False, "go on behind the token that ends a document; by default the text ends there"
     )
@@ -90,39 +88,32 @@ def main() -> None:
         )
     tokenizer, _ = found
 
-    def documents(ids: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Positions, and where documents begin, as in training."""
-        eod = restored.manifest.vocabulary.eod
-        _, positions, starts = document_inputs(ids.cpu().numpy(), config.data, eod)
-        return to_device((positions, starts), device)
-
-    generator = torch.Generator(device).manual_seed(options.seed)
-    texts = []
-    for prompt in options.prompt:
-        ids = [int(token) for token in tokenizer.encode_batch([prompt])[0]] or [tokenizer.eod]
-        if seen := _altered(tokenizer, prompt, ids):
-            print(f"note: the tokenizer drops or alters text of the prompt: {seen}", file=sys.stderr)
-        start = torch.tensor(ids, device=device)
-        if len(ids) > config.data.seq_length:
-            print(
-                f"note: of the prompt's {len(ids)} tokens the model sees the last {config.data.seq_length}",
-                file=sys.stderr,
-            )
-        chosen = [
-            options.num_tokens,
-            config.data.seq_length,
-            options.temperature,
-            options.top_k,
-            options.top_p,
-            generator,
-            None if options.ignore_eod else tokenizer.eod,
-            documents,
-        ]
-        texts.append(prompt + continuation(tokenizer, ids, list(generate(model, start, *chosen))))
-        print(texts[-1] + "\n")
+    prompts = [_ids(tokenizer, prompt, config.data.seq_length) for prompt in options.prompt]
+    choice = Choice(options.temperature, options.top_k, options.top_p, options.seed)
+    stop = None if options.ignore_eod else tokenizer.eod
+    documents, texts = documents_as_trained(restored), list[str]()
+    for first in range(0, len(prompts), options.micro_batch_size):
+        part = prompts[first : first + options.micro_batch_size]
+        rest = (options.num_tokens, config.data.seq_length, choice, stop, documents)
+        for ids, new in zip(part, generate(model, part, *rest, numbers=range(first, first + len(part)))):
+            texts.append(options.prompt[len(texts)] + continuation(tokenizer, ids, new))
+            print(texts[-1] + "\n")
     if options.output:
         with whole_file(options.output, "w") as file:
             file.write("\n\n".join(texts) + "\n")
+
+
+def _ids(tokenizer: Tokenizer, prompt: str, context: int) -> list[int]:
+    """The tokens of a prompt; it is said where the model does not see all of it."""
+    ids = [int(token) for token in tokenizer.encode_batch([prompt])[0]] or [tokenizer.eod]
+    if seen := _altered(tokenizer, prompt, ids):
+        print(f"note: the tokenizer drops or alters text of the prompt: {seen}", file=sys.stderr)
+    if len(ids) > context:
+        print(
+            f"note: of the prompt's {len(ids)} tokens the model sees the last {context}",
+            file=sys.stderr,
+        )
+    return ids
 
 
 def _altered(tokenizer: Tokenizer, prompt: str, ids: list[int]) -> str:

@@ -27,6 +27,7 @@ from megatron.config.config import RULES, Config, Rule, complete
 from megatron.config.launch import rank_notes, ranks_a_node, unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.config.parallel import chunks_of, counted_letters, ranks_of_model, stage_texts
+from megatron.config.scale import scale_notes
 from megatron.data.vocabulary import Vocabulary
 from megatron.parallel.layout import Layout, layout_of
 from megatron.parallel.schedules import SCHEDULES
@@ -145,7 +146,8 @@ def main(argv: list[str] | None = None) -> None:
     summary = summarise(config, efficiency, plan, config.data_parallel_size)
     if config.output:
         _write(Path(config.output), plan, efficiency, summary)
-    for note in [*unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
+    scaling = scale_notes(Options, argv, FOREIGN_FLAGS)
+    for note in [*scaling, *unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
         print(f"note: {note}", file=sys.stderr)
     show(*tables(summary))
     if wanted:

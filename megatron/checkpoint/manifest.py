@@ -47,7 +47,8 @@ class Manifest:
     `config`: flags by group. `data`, `analyses`: what identifies corpora and difficulties. `schedule`:
     where the learning rate's warm-up and decay end. `totals`: counters after `iteration` steps. `plan`: a
     digest of these steps. `rises`: where custom pacings rose in them. `loss_scale`: the state of loss scaling
-    in float16. All as JSON gives it back."""
+    in float16. `answers`: of a classifier its task and the classes of its outputs. All as JSON gives it
+    back."""
 
     task: str
     config: dict[str, dict[str, Any]]
@@ -64,6 +65,7 @@ class Manifest:
     loss_scale: dict[str, float] = field(default_factory=dict)
     files: dict[str, FileEntry] = field(default_factory=dict)
     tensors: dict[str, TensorEntry] = field(default_factory=dict)
+    answers: list[str] = field(default_factory=list)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -156,7 +158,8 @@ def _parsed(content: Any) -> Manifest:
     """The value behind a JSON object; any exception of a wrong shape where it is none."""
     if content["format"] != FORMAT:
         raise ValueError("another format")
-    later = {"task": "gpt", **{name: {} for name in ("versions", "rises", "loss_scale")}}  # than the first
+    later: dict[str, Any] = {name: {} for name in ("versions", "rises", "loss_scale")}  # than the first
+    later |= {"task": "gpt", "answers": []}
     values: dict[str, Any] = later | {
         one.name: content[one.name]
         for one in dataclasses.fields(Manifest)

@@ -26,8 +26,8 @@ from megatron.config.foreign import (
     translate,
     unknown_word,
 )
+from megatron.config.include import read_with_includes
 from megatron.config.values import TAKES, Known, as_words, bounds, chosen, convert, converts, flatten, within
-from megatron.config.yaml_file import read_settings
 
 RESUME = ("same", "schedule", "meaning", "free")
 """What a run that goes on from a checkpoint does about a changed value, the strictest first: refuse it;
@@ -48,10 +48,12 @@ def flag(
     below: float | None = None,
     follows: Callable[..., Any] | None = None,
     resume: str = "same",
+    rewrites: Callable[[dict[str, Any], dict[str, Any]], tuple[dict[str, Any], list[str]]] | None = None,
 ) -> Any:
     """A dataclass field that is a flag; without a default it is required. `repeat`: given several times,
     each one value. `follows`: from groups by their names, the value where the flag has its default, which
-    the field's type need not allow. `resume`: one of RESUME."""
+    the field's type need not allow. `resume`: one of RESUME. `rewrites`: from the values by flag name
+    of files, and of the command line, what files say instead, and problems."""
     metadata = {
         "help": help,
         "choices": tuple(choices),
@@ -64,6 +66,7 @@ def flag(
         "below": below,
         "follows": follows,
         "resume": resume,
+        "rewrites": rewrites,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -132,11 +135,23 @@ def understand(
     is left out, also where it is required."""
     flags = flags_of(options)
     foreign = _without_own(foreign, flags)
-    raw, problems = _read(flags, argv, description, examples, foreign)
+    typed, from_file, problems = _read(flags, argv, description, examples, foreign)
+    raw = from_file | typed
     ours, more = translate(raw, foreign)
     problems += more
     values = {one.name: _collect(one, ours[one.name], problems) for one in flags if one.name in ours}
+    for one in flags:
+        if one.field.metadata["rewrites"] and values.get(one.name):
+            of_file, told = (_collected(flags, given, foreign) for given in (from_file, typed))
+            rewritten, more = one.field.metadata["rewrites"](of_file, told)
+            values, problems = rewritten | told, problems + more
     return values, problems + foreign_problems(raw, foreign)
+
+
+def _collected(flags: list[Flag], raw: Mapping[str, Any], foreign: Mapping[str, Foreign]) -> dict[str, Any]:
+    """The values of what is given in one place; problems are told where all is read."""
+    ours = translate(raw, foreign)[0]
+    return {one.name: _collect(one, ours[one.name], []) for one in flags if one.name in ours}
 
 
 def unused_flags(options: type, argv: list[str], foreign: Mapping[str, Foreign]) -> list[str]:
@@ -144,7 +159,8 @@ def unused_flags(options: type, argv: list[str], foreign: Mapping[str, Foreign])
     others."""
     flags = flags_of(options)
     foreign = _without_own(foreign, flags)
-    return foreign_notes(_read(flags, argv, "", "", foreign)[0], foreign)
+    typed, from_file, _ = _read(flags, argv, "", "", foreign)
+    return foreign_notes(from_file | typed, foreign)
 
 
 def missing(options: type, values: Mapping[str, Any]) -> list[str]:
@@ -178,9 +194,9 @@ def build(options: type, values: Known) -> Any:
 
 def _read(
     flags: list[Flag], argv: list[str], description: str, examples: str, foreign: Mapping[str, Foreign]
-) -> tuple[dict[str, Any], list[str]]:
-    """What is given, by names of our flags and by `foreign-NAME`, as argparse and YAML have it, and what is
-    not understood."""
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """What is given on the command line and in files, each by names of our flags and by `foreign-NAME`, as
+    argparse and YAML have it, and what is not understood."""
     ours = {dashed(name): name for one in flags for name in one.spellings}
     words = _joined([spelled(word, ours) for word in argv])
     met = {name for word in words if (name := flag_name(word)) and find(foreign, name)}
@@ -194,15 +210,15 @@ def _read(
         names = {dashed(name): one.name for one in flags for name in one.spellings}
         groups = {one.group for one in flags if one.group}
         try:
-            from_file, more = read_settings(
+            from_file, more = read_with_includes(
                 raw["config"][-1], names, groups, lambda name: bool(find(foreign, name)), switches
             )
         except ValueError as error:
             raise UserError(*problems, f"--config {raw['config'][-1]}: {error}") from None
         lists = {one.name for one in flags if one.many and one.field.default == ()}
         none = {name for name, value in from_file.items() if name in lists and value in ([], {})}
-        return {**{name: from_file[name] for name in from_file.keys() - none}, **raw}, problems + more
-    return raw, problems
+        return raw, {name: value for name, value in from_file.items() if name not in none}, problems + more
+    return raw, {}, problems
 
 
 def _joined(words: list[str]) -> list[str]:

@@ -36,6 +36,7 @@ from megatron.config.model import ModelConfig
 from megatron.config.optimizer import OptimizerConfig
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.config.parallel import ParallelConfig
+from megatron.config.scale import FULL, SCALES, scaled
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.config.training import TrainingConfig
 from megatron.config.values import Known, Unknown, flatten
@@ -77,9 +78,22 @@ class Config:
     vision: VisionConfig = dataclasses.field(default_factory=VisionConfig)
     config: str | None = flag(
         None,
-        "YAML file of flags; flags on the command line win",
+        "YAML file of flags, which may include others; flags on the command line win",
         aliases=("--yaml-cfg",),
         metavar="FILE",
+        resume="free",
+    )
+    scale: str | None = flag(
+        None,
+        "the run of --config as a smaller one of the same shape: for two cores of a CPU, or for one GPU",
+        choices=(FULL, *SCALES),
+        resume="free",
+        rewrites=scaled,
+    )
+    scale_steps: float | None = flag(
+        None,
+        "with --scale: steps are divided by this instead of 200 (mini) or 10 (small)",
+        above=0,
         resume="free",
     )
 

@@ -116,7 +116,9 @@ def rates_of(text: str) -> tuple[float, ...]:
     except ValueError:
         found = ()
     if not found or not all(0 < rate < 1e6 for rate in found):
-        raise UserError(f"--sweep-lr {text}: write rates above 0 with commas between, such as 2e-5,3e-5")
+        raise UserError(
+            f"--sweep-lr {text}: write rates above 0 and below 1e6 with commas between, such as 2e-5,3e-5"
+        )
     return tuple(dict.fromkeys(found))
 
 

@@ -1,8 +1,12 @@
 """Launch commands, read as the flags in them."""
 
+import math
 import re
 
 from megatron.base.errors import UserError
+from megatron.config.arguments import understand
+from megatron.config.config import Config
+from megatron.config.other_megatrons import FOREIGN_FLAGS
 
 LAUNCHERS = re.compile(
     r"(.*/)?(torchrun|python[\d.]*|deepspeed|accelerate|srun|mpirun|mpiexec|pretrain_\w+\.py)"
@@ -91,8 +95,21 @@ def ranks_a_node(words: list[str]) -> int | None:
 
 def _ranks_of_model(flags: list[str]) -> int:
     """How many ranks share one replica of the model."""
+    given = {word.split("=")[0] for word in flags}
+    if given & {"--config", "--yaml-cfg"} and not given & {"-h", "--help"}:
+        return _ranks_in_file(flags)
     words, each = " ".join(flags), 1
     for name in ("tensor", "context", "pipeline"):
         found = re.findall(rf"--{name}[-_](?:model[-_])?parallel[-_]size[= ](\d+)", words)
         each *= max(int(found[-1]), 1) if found else 1
     return each
+
+
+def _ranks_in_file(flags: list[str]) -> int:
+    """The same where a YAML file may say it. What is wrong with the flags is told where they are read."""
+    try:
+        values, _ = understand(Config, flags, foreign=FOREIGN_FLAGS)
+    except UserError:
+        return 1
+    names = ("tensor_model_parallel_size", "context_parallel_size", "pipeline_model_parallel_size")
+    return math.prod(values.get(name) or 1 for name in names)

@@ -80,16 +80,16 @@ def _require_no_toml(text: str) -> None:
 
 def read_settings(
     path: str,
+    content: Mapping[Any, Any],
     names: Mapping[str, str],
     groups: Collection[str],
     is_foreign: Callable[[str], bool],
     switches: Collection[str] = (),
 ) -> tuple[dict[str, Any], list[str]]:
-    """Values by flag name from a file whose keys are flags, alone or grouped in sections, and the problems;
-    ValueError where it cannot be read, as then nothing is known of it.
+    """Values by flag name from the content of a file, whose keys are flags, alone or grouped in sections, and
+    the problems. None stands for an empty value.
     `names`: the flags' names by their spellings in dashes, `switches`: those that are true or false. Values
     of flags of another Megatron are under `foreign-NAME`, as words of a command line."""
-    content = read_yaml(path)
     values: dict[str, Any] = {}
     problems = [f"--config {path}: {words}" for words in _of_deepspeed(content)]
     places: dict[str, list[str]] = {}
@@ -97,12 +97,14 @@ def read_settings(
         name = dashed(str(key))
         places.setdefault(names.get(name, name), []).append(place)
         other = name not in names and is_foreign(name)
-        if value is None or (other and value is False):
+        if other and (value is None or value is False):
             continue
         if name in names:
             values[names[name]] = value
         elif other:
             values["foreign-" + name] = [] if value is True else flatten(value)
+        elif value is None:
+            continue
         elif switch := negated(name, switches):
             problems.append(f"--config {path}: unknown key {key}; to turn it off, say {switch}: false")
         else:

@@ -1,6 +1,7 @@
 """BERT's WordPiece tokenizers, from a vocab.txt or a tokenizer.json: the library is HF's `tokenizers`, put
 together as `transformers.BertTokenizerFast` does."""
 
+import codecs
 import itertools
 import json
 from collections.abc import Iterable
@@ -17,6 +18,8 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LOWER = "BertWordPieceLowerCase"
 NAMES = ("tokenizer.json", "vocab.txt")
 SHOWN = 3
+CASED = 0.05
+"""Of a vocabulary's tokens those with upper-case letters, if it keeps the case: BERT's own have over 0.2."""
 
 
 def bert_wordpiece(options: Any, engine: str) -> Tokenizer:
@@ -26,7 +29,7 @@ def bert_wordpiece(options: Any, engine: str) -> Tokenizer:
     path = given_path(options, flag if options.tokenizer_model else "vocab_file")
     path = _in_folder(path) if path.is_dir() else given_file(path)
     lower = options.tokenizer_type == LOWER
-    if path.read_bytes()[:1] == b"{":
+    if path.read_bytes().removeprefix(codecs.BOM_UTF8)[:1] == b"{":
         library, settings = read_tokenizer_json(path), ()
     else:
         library, settings = _of_vocabulary(path, lower)
@@ -50,6 +53,12 @@ def _of_vocabulary(path: Path, lower: bool) -> tuple[Any, tuple[Any, ...]]:
         raise UserError(
             f"{path.with_name(CONFIG)}: says do_lower_case {str(not lower).lower()}, and --tokenizer-type is "
             f"{LOWER if lower else 'BertWordPieceCase'}; give --tokenizer-type {other}"
+        )
+    if lower and "do_lower_case" not in config and (upper := upper_case(vocabulary)):
+        raise UserError(
+            f"{path}: {len(upper):,} of {len(vocabulary):,} tokens have upper-case letters, such as "
+            f"{upper[0]!r}, and {LOWER} makes none of them; give --tokenizer-type BertWordPieceCase, or, if "
+            f'lower case is meant, a {CONFIG} beside it with {{"do_lower_case": true}}'
         )
     chinese, accents = config.get("tokenize_chinese_chars", True), config.get("strip_accents")
     tokenizer = bert_of_vocabulary(vocabulary, lower, chinese=chinese, accents=accents)
@@ -82,10 +91,20 @@ def bert_of_vocabulary(
     return tokenizer
 
 
+def upper_case(vocabulary: Iterable[str]) -> list[str]:
+    """The tokens with upper-case letters of a vocabulary that keeps the case; none of another. Names in
+    brackets are no text."""
+    tokens = list(vocabulary)
+    upper = [
+        one for one in tokens if one != one.lower() and (one[0], one[-1]) not in (("[", "]"), ("<", ">"))
+    ]
+    return upper if len(upper) > CASED * len(tokens) else []
+
+
 def read_vocabulary(path: Path) -> dict[str, int]:
     """The tokens of a vocab.txt, one a line, by their ids. UserError where it is none."""
     try:
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: is no vocab.txt, byte {error.start + 1} is no UTF-8; {which_it_is(path)}"

@@ -19,8 +19,8 @@ def read_bpe(vocab_file: Path, merge_file: Path) -> tuple[dict[str, int], Merges
     """vocab.json and merges.txt. UserError with the difference where they are not of one BPE."""
     wrong = f"{vocab_file}, {merge_file}: are no vocab.json and merges.txt of one BPE: {{}}"
     try:
-        vocabulary = _vocabulary(_json(vocab_file.read_text(encoding="utf-8")))
-        lines = merge_file.read_text(encoding="utf-8").split("\n")
+        vocabulary = _vocabulary(_json(vocab_file.read_text(encoding="utf-8-sig")))
+        lines = merge_file.read_text(encoding="utf-8-sig").split("\n")
         merges = _merges(lines)
     except (ValueError, OSError) as error:
         raise UserError(wrong.format(error)) from None
@@ -29,15 +29,19 @@ def read_bpe(vocab_file: Path, merge_file: Path) -> tuple[dict[str, int], Merges
     return vocabulary, merges
 
 
-def made_by(merges: Iterable[Sequence[str]]) -> set[str]:
-    """The tokens that merges make."""
-    return {left + right for left, right in merges}
+def made_by(merges: Iterable[Sequence[str]], prefix: str = "") -> set[str]:
+    """The tokens that merges make. `prefix`: marks what continues a word, and is lost where it is joined."""
+    return {left + right.removeprefix(prefix) for left, right in merges}
 
 
-def unmade(vocabulary: Iterable[str], merges: Iterable[Sequence[str]]) -> list[str]:
-    """Tokens of text that no merge makes, though they have several characters."""
-    made = made_by(merges)
-    return [one for one in vocabulary if len(one) > 1 and one not in made and not NO_TEXT.fullmatch(one)]
+def unmade(
+    vocabulary: Iterable[str], merges: Iterable[Sequence[str]], prefix: str = "", suffix: str = ""
+) -> list[str]:
+    """Tokens of text that no merge makes, though they have several characters beside the marks of what
+    continues a word and of what ends one."""
+    made = made_by(merges, prefix)
+    long = (one for one in vocabulary if len(one.removeprefix(prefix).removesuffix(suffix)) > 1)
+    return [one for one in long if one not in made and not NO_TEXT.fullmatch(one)]
 
 
 def _json(text: str) -> Any:
@@ -51,9 +55,21 @@ def _json(text: str) -> Any:
 def _vocabulary(content: Any) -> dict[str, int]:
     if not isinstance(content, dict) or not all(isinstance(number, int) for number in content.values()):
         raise ValueError("the first is no object of tokens and their ids")
-    if len(set(content.values())) < len(content):
-        raise ValueError("the first gives several tokens one id")
+    if problem := shared_ids(content.items()):
+        raise ValueError(f"the first {problem}")
     return content
+
+
+def shared_ids(tokens: Iterable[tuple[str, int]]) -> str:
+    """What is wrong where two tokens have one id, with a way out; empty where none have."""
+    owner: dict[int, str] = {}
+    for token, number in tokens:
+        if owner.setdefault(number, token) != token:
+            return (
+                f"gives {owner[number]!r} and {token!r} the same id, {number}, so that one text would be "
+                "read as the other; bring the file again, or train the tokenizer again"
+            )
+    return ""
 
 
 def _merges(lines: list[str]) -> Merges:

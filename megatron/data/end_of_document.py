@@ -53,7 +53,7 @@ def read_config(path: Path) -> dict[str, Any]:
     no JSON object."""
     config = path.with_name(CONFIG)
     try:
-        content = json.loads(config.read_text(encoding="utf-8"))
+        content = json.loads(config.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
     except ValueError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from megatron.base.errors import UserError, collect_problems
-from megatron.data.bpe_files import made_by, read_bpe, unmade
+from megatron.data.bpe_files import made_by, read_bpe, shared_ids, unmade
 from megatron.data.end_of_document import EOD_NAMES, config_beside, find_end
 from megatron.data.mistaken_files import is_tokenizer_json, which_it_is
 from megatron.data.token_engines import Encode, gigatoken_engine, probe, tokenizers_engine
@@ -51,13 +51,34 @@ def read_tokenizer_json(path: Path) -> Any:
     import tokenizers
 
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
+        text = path.read_text(encoding="utf-8-sig")
+        tokenizer = tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the library raises no narrower class
         way_out = which_it_is(path)
         if is_tokenizer_json(path):
             way_out = OTHER_VERSION.format(tokenizers.__version__)
         why = f"{error}; {way_out}"
         raise UserError(f"{path}: is no tokenizer.json that HF tokenizers can read: {why}") from None
+    if problem := _wrong_ids(json.loads(text), tokenizer.get_vocab(with_added_tokens=True)):
+        raise UserError(f"{path}: {problem}")
+    return tokenizer
+
+
+def _wrong_ids(content: dict[str, Any], used: dict[str, int]) -> str:
+    """What is wrong where tokens share an id in the file, or where the library, which numbers added tokens
+    anew behind the others, gives one another id than the file."""
+    words = content["model"].get("vocab", {})
+    model = words.items() if isinstance(words, dict) else ((piece, n) for n, (piece, _) in enumerate(words))
+    added = [(token["content"], token["id"]) for token in content.get("added_tokens") or ()]
+    if problem := shared_ids([*model, *added]) or shared_ids(used.items()):
+        return problem
+    for token, number in added:
+        if used[token] != number:
+            return (
+                f"gives the added token {token!r} the id {number}, and HF tokenizers reads it as "
+                f"{used[token]}, behind the other tokens; write that id there, or bring the file again"
+            )
+    return ""
 
 
 def gpt2_bpe(options: Any, engine: str) -> Tokenizer:
@@ -87,15 +108,16 @@ def _made_by_merges(tokenizer: Any, path: Path) -> set[str]:
     if model["type"] != "BPE":
         return set()
     merges = [one.split(" ", 1) if isinstance(one, str) else one for one in model["merges"]]
+    prefix, suffix = (model.get(name) or "" for name in ("continuing_subword_prefix", "end_of_word_suffix"))
     added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     text = model["vocab"].keys() - added
-    lost = [] if model.get("ignore_merges") else unmade(text, merges)
-    if len(lost) > len(unmade(text, [])) / 2:
+    lost = [] if model.get("ignore_merges") else unmade(text, merges, prefix, suffix)
+    if len(lost) > len(unmade(text, [], prefix, suffix)) / 2:
         raise UserError(
             f"{path}: {len(merges):,} merges make only {len(model['vocab']) - len(lost):,} of its "
             f"{len(model['vocab']):,} tokens; the file has lost its merges, bring it again"
         )
-    return made_by(merges)
+    return made_by(merges, prefix)
 
 
 def from_library(
@@ -157,13 +179,17 @@ def from_library(
     )
 
 
-def _continues(tokenizer: Any, vocabulary: dict[str, int]) -> np.ndarray:
+def _continues(tokenizer: Any, vocabulary: dict[str, int]) -> np.ndarray | None:
     """Models mark what continues a word, as WordPiece does, or what begins one: `Ġ` is the space of
-    byte-level BPE, `▁` that of SentencePiece. Added tokens are words of their own."""
-    prefix = json.loads(tokenizer.to_str())["model"].get("continuing_subword_prefix")
+    byte-level BPE, `▁` that of SentencePiece. Added tokens are words of their own. Those that mark neither
+    have words alone, or do not tell."""
+    model = json.loads(tokenizer.to_str())["model"]
+    prefix = model.get("continuing_subword_prefix")
     words = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     begins = "Ġ" if _is_byte_level(tokenizer) else "▁"
     marked = any(token.startswith(begins) for token in vocabulary)
+    if not (prefix or marked or model["type"] == "WordLevel"):
+        return None
 
     def continues(token: str) -> bool:
         if token in words:

@@ -111,10 +111,12 @@ def open_sentences(
             )
         return _corpus(str(dataset.prefix), dataset.tokens, runs, dataset.sequence_pointers, source, sidecar)
     if split == "train" and share[0] < share[1]:
+        split_first = "" if sidecar else "preprocess the text with --split-sentences, "
+        single = ", or --bert-no-binary-head, for which one is enough" if joining.pair else ""
         raise UserError(
             f"{dataset.prefix}: none of the {high - low} of {count} documents in its {split} split has "
-            f"{joining.minimum} sentences; preprocess the text with --split-sentences, use more data or "
-            "another --split"
+            f"{joining.minimum} sentence{'s'[: joining.minimum > 1]}; {split_first}use more data or another "
+            f"--split{single}"
         )
     return None
 

@@ -42,8 +42,9 @@ class Tokenizer:
     """UTF-8 bytes of the text of every row of ids, each from the beginning of a document; int64 [rows]."""
     vocabulary: Mapping[str, int]
     """The ids of tokens by name: of all, but of TikTokenizer's special ones alone, whose others are bytes."""
-    continues: Callable[[], np.ndarray]
-    """Whether each token continues the word of the token before it; bool [vocab_size]."""
+    continues: Callable[[], np.ndarray | None]
+    """Whether each token continues the word of the token before it; bool [vocab_size]. None where tokens do
+    not tell."""
     around: tuple[str, ...] = ()
     """Tokens that the files put around a text, and that are left out here."""
     settings: tuple[Any, ...] = ()

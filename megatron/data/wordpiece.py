@@ -26,13 +26,15 @@ NAMES = {
 
 class BertTokens(NamedTuple):
     """Ids of the tokens before a sample, between and behind its sentences, for a hidden token, and for what
-    fills a row up; and whether each token continues the word of the token before it, bool [vocab_size]."""
+    fills a row up; whether each token continues the word of the token before it, bool [vocab_size], and
+    whether that is known."""
 
     cls: int
     sep: int
     mask: int
     pad: int
     continues: np.ndarray
+    words_known: bool = True
 
 
 def bert_tokens(options: TokenizerOptions, corpora: Sequence[Corpus]) -> BertTokens:
@@ -70,7 +72,13 @@ def tokens_of(tokenizer: Tokenizer) -> BertTokens:
             f"{path}: has no token {usual}, which BERT needs; use the tokenizer of a BERT, or train one with "
             "tools/train_tokenizer.py --model wordpiece"
         )
-    return BertTokens(**ids, continues=tokenizer.continues())  # type: ignore[arg-type]
+    continues = tokenizer.continues()
+    none = np.zeros(tokenizer.vocab_size, bool)
+    return BertTokens(
+        **ids,  # type: ignore[arg-type]
+        continues=none if continues is None else continues,
+        words_known=continues is not None,
+    )
 
 
 def _find(role: str, config: Mapping[str, Any], vocabulary: Mapping[str, int]) -> int | None:

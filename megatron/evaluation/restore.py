@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from megatron.base.errors import UserError
+from megatron.batches.gpt import document_inputs
 from megatron.checkpoint.load import find_checkpoint, load_model, made_elsewhere, verify_files
 from megatron.checkpoint.manifest import Manifest, read_manifest
 from megatron.checkpoint.saved_config import saved_config
@@ -19,6 +20,7 @@ from megatron.data.corpora import Corpus
 from megatron.data.tokenizer import build_tokenizer, describe_identity, describe_maker
 from megatron.data.tokenizer_files import kept_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
+from megatron.evaluation.generate import Documents
 from megatron.parallel.layers import ONE_RANK
 from megatron.parallel.placement import placements, states, whole
 from megatron.tasks.task import Task
@@ -71,6 +73,20 @@ def tokenizer_of(restored: Restored, flags: TokenizerOptions) -> tuple[Tokenizer
     if kept is not None:
         return build_tokenizer(kept), kept
     return _as_trained(restored)
+
+
+def documents_as_trained(restored: Restored) -> Documents | None:
+    """From tokens [B, T] on a CPU to positions, and where documents begin; None where training did not tell
+    documents apart."""
+    data, eod = restored.config.data, restored.manifest.vocabulary.eod
+    if not (data.reset_position_ids or data.reset_attention_mask):
+        return None
+
+    def documents(tokens_BT: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        _, positions, starts = document_inputs(tokens_BT.numpy(), data, eod)
+        return positions, starts
+
+    return documents
 
 
 def require_same_tokenizer(restored: Restored, corpora: list[Corpus], named: TokenizerOptions) -> None:

@@ -46,8 +46,8 @@ def count_text(
 ) -> TextBytes:
     """Bytes of the scored tokens of a corpus' first windows."""
     dataset = IndexedDataset(corpus.name, allow_trailing_bytes=allow_trailing_bytes)
-    documents = _documents(dataset, corpus, tokenizer)
-    first = _token(dataset, corpus.sequences[0])
+    documents = documents_of(dataset, corpus, tokenizer)
+    first = first_token(dataset, corpus.sequences[0])
     last = first + windows * corpus.seq_length + 1
     count = _count(documents, tokenizer, first, last, is_scored)
     factor = _proportion(documents, tokenizer, (corpus.sidecar or {}).get("text_bytes"))
@@ -56,7 +56,7 @@ def count_text(
     return TextBytes(count * factor, "text" if factor == 1 else "proportion", factor)
 
 
-def _documents(dataset: IndexedDataset, corpus: Corpus, tokenizer: Tokenizer) -> Documents:
+def documents_of(dataset: IndexedDataset, corpus: Corpus, tokenizer: Tokenizer) -> Documents:
     """Where nothing says how a dataset was made, its special tokens are held to be no text."""
     if corpus.sidecar is None:
         special = np.array([*tokenizer.special_tokens.values(), tokenizer.eod])
@@ -82,7 +82,7 @@ def _count(documents: Documents, tokenizer: Tokenizer, first: int, last: int, is
         for start, end in pairwise(ends):
             low, high = max(start, first + 1), min(end, last)
             for begin, stop in _runs(documents.dataset.tokens, low, high, is_scored):
-                rows += [_text(documents, start, stop, end), _text(documents, start, begin, end)]
+                rows += [ids_of_text(documents, start, stop, end), ids_of_text(documents, start, begin, end)]
                 signs += [1, -1]
         total += int((tokenizer.text_sizes(rows) * np.array(signs, np.int64)).sum()) if rows else 0
     return total
@@ -91,7 +91,7 @@ def _count(documents: Documents, tokenizer: Tokenizer, first: int, last: int, is
 def _chunks(dataset: IndexedDataset, low: int, high: int) -> Iterator[list[int]]:
     """Where documents that hold the tokens [low, high) begin, some at a time, each list with an end."""
     bounds, count = dataset.document_indices, len(dataset.document_indices) - 1
-    of_token = functools.partial(_token, dataset)
+    of_token = functools.partial(first_token, dataset)
     document = _last_at_most(count, low, lambda number: of_token(int(bounds[number])))
     while document < count and of_token(int(bounds[document])) < high:
         stop = min(document + DOCUMENTS_AT_ONCE, count)
@@ -108,7 +108,7 @@ def _last_at_most(count: int, token: int, start: Callable[[int], int]) -> int:
     return low
 
 
-def _token(dataset: IndexedDataset, sequence: int) -> int:
+def first_token(dataset: IndexedDataset, sequence: int) -> int:
     """The place of a sequence's first token among all tokens."""
     if sequence == len(dataset):
         return len(dataset.tokens)
@@ -125,7 +125,7 @@ def _runs(tokens: np.ndarray, low: int, high: int, is_scored: IsScored) -> Itera
     yield from zip((low + edges[::2]).tolist(), (low + edges[1::2]).tolist())
 
 
-def _text(documents: Documents, start: int, stop: int, end: int) -> np.ndarray:
+def ids_of_text(documents: Documents, start: int, stop: int, end: int) -> np.ndarray:
     """The ids of a document from its start up to `stop`, without those that stand for no text."""
     ids = np.asarray(documents.dataset.tokens[start:stop])
     if stop == end and len(ids) and ids[-1] == documents.appended:

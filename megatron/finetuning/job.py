@@ -51,6 +51,11 @@ class Job:
     def outputs(self) -> int:
         return len(self.task.labels) or 1
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What the outputs mean: the task, and its classes in order."""
+        return (self.flags.task, *self.task.labels)
+
     def with_rate(self, rate: float, seed: int) -> "Job":
         """The same with another learning rate and seed."""
         config = dataclasses.replace(

@@ -1,5 +1,6 @@
 """One finetuning run: train on the examples, measure and predict, and write what it came to."""
 
+import dataclasses
 import json
 import time
 from contextlib import ExitStack
@@ -37,6 +38,7 @@ from megatron.train.saving import Checkpoints
 from megatron.train.setup import Prepared, Run, build, join
 
 RESULTS = "results.json"
+SHOWN = 5
 Results = dict[str, Any]
 
 
@@ -81,7 +83,7 @@ def prepare(job: Job) -> Prepared:
 
 def _run(job: Job, run: Run, fresh: list[str]) -> None:
     began, root, mesh = time.perf_counter(), run.config.checkpoint.save, run.mesh
-    manifest = describe_run(run)
+    manifest = dataclasses.replace(describe_run(run), answers=list(job.answers))
     if mesh.first and root:
         writable_folder(root)
         clear_unfinished(root)
@@ -108,11 +110,15 @@ def _run(job: Job, run: Run, fresh: list[str]) -> None:
 
 
 def load_encoder(run: Run, job: Job) -> list[str]:
-    """Fill the weights that the source has; the names of the others, which are of the head."""
+    """Fill the weights that the source has; the names of the others, which are of the head. Its last matrix
+    is of its task, and of another one, or of other classes, it is not taken."""
     parameters, filled = run.parameters, set()
+    same = job.source.answers in (None, job.answers)
 
     def read() -> bytes:
-        for name, tensor in job.source.read(boxes_of(parameters, run.placements)):
+        boxes = boxes_of(parameters, run.placements)
+        wanted = {name: box for name, box in boxes.items() if same or not name.startswith(OUTPUT)}
+        for name, tensor in job.source.read(wanted):
             parameters[name].data.copy_(tensor)
             filled.add(name)
         return b""
@@ -126,8 +132,8 @@ def _words(job: Job, run: Run, fresh: list[str]) -> list[str]:
     if any(not name.startswith(OUTPUT) for name in fresh):
         pooler = job.config.bert.classifier_head == POOLER
         begins += f", which has no {'pooler' if pooler else 'such head'}: that begins anew, too"
-    if not job.flags.random_init and not any(name.startswith(OUTPUT) for name in fresh):
-        begins += ", with its classifier"
+    if not job.flags.random_init:
+        begins += _outputs(job, any(name.startswith(OUTPUT) for name in fresh))
     lines = [f"task {job.flags.task}, {job.outputs} output{'s'[: job.outputs > 1]}, from {begins}"]
     for name, examples in job.files.items():
         out = f"; {examples.left_out:,} broken lines are left out" if examples.left_out else ""
@@ -135,6 +141,17 @@ def _words(job: Job, run: Run, fresh: list[str]) -> list[str]:
     plan = run.plan
     lines.append(f"  {lengths_note(job)}")
     return [*lines, f"plan: {plan.steps:,} steps of {plan.at(1).batch_size} examples"]
+
+
+def _outputs(job: Job, fresh: bool) -> str:
+    """What becomes of the outputs of a classifier; "" where the encoder is none."""
+    if job.source.answers is None:
+        return "; its outputs, which name no task, " + ("begin anew" if fresh else "go on")
+    if not job.source.answers:
+        return ""
+    task, *labels = job.source.answers
+    classes = f" of {', '.join(labels[:SHOWN])}{', ...' * (len(labels) > SHOWN)}" if labels else ""
+    return f"; its outputs, for {task}{classes}, {'begin anew' if fresh else 'go on'}"
 
 
 def measured(job: Job, run: Run) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:

@@ -18,6 +18,7 @@ from megatron.checkpoint.load import Box, find_checkpoint, made_elsewhere, read_
 from megatron.checkpoint.manifest import NAME, Manifest, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.config import TokenizerOptions
+from megatron.data.bert_files import read_vocabulary, upper_case
 from megatron.data.end_of_document import read_config
 from megatron.data.tokenizer import build_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
@@ -35,7 +36,8 @@ Read = Callable[[Mapping[str, Box]], Iterator[tuple[str, Tensor]]]
 
 class Source(NamedTuple):
     """An encoder before it is read. `flags`: of its shape; `options`: those that name its tokenizer;
-    `fingerprint`: of its files."""
+    `fingerprint`: of its files; `answers`: of a classifier its task and the classes of its outputs, None
+    where it does not say which."""
 
     folder: Path
     flags: dict[str, Any]
@@ -44,6 +46,7 @@ class Source(NamedTuple):
     options: TokenizerOptions
     fingerprint: str
     read: Read
+    answers: tuple[str, ...] | None = ()
 
 
 def open_source(load: str, ckpt_step: int | None, options: TokenizerOptions) -> Source:
@@ -80,13 +83,14 @@ def _of_checkpoint(load: str, ckpt_step: int | None, options: TokenizerOptions) 
         options=found_tokenizer[1],
         fingerprint=checksum(folder / NAME),
         read=partial(_read_checkpoint, folder, manifest),
+        answers=tuple(manifest.answers),
     )
 
 
 def _read_checkpoint(
     folder: Path, manifest: Manifest, boxes: Mapping[str, Box]
 ) -> Iterator[tuple[str, Tensor]]:
-    """All that there is, and the last matrix where it is of such a task."""
+    """Of a head what the checkpoint has."""
     for name in manifest.files:
         if name.startswith("model"):
             require_file(folder, manifest, name, verify=True)
@@ -104,7 +108,7 @@ def _fits(name: str, box: Box, manifest: Manifest) -> bool:
 
 def _of_huggingface(folder: Path, options: TokenizerOptions) -> Source:
     try:
-        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        content = json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
         foreign = read_config_json(content)
     except UserError as error:
         raise UserError(*(f"{folder / CONFIG}: {problem}" for problem in error.problems)) from None
@@ -131,6 +135,7 @@ def _of_huggingface(folder: Path, options: TokenizerOptions) -> Source:
         options=named,
         fingerprint=checksum(folder / WEIGHTS),
         read=partial(_read_huggingface, folder / WEIGHTS, foreign),
+        answers=None if foreign.classifies else (),
     )
 
 
@@ -141,7 +146,7 @@ def _tokenizer_in(folder: Path) -> TokenizerOptions:
         return TokenizerOptions(tokenizer_type="HuggingFaceTokenizer", tokenizer_model=model)
     path = folder / "vocab.txt"
     if path.is_file():
-        lower = read_config(path).get("do_lower_case", True)
+        lower = read_config(path).get("do_lower_case", not upper_case(read_vocabulary(path)))
         kind = f"BertWordPiece{'LowerCase' if lower else 'Case'}"
         return TokenizerOptions(tokenizer_type=kind, vocab_file=str(path))
     raise UserError(
@@ -156,7 +161,7 @@ def _read_huggingface(path: Path, foreign: Foreign, boxes: Mapping[str, Box]) ->
             found = found_in(foreign.names, file.keys())
             for name in [name for name in found if name.startswith(OUTPUT)]:
                 there = tuple(file.get_slice(found[name].name).get_shape())
-                if not foreign.classifies or name not in boxes or there != boxes[name].global_shape:
+                if name not in boxes or there != boxes[name].global_shape:
                     del found[name]  # it is of another task
             if missing := [n for n in boxes if n not in found and not n.startswith(HEADS)]:
                 lacking = ", ".join(str(foreign.names.get(name, Origin(name)).name) for name in missing[:3])

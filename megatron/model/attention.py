@@ -55,7 +55,7 @@ class Attention(nn.Module):
         self.recompute = architecture.recompute_attention
         self.explicit = architecture.attention_backend in EXPLICIT
         self.explicit_in_training = explicit_in_training(architecture)
-        self.near = layer in architecture.near_layers
+        self.layer, self.near = layer, layer in architecture.near_layers
         self.mesh, self.slices = mesh, slices_of(mesh)
         heads = _heads_here(architecture.num_attention_heads, self.slices, mesh.tensor)
         add_constants(
@@ -71,6 +71,8 @@ class Attention(nn.Module):
         query, keys, value = (self._heads(part(x_BTD)) for part in (self.query, self.key, self.value))
         if (angles := self._view(context).seen_rotary) is not None:
             query, keys = rotate(query, angles), rotate(keys, angles)
+        if (recall := context.recall) is not None:
+            keys, value = recall.cache.put(self.layer, recall.places, recall.end, keys, value)
         out_BHTK = self._over_context(query, keys, value, context)
         return self.projection(out_BHTK.transpose(1, 2).flatten(2))
 

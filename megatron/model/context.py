@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from megatron.model.cache import Recall
 from megatron.parallel.slices import WHOLE, Slices
 from megatron.parallel.tally import Tally
 
@@ -61,7 +62,8 @@ class Beside(NamedTuple):
 class Context(NamedTuple):
     """Of whole sequences of T tokens, of which this rank holds a part. `wide`: what most layers see, `near`:
     those with a window; `dropout_keys` [B, T]: keys of the tokens, `held_keys` those of the tokens held
-    between matrices, None where nothing is dropped; `beside`: where layers have losses of their own."""
+    between matrices, None where nothing is dropped; `beside`: where layers have losses of their own;
+    `recall`: where these tokens follow others that are not computed again."""
 
     length: int = 0
     sight: Sight = CAUSAL
@@ -70,6 +72,7 @@ class Context(NamedTuple):
     dropout_keys: Tensor | None = None
     held_keys: Tensor | None = None
     beside: Beside | None = None
+    recall: Recall | None = None
 
 
 def make_context(
@@ -97,6 +100,18 @@ def make_context(
 
     near = view(near_rotary, sight.window) if sight.window is not None else View()
     return Context(length, sight, view(rotary, None), near, keys, held)
+
+
+def context_behind(recall: Recall, starts: Tensor | None = None, rotary: Tensor | None = None) -> Context:
+    """The context of tokens that follow others of their rows, of a whole model on one rank. `starts`: as in
+    Sight, of these tokens."""
+    keys, places = torch.arange(recall.end, device=recall.places.device), recall.places[..., None]
+    mask = keys <= places
+    if starts is not None:
+        mask = mask & (keys >= starts[..., None])
+    part = Part(0, places.shape[1], recall.end, mask[:, None])
+    wide = View(rotary, rotary, (part,))
+    return Context(places.shape[1], Sight(starts=starts), wide, recall=recall)
 
 
 def context_of_kept(context: Context, kept_BR: Tensor, slices: Slices = WHOLE) -> Context:

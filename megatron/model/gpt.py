@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from megatron.model.architecture import Architecture
+from megatron.model.cache import Recall
 from megatron.model.context import Sight
 from megatron.model.inputs import GPTInputs
 from megatron.model.transformer import Texts, Transformer
-from megatron.parallel.cross_entropy import cross_entropy_sum, token_losses
+from megatron.parallel.cross_entropy import cross_entropy_sum, token_losses, token_scores
 from megatron.parallel.layers import ONE_RANK, Linear, enter
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.stages import Stage
@@ -82,6 +83,44 @@ class GPT(Transformer):
         hidden = self.hidden(
             Texts(tokens_BT, rows, positions_BT, sight=Sight(starts=document_starts_BT)), None
         )
+        return self._logits(hidden)
+
+    @torch.no_grad()
+    def next_logits(
+        self,
+        tokens_BT: Tensor,
+        last_B: Tensor,
+        recall: Recall | None,
+        positions_BT: Tensor | None = None,
+        document_starts_BT: Tensor | None = None,
+    ) -> Tensor:
+        """Logits [B, vocabulary] of what follows the token `last` of every row, as `logits` gives them, of
+        tokens that follow those in the cache of `recall`, and are put there, too."""
+        rows = torch.arange(len(tokens_BT), device=tokens_BT.device)
+        sight = Sight(starts=document_starts_BT)
+        hidden = self.hidden(Texts(tokens_BT, rows, positions_BT, sight=sight, recall=recall), None)
+        return self._logits(hidden[rows, last_B])
+
+    @torch.no_grad()
+    def scores(
+        self,
+        tokens_BT: Tensor,
+        rows_N: Tensor,
+        places_N: Tensor,
+        labels_N: Tensor,
+        positions_BT: Tensor | None = None,
+        document_starts_BT: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Of tokens `labels` [N] that stand behind these places of rows: log-probabilities, and whether none
+        is likelier. All else as in `logits`."""
+        rows = torch.arange(len(tokens_BT), device=tokens_BT.device)
+        hidden = self.hidden(
+            Texts(tokens_BT, rows, positions_BT, sight=Sight(starts=document_starts_BT)), None
+        )
+        losses, likeliest = token_scores(hidden[rows_N, places_N], self._head(), labels_N, self.vocab_size)
+        return -losses, likeliest
+
+    def _logits(self, hidden: Tensor) -> Tensor:
         return hidden @ self._head()[: self.vocab_size].to(hidden.dtype).T
 
     def _head(self) -> Tensor:

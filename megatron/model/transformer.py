@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from megatron.model.architecture import Architecture
 from megatron.model.balance import tally_sizes
-from megatron.model.context import CAUSAL, Beside, Context, Sight, make_context
+from megatron.model.cache import Recall
+from megatron.model.context import CAUSAL, Beside, Context, Sight, context_behind, make_context
 from megatron.model.dropout import drop, salt, token_keys
 from megatron.model.norm import make_norm
 from megatron.model.rotary import rotary_table
@@ -27,8 +28,8 @@ class Texts(NamedTuple):
     """Rows of tokens [B, T] as layers need to know them. `rows` [B]: their numbers in the global batch, which
     key dropout, or [B, T] where a row holds several texts; `positions` [B, T], None where they count from 0;
     `types` [B, T]: of tokens, or None; `sight`: which tokens see which; `kept`, `moves`: the positions that
-    random-LTD keeps, and how they come to the ranks that compute them; `pixels`: of images, whose patches are
-    the tokens."""
+    random-LTD keeps, and how they come to the ranks that compute them; `recall`: where they follow tokens of
+    their rows that are not computed again; `pixels`: of images, whose patches are the tokens."""
 
     tokens: Tensor
     rows: Tensor
@@ -37,6 +38,7 @@ class Texts(NamedTuple):
     sight: Sight = CAUSAL
     kept: Tensor | None = None
     moves: tuple[Moves, ...] | None = None
+    recall: Recall | None = None
     pixels: Tensor | None = None
 
 
@@ -104,8 +106,9 @@ class Transformer(StageModule):
         `step_key` (int64 scalar) from (seed, step) keys dropout; None drops nothing. `received`: the hidden
         states of the stage before."""
         length, positions, device = texts.tokens.shape[1], texts.positions, texts.tokens.device
+        recall = texts.recall
         if positions is None:
-            positions = torch.arange(length, device=device)[None]
+            positions = torch.arange(length, device=device)[None] if recall is None else recall.places
         sight, keys, near = texts.sight, None, None
         if step_key is not None and self.training:
             keys = token_keys(step_key, texts.rows, length, positions if texts.rows.dim() == 2 else None)
@@ -113,8 +116,11 @@ class Transformer(StageModule):
             sight = sight._replace(places=positions, window=self.window)
             near = self._angles(self.near_rotary_table, positions) if self.rotary else None
         rotary = self._angles(self.rotary_table, positions) if self.rotary else None
-        context = make_context(length, device, sight, rotary, keys, self.slices, near)
-        context = context._replace(beside=beside)
+        if recall is None:
+            context = make_context(length, device, sight, rotary, keys, self.slices, near)
+            context = context._replace(beside=beside)
+        else:
+            context = context_behind(recall, sight.starts, rotary)
         x_BTD = self._embedded(texts, positions, context) if received is None else received
         kept, moves = (texts.kept, texts.moves) if self.training else (None, None)
         x_BTD = self.layers(x_BTD, context, kept, moves)

@@ -50,7 +50,7 @@ about it."""
 def read_deepspeed_json(path: str) -> dict[str, Any]:
     """A DeepSpeed configuration. UserError where the file holds none."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_without_doubles)
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_without_doubles)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else f"{error}{_more_than_json(error)}"
         raise UserError(f"--data-efficiency-config {path}: cannot be read as JSON: {why}") from None

@@ -9,6 +9,7 @@ import importlib
 import math
 import os
 import sys
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -120,21 +121,19 @@ def levels(
 
     `reference_schedules`: the rounding of DeepSpeed 0.19.8, which reaches a maximum that is no multiple of
     the quantum only after the duration. `minimum_rounds_up`: never below the smallest multiple of the
-    quantum at or above the minimum (DeepSpeed's random-LTD schedule lacks this). Past the maximum the
-    curve is flat and is not computed again.
+    quantum at or above the minimum (DeepSpeed's random-LTD schedule lacks this). A curve that never
+    decreases is computed where it changes.
     """
     level = CURVES[pacing.curve](pacing, reference_schedules, minimum_rounds_up or not reference_schedules)
-    out = np.full(count, pacing.maximum if pacing.curve != "fixed_discrete" else pacing.values[-1], np.int64)
-    for i in range(count):
-        out[i] = level(first + i)
-        if pacing.curve != "custom" and first + i >= _last_step(pacing) and out[i] == out[-1]:
-            break
+    if pacing.curve == "custom":  # which may decrease
+        return np.array([level(first + step) for step in range(count)], np.int64)
+    out, done = np.empty(count, np.int64), 0
+    while done < count:
+        value = level(first + done)
+        end = bisect_right(range(count), value, lo=done, key=lambda step: level(first + step))
+        out[done:end] = value
+        done = end
     return out
-
-
-def _last_step(pacing: Pacing) -> int:
-    """The step from which on the curve may be flat."""
-    return max(pacing.until, default=0) + 1 if pacing.curve == "fixed_discrete" else pacing.duration
 
 
 def meaning(pacing: Pacing, shares_of_maximum: bool = False) -> Pacing:

@@ -35,12 +35,23 @@ from megatron.schedule.data_efficiency_flags import describe
 from megatron.tasks.architecture import bert_architecture, bert_flops
 from megatron.tasks.task import Data, Task
 
+NO_WORDS = (
+    "the tokens of this tokenizer do not tell which of them continue a word, so --mask-unit word masks "
+    "pieces of words one by one, as --mask-unit token does; for whole words take a tokenizer that marks "
+    "them, as tools/train_tokenizer.py --model wordpiece makes"
+)
+
 
 def open_data(config: Config) -> Data:
     """The corpora that the flags name, in samples of sentences, and their vocabulary."""
     splits = _open(config)
     require_samples(config, splits)
-    return Data(_marked(splits, config), find_vocabulary(config.tokenizer, _corpora(splits), config.data))
+    marked, vocabulary = (
+        _marked(splits, config),
+        find_vocabulary(config.tokenizer, _corpora(splits), config.data),
+    )
+    known = all(corpus.marks.words_known for corpus in _corpora(marked))  # type: ignore[attr-defined]
+    return Data(marked, vocabulary, "" if known or config.bert.mask_unit != "word" else NO_WORDS)
 
 
 def open_samples(config: Config) -> Splits:

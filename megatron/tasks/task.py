@@ -15,11 +15,12 @@ from megatron.schedule.plan import RowFlops, Step
 
 
 class Data(NamedTuple):
-    """The corpora of every split, and the vocabulary of them all. `end`: what ends a document, in words."""
+    """The corpora of every split, and the vocabulary of them all. `note`: what is told of them before the
+    run, such as what ends a document."""
 
     splits: Splits
     vocabulary: Vocabulary
-    end: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)

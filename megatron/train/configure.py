@@ -16,6 +16,7 @@ from megatron.config.logging import idle_notes
 from megatron.config.model import ModelConfig
 from megatron.config.optimizer import idle_scale_notes
 from megatron.config.other_megatrons import FOREIGN_FLAGS
+from megatron.config.scale import scale_notes
 from megatron.parallel.ranks import world_size
 from megatron.schedule import data_efficiency_flags
 
@@ -38,7 +39,8 @@ def read_config(
     config = complete(Config, with_followers(given), problems, replicas, rules)
     batch = [] if "global_batch_size" in values else _batch_of_ranks(config, replicas)
     idle = [*idle_notes(config.logging), *idle_scale_notes(config.optimizer, config.training)]
-    return config, [*notes, *batch, *idle, *unused_flags(Config, argv, FOREIGN_FLAGS)]
+    scaling = scale_notes(Config, argv, FOREIGN_FLAGS)
+    return config, [*scaling, *notes, *batch, *idle, *unused_flags(Config, argv, FOREIGN_FLAGS)]
 
 
 def _batch_of_ranks(config: Config, ranks: int) -> list[str]:

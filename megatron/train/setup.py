@@ -101,7 +101,7 @@ def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
         raise UserError(*problems)
     notes += [*plan_notes(config, efficiency, prepared.plan), *unevaluated(config, data.splits)]
     corpora = [corpus for blend in data.splits.values() for _, corpus in blend]
-    return prepared, [*notes, *filter(None, [data.end]), *endless(config.data, corpora)]
+    return prepared, [*notes, *filter(None, [data.note]), *endless(config.data, corpora)]
 
 
 def join(task: Task, config: Config, efficiency: DataEfficiency, data: Data) -> Prepared:

@@ -16,10 +16,11 @@ import torch
 from megatron.data.indexed_dataset import IndexedDataset
 from megatron.evaluation.restore import restore
 from megatron.evaluation.text_bytes import TextBytes
+from megatron.evaluation.windows import of_bytes
+from megatron.report.evaluation_tables import explain_bytes
 from megatron.tasks.gpt import GPT_TASK
 from megatron.train.pretrain import pretrain
 from tests.end_to_end.conftest import EFFICIENT, MODEL, SEQ_LENGTH, Prepared, records, run_command
-from tools.evaluate import _explain_bytes, _of_bytes
 
 SHORT = [
     *MODEL,
@@ -469,12 +470,12 @@ def test_generation_keeps_documents_apart_as_training_did(prepared: Prepared, tm
 def test_bytes_that_are_far_from_the_decoded_ones_give_no_bits_per_byte(capsys) -> None:
     """A share of the text that a tokenizer loses differs from part to part."""
     results = [
-        {"corpus": "books"} | _of_bytes(70.0, TextBytes(400.0, "proportion", factor))
+        {"corpus": "books"} | of_bytes(70.0, TextBytes(400.0, "proportion", factor))
         for factor in (1.01, 1.25)
     ]
     assert results[0]["bits_per_byte"] == pytest.approx(70 / math.log(2) / 400)
     assert (results[1]["bits_per_byte"], results[1]["bytes_factor"]) == (None, 1.25)
-    _explain_bytes(results)
+    explain_bytes(results)
     near, far = capsys.readouterr().err.splitlines()
     assert "1.0100 bytes for each" in near and near.endswith("in that proportion")
     assert "1.2500 bytes for each" in far and far.endswith("too far from 1 for bits per byte")

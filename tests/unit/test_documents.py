@@ -15,12 +15,13 @@ DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "benchmarks").rglob("*.md")),
+    *sorted((ROOT / "recipes").rglob("*.md")),
 ]
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 README = DOCUMENTS[0].read_text(encoding="utf-8")
 COLUMNS = 110
 ENTRIES = ("pretrain_gpt.py", "pretrain_bert.py", "pretrain_vit.py", "finetune.py")
-ROOMS = ("megatron", "tools", "scripts", "docs", "tests", "benchmarks")
+ROOMS = ("megatron", "tools", "scripts", "docs", "tests", "benchmarks", "recipes")
 FILE = re.compile(r"(?<![\w/.<>*-])[\w/.<>*-]+\.(?:py|sh|md)\b(?!-)")
 PATH = re.compile(rf"(?<![\w/.<>*-])(?:{'|'.join(ROOMS)})/[\w/.<>*-]*")
 MODULE = re.compile(r"(?<![\w/.])megatron(?:\.\w+)+")

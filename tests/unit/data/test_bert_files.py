@@ -110,3 +110,17 @@ def test_files_of_other_kinds(tmp_path, vocabulary):
 def test_gigatoken_knows_no_wordpiece(vocabulary):
     with pytest.raises(UserError, match=r"gigatoken cannot do this tokenizer \(it knows no WordPiece\)"):
         build_tokenizer(TokenizerOptions(LOWER, vocab_file=vocabulary), "gigatoken")
+
+
+def test_a_vocabulary_that_keeps_the_case_is_not_lowered(tmp_path, vocabulary):
+    """Nothing beside it says so: its tokens do."""
+    path = Path(vocabulary)
+    capitals = "".join(f"{mark}{chr(code)}\n" for mark in ("", "##") for code in range(65, 91))
+    path.write_text(path.read_text(encoding="utf-8") + capitals, encoding="utf-8-sig")
+    with pytest.raises(UserError, match=r"upper-case letters, such as 'The', and .* BertWordPieceCase"):
+        build_tokenizer(TokenizerOptions(LOWER, vocab_file=vocabulary))
+    cased = build_tokenizer(TokenizerOptions(CASED, vocab_file=vocabulary))
+    assert rows(cased, ["A"]) == [[cased.vocabulary["A"]]]
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    lower = build_tokenizer(TokenizerOptions(LOWER, vocab_file=vocabulary))
+    assert rows(lower, ["A"]) == [[lower.vocabulary["a"]]]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import tokenizers
+from tokenizers import models, pre_tokenizers, trainers
 
 from megatron.base.errors import UserError
 from megatron.config.tokenizer import TokenizerOptions
@@ -80,7 +81,7 @@ def test_a_vocabulary_without_all_bytes(files):
 def test_two_tokens_of_one_id(files):
     vocabulary = json.loads(files[0].read_text())
     files[0].write_text(json.dumps(vocabulary | {"<mask>": 5}))
-    refused(files, "gives several tokens one id")
+    refused(files, "the first gives .* and '<mask>' the same id, 5, so that one text would be read as")
     files[0].write_text(json.dumps(vocabulary | {"<mask>": 400, "madeupword0000": 401}))
     assert build(files)  # tokens that only fill up a vocabulary are no text
 
@@ -97,3 +98,39 @@ def test_a_tokenizer_json_that_has_lost_its_merges(tmp_path):
     content["model"]["ignore_merges"] = True
     path.write_text(json.dumps(content))
     assert build_tokenizer(options).vocab_size == size
+
+
+def test_marks_of_words_are_not_lost_merges(tmp_path):
+    """A merge joins `a` and `@@b` to `ab`, and `a</w>` is a letter."""
+    for marks in ({"continuing_subword_prefix": "@@"}, {"end_of_word_suffix": "</w>"}):
+        made = tokenizers.Tokenizer(models.BPE(unk_token="<unk>", **marks))
+        made.pre_tokenizer = pre_tokenizers.Whitespace()
+        flags = {"vocab_size": 300, "special_tokens": ["<unk>", "</s>"], "show_progress": False}
+        made.train_from_iterator(TEXTS * 4, trainers.BpeTrainer(**flags, **marks))
+        made.save(str(tmp_path / "tokenizer.json"))
+        options = TokenizerOptions("HuggingFaceTokenizer", tokenizer_model=str(tmp_path / "tokenizer.json"))
+        assert build_tokenizer(options).vocab_size == made.get_vocab_size()
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        ([("~ing", 5)], "gives .* and '~ing' the same id, 5, so that one text would be read as the other"),
+        ([("~ing", 300), ("~ed", 300)], "gives '~ing' and '~ed' the same id, 300"),
+        ([("~ing", 310)], "the added token '~ing' the id 310, and HF tokenizers reads it as 300, behind"),
+        ([("~ing", 300), ("~ed", 301)], ""),
+    ],
+)
+def test_ids_of_a_tokenizer_json_are_those_that_are_used(tmp_path, added, message):
+    path = Path(write_tokenizer(tmp_path, 300))
+    content = json.loads(path.read_text())
+    assert len(content["model"]["vocab"]) == 300
+    kind = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    content["added_tokens"] += [{"id": number, "content": token, **kind} for token, number in added]
+    path.write_text(json.dumps(content), encoding="utf-8-sig")
+    options = TokenizerOptions("HuggingFaceTokenizer", tokenizer_model=str(path))
+    if not message:
+        assert build_tokenizer(options).vocabulary["~ed"] == 301
+        return
+    with pytest.raises(UserError, match=message):
+        build_tokenizer(options)

@@ -121,6 +121,11 @@ def test_documents_of_one_sentence_are_no_pairs(tmp_path) -> None:
         UserError, match="none of the 9 of 9 documents in its train split has 2 sentences; preprocess"
     ):
         corpus_of(source)
+    split = source._replace(sidecar={"sentences": "by rules"})
+    with pytest.raises(
+        UserError, match=r"2 sentences; use more data .*, or --bert-no-binary-head, for which"
+    ):
+        corpus_of(split)
     assert corpus_of(source, bert_no_binary_head=True).windows == 9
     one = sentence_source(tmp_path / "one_sentence", documents=1)
     with IndexedDatasetBuilder(tmp_path / "one_text", np.uint16) as builder:

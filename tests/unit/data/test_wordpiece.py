@@ -120,3 +120,19 @@ def test_a_vocabulary_that_has_changed_is_told(tmp_path):
     with pytest.raises(UserError, match=r"vocab\.txt is no longer the one that made the data"):
         bert_tokens(NONE, [corpus])
     np.testing.assert_array_equal(bert_tokens(bert(tmp_path), [])[:4], (2, 3, 4, 0))
+
+
+def test_tokens_that_mark_no_words_are_told(tmp_path):
+    """A BPE within words, whose tokens are alike at a word's start and inside it; and one of words alone."""
+    words = ["[CLS]", "[SEP]", "[MASK]", "[PAD]", "</s>", "a", "b", "ab"]
+    for model, known in (
+        (models.BPE({word: n for n, word in enumerate(words)}, [("a", "b")]), False),
+        (models.WordLevel({word: n for n, word in enumerate(words)}, "a"), True),
+    ):
+        tokenizer = tokenizers.Tokenizer(model)
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        tokenizer.add_special_tokens(words[:5])
+        tokenizer.save(str(tmp_path / "tokenizer.json"))
+        options = TokenizerOptions("HuggingFaceTokenizer", str(tmp_path / "tokenizer.json"))
+        found = bert_tokens(options, [])
+        assert found.words_known == known and not found.continues.any() and len(found.continues) == 8

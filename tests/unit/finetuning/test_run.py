@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors import safe_open
 
 from megatron.base.errors import UserError
 from megatron.batches.loader import BatchShare
+from megatron.checkpoint.manifest import read_manifest
 from megatron.config.finetuning import FinetuningConfig
 from megatron.finetuning.job import Job, read_job
 from megatron.finetuning.predictions import predictions_of
@@ -54,6 +56,34 @@ def test_it_learns_and_leaves_results_and_predictions(words, tmp_path, capsys):
     again = job_of(words, tmp_path / "again", "--load", str(tmp_path / "run" / "model"), "--lr", "1e-9")
     finetune(again)
     assert earlier_results(tmp_path / "again", again)["metrics"] == results["metrics"]
+
+
+def test_outputs_of_other_classes_or_of_another_task_begin_anew(words, tmp_path, capsys):
+    """The classes are as many, and their order is another one."""
+    finetune(job_of(words, tmp_path / "run", "--train-iters", "60", "--save-model", "--lr", "3e-3"))
+    model = ["--load", str(tmp_path / "run" / "model"), "--lr", "1e-9"]
+    for name in ("train", "valid", "test"):
+        path = Path(words[words.index(f"--{name}-file") + 1])
+        renamed = tmp_path / path.name  # 0 is called b now, and comes behind 1, which is called a
+        text = path.read_text().replace('"label": 0', '"label": "b"').replace('"label": 1', '"label": "a"')
+        renamed.write_text(text.replace("\t0\n", "\tb\n").replace("\t1\n", "\ta\n"))
+        model += [f"--{name}-file", str(renamed)]
+    outputs = {}
+    for name, more in (("other", model), ("fresh", words[-2:] + ["--lr", "1e-9"]), ("same", model[:4])):
+        capsys.readouterr()
+        run_job = job_of(words, tmp_path / name, "--save-model", *more)
+        finetune(run_job)
+        said = capsys.readouterr().out
+        ends = {"other": "begin anew", "fresh": "", "same": "go on"}[name]
+        assert (f"; its outputs, for classification of 0, 1, {ends}" in said) == bool(ends)
+        folder = next((tmp_path / name / "model").glob("iter_*"))
+        manifest = read_manifest(folder)
+        assert manifest.answers == list(run_job.answers)
+        entry = manifest.tensors["pair_head.output.weight"]
+        with safe_open(folder / entry.parts[0].file, "pt") as file:
+            outputs[name] = file.get_tensor("pair_head.output.weight")
+    torch.testing.assert_close(outputs["other"], outputs["fresh"], rtol=0, atol=1e-7)
+    assert (outputs["same"] - outputs["fresh"]).abs().max() > 1e-2
 
 
 def test_results_that_are_there_are_kept_and_those_of_another_run_refused(words, tmp_path, capsys):
@@ -134,7 +164,7 @@ def test_a_classifier_of_hugging_faces_goes_on_where_it_was(kind, config, more, 
     folder = write_huggingface(tmp_path / "theirs", kind=kind, config=config, **more)
     job = job_of(words, tmp_path / "run", "--load", str(folder), "--lr", "1e-12", "--train-iters", "1")
     finetune(job)
-    assert f"from {folder}, with its classifier\n" in capsys.readouterr().out
+    assert f"from {folder}; its outputs, which name no task, go on\n" in capsys.readouterr().out
     corpus, other = job.corpora["test"], kind.from_pretrained(folder).eval()
     with torch.no_grad():
         rows = [corpus.tokens[start:end] for start, end in zip(corpus.starts, corpus.starts[1:])]

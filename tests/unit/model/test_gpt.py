@@ -11,6 +11,7 @@ from megatron.model.inputs import GPTInputs
 from megatron.parallel.initialization import initialize
 from megatron.tasks.architecture import gpt_architecture
 from tests.support.configurations import make_config
+from tests.support.huggingface import as_gpt2
 from tests.support.models import (
     HEADS,
     HIDDEN,
@@ -31,36 +32,7 @@ from tests.support.models import (
 )
 def test_logits_equal_transformers_gpt2(flags, activation):
     model = make_moved_model(flags)
-    config = transformers.GPT2Config(
-        vocab_size=VOCAB,
-        n_positions=LENGTH,
-        n_embd=HIDDEN,
-        n_layer=LAYERS,
-        n_head=HEADS,
-        activation_function=activation,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    other = transformers.GPT2LMHeadModel(config).double().eval()
-    mine, theirs = dict(model.named_parameters()), other.state_dict()
-    theirs["transformer.wte.weight"].copy_(mine["word_embeddings.weight"][:VOCAB])
-    theirs["transformer.wpe.weight"].copy_(mine["position_embeddings.weight"])
-    for kind in ("weight", "bias"):
-        theirs[f"transformer.ln_f.{kind}"].copy_(mine[f"final_norm.{kind}"])
-    for layer in range(LAYERS):
-        here, there = f"layers.{layer}.", f"transformer.h.{layer}."
-        for kind in ("weight", "bias"):
-            theirs[f"{there}ln_1.{kind}"].copy_(mine[f"{here}attention_norm.{kind}"])
-            theirs[f"{there}ln_2.{kind}"].copy_(mine[f"{here}mlp_norm.{kind}"])
-            joined = torch.cat([mine[f"{here}attention.{part}.{kind}"] for part in ("query", "key", "value")])
-            theirs[f"{there}attn.c_attn.{kind}"].copy_(joined.T if kind == "weight" else joined)
-            for ours, hers in (
-                ("attention.projection", "attn.c_proj"),
-                ("mlp.up", "mlp.c_fc"),
-                ("mlp.down", "mlp.c_proj"),
-            ):
-                value = mine[f"{here}{ours}.{kind}"]
-                theirs[f"{there}{hers}.{kind}"].copy_(value.T if kind == "weight" else value)
+    other = as_gpt2(model, activation)
     batch = random_batch()
     torch.testing.assert_close(model.logits(batch.tokens), other(batch.tokens).logits, rtol=0, atol=1e-12)
 

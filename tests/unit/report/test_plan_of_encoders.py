@@ -28,6 +28,8 @@ STEP = 1024 * 512
 """Tokens of a full step."""
 BASELINES = {2_000_000: (1049, 1e-4), 1_340_000: (703, 1.5e-4), 1_000_000: (524, 2e-4)}
 """Billions of tokens and peak rates by steps."""
+GROWN = {2_000_000: 960_000, 1_340_000: 640_000, 1_000_000: 480_000}
+"""Steps of the curriculum."""
 SMALL = (
     "--num-layers 4 --hidden-size 64 --num-attention-heads 4 --seq-length 128 --micro-batch-size 2 "
     "--global-batch-size 16 --lr 1e-3 --train-iters 4 --vocab-size 500 "
@@ -44,7 +46,7 @@ def planned(flags: str) -> Plan:
 def recipe(steps: int, curriculum: bool, dropping: bool) -> str:
     """The flags of a case: durations are in proportion to the steps of its baseline."""
     flags = f"{LARGE} --lr {BASELINES[steps][1]} --train-tokens {steps * STEP} "
-    grows = steps * 48 // 100
+    grows = GROWN[steps]
     if curriculum:
         flags += (
             f"--curriculum vocab_rarity:difficulty=percentile,min=5,max=100,pacing=fixed_root,root=2,"
@@ -56,7 +58,7 @@ def recipe(steps: int, curriculum: bool, dropping: bool) -> str:
 def by_hand(steps: int, curriculum: bool, dropping: bool) -> int:
     """Steps until as many layer tokens are computed as in the baseline, each sum written out."""
     number = np.arange(1, 2 * steps + 1)
-    length = np.minimum(128 + 384 * number // (steps * 48 // 100) // 8 * 8, 512) if curriculum else 512
+    length = np.minimum(128 + 384 * number // GROWN[steps] // 8 * 8, 512) if curriculum else 512
     kept = np.minimum(128 + 384 * (number - 1) // steps // 16 * 16, length) if dropping else length
     tokens = np.cumsum(1024 * ((2 * length + 22 * kept) // 24) * np.ones_like(number))
     return int(np.searchsorted(tokens, steps * STEP)) + 1
@@ -81,7 +83,7 @@ def test_published_schedules(steps: int, curriculum: bool, dropping: bool) -> No
     assert round(plan.consumed_tokens[-1] / 1e9) == billions
     assert int(plan.learning_rate.argmax()) == 9_999 and plan.learning_rate.max() == pytest.approx(rate)
     assert plan.learning_rate[-1] == pytest.approx(1e-5)
-    grown = steps * 48 // 100
+    grown = GROWN[steps]
     if curriculum:
         ends = np.searchsorted(plan.sequence_length, 512), np.searchsorted(plan.caps["vocab_rarity"], 100)
         assert ends == (grown - 1, grown - 1)

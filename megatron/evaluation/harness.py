@@ -1,0 +1,294 @@
+"""EleutherAI's lm-evaluation-harness on a GPT of this repository, through the harness' interface of models.
+
+Every rank makes all requests of a task. They are scored or continued in batches, which ranks share, and every
+rank gets all answers, so the harness counts as on one rank. Importing this needs the package lm-eval.
+"""
+
+import difflib
+import hashlib
+import json
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from lm_eval import evaluate
+from lm_eval.api.model import LM
+from lm_eval.tasks import TaskManager
+
+from megatron.base.errors import UserError
+from megatron.base.terminal import print_line
+from megatron.config.evaluation import HarnessOptions
+from megatron.evaluation.generate import Choice, continuation, generate
+from megatron.evaluation.paper_tasks import GROUP, TASKS
+from megatron.evaluation.score import Pair, Scorer, encode, encode_pairs, in_shares, score
+from megatron.parallel.mesh import agree, share_bytes, together
+
+SEED = 1234
+"""Of the examples before a question, as the harness' own command draws them."""
+BOOTSTRAPS = 100_000
+"""Of errors that have no closed form, as of the harness' own command; the first rank tells them."""
+NEW_TOKENS = 256
+"""That a text gets where its task does not say how many, as the harness' own models give."""
+LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+SAMPLING = ("temperature", "top_k", "top_p", "seed")
+READ = {*LENGTHS, *SAMPLING, "do_sample", "until"}
+
+
+class HarnessModel(LM):
+    """A GPT as the harness asks it."""
+
+    def __init__(self, scorer: Scorer):
+        super().__init__()
+        self.scorer, self.told = scorer, set[str]()
+
+    def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
+        """Of contexts and continuations: the log-probability, and whether greedy choices would give it."""
+        texts = [request.args for request in requests]
+        self._agree(texts)
+        found = score(self.scorer, encode_pairs(self.scorer.tokenizer, texts), "scores")
+        return [(one.log_probability, one.likeliest) for one in found]
+
+    def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
+        """Of whole texts, each from an end-of-document token on."""
+        texts = [request.args[0] for request in requests]
+        self._agree(texts)
+        tokenizer = self.scorer.tokenizer
+        pairs = [Pair([tokenizer.eod], ids) for ids in encode(tokenizer, texts)]
+        return [one.log_probability for one in score(self.scorer, pairs, "scores")]
+
+    def generate_until(self, requests: list[Any]) -> list[str]:
+        """Texts that continue contexts, up to a stop word, an end of document, or so many tokens."""
+        asked = [request.args for request in requests]
+        self._agree(asked)
+        prompts = encode(self.scorer.tokenizer, [context for context, _ in asked])
+        wishes = [_wish(settings, self.scorer) for _, settings in asked]
+        found = dict[int, str]()
+        for wish in dict.fromkeys(wishes):
+            self._tell(wish)
+            numbers = [number for number, one in enumerate(wishes) if one == wish]
+            order = sorted(numbers, key=lambda number: (-len(prompts[number]), number))
+            cut = {number: _cut(prompts[number], wish, self.scorer) for number in numbers}
+
+            def work(batch: list[int], wish: _Wish = wish, cut: dict[int, list[int]] = cut) -> None:
+                found.update(zip(batch, _continued(self.scorer, [cut[one] for one in batch], batch, wish)))
+
+            in_shares(self.scorer, order, work, "texts")
+        shares = share_bytes(json.dumps(found).encode(), self.scorer.mesh)
+        texts = {int(number): text for part in shares for number, text in json.loads(part).items()}
+        return [texts[number] for number in range(len(asked))]
+
+    def _agree(self, asked: Sequence[Any]) -> None:
+        digest = hashlib.sha256(json.dumps(list(asked), default=str).encode()).digest()
+        agree("the harness' requests", int.from_bytes(digest[:7]), self.scorer.mesh)
+
+    def _tell(self, wish: "_Wish") -> None:
+        """Once, where a text may become longer than what the model sees."""
+        if wish.tokens >= self.scorer.context and self.scorer.mesh.first and "long" not in self.told:
+            self.told.add("long")
+            print_line(
+                f"note: the task lets texts grow by {wish.tokens} tokens, and the model sees "
+                f"{self.scorer.context}: of a context it sees the last {self.scorer.context // 2} at first"
+            )
+
+
+class _Wish(NamedTuple):
+    """What a request asks of its text."""
+
+    until: tuple[str, ...]
+    tokens: int
+    choice: Choice
+
+
+def _wish(settings: dict[str, Any], scorer: Scorer) -> _Wish:
+    """UserError where it asks for another search than choosing token by token."""
+    others = [name for name, value in settings.items() if name not in READ and value not in (None, False, 1)]
+    if others:
+        what = " and ".join(others)
+        raise UserError(f"--lm-eval: a task asks for {what}, and texts are made by choosing token by token")
+    until = settings.get("until") or []
+    tokens = next((settings[name] for name in LENGTHS if settings.get(name) is not None), NEW_TOKENS)
+    sampling = {name: settings[name] for name in SAMPLING if settings.get(name) is not None}
+    temperature = float(sampling.pop("temperature", 0.0 if not settings.get("do_sample") else 1.0))
+    if settings.get("do_sample") is False:
+        temperature = 0.0
+    stops = [until] if isinstance(until, str) else [one for one in until if one]
+    return _Wish((*stops, scorer.tokenizer.end.name), int(tokens), Choice(temperature, **sampling))
+
+
+def _cut(ids: list[int], wish: _Wish, scorer: Scorer) -> list[int]:
+    """A context's last tokens, so many that the model still sees all of them behind the last new one; where
+    that is none, half of what it sees."""
+    room = scorer.context - wish.tokens
+    return (ids or [scorer.tokenizer.eod])[-(room if room > 0 else max(scorer.context // 2, 1)) :]
+
+
+def _continued(scorer: Scorer, prompts: list[list[int]], numbers: list[int], wish: _Wish) -> list[str]:
+    tail = max(len(stop.encode()) for stop in wish.until) + 4  # a token has a byte at least
+
+    def ends(row: int, ids: list[int]) -> bool:
+        text = scorer.tokenizer.decode(ids[-tail:])
+        return any(stop in text for stop in wish.until)
+
+    found = generate(
+        scorer.model,
+        prompts,
+        wish.tokens,
+        scorer.context,
+        wish.choice,
+        scorer.tokenizer.eod,
+        scorer.documents,
+        numbers=numbers,
+        ends=ends,
+    )
+    texts = [continuation(scorer.tokenizer, prompt, ids) for prompt, ids in zip(prompts, found)]
+    return [_before(text, wish.until) for text in texts]
+
+
+def _before(text: str, until: Sequence[str]) -> str:
+    for stop in until:
+        text = text.split(stop)[0]
+    return text
+
+
+class Tasks(TaskManager):
+    """The harness' tasks and those of folders, or with `local` the latter alone, as reading all of the former
+    takes many seconds. The first rank gets their data before the others."""
+
+    def __init__(self, scorer: Scorer, folders: Sequence[str], local: bool):
+        super().__init__(include_path=list(folders) or None, include_defaults=not local)
+        self.scorer = scorer
+
+    def load(self, names: Any) -> Any:
+        """UserError where the data cannot be had."""
+        loaded = []
+
+        def first() -> bytes:
+            if self.scorer.mesh.first:
+                loaded.append(self._load(names))
+            return b""
+
+        together(first, self.scorer.mesh)
+        return loaded[0] if loaded else self._load(names)
+
+    def _load(self, names: Any) -> Any:
+        try:
+            return super().load(names)
+        except UserError:
+            raise
+        except Exception as error:  # of the harness, of datasets, of the hub, or of a task's own code
+            what = " ".join(map(str, names if isinstance(names, list) else [names]))
+            raise UserError(
+                f"--lm-eval {what}: the harness cannot load it: {_one_line(error)}; it downloads data once, "
+                "into --lm-eval-cache or HF_HOME, which another machine may fill"
+            ) from error
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines)[:400]}"
+
+
+def open_tasks(scorer: Scorer, names: Sequence[str], folders: Sequence[str]) -> tuple[Tasks, list[str]]:
+    """All tasks there are, and the names to run, the paper's group as its tasks; UserError where one is
+    unknown, with the names that are near."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    if missing := [folder for folder in folders if not Path(folder).is_dir()]:
+        raise UserError(f"--include-path {missing[0]}: is no folder; name one that holds tasks as YAML files")
+    wanted = list(dict.fromkeys(one for name in names for one in (TASKS if name == GROUP else [name])))
+    if folders and set(wanted) <= set((local := Tasks(scorer, folders, local=True)).all_subtasks):
+        return local, wanted
+    tasks = Tasks(scorer, folders, local=False)
+    known = [*tasks.all_tasks, GROUP]
+    problems = []
+    for name in wanted:
+        if name not in known and not (name.endswith(".yaml") and Path(name).is_file()):
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+            hint = f"did you mean {' or '.join(near)}?" if near else "lm-eval ls tasks lists all"
+            problems.append(f"--lm-eval {name}: is no task of the harness or of --include-path; {hint}")
+    if problems:
+        raise UserError(*problems)
+    return tasks, wanted
+
+
+def earlier(path: str | None, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The tasks in a file of results of the same checkpoint; none where it is of another one, or no such
+    file."""
+    try:
+        with open(path or "", encoding="utf-8") as file:
+            there = json.load(file)
+        same = all(there.get(name) == content[name] for name in ("checkpoint", "iteration"))
+        return dict(there["lm_eval"]) if same else {}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return {}
+
+
+def run_tasks(
+    scorer: Scorer,
+    options: HarnessOptions,
+    there: Mapping[str, Any],
+    save: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """The harness' numbers by task. Those that are `there` with the same settings are taken from there;
+    `save` is called behind every other one."""
+    tasks, names = open_tasks(scorer, options.lm_eval, options.include_path)
+    settings, found = {"num_fewshot": options.num_fewshot, "limit": options.limit}, dict[str, Any]()
+    kept = {name: there[name] for name in names if name in there and there[name].get("settings") == settings}
+    kept = json.loads(share_bytes(json.dumps(kept).encode(), scorer.mesh)[0])
+    for name in names:
+        if name in kept:
+            found[name] = kept[name]
+            print_line(f"{name}: its results are there already")
+            continue
+        limit = int(options.limit) if options.limit and options.limit >= 1 else options.limit
+        numbers = run_task(scorer, tasks, name, options.num_fewshot, limit)
+        found[name] = {"settings": settings} | numbers
+        save(found)
+        print_line(f"{name}: {len(found)} of {len(names)} tasks are done")
+    return found
+
+
+def run_task(
+    scorer: Scorer, tasks: Tasks, name: str, num_fewshot: int | None, limit: float | None
+) -> dict[str, Any]:
+    """What the harness counts for a task or group, every number of a task by metric and filter, standard
+    errors among them."""
+    loaded = tasks.load([name])
+    for task in loaded["tasks"].values():
+        fixed = task.get_config("num_fewshot")
+        if num_fewshot is not None and fixed != 0:  # a task that says 0 means it
+            task.set_config(key="num_fewshot", value=num_fewshot)
+        elif fixed is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=SEED)
+    random.seed(SEED)
+    np.random.seed(SEED)  # noqa: NPY002, which tasks of the harness draw from
+    try:
+        found = evaluate(
+            lm=HarnessModel(scorer),
+            task_dict=loaded,
+            limit=limit,
+            bootstrap_iters=BOOTSTRAPS if scorer.mesh.first else 0,
+            log_samples=False,
+        )
+    except ValueError as error:
+        if "marked as unsafe" not in str(error):
+            raise
+        what = "runs code that the model writes, which is not done here"
+        raise UserError(f"--lm-eval {name}: {what}") from error
+    return {
+        "results": _plain(found["results"]),
+        "n-shot": found.get("n-shot", {}),
+        "n-samples": found.get("n-samples", {}),
+        "versions": found.get("versions", {}),
+    }
+
+
+def _plain(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Numbers alone; the harness writes N/A where there is no standard error."""
+    return {
+        task: {metric: value for metric, value in found.items() if isinstance(value, int | float)}
+        for task, found in results.items()
+    }

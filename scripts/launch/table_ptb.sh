@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# GPT-2 350M on Penn Treebank: 1 GPU; give its converted weights by --load.
+# Use: scripts/launch/recipes.sh
+set -euo pipefail
+rows=(gpt2_350m_ptb/{baseline,cl_seqres,random_ltd,composed})
+# shellcheck source=scripts/launch/recipes.sh
+. "$(dirname "$0")/recipes.sh"

@@ -1,0 +1,319 @@
+"""EleutherAI's lm-evaluation-harness on our models, against its own class for Hugging Face's GPT-2 with the
+same weights. The package is imported inside of the tests: it takes seconds, and every worker collects this
+file."""
+
+import importlib.util
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from megatron.base.errors import UserError
+from megatron.config.config import TokenizerOptions
+from megatron.data.tokenizer import build_tokenizer
+from megatron.evaluation.paper_tasks import TASKS, paper_mean
+from megatron.evaluation.score import Scorer
+from megatron.model.gpt import GPT
+from megatron.parallel.initialization import initialize
+from megatron.parallel.mesh import Mesh
+from megatron.tasks.architecture import gpt_architecture
+from tests.support.checkpoints import kept_with, tokenizer_in, trained
+from tests.support.configurations import make_config
+from tests.support.made_up_text import TEXTS, write_tokenizer
+from tests.support.ranks import run_ranks
+
+CONTEXT, VOCAB = 48, 400
+SHAPE = f"--num-layers 2 --hidden-size 32 --num-attention-heads 4 --seq-length {CONTEXT} --train-iters 1 "
+PAIRS = [
+    ("The quick brown", " fox"),
+    ("The quick brown ", "fox jumps"),  # the space moves
+    ("The quick\n\n", "brown fox"),
+    ("", "The quick brown fox"),
+    ("", "<|endoftext|>The"),
+    ("naïve café, ", "¡señor!"),
+    ("def add(a, b):", "\n    return a + b"),
+    ("word " * 90, "jumps over"),  # longer than the model sees
+    ("The", "   spaces"),
+    (" leading", " leading"),
+]
+WHOLE = ["x", "The quick brown fox jumps over the lazy dog's back", *[text for text in TEXTS if text]]
+SETTINGS = [
+    {"until": ["\n"], "max_gen_toks": 12},
+    {"until": ["o", "the"], "max_gen_toks": 20, "do_sample": False, "temperature": 0.0},
+    {"until": "e", "max_gen_toks": 30},
+]
+DOCUMENTS = [
+    {
+        "question": f"{a} and {b}",
+        "good": f"{a + b}",
+        "bad": f"{a * b + 7} or so",
+        "text": f"{TEXTS[a % 3]}{b}",
+    }
+    for a in range(1, 5)
+    for b in range(1, 4)
+]
+COMMON = """
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    train: {folder}/train.jsonl
+    test: {folder}/test.jsonl
+test_split: test
+fewshot_split: train
+"""
+LOCAL = {
+    "local_choice": """
+output_type: multiple_choice
+doc_to_text: "What are {{question}}? Answer:"
+doc_to_target: 0
+doc_to_choice: ["{{good}}", "{{bad}}", "none"]
+metric_list: [{metric: acc}, {metric: acc_norm}]
+""",
+    "local_word": """
+output_type: loglikelihood
+doc_to_text: "What are {{question}}?"
+doc_to_target: " {{good}}"
+metric_list: [{metric: perplexity}, {metric: acc}]
+""",
+    "local_text": """
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{text}}"
+metric_list: [{metric: word_perplexity}, {metric: byte_perplexity}, {metric: bits_per_byte}]
+""",
+    "local_answer": """
+output_type: generate_until
+doc_to_text: "What are {{question}}? Answer:"
+doc_to_target: " {{good}}"
+generation_kwargs: {until: ["\\n", "."], max_gen_toks: 8}
+metric_list: [{metric: exact_match}]
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """The harness without network, a tiny model, the same one of Hugging Face's, and a folder of tasks."""
+    if importlib.util.find_spec("lm_eval") is None:
+        pytest.skip("lm-eval is not installed")
+    folder = tmp_path_factory.mktemp("harness")
+    before = dict(os.environ)
+    os.environ |= {"HF_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    from lm_eval.models.huggingface import HFLM
+    from transformers import PreTrainedTokenizerFast
+
+    from tests.support.huggingface import as_gpt2
+
+    path = write_tokenizer(folder, VOCAB)
+    options = TokenizerOptions(tokenizer_type="HuggingFaceTokenizer", tokenizer_model=path)
+    tokenizer = build_tokenizer(options)
+    config = make_config(SHAPE + "--init-method-std 0.3")
+    model = GPT(gpt_architecture(config, tokenizer.vocab_size)).double().eval()
+    initialize(model, 3)
+    end = "<|endoftext|>"
+    theirs = PreTrainedTokenizerFast(tokenizer_file=path, eos_token=end, bos_token=end, pad_token=end)
+    hf = HFLM(
+        pretrained=as_gpt2(model, end=tokenizer.eod),
+        tokenizer=theirs,
+        batch_size=3,
+        max_length=CONTEXT,
+        device="cpu",
+    )
+    for name, rows in (("train", DOCUMENTS[:4]), ("test", DOCUMENTS[4:])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "tasks").mkdir()
+    for name, text in LOCAL.items():
+        (folder / "tasks" / f"{name}.yaml").write_text(f"task: {name}{COMMON.format(folder=folder)}{text}")
+    yield SimpleNamespace(
+        scorer=Scorer(model, tokenizer, CONTEXT, None, 3, Mesh()), hf=hf, tasks=str(folder / "tasks")
+    )
+    os.environ.clear()
+    os.environ |= before
+
+
+def requests(kind: str, arguments: list[tuple[Any, ...]]) -> list[Any]:
+    from lm_eval.api.instance import Instance
+
+    return [
+        Instance(request_type=kind, doc={}, arguments=one, idx=number) for number, one in enumerate(arguments)
+    ]
+
+
+def ask(lm: Any) -> tuple[Any, Any, Any]:
+    """Answers to all kinds of requests."""
+    generate = [(context, dict(one)) for one in SETTINGS for context, _ in PAIRS if context]
+    return (
+        lm.loglikelihood(requests("loglikelihood", PAIRS)),
+        lm.loglikelihood_rolling(requests("loglikelihood_rolling", [(text,) for text in WHOLE])),
+        lm.generate_until(requests("generate_until", generate)),
+    )
+
+
+def test_answers_are_those_of_the_harness_own_model(made: SimpleNamespace) -> None:
+    """Log-likelihoods in double precision, greedy flags, and texts; two ranks give the bits of one."""
+    from megatron.evaluation.harness import HarnessModel
+
+    ours, theirs = ask(HarnessModel(made.scorer)), ask(made.hf)
+    for mine, other in zip(ours[0], theirs[0], strict=True):
+        assert mine == (pytest.approx(other[0], rel=1e-12), other[1])
+    assert ours[1] == pytest.approx(theirs[1], rel=1e-12)
+    assert ours[2] == theirs[2] and len(set(ours[2])) > 10
+    assert len(made.scorer.tokenizer.encode_batch([PAIRS[7][0]])[0]) > CONTEXT
+    assert run_ranks(2, lambda mesh: ask(HarnessModel(made.scorer._replace(mesh=mesh)))) == [ours, ours]
+    batches = [ask(HarnessModel(made.scorer._replace(micro_batch_size=size))) for size in (1, 100)]
+    for one in batches:
+        assert [flag for _, flag in one[0]] == [flag for _, flag in ours[0]] and one[2] == ours[2]
+        assert [mine for mine, _ in one[0]] == pytest.approx([mine for mine, _ in ours[0]], rel=1e-12)
+
+
+def test_what_greedy_choices_give_is_told_as_likeliest(made: SimpleNamespace) -> None:
+    from megatron.evaluation.harness import HarnessModel
+
+    lm = HarnessModel(made.scorer)
+    (text,) = lm.generate_until(requests("generate_until", [("The quick", {"max_gen_toks": 3})]))
+    pairs = [("The quick", text), ("The quick", " fox")]
+    (_, first), (_, second) = lm.loglikelihood(requests("loglikelihood", pairs))
+    assert first and not second
+
+
+@pytest.mark.parametrize("num_fewshot", [0, 2])
+def test_local_tasks_are_counted_as_with_the_harness_own_model(
+    made: SimpleNamespace, num_fewshot: int
+) -> None:
+    from lm_eval import simple_evaluate
+
+    from megatron.evaluation.harness import open_tasks, run_task
+
+    tasks, names = open_tasks(made.scorer, list(LOCAL), [made.tasks])
+    assert names == list(LOCAL) and tasks.all_tasks == sorted(LOCAL)
+    wanted = simple_evaluate(
+        made.hf, tasks=list(LOCAL), task_manager=tasks, num_fewshot=num_fewshot, log_samples=False
+    )
+    for name in names:
+        found = run_task(made.scorer, tasks, name, num_fewshot, None)
+        assert found["n-samples"][name] == {"original": 8, "effective": 8}
+        assert found["n-shot"][name] == num_fewshot
+        numbers = {
+            metric: value
+            for metric, value in wanted["results"][name].items()
+            if isinstance(value, int | float)
+        }
+        assert found["results"][name] == pytest.approx(numbers, rel=1e-9) and len(numbers) > 1
+    limited = run_task(made.scorer, tasks, "local_choice", num_fewshot, 3)
+    assert limited["n-samples"]["local_choice"]["effective"] == 3
+    assert "acc_stderr,none" in limited["results"]["local_choice"]
+
+
+def test_mistakes_are_told_in_one_line(
+    made: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.tasks import manager
+
+    from megatron.evaluation import harness
+
+    few = Path(manager.__file__).parent / "hellaswag" / "none.py"  # reading all tasks takes many seconds
+    monkeypatch.setattr(manager, "__file__", str(few))
+    with pytest.raises(UserError) as caught:
+        harness.open_tasks(made.scorer, ["local_choice", "helaswag", "qqqqq"], [made.tasks])
+    first, second = caught.value.problems
+    assert first.startswith("--lm-eval helaswag: is no task") and "did you mean hellaswag" in first
+    assert second.startswith("--lm-eval qqqqq: is no task") and second.endswith("lm-eval ls tasks lists all")
+    with pytest.raises(UserError, match="--include-path nowhere: is no folder"):
+        harness.open_tasks(made.scorer, ["local_choice"], ["nowhere"])
+    (tmp_path / "far.yaml").write_text(
+        "task: far\ndataset_path: nobody/has_this\noutput_type: loglikelihood\n"
+    )
+    (tmp_path / "beams.yaml").write_text(
+        (Path(made.tasks) / "local_answer.yaml")
+        .read_text()
+        .replace("local_answer", "beams")
+        .replace("max_gen_toks: 8", "num_beams: 4")
+    )
+    tasks, _ = harness.open_tasks(made.scorer, ["far", "beams"], [str(tmp_path)])
+    with pytest.raises(UserError) as caught:
+        harness.run_task(made.scorer, tasks, "far", None, None)
+    (problem,) = caught.value.problems
+    assert problem.startswith("--lm-eval far: the harness cannot load it: ") and "\n" not in problem
+    with pytest.raises(UserError, match="a task asks for num_beams"):
+        harness.run_task(made.scorer, tasks, "beams", None, None)
+
+
+PAPER = {
+    "acc": "output_type: multiple_choice\ndoc_to_target: 0\ndoc_to_choice: ['{{good}}', '{{bad}}']\n"
+    "metric_list: [{metric: acc}, {metric: acc_norm}]\n",
+    "exact_match": "output_type: generate_until\ndoc_to_target: ' {{good}}'\n"
+    "generation_kwargs: {until: [' '], max_gen_toks: 4}\n"
+    "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n",
+}
+
+
+def test_the_paper_group_goes_on_where_it_was_stopped(
+    made: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Through the command, by local tasks of the same names and metrics; ReCoRD has acc here."""
+    from megatron.evaluation import harness, paper_tasks
+    from tools import evaluate
+
+    monkeypatch.setitem(paper_tasks.TASKS, "record", "acc,none")
+    (tmp_path / "tasks").mkdir()
+    for name, metric in paper_tasks.TASKS.items():
+        kind, filter_name = metric.removesuffix("_norm").replace("_norm,", ",").split(",")
+        filters = ""
+        if filter_name != "none":
+            functions = "[{function: remove_whitespace}, {function: take_first}]"
+            filters = f"filter_list: [{{name: {filter_name}, filter: {functions}}}]\n"
+        common = COMMON.format(folder=Path(made.tasks).parent) + "doc_to_text: 'What are {{question}}?'\n"
+        text = f"task: {name}{common}{PAPER[kind]}{filters}"
+        (tmp_path / "tasks" / f"{name}.yaml").write_text(text)
+    options = tokenizer_in(tmp_path / "tokenizer")
+    trained(tmp_path / "run", options)
+    kept_with(tmp_path / "run", options)
+    output, stopped = tmp_path / "out.json", list[str]()
+    words = ["--load", str(tmp_path / "run"), "--lm-eval", "paper", "--include-path", str(tmp_path / "tasks")]
+    monkeypatch.setattr("sys.argv", ["evaluate.py", *words, "--limit", "2", "--json", str(output)])
+    run_task = harness.run_task
+
+    def stops(*given: Any) -> Any:
+        stopped.append(given[2])
+        if len(stopped) == 10:
+            raise UserError("stopped")
+        return run_task(*given)
+
+    monkeypatch.setattr(harness, "run_task", stops)
+    with pytest.raises(UserError, match="stopped"):
+        evaluate.main()
+    assert [*json.loads(output.read_text())["lm_eval"]] == stopped[:-1]
+    evaluate.main()
+    assert stopped == [*list(paper_tasks.TASKS)[:10], *list(paper_tasks.TASKS)[9:]]
+    found = json.loads(output.read_text())
+    assert [*found["lm_eval"]] == [*paper_tasks.TASKS]
+    mean = paper_mean({task: entry["results"][task] for task, entry in found["lm_eval"].items()})
+    assert mean is not None and found["paper_mean"] == {**mean._asdict(), "missing": []}
+    said = capsys.readouterr().out
+    assert f"mean of the paper's 19 tasks: {mean.value:.2f} ± {mean.error:.2f} %" in said
+    assert said.count("its results are there already") == 9
+
+
+def test_the_mean_of_the_paper_and_its_standard_error() -> None:
+    """Independent means: their variances add up."""
+    numbers = {task: (number / 20, 0.01 + number / 1000) for number, task in enumerate(TASKS)}
+    results = {
+        task: {metric: numbers[task][0], metric.replace(",", "_stderr,"): numbers[task][1], "other,none": 9.0}
+        for task, metric in TASKS.items()
+    }
+    mean = paper_mean(results)
+    assert len(TASKS) == 19 and mean is not None and mean.missing == ()
+    assert mean.value == pytest.approx(100 * sum(value for value, _ in numbers.values()) / 19)
+    assert mean.error == pytest.approx(100 * math.hypot(*(error for _, error in numbers.values())) / 19)
+    del results["copa"], results["boolq"]["acc_stderr,none"]
+    partly = paper_mean(results)
+    assert partly is not None and partly.missing == ("copa",) and partly.error is None
+    assert paper_mean({"mine": {"acc,none": 1.0}}) is None

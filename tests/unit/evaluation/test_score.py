@@ -1,0 +1,96 @@
+"""Scores of continuations, against logits of single rows."""
+
+import pytest
+import torch
+
+from megatron.batches.gpt import document_inputs
+from megatron.config.config import TokenizerOptions
+from megatron.config.data import DataConfig
+from megatron.data.tokenizer import build_tokenizer
+from megatron.data.tokenizer_value import Tokenizer
+from megatron.evaluation.score import Pair, Scorer, encode, encode_pairs, score, windows
+from megatron.parallel.mesh import Mesh
+from tests.support.made_up_text import TEXTS, write_tokenizer
+from tests.support.models import VOCAB, make_moved_model
+from tests.support.ranks import run_ranks
+
+CONTEXT = 12
+GENERATOR = torch.Generator().manual_seed(4)
+PAIRS = [
+    Pair(*(torch.randint(VOCAB, (size,), generator=GENERATOR).tolist() for size in sizes))
+    for sizes in ((3, 2), (1, 1), (20, 4), (5, 7), (12, 1), (2, 11), (4, 30), (9, 12), (1, 0))
+]
+MODELS = [
+    "",
+    "--position-embedding-type rope --group-query-attention --num-query-groups 2",
+    "--num-experts 4",
+]
+
+
+def apart(tokens: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    data = DataConfig(seq_length=CONTEXT, reset_attention_mask=True, reset_position_ids=True)
+    return document_inputs(tokens.numpy(), data, 9)[1:]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    path = write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+    return build_tokenizer(TokenizerOptions(tokenizer_type="HuggingFaceTokenizer", tokenizer_model=path))
+
+
+def test_every_token_is_told_once_with_as_much_before_it_as_fits() -> None:
+    for pair in PAIRS:
+        whole, told = [*pair.context, *pair.continuation], len(pair.context)
+        for ids, count in windows(pair, CONTEXT):
+            told += count
+            assert ids == whole[max(told - CONTEXT - 1, 0) : told] and 0 < count <= CONTEXT
+        assert told == len(whole)
+
+
+@pytest.mark.parametrize("flags", MODELS)
+@pytest.mark.parametrize("documents", [None, apart], ids=["", "documents apart"])
+def test_scores_are_those_of_single_rows_on_any_ranks(tokenizer: Tokenizer, flags: str, documents) -> None:
+    model = make_moved_model(flags).eval()
+    scorer = Scorer(model, tokenizer, CONTEXT, documents, 3, Mesh())
+    wanted = []
+    for pair in PAIRS:
+        total, likeliest = 0.0, True
+        for ids, count in windows(pair, CONTEXT):
+            row = torch.tensor([ids[:-1]])
+            logits = model.logits(row, *(documents(row) if documents else ()))[0].log_softmax(-1)
+            for place, label in zip(range(len(ids) - 1 - count, len(ids) - 1), ids[-count:]):
+                total += logits[place, label].item()
+                likeliest &= int(logits[place].argmax()) == label
+        wanted.append((pytest.approx(total, rel=1e-12, abs=1e-12), likeliest))
+    found = score(scorer, PAIRS)
+    assert found == wanted and found[-1] == (0.0, True)
+    assert score(scorer._replace(micro_batch_size=100), PAIRS) == wanted
+    for ranks in (2, 3):
+        assert run_ranks(ranks, lambda mesh: score(scorer._replace(mesh=mesh), PAIRS)) == [found] * ranks
+
+
+def test_what_a_greedy_choice_gives_is_likeliest(tokenizer: Tokenizer) -> None:
+    model = make_moved_model("").eval()
+    scorer = Scorer(model, tokenizer, CONTEXT, None, 3, Mesh())
+    best = int(model.logits(torch.tensor([[3, 5, 7]]))[0, -1].argmax())
+    pairs = [Pair([3, 5, 7], [token]) for token in (best, (best + 1) % VOCAB)]
+    assert [one.likeliest for one in score(scorer, pairs)] == [True, False]
+
+
+def test_pairs_are_cut_where_the_context_ends(tokenizer: Tokenizer) -> None:
+    def ids(text: str) -> list[int]:
+        return tokenizer.encode_batch([text])[0].tolist()
+
+    assert encode(tokenizer, TEXTS) == [ids(text) for text in TEXTS] and encode(tokenizer, []) == []
+    texts = [
+        ("The quick", " fox"),
+        ("The quick ", "fox"),
+        ("", "The"),
+        ("  ", "The"),
+        ("", "<|endoftext|>The"),
+    ]
+    found = encode_pairs(tokenizer, texts)
+    whole, before = ids("The quick fox"), ids("The quick")
+    assert found[0] == found[1] == (before, whole[len(before) :])
+    assert found[2] == found[4] == ([tokenizer.eod], ids("The"))
+    assert found[3] == ([tokenizer.eod], ids("  The"))
