@@ -212,9 +212,10 @@ def _numbers(record: Path) -> Numbers:
     """Losses and gradient norms of a --metrics-file. JSON keeps every bit of a number."""
     lines = map(json.loads, record.read_text(encoding="utf-8").splitlines())
     return {
-        f"{line['kind']} {line['iteration']}": dict(zip(QUANTITIES, (line["lm_loss"], line.get("grad_norm"))))
+        f"{line['kind']} {line['iteration']}": dict(zip(QUANTITIES, (line[name], line.get("grad_norm"))))
         for line in lines
-        if "lm_loss" in line
+        for name in ("lm_loss", "loss")  # over tokens, or over images
+        if name in line
     }
 
 

@@ -28,18 +28,20 @@ from megatron.conversion.from_huggingface import source_of
 from megatron.conversion.megatron_lm import open_checkpoint
 from megatron.conversion.to_huggingface import as_theirs, write_theirs
 from megatron.conversion.to_ours import Source, Target, configuration, write_ours
-from megatron.conversion.verify import compare_logits, require_room, require_transformers
 from megatron.data.tokenizer import build_tokenizer, describe_identity
 from megatron.data.tokenizer_files import kept_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.data.vocabulary import Vocabulary
+from megatron.evaluation.same_logits import compare_logits, require_room, require_transformers
+from megatron.tasks.tasks import TASKS
+from megatron.train.memory_estimate import free_memory
 
 EXAMPLES = """\
   GPT-2 of Hugging Face's as a checkpoint, and then trained on
     python tools/convert_checkpoint.py --from hf --to megatron --input gpt2 --output runs/gpt2
     python pretrain_gpt.py --load runs/gpt2 --finetune --use-checkpoint-args --data-path my_text_document ...
   the newest checkpoint of a run as a folder that transformers loads
-    python tools/convert_checkpoint.py --from megatron --to hf --input runs/my --output my_hf
+    python tools/convert_checkpoint.py --from megatron --to hf --input runs/my --output runs/my_hf
   a GPT of Megatron-LM's, in mp_rank_ folders or torch_dist
     python tools/convert_checkpoint.py --from megatron-lm --to megatron --input theirs --output runs/theirs \
       --tokenizer-type GPT2BPETokenizer --vocab-file vocab.json --merge-file merges.txt
@@ -142,9 +144,10 @@ def _write(
     where there is none."""
     sizes = options.target_tensor_parallel_size, options.target_pipeline_parallel_size
     vocabulary = _vocabulary(source, named, end)
-    target = Target(configuration(source, *sizes), vocabulary, named, *sizes)
+    task = TASKS[source.task]
+    target = Target(configuration(source, task.given, task.rules, *sizes), vocabulary, named, *sizes)
     with progress("converting", source.bytes, "MB", 1e6) as advance:
-        place = write_ours(source, Path(options.output), target, advance, check)
+        place = write_ours(source, Path(options.output), target, task.build_model, advance, check)
     print(f"wrote {place}: a {source.task} of {source.parameters:,} parameters")
     print(
         f"train it on by pretrain_{source.task}.py --load {options.output} --finetune --use-checkpoint-args, "
@@ -153,7 +156,10 @@ def _write(
 
 
 def _vocabulary(source: Source, named: TokenizerOptions | None, end: int | None) -> Vocabulary:
-    """The tokens of the model; a note where no tokenizer is named. UserError where it has more of them."""
+    """The tokens of the model, or its classes; a note where no tokenizer is named. UserError where it has
+    more of them."""
+    if source.classes:
+        return Vocabulary(source.vocab_size, None, {"classes": source.classes})
     if named is None:
         print(
             f"note: no tokenizer lies beside {source.path}; name one by --tokenizer-type and its files, so "
@@ -207,14 +213,14 @@ def _check(options: Options, parameters: int, compare: Callable[[Path], str]) ->
     """What is done before the output is whole. UserError where there is no room for it."""
     if options.no_verify:
         return lambda written: None
-    require_room(parameters)
+    require_room(parameters, free_memory(torch.device("cpu")))
     return lambda written: print(compare(written), flush=True)
 
 
 def _compared(theirs: Theirs, ours: Path, hers: Path) -> str:
     found = compare_logits(ours, hers, theirs)
     return (
-        f"the logits of {found.tokens} tokens differ by {found.difference:.1e} at most, where the largest is "
+        f"{found.logits:,} logits differ by {found.difference:.1e} at most, where the largest is "
         f"{found.largest:.3g}"
     )
 

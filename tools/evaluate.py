@@ -42,6 +42,9 @@ EXAMPLES = """\
   # other texts; bits per byte compare models of different tokenizers
   python tools/evaluate.py --load runs/small --data-path books_text_document --split 0,0,1 --splits test
 
+  # a vision transformer: loss, top-1 and top-5 accuracy, on other images of the same classes
+  python tools/evaluate.py --load runs/vit --data-path photos --split 0,0,1 --splits test
+
   # an encoder: losses and accuracies of masked tokens and of pairs, on sentences
   python tools/evaluate.py --load runs/bert --data-path books_text_sentence --split 0,0,1 --splits test
 

@@ -130,9 +130,8 @@ def main(argv: list[str] | None = None) -> None:
     # A plan depends on no token, no checkpoint and no log, so that rules about them have nothing to ask for.
     apart = (*data.RULES, *checkpoint.RULES, *logging.RULES)
     rules: list[Rule] = [rule for rule in RULES if rule not in apart]
-    config: Options = complete(
-        Options, values, problems, rules=[*rules, *data_efficiency_flags.RULES, *task.rules]
-    )
+    every: list[Rule] = [*rules, *data_efficiency_flags.RULES, *task.rules]
+    config: Options = complete(Options, task.given(values), problems, rules=every)
     efficiency, notes = describe(config)
     vocab_size = config.tokenizer.vocab_size or 0
     task.make_rows(config, efficiency, Vocabulary(vocab_size, None, None))  # refuses what it cannot draw

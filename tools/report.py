@@ -25,6 +25,7 @@ from megatron.report.evaluations import evaluation_rows, number_in
 from megatron.report.experts import expert_charts, expert_facts, expert_notes, has_experts, load_charts
 from megatron.report.figures import level, png
 from megatron.report.histogram import difficulty_chart
+from megatron.report.images import image_charts, image_facts
 from megatron.report.page import Section, box, charts, page, paragraphs, sample, table
 from megatron.report.records import RecordedRun, read_evaluation, read_run
 from megatron.report.summary import facts, statement
@@ -54,7 +55,8 @@ LOSSES = (
 )
 SCORED = (
     "Validation and test losses of a run are of the first --eval-iters global batches of windows, so of as "
-    "many windows as the table says; those of an encoder are its samples, and losses are of masked tokens. "
+    "many windows as the table says; those of an encoder are its samples, and losses are of masked tokens; "
+    "those of a vision transformer are images. "
     "tools/evaluate.py scores all windows unless --max-windows is given, so its losses differ."
 )
 ABSENT = {
@@ -133,7 +135,8 @@ def _page(options: Options, runs: list[RecordedRun], pictures: dict[str, bytes])
     losses, schedules, cost = loss_charts(runs), schedule_charts(runs), cost_charts(runs)
     difficulty, quantiles = _difficulty(options.difficulty_path)
     experts, encoders = expert_charts(runs), encoder_charts(runs)
-    level(chart.figure for chart in (*losses, *schedules, *cost, *difficulty, *experts, *encoders))
+    images = image_charts(runs)
+    level(chart.figure for chart in (*losses, *schedules, *cost, *difficulty, *experts, *encoders, *images))
     opening = paragraphs([statement(runs)]) + "\n" + box(reading(runs))
     sections = [
         Section("Runs", _runs(runs)),
@@ -144,6 +147,7 @@ def _page(options: Options, runs: list[RecordedRun], pictures: dict[str, bytes])
         Section("Cost and stability", _drawn(cost, pictures)),
         *_experts(runs, experts, pictures),
         *_encoders(runs, encoders, pictures),
+        *_images(runs, images, pictures),
         Section("Difficulty of the samples", _drawn(difficulty, pictures) + quantiles),
         Section("Generated text", "\n".join(map(_sample, map(Path, options.sample)))),
         Section("What differed", _differences(runs)),
@@ -193,6 +197,14 @@ def _encoders(runs: list[RecordedRun], drawn: list[Chart], pictures: dict[str, b
         return []
     parts = [_facts_table(runs, encoder_facts), _drawn(drawn, pictures)]
     return [Section("Masked tokens and pairs", "\n".join(parts))]
+
+
+def _images(runs: list[RecordedRun], drawn: list[Chart], pictures: dict[str, bytes]) -> list[Section]:
+    """A section where any run is of images."""
+    if not any(run.of_images for run in runs):
+        return []
+    parts = [_facts_table(runs, image_facts), _drawn(drawn, pictures)]
+    return [Section("Classes of images", "\n".join(parts))]
 
 
 def _conditions(runs: list[RecordedRun]) -> str:

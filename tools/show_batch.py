@@ -1,5 +1,5 @@
-"""What a step of a training run would draw: its lengths, its samples with their difficulties, and their
-text."""
+"""What a step of a training run would draw: its lengths, its samples with their difficulties, and their text,
+or the images with their classes."""
 
 import os
 import sys
@@ -26,8 +26,9 @@ from megatron.config.launch import rank_notes, unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.curriculum.analysis_folder import find_analysis, load_column, open_analyses
 from megatron.curriculum.sampler import Sampler, draw_batch
+from megatron.data.images import ImageCorpus
 from megatron.data.tokenizer_files import tokenizer_of_data
-from megatron.model.inputs import BertInputs, GPTInputs
+from megatron.model.inputs import BertInputs, GPTInputs, ViTInputs
 from megatron.schedule import data_efficiency_flags
 from megatron.schedule.data_efficiency import RESHAPE, DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
@@ -44,6 +45,9 @@ EXAMPLES = """\
 
   of an encoder, what the model sees of its samples, and what it is to tell
     python tools/show_batch.py python pretrain_bert.py --data-path my_text_sentence ... --step 1000
+
+  of a vision transformer, which images and classes they are
+    python tools/show_batch.py python pretrain_vit.py --data-path pictures ... --step 1000
 
   a launch command as it stands; the batch does not depend on the number of ranks
     python tools/show_batch.py torchrun --nproc-per-node 8 pretrain_gpt.py --num-layers 24 ... --step 70000"""
@@ -83,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
     task = task_of(words, values.get("task"))
     rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES, *task.rules)
-    config: Options = complete(Options, values, problems, rules=rules)
+    config: Options = complete(Options, task.given(values), problems, rules=rules)
     alone = dataclasses.replace(config.bert, bert_pack=False)  # where samples share rows, each is the same
     config = dataclasses.replace(config, bert=alone)
     efficiency, notes = describe(config)
@@ -98,7 +102,11 @@ def main(argv: list[str] | None = None) -> None:
     share = BatchShare(0, 1, config.training.micro_batch_size)
     made = prepared.rows.batch(sampler, step, share)
     every: Iterator[Row] = _rows(sampler, step, made, config, efficiency)
-    if prepared.task.architecture(config, 0).encoder:
+    architecture = prepared.task.architecture(config, 0)
+    if architecture.pictures is not None:
+        show(_step_table(plan, step, efficiency), _image_table(sampler, step, made, config, efficiency))
+        return
+    if architecture.encoder:
         every = iter(sorted(_samples(sampler, step, made), key=lambda row: row.number))
     rows = itertools.islice(every, config.rows)
     show(_step_table(plan, step, efficiency), _row_table(list(rows), prepared, config))
@@ -212,6 +220,44 @@ def _row_table(rows: list[Row], prepared: Prepared, config: Options) -> Table:
             *(Text(text[: config.characters]) for text in _texts(row, decode, dropping)),
         )
     return table
+
+
+def _image_table(
+    sampler: Sampler, step: Step, made: list[ViTInputs], config: Options, efficiency: DataEfficiency
+) -> Table:
+    """One line an image: where it comes from, its class, and the patches that the first dropping layer
+    computes."""
+    table = Table(title="rows", title_justify="left", show_lines=True)
+    for name in ("row", "corpus", "sample"):
+        table.add_column(name, justify="left" if name == "corpus" else "right")
+    for name in ("class", "image"):
+        table.add_column(name)
+    if any(inputs.kept is not None for inputs in made):
+        table.add_column(f"what layer {efficiency.dropping_layers[0]} computes")
+    for member, sample, row in itertools.islice(
+        zip(*draw_batch(sampler, step), _kept_rows(made)), config.rows
+    ):
+        number, kept = row
+        corpus = sampler.corpora[member]
+        assert isinstance(corpus, ImageCorpus)
+        name = corpus.images.name(int(corpus.order[sample]))
+        words = [corpus.classes[corpus.labels[sample]], name, *_patches(kept)]
+        table.add_row(f"{number:,}", corpus.name, f"{sample:,}", *map(Text, words))
+    return table
+
+
+def _kept_rows(made: list[ViTInputs]) -> Iterator[tuple[int, list[int] | None]]:
+    """The numbers of all rows, and the positions kept of each, or None where nothing is dropped."""
+    for inputs in made:
+        for place, number in enumerate(inputs.rows.tolist()):
+            yield number, inputs.kept[0, place].tolist() if inputs.kept is not None else None
+
+
+def _patches(kept: list[int] | None) -> Iterator[str]:
+    """Kept positions in words, of which 0 is [CLS]'s."""
+    if kept is not None:
+        first = ["[CLS]"] if kept[0] == 0 else []
+        yield ", ".join([*first, *(str(position) for position in kept if position)])
 
 
 def _texts(row: Row, decode: Decode, dropping: bool) -> Iterator[str]:

@@ -40,6 +40,7 @@ from megatron.config.scale import FULL, SCALES, scaled
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.config.training import TrainingConfig
 from megatron.config.values import Known, Unknown, flatten
+from megatron.config.vision import VisionConfig
 
 Rule = Callable[..., list[str]]
 
@@ -74,6 +75,7 @@ class Config:
     experts: ExpertsConfig = dataclasses.field(default_factory=ExpertsConfig)
     sentences: SentencesConfig = dataclasses.field(default_factory=SentencesConfig)
     bert: BertConfig = dataclasses.field(default_factory=BertConfig)
+    vision: VisionConfig = dataclasses.field(default_factory=VisionConfig)
     config: str | None = flag(
         None,
         "YAML file of flags, which may include others; flags on the command line win",

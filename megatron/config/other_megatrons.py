@@ -410,9 +410,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     **_refused(f"another format of checkpoints {NOT_YET}", "ckpt-convert-format ckpt-convert-save"),
     **_refused("give --finetune to load the weights alone", "no-load-optim", needs="load"),
     **_refused("a checkpoint is whole; leave that out", "no-save-optim", needs="save"),
-    **_refused(
-        "give --load FOLDER --finetune to start from its weights", "pretrained-checkpoint reset-iteration"
-    ),
+    **_refused("give --load FOLDER --finetune to start from its weights", "reset-iteration"),
     **_refused("give --ckpt-step to take another step than the newest", "load-tag override-ckpt-iteration"),
     **_refused(
         "use --override-opt_param-scheduler to take the flags' schedule",
@@ -481,14 +479,20 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         use-same-sampling-seed-across-dp-ranks""",
     ),
     **_unused(
-        "it belongs to retrieval or vision, which are not built here yet",
-        """bert-embedder-type bert-load output-bert-embeddings mask-type mask-factor ict-* biencoder-*
+        "it belongs to retrieval, which is not built here yet",
+        """bert-embedder-type bert-load output-bert-embeddings ict-* biencoder-*
         retriever-* titles-data-path
-        query-in-block-prob use-one-sent-docs evidence-data-path block-data-path embedding-path indexer-*
-        num-classes img-h img-w num-channels patch-dim classes-fraction data-per-class-fraction head-lr-mult=1
-        vision-backbone-type vision-pretraining-type swin-backbone-type iter-per-epoch dino-*""",
+        query-in-block-prob use-one-sent-docs evidence-data-path block-data-path embedding-path indexer-*""",
     ),
-    **_refused(f"vision {NOT_YET}", "vision-pretraining"),
+    **_always("pretrain_vit.py tells the classes of images in any case", "vision-pretraining"),
+    **_refused(
+        "vision transformers that tell classes are built here, trained by pretrain_vit.py; leave it out",
+        "vision-backbone-type=vit vision-pretraining-type=classify head-lr-mult=1",
+    ),
+    **_unused(
+        "it belongs to other ways of pretraining on images, which are not built here",
+        "mask-type mask-factor swin-backbone-type iter-per-epoch dino-*",
+    ),
     **_refused(
         "flags of old are gone in Megatron, too; give --micro-batch-size, --lr-warmup-fraction or "
         "--tensor-model-parallel-size in their place",

@@ -11,6 +11,7 @@ from megatron.conversion.family import Family
 from megatron.conversion.gpt2 import GPT2
 from megatron.conversion.llama import LLAMA, MISTRAL, MIXTRAL, QWEN2
 from megatron.conversion.modernbert import MODERNBERT
+from megatron.conversion.vit import VIT, classes_in
 
 FAMILIES: dict[str, Family] = {
     "gpt2": GPT2,
@@ -20,15 +21,18 @@ FAMILIES: dict[str, Family] = {
     "mixtral": MIXTRAL,
     "bert": BERT,
     "modernbert": MODERNBERT,
+    "vit": VIT,
 }
 
 
 class Theirs(NamedTuple):
-    """A model of theirs: its family, its config.json, and the flags of the same model here."""
+    """A model of theirs: its family, its config.json, the flags of the same model here, and how many tokens,
+    or classes, it knows."""
 
     family: Family
     content: dict[str, Any]
     flags: dict[str, Any]
+    vocab_size: int
 
 
 def read_content(content: Mapping[str, Any]) -> Theirs:
@@ -38,7 +42,7 @@ def read_content(content: Mapping[str, Any]) -> Theirs:
         raise UserError(f"model_type {kind!r} is none of {', '.join(FAMILIES)}, which are known here")
     try:
         flags, problems = FAMILIES[kind].describe(content)
-        vocabulary = content["vocab_size"]
+        vocabulary = classes_in(content) if kind == "vit" else content["vocab_size"]
     except KeyError as error:
         raise UserError(f"says nothing of {error.args[0]}, which a {kind} needs") from None
     except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
@@ -48,7 +52,7 @@ def read_content(content: Mapping[str, Any]) -> Theirs:
         problems.append(f"vocab_size {vocabulary!r} is no number of tokens")
     if problems:
         raise UserError(*problems)
-    return Theirs(FAMILIES[kind], dict(content), flags)
+    return Theirs(FAMILIES[kind], dict(content), flags, vocabulary)
 
 
 def _odd(flags: Mapping[str, Any]) -> list[str]:
@@ -74,7 +78,7 @@ def state_content(task: str, config: Config, vocab_size: int) -> Theirs:
         content, problems = family.state(config, vocab_size)
         if not problems:
             content = {"architectures": [family.architecture], "model_type": kind, **content}
-            return Theirs(family, content, family.describe(content)[0])
+            return Theirs(family, content, family.describe(content)[0], vocab_size)
         found[kind] = problems
     if not found:
         raise UserError(f"a model of the task {task} has no like at Hugging Face")

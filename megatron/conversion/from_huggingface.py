@@ -4,6 +4,7 @@ from megatron.base.errors import UserError
 from megatron.conversion.folder import Folder, Reader, spelled_as
 from megatron.conversion.origins import Origin
 from megatron.conversion.to_ours import Source
+from megatron.conversion.vit import classes_named
 
 LEFT_OUT = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "embeddings.position_ids")
 """What older files hold beside weights."""
@@ -18,10 +19,11 @@ def source_of(folder: Folder) -> Source:
         path=folder.path,
         task=theirs.family.task,
         flags=theirs.flags,
-        vocab_size=theirs.content["vocab_size"],
+        vocab_size=theirs.vocab_size,
         origins=_matched(folder),
         tensors=folder.tensors,
         reader=lambda: Reader(folder.tensors),
+        classes=tuple(classes_named(theirs.content)) if theirs.family.task == "vit" else (),
     )
 
 

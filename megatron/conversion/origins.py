@@ -13,7 +13,8 @@ Shape = tuple[int, ...]
 class Origin(NamedTuple):
     """A tensor of ours in tensors of theirs: one, or with `stacked` one for every expert, which are joined
     along a new second dimension. `transposed`: theirs are [inputs, outputs]. Their rows are read as [groups,
-    of, rest], of which ours are [start, stop) of the second."""
+    of, rest], of which ours are [start, stop) of the second. `shapes`: theirs and ours, where these alone
+    differ."""
 
     names: tuple[str, ...]
     transposed: bool = False
@@ -22,6 +23,7 @@ class Origin(NamedTuple):
     of: int = 1
     start: int = 0
     stop: int = 1
+    shapes: tuple[Shape, Shape] | None = None
 
     @property
     def name(self) -> str:
@@ -42,6 +44,11 @@ def origin(name: str, **how: int) -> Origin:
     return Origin((name,), **how)  # type: ignore[arg-type]
 
 
+def reshaped(name: str, theirs: Shape, mine: Shape) -> Origin:
+    """The origin in a tensor of the same numbers in another shape."""
+    return Origin((name,), shapes=(theirs, mine))
+
+
 def take(found: Origin, read: Callable[[str], Tensor]) -> Tensor:
     """Our tensor; `read` gives one of theirs."""
     parts = [_cut(read(name), found) for name in found.names]
@@ -49,6 +56,8 @@ def take(found: Origin, read: Callable[[str], Tensor]) -> Tensor:
 
 
 def _cut(theirs: Tensor, found: Origin) -> Tensor:
+    if found.shapes is not None:
+        return theirs.reshape(found.shapes[1])
     whole = theirs.T if found.transposed else theirs
     if found.of == 1:
         return whole
@@ -58,6 +67,8 @@ def _cut(theirs: Tensor, found: Origin) -> Tensor:
 
 def taken_shape(found: Origin, shape: Shape) -> Shape | None:
     """The shape of our tensor where theirs have this one; None where they cannot be cut so."""
+    if found.shapes is not None:
+        return found.shapes[1] if shape == found.shapes[0] else None
     rows, *rest = reversed(shape) if found.transposed else shape
     if rows % (found.groups * found.of):
         return None
@@ -80,6 +91,8 @@ def put_shape(pieces: Iterable[Piece], shapes: Mapping[str, Shape]) -> Shape:
     rest: Shape = ()
     for piece in pieces:
         found, shape = piece.origin, shapes[piece.mine]
+        if found.shapes is not None:
+            return found.shapes[0]
         rest = shape[2:] if found.stacked else shape[1:]
         rows += shape[0]
         share = found.stop - found.start
@@ -96,6 +109,8 @@ def put(pieces: Iterable[Piece], shape: Shape, read: Callable[[str], Tensor]) ->
     theirs = None
     for piece in pieces:
         mine, found = read(piece.mine), piece.origin
+        if found.shapes is not None:
+            return mine.reshape(found.shapes[0])
         mine = mine if piece.place is None else mine[:, piece.place]
         if found.of == 1:
             return mine.T if found.transposed else mine

@@ -22,7 +22,9 @@ from megatron.conversion.families import Theirs, state_content
 from megatron.conversion.folder import CONFIG, INDEX, WEIGHTS
 from megatron.conversion.origins import Piece, Shape, pieces_of, put, put_shape
 from megatron.conversion.to_ours import PADDED
+from megatron.conversion.vit import labels
 from megatron.data.tokenizer_value import Tokenizer
+from megatron.data.vocabulary import Vocabulary
 
 TORCH_NAMES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 SHARD_BYTES = 5 * 10**9
@@ -70,7 +72,7 @@ def write_theirs(
             write_parts(folder / file, {name: like[name] for name in names}, parts, READ_BY)
         if len(shards) > 1:
             _write_index(folder, shards, like)
-        content = checkpoint.theirs.content | _words(like, tokenizer)
+        content = checkpoint.theirs.content | _words(like, tokenizer, checkpoint.manifest.vocabulary)
         (folder / CONFIG).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         if tokenizer is not None:
             write_tokenizer(folder, tokenizer, checkpoint.theirs.content)
@@ -134,13 +136,15 @@ def _write_index(folder: Path, shards: Mapping[str, list[str]], like: Mapping[st
     (folder / INDEX).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _words(like: Mapping[str, Tensor], tokenizer: Tokenizer | None) -> dict[str, Any]:
-    """What a config.json says of types and tokens; older versions call the type torch_dtype."""
+def _words(like: Mapping[str, Tensor], tokenizer: Tokenizer | None, vocabulary: Vocabulary) -> dict[str, Any]:
+    """What a config.json says of types, tokens and classes; older versions call the type torch_dtype."""
     largest = max(like.values(), key=lambda one: math.prod(one.shape))
     name = TORCH_NAMES.get(largest.dtype, "float32")
     end, known = (tokenizer.eod, tokenizer.vocabulary) if tokenizer else (None, {})
     tokens = {"bos": end, "eos": end, "pad": tokenizer and tokenizer.pad}
     tokens |= {"cls": known.get("[CLS]"), "sep": known.get("[SEP]")}
+    if classes := (vocabulary.tokenizer or {}).get("classes"):
+        return {"dtype": name, "torch_dtype": name} | labels(classes)
     return {"dtype": name, "torch_dtype": name} | {f"{one}_token_id": tokens[one] for one in tokens}
 
 

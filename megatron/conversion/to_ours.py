@@ -3,13 +3,13 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from megatron.base.errors import UserError
 from megatron.base.files import whole_folder
@@ -18,7 +18,7 @@ from megatron.checkpoint.manifest import FileEntry, Manifest, Part, TensorEntry,
 from megatron.checkpoint.save import LATEST, folder_of
 from megatron.checkpoint.tensor_file import write_parts
 from megatron.config import bert, experts, model, parallel
-from megatron.config.config import Config, TokenizerOptions, complete
+from megatron.config.config import Config, Rule, TokenizerOptions, complete
 from megatron.conversion.folder import Like
 from megatron.conversion.origins import Origin, Shape, take, taken_shape
 from megatron.data.tokenizer_files import keep_tokenizer
@@ -27,7 +27,6 @@ from megatron.parallel.layers import ONE_RANK
 from megatron.parallel.mesh import Axis, Mesh
 from megatron.parallel.placement import placements
 from megatron.parallel.stages import stages_of
-from megatron.tasks.tasks import TASKS
 
 PADDED = ("word_embeddings.weight", "output_layer.weight", "token_head.bias")
 """Tensors with a row for every token, and zeros for tokens that there are not."""
@@ -40,7 +39,8 @@ Read = Callable[[str], Tensor]
 class Source(NamedTuple):
     """A model before it is read. `flags`: of its shape, by our names; `vocab_size`: rows of its tables, of
     which with `padded` some may be no tokens; `origins`: of every tensor of ours; `tensors`: types and shapes
-    of theirs; `reader`: opens them to be read by name."""
+    of theirs; `reader`: opens them to be read by name; `classes`: of a
+    classifier."""
 
     path: Path
     task: str
@@ -50,6 +50,7 @@ class Source(NamedTuple):
     tensors: Mapping[str, Like]
     reader: Callable[[], AbstractContextManager[Read]]
     padded: bool = False
+    classes: tuple[str, ...] = ()
 
     @property
     def used(self) -> list[Like]:
@@ -77,10 +78,17 @@ class Target(NamedTuple):
     pipeline: int = 1
 
 
-def configuration(source: Source, tensor: int, pipeline: int) -> Config:
-    """The flags of the model. UserError where it cannot be cut for these ranks."""
+def configuration(
+    source: Source,
+    given: Callable[[dict[str, Any]], dict[str, Any]],
+    rules: Iterable[Rule],
+    tensor: int,
+    pipeline: int,
+) -> Config:
+    """The flags of the model. `given`, `rules`: as its task has them. UserError where it cannot be cut for
+    these ranks."""
     layout = {"tensor_model_parallel_size": tensor, "pipeline_model_parallel_size": pipeline}
-    found: Config = complete(Config, OF_A_RUN | source.flags | layout, (), 1, SHAPE_RULES)
+    found: Config = complete(Config, given(OF_A_RUN | source.flags | layout), (), 1, (*SHAPE_RULES, *rules))
     return found
 
 
@@ -88,12 +96,13 @@ def write_ours(
     source: Source,
     save: Path,
     target: Target,
+    build_model: Callable[..., nn.Module],
     advance: Callable[[int], None] = lambda size: None,
     check: Callable[[Path], None] = lambda written: None,
 ) -> Path:
     """Write a checkpoint of step 0, whole or not at all; its place. `advance` gets the bytes of every tensor
-    that is written; `check` the folder before it comes to its place."""
-    files = boxes_by_file(target, source.task)
+    that is written; `check` the folder before it comes to its place; `build_model`: as a task has it."""
+    files = boxes_by_file(target, build_model)
     _require_shapes(source, {name: box for boxes in files.values() for name, box in boxes.items()})
     entries: dict[str, FileEntry] = {}
     tensors: dict[str, TensorEntry] = {}
@@ -120,7 +129,7 @@ def write_ours(
     return folder_of(save, 0)
 
 
-def boxes_by_file(target: Target, task: str) -> dict[str, dict[str, Box]]:
+def boxes_by_file(target: Target, build_model: Callable[..., nn.Module]) -> dict[str, dict[str, Box]]:
     """The tensors that every rank of the layout writes, by the names of the files."""
     stages = stages_of(target.config.parallel, target.config.model)
     count = target.tensor * target.pipeline
@@ -130,7 +139,7 @@ def boxes_by_file(target: Target, task: str) -> dict[str, dict[str, Box]]:
         pipeline, tensor = divmod(rank, target.tensor)
         mesh = Mesh(tensor=Axis(tensor, target.tensor)) if target.tensor > 1 else ONE_RANK
         with torch.device("meta"):
-            built = TASKS[task].build_model(target.config, target.vocabulary.size, (), mesh, stages[pipeline])
+            built = build_model(target.config, target.vocabulary.size, (), mesh, stages[pipeline])
         boxes = boxes_of(dict(built.named_parameters()), placements(built))
         own = {name: box for name, box in boxes.items() if (name, box.offset) not in written}
         written |= {(name, box.offset) for name, box in own.items()}

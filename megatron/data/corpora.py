@@ -171,7 +171,7 @@ def open_splits(config: Config, open_share: Open | None = None) -> Splits:
         lambda source, share, split: open_corpus(source, share, data.seq_length, split)
     )
     splits: Splits = {split: [] for split in SPLITS}
-    sources = _sources(data)
+    sources = sources_of(data)
     blends = {split: parse_blend(paths, flag) for split, (flag, paths, _) in sources.items()}
     prefixes = list(dict.fromkeys(prefix for blend in blends.values() for _, prefix in blend))
     opened = open_sources(prefixes, data.allow_trailing_bytes)
@@ -183,7 +183,7 @@ def open_splits(config: Config, open_share: Open | None = None) -> Splits:
     return splits
 
 
-def _sources(data: DataConfig) -> dict[str, tuple[str, tuple[str, ...], tuple[float, float]]]:
+def sources_of(data: DataConfig) -> dict[str, tuple[str, tuple[str, ...], tuple[float, float]]]:
     """For every split the flag that names its datasets, what it says, and the share of each of them."""
     if data.data_path:
         shares = dict(zip(SPLITS, parse_split(data.split)))
@@ -197,7 +197,7 @@ def unevaluated(config: Config, splits: Splits) -> list[str]:
     if config.data.mock_data or not config.logging.eval_iters:
         return []
     notes = []
-    for split, (flag, paths, (low, high)) in _sources(config.data).items():
+    for split, (flag, paths, (low, high)) in sources_of(config.data).items():
         names = {corpus.name for _, corpus in splits[split]}
         empty = [prefix for _, prefix in parse_blend(paths, flag) if prefix not in names]
         if empty and split != "train" and low < high:

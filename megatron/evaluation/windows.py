@@ -13,12 +13,14 @@ from megatron.base.terminal import progress
 from megatron.base.units import perplexity
 from megatron.config.config import Config
 from megatron.data.corpora import Corpus
+from megatron.data.images import ImageCorpus, as_classes
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.data.vocabulary import Vocabulary, find_vocabulary
 from megatron.evaluation.estimates import ratio_of_sums
 from megatron.evaluation.losses import Weighted, window_sums
 from megatron.evaluation.restore import Restored, require_same_tokenizer
 from megatron.evaluation.text_bytes import TextBytes, count_text
+from megatron.model.gpt import LM_LOSS
 from megatron.model.inputs import to_device
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.slices import WHOLE
@@ -45,7 +47,7 @@ def evaluate_windows(
     """One result a corpus of a split. Bytes are counted by the rank that writes them alone."""
     if not corpora:
         return []
-    members = [corpus for _, corpus in corpora]
+    members = [_as_trained(restored, corpus) for _, corpus in corpora]
     vocabulary = _vocabulary(restored, config, members)
     counts = [min(corpus.windows, max_windows or corpus.windows) for corpus in members]
     sums = _sums(restored, config, vocabulary, members, counts, split, micro_batch_size, mesh)
@@ -70,8 +72,17 @@ def evaluate_windows(
     return results
 
 
+def _as_trained(restored: Restored, corpus: Corpus) -> Corpus:
+    """Images with the numbers that their classes have in training."""
+    if not isinstance(corpus, ImageCorpus):
+        return corpus
+    return as_classes(corpus, tuple((restored.manifest.vocabulary.tokenizer or {})["classes"]))
+
+
 def _vocabulary(restored: Restored, config: Config, members: list[Corpus]) -> Vocabulary:
     """The data's vocabulary, which is that of the model."""
+    if isinstance(members[0], ImageCorpus):
+        return restored.manifest.vocabulary
     require_same_tokenizer(restored, members, config.tokenizer)
     vocabulary = find_vocabulary(config.tokenizer, members, config.data)
     known = restored.manifest.vocabulary.size
@@ -112,18 +123,19 @@ def _sums(
 
 
 def _result(names: list[str], windows: int, sums: list[float]) -> dict[str, Any]:
-    """A corpus in numbers; the first loss is the one that perplexity is of, over the tokens that are told,
+    """A corpus in numbers; the first loss is the one that perplexity is of, where it is of tokens,
     and its error is over windows."""
     pairs, squares = list(zip(sums[:-SQUARES:2], sums[1:-SQUARES:2])), sums[-SQUARES:]
     means = {name: total / count if count else None for name, (total, count) in zip(names, pairs)}
     loss, (total, tokens) = means[names[0]], pairs[0]
     error = ratio_of_sums(windows, total, tokens, *squares).error if tokens else None
+    likely = None if loss is None or names[0] != LM_LOSS else perplexity(loss)
     result = {
         "tokens": int(tokens),
         "loss": loss,
         "loss_error": error,
-        "perplexity": None if loss is None else perplexity(loss),
-        "perplexity_error": None if loss is None or error is None else perplexity(loss) * error,
+        "perplexity": likely,
+        "perplexity_error": None if likely is None or error is None else likely * error,
     }
     return result | ({"losses": means} if len(means) > 1 else {})
 

@@ -39,9 +39,34 @@ class Mixture:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """The images of a vision transformer, in pixels, and the side of their square patches. `mean`, `std`: of
+    every channel, where 1 is white; `smoothing`: the share of a label that all classes have alike."""
+
+    height: int
+    width: int
+    channels: int
+    patch: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    smoothing: float = 0.0
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches from top to bottom, and from left to right."""
+        return self.height // self.patch, self.width // self.patch
+
+    @property
+    def patch_size(self) -> int:
+        """Numbers of a patch."""
+        return self.channels * self.patch**2
+
+
+@dataclass(frozen=True)
 class Architecture:
     """Everything that a model is built from. `kv_channels`: width of a head; `ffn_hidden_size`: inner
     width of the MLP; `activation`: an entry of `ACTIVATIONS` in mlp.py, two factors of it where `gated`;
+    `qkv_bias`: queries, keys and values have biases, `linear_bias`: all other matrices of layers;
     `vocab_size`: tokens that there are, `padded_vocab_size`: rows of the tables; `precision`: of activations,
     where it is not that of the weights; `apex`: LayerNorm by NVIDIA's apex. In the backward pass are computed
     again: `recomputed_layers`, in runs of `recompute_run` whose inputs alone are kept; with
@@ -50,7 +75,8 @@ class Architecture:
     follow each other. `residual_after_norm`: what is added to the residual stream is added to it as the norm
     has left it; `embedding_norm`: in the first attention alone. `near_layers`: those that see a `window`
     alone, whose angles have the base `near_rotary_base`. `rotary_interpolation`, `rope_scaling`: how angles
-    are stretched, as rotary.py has it. `told`: the share of tokens that have a loss."""
+    are stretched, as rotary.py has it. `told`: the share of tokens that have a loss. `pictures`: of a vision
+    transformer, whose vocabulary are the classes."""
 
     num_layers: int
     hidden_size: int
@@ -92,3 +118,4 @@ class Architecture:
     rotary_interpolation: float = 1.0
     rope_scaling: float = 0.0
     told: float = 1.0
+    pictures: Pictures | None = None

@@ -38,7 +38,7 @@ class Attention(nn.Module):
     def __init__(self, architecture: Architecture, layer: int, mesh: Mesh = ONE_RANK):
         super().__init__()
         hidden, head, std = architecture.hidden_size, architecture.kv_channels, architecture.init_method_std
-        bias, qkv_bias = architecture.linear_bias, architecture.linear_bias or architecture.qkv_bias
+        bias, qkv_bias = architecture.linear_bias, architecture.qkv_bias
         queries, groups = architecture.num_attention_heads * head, architecture.num_query_groups
         few = groups % mesh.tensor.size > 0
 

@@ -16,6 +16,7 @@ def model_flops(architecture: Architecture, dropping: tuple[int, ...]) -> RowFlo
     def row_flops(length: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         lengths = length.astype(np.float64), kept.astype(np.float64)
         model = layer_flops(architecture, dropping, layers, *lengths) + head_flops(architecture, lengths[0])
+        model = model + patch_flops(architecture, lengths[0])
         if explicit_again:
             return model, model + _attention(architecture, dropping, layers, *lengths) / 3
         return model, model + layer_flops(architecture, dropping, again, *lengths) / 3
@@ -25,13 +26,23 @@ def model_flops(architecture: Architecture, dropping: tuple[int, ...]) -> RowFlo
 
 def head_flops(architecture: Architecture, length: np.ndarray) -> np.ndarray:
     """FLOPs of a row's logits, forward and backward; of an encoder's those of the tokens that have a loss,
-    with the transform before them, and of the head over pairs."""
+    with the transform before them, and of the head over pairs; of an image's those of one token."""
     hidden, told = architecture.hidden_size, architecture.told * length
+    if architecture.pictures:
+        return 6 * hidden * architecture.vocab_size * np.ones_like(length)
     if not architecture.encoder:
         return 6 * hidden * architecture.vocab_size * told
     pairs = 6 * hidden * (hidden + 2) if architecture.pair_head and architecture.vocab_size else 0
     transform = 6 * hidden * hidden * told if architecture.vocab_size else 0
     return 6 * hidden * architecture.vocab_size * told + transform + pairs
+
+
+def patch_flops(architecture: Architecture, length: np.ndarray) -> np.ndarray:
+    """FLOPs of the matrix that an image's patches meet, forward and backward: 4 a weight and patch, as no
+    gradient of pixels is asked for."""
+    if architecture.pictures is None:
+        return np.zeros_like(length)
+    return 4 * architecture.hidden_size * architecture.pictures.patch_size * (length - 1)
 
 
 def layer_flops(

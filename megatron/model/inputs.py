@@ -75,6 +75,19 @@ class ClassifierInputs(NamedTuple):
     first_row: int = 0
 
 
+class ViTInputs(NamedTuple):
+    """Images of one forward pass. `tokens` [rows, length]: places of the tokens, [CLS] before the patches;
+    `rows`, `first_row`, `kept`: as in GPTInputs; `pixels` [rows, channels, height, width]: uint8; `labels`
+    [rows]: numbers of classes."""
+
+    tokens: torch.Tensor
+    rows: torch.Tensor
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    kept: torch.Tensor | None = None
+    first_row: int = 0
+
+
 def to_device(inputs: Inputs, device: torch.device) -> Inputs:
     """The same rows on a device."""
     return _each(inputs, lambda part: part.to(device, non_blocking=True))

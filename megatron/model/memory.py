@@ -63,6 +63,8 @@ def kept(share: Share, stage: Stage, batch: Batch, device: str = "cpu", document
     total = sum(size for size, _ in _runs(share, stage, batch, device, documents))
     if stage.first and one.hidden_dropout:
         total += batch.rows * share.held(batch.length) * one.hidden_size
+    if stage.first and one.pictures is not None:
+        total += batch.rows * (batch.length - 1) * one.pictures.patch_size * (share.element + 1)
     sent = batch.rows * share.held(batch.length) * _width(share)
     return Kept(total, _head_kept(share, batch, device) if stage.last else sent)
 
@@ -311,6 +313,9 @@ def _head_kept(share: Share, batch: Batch, device: str) -> int:
     encoder's transform its tokens, what comes of its matrix and what goes into its norm, and the gradients of
     the logits' bias."""
     one, held = share.architecture, batch.rows * share.held(batch.length)
+    if one.pictures is not None:  # of [CLS] alone, with its logits and their logarithms
+        of_images = batch.rows * (2 * one.vocab_size * max(share.element, 4) + _width(share))
+        return _norm_kept(share, held, device) + of_images
     told = told_tokens(share, batch.rows * share.computed(batch.length))
     found = _norm_kept(share, held, device) + told * _width(share) + _table(share)
     if not one.encoder:
@@ -325,6 +330,9 @@ def _head_working(share: Share, batch: Batch, device: str) -> int:
     """The logits of a chunk beside the hidden states; where these are of lower precision, a copy of the head
     and a product, too. A GPU makes new gradients for those of the loss."""
     one, element = share.architecture, share.element
+    if one.pictures is not None:
+        held = batch.rows * share.held(batch.length) * _width(share)
+        return 2 * held + batch.rows * one.vocab_size * max(element, 4)
     tokens, vocabulary = batch.rows * share.computed(batch.length), max(share.vocabulary, 1)
     told = told_tokens(share, tokens)
     rows = min(told, max(CHUNK_BYTES.get(device, 1 << 25) // (vocabulary * 4), LEAST_ROWS))

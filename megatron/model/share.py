@@ -176,7 +176,7 @@ def layer_parameters(share: Share, count: int = 1, mixed: bool = False) -> list[
         Parameters(hidden, share.queries, OWN, count),
         *(_mixture(share, count, tokens) if mixed else _mlp(share, share.inner, count, tokens)),
     ]
-    if one.linear_bias or one.qkv_bias:
+    if one.qkv_bias:
         found += [Parameters(share.queries, 1, OWN, count), Parameters(keys, 1, of_keys, 2 * count)]
     if one.linear_bias:
         found.append(Parameters(hidden, 1, tokens, count))
@@ -224,6 +224,8 @@ def stage_parameters(share: Share, stage: Stage) -> list[Parameters]:
     """The parameters of a stage, those of its layers first."""
     one, found = share.architecture, stage_layers(share, stage)
     tokens = (*OWN, "tensor") if share.shares_tokens else OWN
+    if one.pictures is not None:
+        return found + _ends_of_pictures(share, stage)
     shared = one.tied_head and stage.first != stage.last
     if stage.first or (stage.last and one.tied_head):
         own = (*OWN, "embedding") if shared else OWN
@@ -238,6 +240,20 @@ def stage_parameters(share: Share, stage: Stage) -> list[Parameters]:
         found += _encoder_heads(share)
     if stage.last and not one.tied_head:
         found.append(Parameters(share.vocabulary, one.hidden_size))
+    return found
+
+
+def _ends_of_pictures(share: Share, stage: Stage) -> list[Parameters]:
+    """Of the embedding of patches, [CLS] and positions, and of the last norm and the head over classes."""
+    one, hidden, alike = share.architecture, share.architecture.hidden_size, (*OWN, "tensor")
+    assert one.pictures is not None
+    found = []
+    if stage.first:
+        found += [Parameters(hidden, one.pictures.patch_size), Parameters(hidden, 1), Parameters(1, hidden)]
+        found.append(Parameters(one.max_position_embeddings, hidden))
+    if stage.last:
+        found.append(Parameters(hidden, 1, OWN, _of_norm(one)))
+        found += [Parameters(one.vocab_size, hidden, alike), Parameters(one.vocab_size, 1, alike)]
     return found
 
 

@@ -47,7 +47,8 @@ def step_traffic(share: Share, stages: list[Stage], batch: Batch, micro_batches:
     losses = 2 if share.architecture.pair_head else 1
     if share.layout.ranks > 1:  # behind every step, with wishes to stop and the norm
         total["world", SUM] += NUMBER * (losses + 2 + _tallied(share))
-    if share.layout.data > 1 and share.architecture.encoder:  # before it, how many masked tokens there are
+    told = share.architecture.encoder and share.architecture.pictures is None
+    if share.layout.data > 1 and told:  # before it, how many masked tokens there are
         total["data", SUM] += NUMBER * losses
     return +total
 
@@ -104,6 +105,9 @@ def _ends(share: Share, stage: Stage, batch: Batch) -> Traffic:
     hidden = tokens * share.architecture.hidden_size * share.element
     found: Traffic = Counter()
     if share.layout.tensor == 1:
+        return found
+    if share.architecture.pictures is not None:  # patches are embedded on every rank; back comes [CLS]
+        found["tensor", SUM] += stage.last * batch.rows * share.architecture.hidden_size * share.element
         return found
     if stage.first:  # out alone, and in with shared tokens the gradients are gathered
         found["tensor", SCATTER if share.shares_tokens else SUM] += hidden

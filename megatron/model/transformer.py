@@ -1,4 +1,4 @@
-"""What a GPT and a BERT have in common: embeddings, layers, and the norm behind them."""
+"""What a GPT, a BERT and a ViT have in common: embeddings, layers, and the norm behind them."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class Texts(NamedTuple):
     key dropout, or [B, T] where a row holds several texts; `positions` [B, T], None where they count from 0;
     `types` [B, T]: of tokens, or None; `sight`: which tokens see which; `kept`, `moves`: the positions that
     random-LTD keeps, and how they come to the ranks that compute them; `recall`: where they follow tokens of
-    their rows that are not computed again."""
+    their rows that are not computed again; `pixels`: of images, whose patches are the tokens."""
 
     tokens: Tensor
     rows: Tensor
@@ -39,6 +39,7 @@ class Texts(NamedTuple):
     kept: Tensor | None = None
     moves: tuple[Moves, ...] | None = None
     recall: Recall | None = None
+    pixels: Tensor | None = None
 
 
 class Transformer(StageModule):
@@ -58,24 +59,21 @@ class Transformer(StageModule):
     ):
         stage = stage or Stage(range(architecture.num_layers))
         super().__init__(mesh, stage, architecture.hidden_size, architecture.precision)
-        hidden, padded = architecture.hidden_size, architecture.padded_vocab_size
-        positions, std = architecture.max_position_embeddings, architecture.init_method_std
-        learned, tied = architecture.position_embedding_type == "learned_absolute", architecture.tied_head
-        shared = tied and stage.first != stage.last
+        hidden, std = architecture.hidden_size, architecture.init_method_std
         self.word_embeddings: VocabularyEmbedding | None = None
         self.position_embeddings: Embedding | None = None
         self.type_embeddings: Embedding | None = None
         self.final_norm: nn.Module | None = None
-        if stage.first or (stage.last and tied):
-            self.word_embeddings = VocabularyEmbedding(padded, hidden, std=std, mesh=mesh, shared=shared)
-        if stage.first and learned:
+        self._add_token_embeddings(architecture)
+        if stage.first and architecture.position_embedding_type == "learned_absolute":
+            positions = architecture.max_position_embeddings
             self.position_embeddings = Embedding(positions, hidden, std=std, mesh=mesh)
         if stage.first and architecture.pair_head:
             self.type_embeddings = Embedding(TOKEN_TYPES, hidden, std=std, mesh=mesh)
         self.layers = Stack(architecture, dropping, mesh, stage.layers)
         if stage.last:
             self.final_norm = make_norm(architecture, mesh)
-        self.vocab_size, self.table_size = architecture.vocab_size, padded
+        self.vocab_size, self.table_size = architecture.vocab_size, architecture.padded_vocab_size
         self.dropout = architecture.hidden_dropout
         self.kernels_draw = self.layers.kernels_draw
         self.rotary = architecture.position_embedding_type == "rope"
@@ -83,6 +81,19 @@ class Transformer(StageModule):
         if architecture.mixture is not None:
             self.tally = Tally(tally_sizes(architecture.mixture), mesh.device)
         add_constants(self, lambda: _constants(architecture))
+
+    def _add_token_embeddings(self, architecture: Architecture) -> None:
+        """What makes hidden states of tokens on this stage."""
+        stage, tied = self.stage, architecture.tied_head
+        shared = tied and stage.first != stage.last
+        if stage.first or (stage.last and tied):
+            self.word_embeddings = VocabularyEmbedding(
+                architecture.padded_vocab_size,
+                architecture.hidden_size,
+                std=architecture.init_method_std,
+                mesh=self.mesh,
+                shared=shared,
+            )
 
     def hidden(
         self,
@@ -129,8 +140,7 @@ class Transformer(StageModule):
         return table[positions].to(self.precision)
 
     def _embedded(self, texts: Texts, positions: Tensor, context: Context) -> Tensor:
-        assert self.word_embeddings is not None
-        x_BTD, types = self.word_embeddings(self.seen(texts.tokens), self.dtype), texts.types
+        x_BTD, types = self._of_tokens(texts), texts.types
         if self.slices.both.size > 1:
             held = self.slices.held(context.length, positions.device)
             positions, types = positions[:, held], None if types is None else types[:, held]
@@ -140,6 +150,11 @@ class Transformer(StageModule):
             assert types is not None
             x_BTD = x_BTD + self.type_embeddings(types, self.dtype)
         return drop(x_BTD, self.dropout, context.held_keys, self.embedding_salt)
+
+    def _of_tokens(self, texts: Texts) -> Tensor:
+        """Hidden states of the tokens [B, T held, D], whatever their places."""
+        assert self.word_embeddings is not None
+        return self.word_embeddings(self.seen(texts.tokens), self.dtype)
 
 
 def _constants(architecture: Architecture) -> dict[str, Tensor]:

@@ -64,8 +64,9 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         adds = self.adds_parts and self.mesh.tensor.size > 1
-        if self.deferred is not None and self.rows is None:
-            y = deferred_linear(x, self.weight, None if adds else self.bias, self.deferred)
+        deferred = self.deferred if self.rows is None and x.requires_grad else None
+        if deferred is not None:  # of pixels nobody waits for gradients, and nothing is deferred
+            y = deferred_linear(x, self.weight, None if adds else self.bias, deferred)
         else:
             bias = self._here(self.bias, x) if self.bias is not None and not adds else None
             y = F.linear(x, self._here(self.weight, x), bias)

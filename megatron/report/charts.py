@@ -22,7 +22,7 @@ from megatron.report.figures import (
     single,
     thin,
 )
-from megatron.report.records import RecordedRun
+from megatron.report.records import RecordedRun, nats
 from megatron.report.summary import saved_share, smoothed, window
 
 X_AXES = {
@@ -251,7 +251,7 @@ def _loss(runs: list[RecordedRun], x: str) -> Chart:
         heights += [losses[_late(run, run.train)], run.valid["lm_loss"][_late(run, run.valid)]]
     _fit(axes, heights)
     key = [Entry("validation", FAINT, marker="o"), Entry("training", FAINT, width=0.8)]
-    frame(axes, f"Loss against {X_AXES[x]}", x_label, "loss (nats a token)", [*keys_of(runs), *key])
+    frame(axes, f"Loss against {X_AXES[x]}", x_label, f"loss ({nats(runs)})", [*keys_of(runs), *key])
     return Chart(f"loss_{x}", figure, f"Validation and training loss against {X_AXES[x]}")
 
 
@@ -273,7 +273,7 @@ def _gaps(runs: list[RecordedRun]) -> Chart:
                 markersize=3.2,
             )
             keys.append(keys_of(runs)[i])
-    frame(axes, f"Validation loss minus that of {runs[0].name}", x_label, "difference (nats a token)", keys)
+    frame(axes, f"Validation loss minus that of {runs[0].name}", x_label, f"difference ({nats(runs)})", keys)
     return Chart(
         "loss_difference", figure, f"Validation loss minus that of {runs[0].name}, at equal effective tokens"
     )

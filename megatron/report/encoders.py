@@ -26,26 +26,38 @@ def encoder_facts(run: RecordedRun) -> dict[str, str]:
     found = {"training loss over pairs": loss_in_words(loss) if np.isfinite(loss) else MISSING}
     for split, words in SPLITS.items():
         found[f"{words}: loss over pairs"] = _last(run, split, PAIRS)
-        found |= {f"{words}: {what}": _last(run, split, name) for name, what in ACCURACIES.items()}
+        found |= {f"{words}: {what}": last_share(run, split, name) for name, what in ACCURACIES.items()}
     return found
 
 
+def last_share(run: RecordedRun, split: str, name: str) -> str:
+    """The last known share of held-out samples that was told right."""
+    known = getattr(run, split)[name]
+    known = known[np.isfinite(known)]
+    return f"{known[-1]:.1%}" if len(known) else MISSING
+
+
 def _last(run: RecordedRun, split: str, name: str) -> str:
-    """The last known value of a measure of held-out samples."""
+    """The last known loss of held-out samples."""
     values = getattr(run, split)[name]
     known = values[np.isfinite(values)]
     if not len(known):
         return MISSING
-    return f"{known[-1]:.1%}" if name in ACCURACIES else loss_in_words(float(known[-1]))
+    return loss_in_words(float(known[-1]))
 
 
 def encoder_charts(runs: list[RecordedRun]) -> list[Chart]:
     """The loss over pairs in training, and the shares that validations found right."""
     title, label = "Training loss over pairs", "nats a pair, running mean"
     pairs = [smooth(PAIRS, title, label, runs, PAIRS, bottom=None)] if recorded(runs, PAIRS) else []
-    return pairs + [
+    return pairs + accuracy_charts(runs, ACCURACIES)
+
+
+def accuracy_charts(runs: list[RecordedRun], names: dict[str, str]) -> list[Chart]:
+    """Of shares that validations found right, by the words for each, those that are told."""
+    return [
         _accuracies(runs, name, words)
-        for name, words in ACCURACIES.items()
+        for name, words in names.items()
         if any(np.isfinite(run.valid[name]).any() for run in runs)
     ]
 

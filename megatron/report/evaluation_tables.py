@@ -8,6 +8,7 @@ from rich.table import Table
 
 from megatron.base.terminal import show
 from megatron.evaluation.paper_tasks import NOTE, TASKS, Mean
+from megatron.model.vit import TOP5
 
 BYTES_FROM = {
     "proportion": "the tokenizer does not give back the text that it was given: the whole original has "
@@ -128,10 +129,12 @@ def mean_in_words(mean: Mean) -> str:
 
 
 def show_samples(results: list[dict[str, Any]], title: str) -> None:
-    """Of an encoder: every loss, and the share of masked tokens and of pairs that were told right."""
+    """Of an encoder: every loss, and the share of masked tokens and of pairs that were told right; of a
+    vision transformer the shares of images."""
     table = Table(title=title)
     losses = [result.get("losses") or {} for result in results]
-    for heading in ("corpus", "split", "samples", "masked", *losses[0]):
+    told = "told" if TOP5 in losses[0] else "masked"
+    for heading in ("corpus", "split", "samples", told, *losses[0]):
         table.add_column(heading, justify="left" if heading in ("corpus", "split") else "right")
     for result, means in zip(results, losses):
         numbers = ["-" if mean is None else f"{mean:.4f}" for mean in means.values()]

@@ -3,6 +3,7 @@
 import json
 import math
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from megatron.base.errors import UserError
 from megatron.config.experts import AUXILIARY, Z_LOSS
 
 COUNTERS = ("iteration", "consumed_samples", "consumed_tokens", "raw_tokens", "drawn_tokens", "layer_tokens")
-HELD_OUT = ("lm_loss", "windows", "sop_loss", "lm_accuracy", "sop_accuracy")
+TOLD = ("sop_loss", "lm_accuracy", "sop_accuracy", "accuracy", "top5_accuracy")
+HELD_OUT = ("lm_loss", "windows", *TOLD)
+OF_IMAGES = "loss"
+"""The name of a loss over images, which stands in the place of that over tokens."""
 FIELDS = {
     "train": (
         *COUNTERS,
@@ -43,9 +47,10 @@ Rows = dict[int, dict[int, array]]
 @dataclass(frozen=True)
 class RecordedRun:
     """One run. `train`, `valid` and `test` hold float64 columns, NaN where a record lacks the field;
-    `seconds` is the sum of the step times so far, and `windows` what a validation scored. `caps`: admitted
-    difficulty at every training record, by metric. `shares`: of every expert of the choices of a step, by
-    layer [training records, experts]. `description`: run.json, or nothing."""
+    `seconds` is the sum of the step times so far, and `windows` what a validation scored. `lm_loss` is the
+    loss over tokens, or over images. `caps`: admitted difficulty at every training record, by metric.
+    `shares`: of every expert of the choices of a step, by layer [training records, experts]. `description`:
+    run.json, or nothing."""
 
     name: str
     folder: Path
@@ -61,9 +66,19 @@ class RecordedRun:
     def steps(self) -> int:
         return int(self.train["iteration"][-1])
 
+    @property
+    def of_images(self) -> bool:
+        """Whether its records tell how many images were told right."""
+        return any(np.isfinite(records["accuracy"]).any() for records in (self.valid, self.test))
+
     def last(self, name: str) -> float:
         """The last value of a training column."""
         return float(self.train[name][-1])
+
+
+def nats(runs: Sequence[RecordedRun]) -> str:
+    """What losses are measured in."""
+    return "nats an image" if all(run.of_images for run in runs) else "nats a token"
 
 
 def read_run(name: str, folder: Path) -> RecordedRun:
@@ -135,6 +150,8 @@ def _add_record(record: Any, where: str, columns: Columns, caps: dict[str, array
     mine = columns.get(record["kind"])
     if mine is None:
         return
+    if OF_IMAGES in record:
+        record = {"lm_loss": record[OF_IMAGES], **record}
     iterations = mine["iteration"]
     count, before = len(iterations), iterations[-1] if iterations else -1.0
     _append(record, mine, where)

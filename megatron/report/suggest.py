@@ -120,8 +120,9 @@ def _candidates(
     share moments, as both take less memory for the same bytes, or weights, too, for more of them."""
     layers, recomputations = config.model.num_layers, _recomputations(architecture)
     encoder = architecture.encoder  # which no ring of causal attention computes
+    shares_tokens = architecture.pictures is None
     for tensor in _divisors(min(devices, ranks_a_node)):
-        for context in CONTEXTS:
+        for context in CONTEXTS if shares_tokens else (1,):
             for pipeline in _divisors(layers):
                 if devices % (tensor * context * pipeline):
                     continue
@@ -134,7 +135,7 @@ def _candidates(
                     for experts in _expert_shares(config, tensor, devices // pipeline):
                         yield {
                             "tensor_model_parallel_size": tensor,
-                            "sequence_parallel": tensor > 1,
+                            "sequence_parallel": tensor > 1 and shares_tokens,
                             "context_parallel_size": context,
                             "cp_comm_type": ("allgather" if encoder and context > 1 else "p2p",),
                             "pipeline_model_parallel_size": pipeline,

@@ -69,7 +69,7 @@ def _test(run: RecordedRun) -> str:
     if not len(known):
         return MISSING
     loss, windows = (float(run.test[name][known[-1]]) for name in ("lm_loss", "windows"))
-    return _loss_cell(loss, windows)
+    return _loss_cell(run, loss, windows)
 
 
 def _measured(run: RecordedRun, number: int) -> str:
@@ -80,13 +80,16 @@ def _measured(run: RecordedRun, number: int) -> str:
     tokens, loss, windows = (
         float(run.valid[name][place]) for name in ("consumed_tokens", "lm_loss", "windows")
     )
-    return _loss_cell(loss, windows, steps_taken(run, tokens))
+    return _loss_cell(run, loss, windows, steps_taken(run, tokens))
 
 
-def _loss_cell(loss: float, windows: float, *more: str) -> str:
-    """A loss, its perplexity and the number of windows that it is a mean over, where that is known."""
-    known = (f"{exact(windows)} windows",) if np.isfinite(windows) else ()
-    return ", ".join([f"{loss_in_words(loss)}\nperplexity {perplexity(loss):,.2f}", *more, *known])
+def _loss_cell(run: RecordedRun, loss: float, windows: float, *more: str) -> str:
+    """A loss, its perplexity where it is of tokens, and the number of windows that it is a mean over, where
+    that is known."""
+    what, likely = ("images", ()) if run.of_images else ("windows", (f"perplexity {perplexity(loss):,.2f}",))
+    known = (f"{exact(windows)} {what}",) if np.isfinite(windows) else ()
+    details = [*likely, *more, *known]
+    return f"{loss_in_words(loss)}\n" + ", ".join(details)
 
 
 def _speed(train: dict[str, np.ndarray]) -> float:

@@ -8,7 +8,7 @@ from megatron.config.bert import window, window_layers
 from megatron.config.config import Config
 from megatron.config.experts import expert_layers, loss_names
 from megatron.config.training import TrainingConfig
-from megatron.model.architecture import Architecture, Mixture
+from megatron.model.architecture import Architecture, Mixture, Pictures
 from megatron.model.flops import model_flops
 from megatron.parallel.stages import stages_of
 from megatron.schedule.data_efficiency import DataEfficiency
@@ -37,7 +37,7 @@ def gpt_architecture(config: Config, vocab_size: int) -> Architecture:
         activation=model.activation,
         gated=model.gated,
         linear_bias=not model.disable_bias_linear,
-        qkv_bias=model.add_qkv_bias,
+        qkv_bias=model.add_qkv_bias or not model.disable_bias_linear,
         tied_head=not model.untie_embeddings_and_output_weights,
         hidden_dropout=model.hidden_dropout,
         attention_dropout=model.attention_dropout,
@@ -68,6 +68,27 @@ def bert_architecture(config: Config, vocab_size: int) -> Architecture:
         window=window(bert),
         near_rotary_base=bert.local_rotary_base,
         told=bert.mask_prob,
+    )
+
+
+def vit_architecture(config: Config, vocab_size: int) -> Architecture:
+    """The vision transformer of a resolved configuration over so many classes."""
+    vision, one = config.vision, gpt_architecture(config, vocab_size)
+    return replace(
+        one,
+        padded_vocab_size=vocab_size,
+        tied_head=False,
+        qkv_bias=one.qkv_bias and not vision.disable_qkv_bias,
+        encoder=True,
+        pictures=Pictures(
+            height=vision.img_h,
+            width=vision.img_w,
+            channels=vision.num_channels,
+            patch=vision.patch_dim,
+            mean=vision.img_mean,
+            std=vision.img_std,
+            smoothing=vision.label_smoothing,
+        ),
     )
 
 
@@ -125,3 +146,8 @@ def gpt_flops(config: Config, efficiency: DataEfficiency, vocab_size: int) -> Ro
 def bert_flops(config: Config, efficiency: DataEfficiency, vocab_size: int) -> RowFlops:
     """FLOPs of a row of an encoder."""
     return model_flops(bert_architecture(config, vocab_size), efficiency.dropping_layers)
+
+
+def vit_flops(config: Config, efficiency: DataEfficiency, vocab_size: int) -> RowFlops:
+    """FLOPs of an image through a vision transformer."""
+    return model_flops(vit_architecture(config, vocab_size), efficiency.dropping_layers)

@@ -20,6 +20,7 @@ from megatron.config.data import DataConfig
 from megatron.config.data_efficiency import DataEfficiencyConfig
 from megatron.config.model import ModelConfig
 from megatron.config.training import TrainingConfig
+from megatron.config.vision import of_text
 from megatron.data.corpora import Corpus, Source, Splits, open_splits, require_samples
 from megatron.data.pairs import joining_of, mock_sentences, open_sentences
 from megatron.data.vocabulary import Vocabulary, find_vocabulary
@@ -173,5 +174,5 @@ BERT_TASK = Task(
     row_flops=bert_flops,
     architecture=bert_architecture,
     layer_losses=lambda config: {},
-    rules=(of_bert, whole_samples),
+    rules=(of_bert, of_text, whole_samples),
 )

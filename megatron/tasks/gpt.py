@@ -9,6 +9,7 @@ from megatron.batches.gpt import RowFormat, make_batch, plain_batch
 from megatron.batches.loader import Rows
 from megatron.config.bert import of_gpt
 from megatron.config.config import Config
+from megatron.config.vision import of_text
 from megatron.data.corpora import open_splits, require_samples
 from megatron.data.vocabulary import Vocabulary, in_sentences, tell_vocabulary
 from megatron.model.gpt import GPT, LM_LOSS
@@ -99,5 +100,5 @@ GPT_TASK = Task(
     row_flops=gpt_flops,
     architecture=gpt_architecture,
     layer_losses=layer_losses,
-    rules=(of_gpt,),
+    rules=(of_gpt, of_text),
 )

@@ -39,7 +39,8 @@ class Task:
     over; each loss is divided by its own count over the global batch. `known_counts`: these counts of a
     whole step where the plan alone says them, else None. `measures`: what evaluation tells, the losses
     first; `row_losses`: sum and count [rows, 2] of each for every row, float64, nothing dropped, or hidden
-    states like `forward`. `rules`: what is wrong with flags for this task.
+    states like `forward`. `rules`: what is wrong with flags for this task; `given`: the values of flags that
+    are given, with those that follow from them in this task alone.
     `goes_on`: a stopped run goes on from its last checkpoint.
     `row_flops`: what a row costs; `architecture`: the plain values that the model is built from, by which its
     layouts are priced; both from the configuration and the vocabulary's size. `layer_losses`: losses that
@@ -59,4 +60,5 @@ class Task:
     architecture: Callable[[Config, int], Architecture]
     layer_losses: Callable[[Config], Mapping[str, int]]
     rules: tuple[Rule, ...] = ()
+    given: Callable[[dict[str, Any]], dict[str, Any]] = lambda values: values
     goes_on: bool = True

@@ -5,8 +5,9 @@ from megatron.config.launch import task_named
 from megatron.tasks.bert import BERT_TASK
 from megatron.tasks.gpt import GPT_TASK
 from megatron.tasks.task import Task
+from megatron.tasks.vit import VIT_TASK
 
-TASKS: dict[str, Task] = {task.name: task for task in (GPT_TASK, BERT_TASK)}
+TASKS: dict[str, Task] = {task.name: task for task in (GPT_TASK, BERT_TASK, VIT_TASK)}
 ABOUT = "what is trained; that of the launch command, else gpt"
 """What --task says."""
 

@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 from megatron.checkpoint.load import find_checkpoint
 from megatron.checkpoint.manifest import read_manifest
 from megatron.checkpoint.saved_config import saved_config
+from megatron.config import bert, vision
 from megatron.config.arguments import flags_of, spelling, understand, unused_flags
-from megatron.config.bert import OF_THE_MODEL
 from megatron.config.config import RULES, Config, Rule, complete
 from megatron.config.experts import ExpertsConfig
 from megatron.config.logging import idle_notes
@@ -21,17 +22,21 @@ from megatron.schedule import data_efficiency_flags
 
 
 def read_config(
-    argv: list[str], description: str, examples: str, of_task: tuple[Rule, ...] = ()
+    argv: list[str],
+    description: str,
+    examples: str,
+    of_task: tuple[Rule, ...] = (),
+    with_followers: Callable[[dict[str, Any]], dict[str, Any]] = lambda values: values,
 ) -> tuple[Config, list[str]]:
     """The resolved, checked configuration of a command line, and notes for the user. UserError lists every
-    problem; `of_task`: rules of what is trained."""
+    problem; `of_task`, `with_followers`: rules of what is trained, and values that follow there alone."""
     values, problems = understand(Config, argv, description, examples, FOREIGN_FLAGS)
     model, notes = _model_of_checkpoint(values)
     rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES, *of_task)
     problems, replicas = count_replicas(values, problems)
     given = {name: value for name, value in values.items() if name not in model}
     given |= {name: value for name, value in model.items() if value is not None}
-    config = complete(Config, given, problems, replicas, rules)
+    config = complete(Config, with_followers(given), problems, replicas, rules)
     batch = [] if "global_batch_size" in values else _batch_of_ranks(config, replicas)
     idle = [*idle_notes(config.logging), *idle_scale_notes(config.optimizer, config.training)]
     scaling = scale_notes(Config, argv, FOREIGN_FLAGS)
@@ -66,7 +71,9 @@ def _model_of_checkpoint(values: dict[str, Any]) -> tuple[dict[str, Any], list[s
     every = dataclasses.asdict(saved.model) | dataclasses.asdict(saved.experts)
     if manifest.task == "bert":
         encoder = dataclasses.asdict(saved.bert) | dataclasses.asdict(saved.sentences)
-        every |= {name: encoder[name] for name in OF_THE_MODEL}
+        every |= {name: encoder[name] for name in bert.OF_THE_MODEL}
+    if manifest.task == "vit":
+        every |= {name: getattr(saved.vision, name) for name in vision.OF_THE_MODEL}
     model = {name: value for name, value in every.items() if name not in own}
     lost = [spelling(name) for name, value in model.items() if values.get(name, value) != value]
     more = f", and not as given: {', '.join(lost)}" if lost else ""

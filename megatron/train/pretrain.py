@@ -44,7 +44,7 @@ from megatron.train.log import Log, write_description
 from megatron.train.loop import train, validate
 from megatron.train.memory_estimate import BYTES_SAVED, check_memory, estimate_memory
 from megatron.train.places import locks, require_shared
-from megatron.train.resume import describe_run, keep_earlier, require_same_run, resume
+from megatron.train.resume import describe_run, keep_earlier, require_same_run, resume, start_from
 from megatron.train.saving import Checkpoints
 from megatron.train.setup import Prepared, Run, build, prepare
 
@@ -52,7 +52,7 @@ from megatron.train.setup import Prepared, Run, build, prepare
 def pretrain(argv: list[str], task: Task, description: str, examples: str) -> None:
     """The command: parse, check, build, train, evaluate."""
     require_launch()
-    config, notes = read_config(argv, description, examples, task.rules)
+    config, notes = read_config(argv, description, examples, task.rules, task.given)
     prepared, more = prepare(config, task)
     manifest = describe_run(prepared)
     require_same_run(prepared, manifest)
@@ -98,6 +98,8 @@ def _train(prepared: Prepared, manifest: Manifest, mesh: Mesh) -> None:
     if config.checkpoint.save and not config.training.skip_train:
         require_shared(config.checkpoint.save, mesh)
     start = resume(run)
+    if config.vision.pretrained_checkpoint and not (start.iteration or config.training.skip_train):
+        start_from(run, config.vision.pretrained_checkpoint)
     wait_for_all(mesh)  # from here on all have read the checkpoint
     if config.checkpoint.save and mesh.first and not config.training.skip_train:
         if start.iteration < plan.steps:

@@ -29,6 +29,7 @@ from megatron.checkpoint.save import Files, own_tensors, retain, save_checkpoint
 from megatron.checkpoint.saved_config import with_new_flags
 from megatron.config.checkpoint import CheckpointConfig
 from megatron.config.optimizer import decay_horizon, warmup_horizon
+from megatron.conversion.pretrained import load_pretrained, open_pretrained
 from megatron.data.corpora import identity
 from megatron.optim.loss_scale import resumed
 from megatron.optim.optimizer import SLOTS, optimizer_state, restore_optimizer
@@ -100,6 +101,22 @@ def resume(run: Run) -> Start:
     back = flags.ckpt_step is not None or folder == Path(flags.load)
     kept = saved.iteration if goes_on(flags) else 0
     return Start(saved.iteration, run.plan.totals(saved.iteration), kept, afresh=back or not kept)
+
+
+def start_from(run: Run, path: str) -> None:
+    """Fill the weights of a vision transformer with those of another one."""
+    architecture = run.task.architecture(run.config, run.data.vocabulary.size)
+    assert architecture.pictures is not None
+    grid, notes = architecture.pictures.grid, list[str]()
+
+    def read() -> bytes:
+        nonlocal notes
+        notes = load_pretrained(open_pretrained(path), run.parameters, run.placements, grid)
+        return b""
+
+    together(read, run.mesh)
+    if run.mesh.prints_log:
+        print("\n".join([f"weights of {path}", *(f"note: {one}" for one in notes)]), flush=True)
 
 
 def _read(run: Run, folder: Path, saved: Manifest, weights_only: bool, known: set[str]) -> bytes:

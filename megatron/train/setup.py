@@ -13,6 +13,7 @@ from megatron.base.files import writable_file, writable_folder
 from megatron.batches.loader import Rows
 from megatron.checkpoint.earlier import start_problems
 from megatron.config.config import Config
+from megatron.conversion.pretrained import pretrained_problems
 from megatron.curriculum.sampler import Sampler, make_sampler
 from megatron.data.corpora import unevaluated
 from megatron.data.vocabulary import endless
@@ -89,7 +90,8 @@ class Run(Prepared):
 def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
     """Open the data and the analyses, and compute the plan; also notes for the user."""
     efficiency, notes = describe(config)
-    if problems := [*start_problems(config.checkpoint, config.training.skip_train), *_compiler(config)]:
+    problems = start_problems(config.checkpoint, config.training.skip_train)
+    if problems := [*problems, *pretrained_problems(config), *_compiler(config)]:
         raise UserError(*problems)
     if not config.training.dry_run:
         _check_places(config)

@@ -14,6 +14,7 @@ from tests.support.parity import (
     MODELS,
     OF_EXPERTS,
     PADDED,
+    SEEN,
     TENSOR,
     deviations,
     in_steps,
@@ -40,7 +41,7 @@ def test_few_steps_have_all_that_changes_on_the_way(model: str) -> None:
     assert (norms > 0.5).any()
 
 
-@pytest.mark.parametrize(("layout", "model"), [*pairs(), *MIXED, *ENCODED])
+@pytest.mark.parametrize(("layout", "model"), [*pairs(), *MIXED, *ENCODED, *SEEN])
 def test_every_layout_trains_the_same_model(layout: str, model: str) -> None:
     loss, norm, weight = deviations(model, (LAYOUTS | OF_EXPERTS | PADDED)[layout], torch.float64, STEPS)
     assert loss < 1e-10 and norm < 1e-10 and weight < 1e-9, (loss, norm, weight)

@@ -67,7 +67,9 @@ def test_the_page_of_flags_is_current() -> None:
 
 
 def test_every_tool_has_help_with_examples() -> None:
-    entries = [ROOT / name for name in ("pretrain_gpt.py", "pretrain_bert.py", "finetune.py")]
+    entries = [
+        ROOT / name for name in ("pretrain_gpt.py", "pretrain_bert.py", "pretrain_vit.py", "finetune.py")
+    ]
     for tool in [*sorted(ROOT.glob("tools/*.py")), *entries]:
         text = run_command(str(tool), "--help").stdout
         assert "examples:" in text, tool.name

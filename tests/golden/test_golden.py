@@ -15,8 +15,7 @@ if __name__ == "__main__":
 
 from megatron.base.command import run_command
 
-from megatron.tasks.bert import BERT_TASK
-from megatron.tasks.gpt import GPT_TASK
+from megatron.tasks.tasks import TASKS
 from megatron.train.pretrain import pretrain
 from tests.end_to_end.conftest import records
 from tests.golden.rewrite import rewrite
@@ -28,7 +27,7 @@ FOLDER = Path(__file__).parent
 def losses(name: str) -> list[str]:
     """Kind, iteration, effective tokens, sum of losses and gradient norm of every record of a run."""
     torch.set_num_threads(1)
-    task = BERT_TASK if ENTRIES[name] == "pretrain_bert.py" else GPT_TASK
+    task = TASKS[ENTRIES[name].removeprefix("pretrain_").removesuffix(".py")]
     with tempfile.TemporaryDirectory() as folder:
         pretrain(
             [*shlex.split(COMMON + RUNS[name]), "--metrics-file", f"{folder}/metrics.jsonl"], task, "", ""
@@ -37,7 +36,7 @@ def losses(name: str) -> list[str]:
     torch.set_flush_denormal(False)
     return [
         f"{one['kind']} {one['iteration']} {one['consumed_tokens']} "
-        f"{one['lm_loss'] + one.get('sop_loss', 0):.6f} "
+        f"{one.get('lm_loss', one.get('loss')) + one.get('sop_loss', 0):.6f} "
         f"{one.get('grad_norm', 0):.5f}"
         for one in found
     ]

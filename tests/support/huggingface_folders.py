@@ -51,6 +51,19 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "ModernBertForMaskedLM",
         ENCODER | {"local_attention": 16, "global_attn_every_n_layers": 2} | SPECIAL,
     ),
+    "vit": (
+        "ViTForImageClassification",
+        {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "image_size": 16,
+            "patch_size": 4,
+            "num_channels": 3,
+            "id2label": {0: "cat", 1: "dog", 2: "owl"},
+        },
+    ),
     "mixtral": ("MixtralForCausalLM", LLAMA | {"num_local_experts": 4}),
 }
 """Their class and its configuration, by names of our own."""

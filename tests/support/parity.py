@@ -83,7 +83,15 @@ ENCODERS = {
     "--rotary-base 500 --local-rotary-base 90 --disable-bias-linear --disable-norm-bias --embedding-norm "
     "--window-size 5,3 --window-attn-skip-freq [0,1,1,0] --attention-dropout 0.1 ",
 }
-EVERY = MODELS | MIXTURES | ENCODERS
+IMAGES = "--img-h 36 --img-w 28 --patch-dim 4 --num-classes 7 --label-smoothing 0.1 "
+VITS = {
+    "vit": IMAGES + "--rand-augment 1 --attention-dropout 0.1 ",
+    "vit grey": IMAGES
+    + "--num-channels 1 --disable-qkv-bias --attention-dropout 0 --recompute-granularity full "
+    "--recompute-num-layers 2 ",
+}
+"""Of images with 63 patches, and so of 64 tokens."""
+EVERY = MODELS | MIXTURES | ENCODERS | VITS
 STEPS = 20
 """Of all these runs; a shorter one goes through the same lengths, kept lengths and rates in fewer."""
 
@@ -176,7 +184,7 @@ def one_rank(model: str, precision: torch.dtype, steps: int) -> Curve:
 
 def task_of(model: str) -> str:
     """What a model is trained for."""
-    return "bert" if model in ENCODERS else "gpt"
+    return "bert" if model in ENCODERS else "vit" if model in VITS else "gpt"
 
 
 def place_of(layout: str) -> tuple[str, Layout, int]:
@@ -332,6 +340,26 @@ ENCODED = [
     *zip([layout for layout in OF_ENCODERS if layout not in ALL_ENCODERS], itertools.cycle(ENCODERS)),
 ]
 """Layouts and the encoders that each is tried with."""
+
+OF_VITS = (
+    "tp2",
+    "pp2",
+    "pp2 zero-bubble",
+    "pp4 ends apart",
+    "dp2",
+    "tp2·pp2",
+    "tp2·dp2",
+    "zero dp2",
+    "zero tp2·dp2",
+    "zero-2 pp2·dp2 interleaved",
+    "zero-3 dp2",
+    "zero-3 tp2·dp2",
+)
+SEEN = [
+    *((layout, model) for layout in ("tp2", "pp2", "zero-3 dp2") for model in VITS),
+    *zip([layout for layout in OF_VITS if layout not in ("tp2", "pp2", "zero-3 dp2")], itertools.cycle(VITS)),
+]
+"""Layouts and the vision transformers that each is tried with: none that shares tokens."""
 
 
 def pairs() -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ DOCUMENTS = [
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 README = DOCUMENTS[0].read_text(encoding="utf-8")
 COLUMNS = 110
-ENTRIES = ("pretrain_gpt.py", "pretrain_bert.py", "finetune.py")
+ENTRIES = ("pretrain_gpt.py", "pretrain_bert.py", "pretrain_vit.py", "finetune.py")
 ROOMS = ("megatron", "tools", "scripts", "docs", "tests", "benchmarks", "recipes")
 FILE = re.compile(r"(?<![\w/.<>*-])[\w/.<>*-]+\.(?:py|sh|md)\b(?!-)")
 PATH = re.compile(rf"(?<![\w/.<>*-])(?:{'|'.join(ROOMS)})/[\w/.<>*-]*")

@@ -81,7 +81,8 @@ REFUSED_ALONE = """
 --iterations-to-skip 3 4|--data-args-path list.txt|--per-split-data-args-path list.json|--fim-data
 --sample-rate 0.5|--full-validation|--multiple-validation-sets|--eval-global-batch-size 64
 --vocab-extra-ids 100|--padded-vocab-size 32000|--kd|--mos|--perform-rl-step|--sft|--use-mup|--spec local x
---non-persistent-save-interval 5|--pretrained-checkpoint x|--ckpt-convert-format torch|--vision-pretraining
+--non-persistent-save-interval 5|--ckpt-convert-format torch|--vision-pretraining-type dino
+--vision-backbone-type mit
 --hybrid-override-pattern M*M|--batch-size 8|--warmup 0.1|--model-parallel-size 2|--mlp-type residual
 --load x --no-load-optim|--load x --use-checkpoint-opt_param-scheduler|--save x --no-save-optim
 --load x --no-load-lr-state|--aml-data-download-path x|--append-eod|--logits-load-dir x|--qk-clip

@@ -141,7 +141,7 @@ def test_which_task_a_command_is_of(words: str, asked: str | None, name: str) ->
             "--task bert --curriculum seqlen_reshape:min=16,max=128,duration=2,quantum=8",
             "take seqlen_truncate with pretrain_bert.py",
         ),
-        ("--task vit", "--task vit"),
+        ("--task t5", "--task t5"),
     ],
 )
 def test_mistakes_are_told(words: str, message: str) -> None:

@@ -1,0 +1,177 @@
+"""Weights that training a vision transformer starts from: of one of our checkpoints, or of a Hugging Face
+folder. The head is new where it tells other classes apart, and positions are resized to the images of the
+flags."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from megatron.base.errors import UserError
+from megatron.base.folders import or_nearest
+from megatron.checkpoint.load import Box, find_checkpoint, made_elsewhere, read_boxes, verify_files
+from megatron.checkpoint.manifest import read_manifest
+from megatron.checkpoint.saved_config import saved_config
+from megatron.config.arguments import spelling
+from megatron.config.config import Config
+from megatron.conversion.encoders import found_in
+from megatron.conversion.origins import take
+from megatron.conversion.vit import HEAD, describe, names
+from megatron.model.vit import resized_positions
+from megatron.parallel.layers import ONE_RANK
+from megatron.parallel.placement import Placement
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+POSITIONS = "position_embeddings.weight"
+SHAPE = (
+    *("num_layers", "hidden_size", "num_attention_heads", "ffn_hidden_size", "patch_dim", "num_channels"),
+    *("disable_qkv_bias", "norm_epsilon", "openai_gelu"),
+)
+"""Flags that say what the weights compute, and must be theirs."""
+
+
+class Pretrained(NamedTuple):
+    """Weights before they are read. `flags`: of their model, as far as they are known; `read`: a whole tensor
+    of ours by its name, None where there is none."""
+
+    folder: Path
+    flags: dict[str, Any]
+    read: Callable[[str], Tensor | None]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches from top to bottom, and from left to right."""
+        patch = self.flags["patch_dim"]
+        return self.flags["img_h"] // patch, self.flags["img_w"] // patch
+
+
+def pretrained_problems(config: Config) -> list[str]:
+    """Why the weights of --pretrained-checkpoint cannot be those of the flags' model; reads no weights."""
+    path, groups = config.vision.pretrained_checkpoint, (config.model, config.vision)
+    if not path:
+        return []
+    if config.checkpoint.finetune:
+        return ["--pretrained-checkpoint and --finetune are two starts; give only one"]
+    try:
+        flags = open_pretrained(path).flags
+    except UserError as error:
+        return list(error.problems)
+    mine = {name: value for group in groups for name, value in vars(group).items()}
+    theirs = {name: flags.get(name, False) for name in SHAPE}
+    return [
+        f"--pretrained-checkpoint {path}: its {spelling(name)} is {value}, and the flags' {mine[name]}; "
+        f"{_way(name, value)}"
+        for name, value in theirs.items()
+        if value != mine[name]
+    ]
+
+
+def _way(name: str, value: Any) -> str:
+    if value is False:
+        return f"leave {spelling(name)} out"
+    return f"give {spelling(name)}" + ("" if value is True else f" {value}")
+
+
+def open_pretrained(path: str) -> Pretrained:
+    """The weights of a folder. UserError where there are none that are known here."""
+    folder = Path(path)
+    if (folder / CONFIG).is_file():
+        return _of_huggingface(folder)
+    found = find_checkpoint(path, None, tell=lambda _: None)
+    if found is None:
+        why = made_elsewhere(path)
+        raise UserError(
+            f"--pretrained-checkpoint {path}: holds no checkpoint and no {CONFIG}"
+            f"{f'; {why}' if why else or_nearest(path)}"
+        )
+    return _of_checkpoint(found)
+
+
+def _of_checkpoint(folder: Path) -> Pretrained:
+    manifest = read_manifest(folder)
+    if manifest.task != "vit":
+        raise UserError(f"--pretrained-checkpoint {folder}: holds a {manifest.task}, no vision transformer")
+    config = saved_config(manifest.config, folder)
+
+    def read(name: str) -> Tensor | None:
+        if name not in manifest.tensors:
+            return None
+        shape = manifest.tensors[name].global_shape
+        ((_, tensor),) = read_boxes(folder, manifest, {name: Box(shape, (0,) * len(shape), shape)})
+        return tensor
+
+    verify_files(folder, manifest, ONE_RANK, "model")
+    return Pretrained(folder, vars(config.model) | vars(config.vision), read)
+
+
+def _of_huggingface(folder: Path) -> Pretrained:
+    where = f"--pretrained-checkpoint {folder / CONFIG}"
+    try:
+        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if (kind := content.get("model_type")) != "vit":
+            raise UserError(f"{where}: model_type {kind!r} is not vit, which is read here")
+        flags, problems = describe(content)
+    except KeyError as error:
+        raise UserError(f"{where}: says nothing of {error.args[0]}, which a vit needs") from None
+    except (ValueError, AttributeError, TypeError, IndexError) as error:
+        raise UserError(f"{where}: is no config.json of a model ({error})") from None
+    if problems:
+        raise UserError(*(f"{where}: {problem}" for problem in problems))
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise UserError(
+            f"--pretrained-checkpoint {folder}: has no {WEIGHTS}; save the model by save_pretrained of a "
+            "newer transformers, in one file"
+        )
+    origins = names(flags)
+
+    def read(name: str) -> Tensor | None:
+        try:
+            with safe_open(path, "pt") as file:
+                found = found_in(origins, file.keys())
+                return take(found[name], file.get_tensor) if name in found else None
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); bring the file again") from None
+
+    return Pretrained(folder, flags, read)
+
+
+@torch.no_grad()
+def load_pretrained(
+    source: Pretrained,
+    parameters: Mapping[str, Tensor],
+    table: Mapping[str, Placement],
+    grid: tuple[int, int],
+) -> list[str]:
+    """Copy weights into a rank's parameters, whose images have this `grid` of patches. What was made new or
+    anew, in words. UserError where a tensor is missing, or of another shape."""
+    notes = []
+    for name, parameter in parameters.items():
+        tensor, shape = source.read(name), table[name].global_shape
+        if tensor is None and name not in HEAD:
+            raise UserError(
+                f"{source.folder}: has no {name}; bring the weights of a whole vision transformer"
+            )
+        if name in HEAD and (tensor is None or tuple(tensor.shape) != shape):
+            there = "none" if tensor is None else f"one over {len(tensor)} classes"
+            notes += [f"the head over {shape[0]} classes is new; {source.folder} has {there}"]
+            continue
+        assert tensor is not None
+        if name == POSITIONS and source.grid != grid:
+            flat = tensor.reshape(-1, shape[1])
+            tensor = resized_positions(flat.to(parameter.dtype), source.grid, grid)
+            before, after = (" x ".join(map(str, one)) for one in (source.grid, grid))
+            notes.append(f"the positions of {before} patches are resized to {after}")
+        if tensor.numel() != math.prod(shape):
+            raise UserError(
+                f"{source.folder}: {name} has the shape {list(tensor.shape)}, and the model {list(shape)}; "
+                "bring the files of one model"
+            )
+        box = zip(table[name].offset, parameter.shape)
+        parameter.copy_(tensor.reshape(shape)[tuple(slice(start, start + size) for start, size in box)])
+    return list(dict.fromkeys(notes))

@@ -1,0 +1,138 @@
+"""Images that lie in a folder for each class, and those of ImageNet's validation, which may lie in one with a
+file of their classes."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from megatron.base.errors import UserError
+from megatron.base.folders import list_folder, or_nearest
+from megatron.config.vision import HELD_OUT
+from megatron.data.images import Files, digest
+
+ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+OTHER = "file of another kind"
+PARTS = {"train": ("train", "training"), "valid": HELD_OUT, "test": ("test",)}
+DEVKIT = "meta.mat"
+
+
+def find_folders(folder: Path, valid_labels: str | None = None) -> dict[str, Files]:
+    """The images of "train", "valid" and "test" where the folder has such parts, of which "train" is one;
+    else all under "". UserError where there are none."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is no folder{or_nearest(str(folder))}")
+    found = {
+        split: [folder / name for name in names if (folder / name).is_dir()] for split, names in PARTS.items()
+    }
+    if not found["train"]:
+        return {"": _in_classes(folder) or _labelled(folder, valid_labels)}
+    train = found["train"][0]
+    parts = {"train": _in_classes(train) or _without_classes(train)}
+    for split in ("valid", "test"):
+        for place in found[split][:1]:
+            part = _in_classes(place, may_be_empty=True)
+            if part is None and split == "test":
+                print(f"note: {place}: holds no folders of classes, and is left out", flush=True)
+            else:
+                parts[split] = part or _labelled(place, valid_labels, parts["train"].classes)
+    return parts
+
+
+def _in_classes(folder: Path, may_be_empty: bool = False) -> Files | None:
+    """Images by the folder that they are in; None where some are in none."""
+    every = _images(folder)
+    paths = [path for path in every if "/" in path]
+    if len(paths) < len(every) or not every:
+        if paths:
+            loose = next(path for path in every if "/" not in path)
+            raise UserError(
+                f"{folder / loose}: lies beside folders of classes; move it into that of its class, or away"
+            )
+        return None
+    names = np.array([path.partition("/")[0] for path in paths])
+    classes, labels = np.unique(names, return_inverse=True)
+    there = {one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")}
+    if (empty := sorted(there - {*classes.tolist()} - {"__MACOSX"})) and not may_be_empty:
+        raise UserError(f"{folder / empty[0]}: holds no image; remove the folder, or bring its images")
+    return Files(folder, paths, labels, tuple(classes.tolist()), digest(paths))
+
+
+def _images(folder: Path) -> list[str]:
+    """Paths of the images below a folder, sorted."""
+
+    def judge(path: str) -> str:
+        return "" if Path(path).suffix.lower() in ENDINGS else OTHER
+
+    start = len(str(folder).rstrip("/")) + 1
+    return [path[start:] for path in list_folder(str(folder).rstrip("/"), judge)]
+
+
+def _without_classes(folder: Path) -> Files:
+    if not _images(folder):
+        raise UserError(f"{folder}: holds no image; name a folder with a folder for each class")
+    raise UserError(
+        f"{folder}: its images lie in no folders of classes; put those of every class into a folder of its "
+        "own, such as cat/1.jpg and dog/1.jpg"
+    )
+
+
+def _labelled(folder: Path, valid_labels: str | None, classes: tuple[str, ...] = ()) -> Files:
+    """Images of one folder, whose classes a file tells."""
+    paths = _images(folder)
+    if valid_labels is None or not paths:
+        if paths and classes:
+            raise UserError(
+                f"{folder}: its images lie in no folders of classes; name the file that tells their classes "
+                "by --valid-labels"
+            )
+        return _without_classes(folder)
+    names = read_labels(Path(valid_labels), [Path(path).stem for path in paths], classes)
+    known, labels = np.unique(np.array(names), return_inverse=True)
+    return Files(folder, paths, labels, tuple(known.tolist()), digest(paths, labels))
+
+
+def read_labels(path: Path, stems: list[str], classes: tuple[str, ...] = ()) -> list[str]:
+    """The class of every image, by the files' names without ending. A line is an image and its class, as in
+    Kaggle's LOC_val_solution.csv or in Caffe's val.txt, where it is a number of `classes` from 0; or the
+    class alone, in the images' order, as in the devkit's ground truth, whose numbers `meta.mat` beside it
+    explains. UserError where a line is none, or images are missing."""
+    if not path.is_file():
+        raise UserError(f"--valid-labels {path}: is no file{or_nearest(str(path))}")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    rows = [words for line in lines if (words := re.split(r"[\s,]+", line.strip())) != [""]]
+    if rows and all(len(words) == 1 for words in rows):
+        names = [words[0] for words in rows]
+        if len(names) != len(stems):
+            raise UserError(f"{path}: tells {len(names):,} classes, and there are {len(stems):,} images")
+        return _of_devkit(path, names) if names[0].isdigit() else names
+    found = {}
+    for number, words in enumerate(rows, 1):
+        if len(words) < 2:
+            raise UserError(f"{path}:{number}: must be an image and its class, not {' '.join(words)!r}")
+        found[Path(words[0]).stem] = words[1]
+    if missing := [stem for stem in stems if stem not in found]:
+        raise UserError(f"{path}: tells no class of {missing[0]}" + _more(len(missing) - 1))
+    names = [found[stem] for stem in stems]
+    if classes and all(name.isdigit() and int(name) < len(classes) for name in names):
+        return [classes[int(name)] for name in names]
+    return names
+
+
+def _more(count: int) -> str:
+    return f" and of {count:,} more images" if count else ""
+
+
+def _of_devkit(path: Path, numbers: list[str]) -> list[str]:
+    """Names of ImageNet's classes from the devkit's numbers."""
+    from scipy.io import loadmat  # (which takes a while to import)
+
+    meta = path.parent / DEVKIT
+    if not meta.is_file():
+        raise UserError(f"{path}: numbers classes as ImageNet's devkit, whose {DEVKIT} is not beside it")
+    try:
+        synsets = loadmat(str(meta), squeeze_me=True)["synsets"]
+        ids = {int(one["ILSVRC2012_ID"]): str(one["WNID"]) for one in synsets}
+        return [ids[int(number)] for number in numbers]
+    except Exception as error:  # whatever scipy raises where a file is damaged
+        raise UserError(f"{meta}: does not name the classes of {path} ({error})") from None
