@@ -105,7 +105,8 @@ def expand(path: Path, *words: str, ranks: int = 1, vocab_size: int | None = Non
     places, so that rules about these have nothing to ask for."""
     task, apart = task_of_recipe(path), (*data.RULES, *checkpoint.RULES)
     rules = [rule for rule in (*RULES, *data_efficiency_flags.RULES, *task.rules) if rule not in apart]
-    values, problems = understand(Config, ["--config", str(path), *words], foreign=FOREIGN_FLAGS)
+    given, problems = understand(Config, ["--config", str(path), *words], foreign=FOREIGN_FLAGS)
+    values = task.given(given)
     replicas = ranks // ranks_of_model(complete(Config, values, problems, 1, ()).parallel)
     config: Config = complete(Config, values, problems, replicas, rules)
     efficiency, _ = describe(config)
