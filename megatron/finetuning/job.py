@@ -21,6 +21,7 @@ from megatron.config.finetuning import (
     refused,
     with_defaults,
 )
+from megatron.config.foreign import Foreign
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.data.wordpiece import tokens_of
 from megatron.finetuning.examples import Examples, classes_of, picked_lines, read_examples
@@ -34,6 +35,16 @@ OF_THE_MODEL = ("seq_length", "hidden_dropout", "attention_dropout", "attention_
 """Flags of finetuning that stand for the checkpoint's own."""
 OF_NUMBERS = ("model", "bert", "training", "optimizer")
 """Groups of flags that change what a run comes to."""
+OTHER_WORDS = {
+    "pretrained-checkpoint": Foreign((), "the encoder to begin with is named by --load"),
+    **dict.fromkeys(
+        ("train-data", "valid-data"),
+        Foreign(
+            (), "give --data-path for a task of GLUE, or --train-file and --valid-file for files of your own"
+        ),
+    ),
+}
+"""Flags of Megatron-LM's tasks/main.py."""
 MANY = 0.9
 """Of a model's tokens, which its own tokenizer has; models have some more for even matrices."""
 MOST_UNKNOWN = 0.9
@@ -97,7 +108,7 @@ class Job:
 
 def read_job(argv: list[str], description: str, examples: str) -> Job:
     """The run of a command line. UserError with every problem of its flags, or of its files."""
-    values, problems = understand(FinetuneFlags, argv, description, examples)
+    values, problems = understand(FinetuneFlags, argv, description, examples, OTHER_WORDS)
     values, more = refused(values)
     problems += [*more, *of_skipping(values)]
     problems, replicas = count_replicas(values, problems)
@@ -165,6 +176,14 @@ def _read_files(flags: FinetuningConfig) -> tuple[LabelledTask, dict[str, Exampl
     folder = Path(flags.data_path or "")
     if flags.data_path and not folder.is_dir():
         raise UserError(f"--data-path {folder}: is no folder; name the one with the files of {flags.task}")
+    if (
+        flags.data_path
+        and (folder / flags.task).is_dir()
+        and not _first(folder, Split(TRAIN, task.train)).is_file()
+    ):
+        raise UserError(
+            f"--data-path {folder}: holds no {task.train[0]}; give {folder / flags.task}, which is a folder"
+        )
     train, picked = _first(folder, Split(TRAIN, task.train)), None
     if task.picked and train.name == task.train[-1]:
         picked = picked_lines(train, folder / task.picked, task)

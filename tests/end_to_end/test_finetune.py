@@ -62,6 +62,7 @@ def test_a_sweep_that_is_stopped_says_so(words: list[str], tmp_path: Path, by: s
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's job may ignore it
     )
     records, end = tmp_path / "lr0.001_seed1" / "metrics.jsonl", time.monotonic() + 120
     while not (records.is_file() and records.stat().st_size) and time.monotonic() < end:

@@ -230,6 +230,10 @@ MISTAKES = {
     ("--pipeline-model-parallel-size", "2", "--cp-comm-type", "a2a"): [
         "--cp-comm-type, --pipeline-model-parallel-size: finetuning shares batches and matrices; leave"
     ],
+    ("--pretrained-checkpoint", "x", "--train-data", "y"): [
+        "--pretrained-checkpoint x is refused: the encoder to begin with is named by --load",
+        "--train-data y is refused: give --data-path for a task of GLUE, or --train-file and",
+    ],
     ("--dry-run",): ["--dry-run: belongs to pretraining; leave it out"],
     ("--skip-train", "--seeds", "1-2", "--random-init"): ["leave --random-init and --seeds out"],
     ("--random-ltd", "--lr", "-1"): ["--random-ltd", "--lr -1.0 must"],
