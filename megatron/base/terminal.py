@@ -83,10 +83,10 @@ def _lines(what: str, total: float, unit: str, scale: float, start: float) -> It
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now
             rate = (done - start) / (now - began)
-            left = (total - done) / rate if rate else 0.0
+            left = f", {(total - done) / rate:,.0f} s left" if rate else ""
             share = f"{done / total:.0%}" if total else "?"
             print(
-                f"{what}: {share}, {rate / scale:,.1f} {unit}/s, {left:,.0f} s left {note}".rstrip(),
+                f"{what}: {share}, {rate / scale:,.1f} {unit}/s{left} {note}".rstrip(),
                 file=sys.stderr,
                 flush=True,
             )
