@@ -49,8 +49,8 @@ EXAMPLES = """\
     python tools/show_batch.py torchrun --nproc-per-node 8 pretrain_gpt.py --num-layers 24 ... --step 70000"""
 
 Decode = Callable[[np.ndarray], str]
-NARROWEST = 24
-"""Letters of a line of text."""
+WIDTH = 180
+"""Of what is no terminal: room for three columns of text."""
 SECOND = ("follows", "does not follow")
 """What the second text of a pair does."""
 
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
     if prepared.task.architecture(config, 0).encoder:
         every = iter(sorted(_samples(sampler, step, made), key=lambda row: row.number))
     rows = itertools.islice(every, config.rows)
-    show(_step_table(plan, step, efficiency), _row_table(list(rows), prepared, config))
+    show(_step_table(plan, step, efficiency), _row_table(list(rows), prepared, config), elsewhere=WIDTH)
 
 
 def _rows(
@@ -201,7 +201,7 @@ def _row_table(rows: list[Row], prepared: Prepared, config: Options) -> Table:
         left = name in ("corpus", "second text")
         table.add_column(name, justify="left" if left else "right", overflow="fold")
     for name in (*words, *([f"what layer {efficiency.dropping_layers[0]} computes"] if dropping else [])):
-        table.add_column(name, min_width=NARROWEST)
+        table.add_column(name)
     for row in rows:
         corpus = sampler.corpora[row.corpus]
         columns = [

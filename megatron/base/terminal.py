@@ -14,9 +14,9 @@ SECONDS_BETWEEN_LINES = 10.0
 WIDTH_ELSEWHERE = 130
 
 
-def show(*parts: RenderableType) -> None:
+def show(*parts: RenderableType, elsewhere: int = WIDTH_ELSEWHERE) -> None:
     """Print tables and texts as wide as the terminal, or as a wide one where the output goes elsewhere."""
-    Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE).print(*parts, sep="\n")
+    Console(width=None if sys.stdout.isatty() else elsewhere).print(*parts, sep="\n")
 
 
 def print_line(text: str) -> None:

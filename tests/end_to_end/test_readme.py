@@ -101,7 +101,7 @@ def test_the_commands_of_the_page_of_encoders(encoders: Path) -> None:
         run_as_written(words, encoders)
     run_as_written(four[3], encoders, "--train-samples", "160")  # and not all 1,000 steps
     first = metrics_of(encoders / "runs" / "bert_efficient")[0]
-    assert first["curriculum"]["vocab_rarity"] == int(5 + 95 * (1 / 500) ** 0.5) == 9
+    assert first["caps"]["vocab_rarity"] == int(5 + 95 * (1 / 500) ** 0.5) == 9
 
 
 def test_the_commands_of_the_page_of_finetuning(encoders: Path) -> None:
