@@ -33,8 +33,7 @@ from megatron.parallel.ranks import world_size
 SWEEP, OUTPUT = "sweep.json", "output.txt"
 OF_SWEEPS = ("sweep_lr", "seeds", "parallel")
 SECONDS_BETWEEN_LOOKS = 2.0
-STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
-"""Exit statuses of a run that is stopped before it trains."""
+STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)  # statuses of a run that is stopped before it trains
 
 
 class Part(NamedTuple):
