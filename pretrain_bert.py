@@ -11,7 +11,7 @@ from megatron.train.pretrain import pretrain
 EXAMPLES = """\
   # sentences first, then one rank and a small model
   python tools/preprocess_data.py --input corpus.jsonl --output-prefix corpus --split-sentences \\
-      --tokenizer-type BertWordPieceLowerCase --vocab-file vocab.txt
+      --tokenizer-type BertWordPieceLowerCase --vocab-file my_wordpiece/vocab.txt
   python pretrain_bert.py --num-layers 4 --hidden-size 128 --num-attention-heads 4 --seq-length 128 \\
       --micro-batch-size 8 --train-samples 8000 --lr 1e-3 --data-path corpus_text_sentence \\
       --save runs/bert --load runs/bert

@@ -7,7 +7,8 @@
 # encoder is trained with and without curriculum and random-LTD, on equal budgets, from one seed. Both, and random weights, are
 # finetuned to tell the section of a package from its description, where apt knows these. All else is as in scripts/quickstart.sh:
 # steps that go on after a stop, a folder for every corpus, here in runs/quickstart_bert, and --clean and --dry-run.
-# QUICKSTART_TOKENS=N trains each run on N tokens instead of 6000000; all schedules and intervals follow.
+# QUICKSTART_TOKENS=N trains each run on N tokens instead of 6000000; all schedules and intervals follow, and where N is smaller,
+# so do the epochs of finetuning, 3 else.
 set -euo pipefail
 
 results=runs/quickstart_bert usual_tokens=6000000 entry=pretrain_bert.py sample=()
@@ -64,14 +65,17 @@ train efficient "${efficient[@]}"
 train baseline
 for name in efficient baseline; do evaluate "$name"; done
 
-# 6. Finetuning: the section of a package, from both and from random weights, three seeds each.
+# 6. Finetuning: the section of a package, from both and from random weights, three seeds each; 3 epochs, in thousandths.
+epochs=$((tokens < usual_tokens ? 3000 * tokens / usual_tokens : 3000))
+epochs=$((epochs > 0 ? epochs : 1))
+epochs=$(printf '%d.%03d' $((epochs / 1000)) $((epochs % 1000)))
 finetune() {
     local name="$1" from="$2"
     shift 2
     step "finetune-$name" "$run/sections_$name" \
         python finetune.py --task classification --train-file "$run/packages/sections/train.tsv" \
         --valid-file "$run/packages/sections/dev.tsv" --text-column sentence --label-column label --load "$run/$from" \
-        --seq-length 64 --sweep-lr 3e-3 --seeds 1234-1236 --save "$run/sections_$name" "$@"
+        --seq-length 64 --epochs "$epochs" --sweep-lr 3e-3 --seeds 1234-1236 --save "$run/sections_$name" "$@"
 }
 if [ "$labelled" = yes ]; then
     finetune efficient efficient

@@ -21,8 +21,8 @@ EXAMPLES = """\
       --metrics vocab_rarity my_metrics:lines --output-dir corpus_difficulty
 
   # samples of sentences for pretrain_bert.py, whose --seed, --bert-pair and so on are given here, too
-  python tools/analyze_data.py --task bert --data-path corpus_text_sentence --seq-length 512 --bert-passes 5 \
-      --metrics seqlen vocab_rarity seqlen_vocab_rarity --output-dir corpus_difficulty
+  python tools/analyze_data.py --task bert --data-path corpus_text_sentence --seq-length 512 \\
+      --bert-passes 5 --metrics seqlen vocab_rarity seqlen_vocab_rarity --output-dir corpus_difficulty
 
   # text to tokens and difficulty in one go: tools/preprocess_data.py --metrics
 """

@@ -184,7 +184,9 @@ def _price(
     model, hardware = step_flops(task, config, efficiency, vocab_size, step)
     cost = step_cost(share, fullest, hardware, pipeline.bubble, machines)
     show(*parts)
-    print("\n".join([model_line(share), *step_lines(cost, pipeline, hardware, model)]))
+    assumed = _assumed(config, machines)
+    lines = step_lines(step.number, cost, pipeline, hardware, model, layout.ranks, assumed)
+    print("\n".join([model_line(share), *lines]))
 
 
 def _suggest(
@@ -206,7 +208,9 @@ def _suggest(
     if fits := [one for one in every if one.price.total <= memory]:
         show(suggestion_table(fits[:SUGGESTED], memory))
         print("\n".join(suggestion_lines(fits[:SUGGESTED])))
-        print(f"{len(fits)} of {len(every)} layouts fit; {exact(devices)} devices; {_assumed(machines)}")
+        print(
+            f"{len(fits)} of {len(every)} layouts fit; {exact(devices)} devices; {_assumed(config, machines)}"
+        )
         return
     smaller = dataclasses.replace(config, training=dataclasses.replace(config.training, micro_batch_size=1))
     tries = {"--micro-batch-size 1": (smaller, devices)} if config.training.micro_batch_size > 1 else {}
@@ -217,9 +221,12 @@ def _suggest(
     print("\n".join(miss_lines(every, memory, helped[:2])))
 
 
-def _assumed(machines: Machines) -> str:
+def _assumed(config: Options, machines: Machines) -> str:
+    whose = (
+        "" if config.logging.device_peak_tflops else " (an H100's, where --device-peak-tflops is not given)"
+    )
     return (
-        f"assumed: {machines.efficiency:.0%} of {machines.peak / 1e12:g} TFLOP/s, "
+        f"assumed: {machines.efficiency:.0%} of {machines.peak / 1e12:g} TFLOP/s{whose}, "
         f"{machines.inside / 1e9:g} GB/s inside "
         f"and {machines.between / 1e9:g} GB/s between machines of {machines.ranks_a_node}, no overlap"
     )

@@ -30,7 +30,7 @@ EXAMPLES = """\
       --metrics vocab_rarity --seq-length 256 --split 98,1,1
       writes data/corpus_text_difficulty too, for a curriculum: train with the same --seq-length and --split
   python tools/preprocess_data.py --input corpus.jsonl --output-prefix data/corpus --split-sentences \\
-      --tokenizer-type BertWordPieceLowerCase --vocab-file vocab.txt
+      --tokenizer-type BertWordPieceLowerCase --vocab-file my_wordpiece/vocab.txt
       writes data/corpus_text_sentence.bin, .idx and .json, for BERT
   python tools/preprocess_data.py --input 'shards/*.jsonl.zst' books/ --output-prefix data/mix --append-eod \\
       --tokenizer-type GPT2BPETokenizer --vocab-file vocab.json --merge-file merges.txt \\

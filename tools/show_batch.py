@@ -53,6 +53,8 @@ EXAMPLES = """\
     python tools/show_batch.py torchrun --nproc-per-node 8 pretrain_gpt.py --num-layers 24 ... --step 70000"""
 
 Decode = Callable[[np.ndarray], str]
+WIDTH = 180
+"""Of what is no terminal: room for three columns of text."""
 SECOND = ("follows", "does not follow")
 """What the second text of a pair does."""
 
@@ -109,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
     if architecture.encoder:
         every = iter(sorted(_samples(sampler, step, made), key=lambda row: row.number))
     rows = itertools.islice(every, config.rows)
-    show(_step_table(plan, step, efficiency), _row_table(list(rows), prepared, config))
+    show(_step_table(plan, step, efficiency), _row_table(list(rows), prepared, config), elsewhere=WIDTH)
 
 
 def _rows(
@@ -198,13 +200,16 @@ def _row_table(rows: list[Row], prepared: Prepared, config: Options) -> Table:
     analyses = open_analyses(efficiency.difficulty_paths if metrics else ())
     dropping, told = (any(getattr(row, name) is not None for row in rows) for name in ("kept", "told"))
     pairs = any(row.second for row in rows)
-    table = Table(title="rows", title_justify="left", show_lines=True)
+    alone = len(sampler.corpora) == 1  # and needs no column
+    title = f"rows of {sampler.corpora[0].name}" if alone else "rows"
+    table = Table(title=title, title_justify="left", show_lines=True)
     of_samples = ["tokens"] * told + ["second text"] * pairs
     words = ["text", *["to be told"] * told]
-    for name in ("row", "corpus", "sample", *metrics, *of_samples, *words):
-        table.add_column(name, justify="left" if name in ("corpus", "second text", *words) else "right")
-    if dropping:
-        table.add_column(f"what layer {efficiency.dropping_layers[0]} computes")
+    for name in ("row", *(() if alone else ("corpus",)), "sample", *metrics, *of_samples):
+        left = name in ("corpus", "second text")
+        table.add_column(name, justify="left" if left else "right", overflow="fold")
+    for name in (*words, *([f"what layer {efficiency.dropping_layers[0]} computes"] if dropping else [])):
+        table.add_column(name)
     for row in rows:
         corpus = sampler.corpora[row.corpus]
         columns = [
@@ -212,7 +217,7 @@ def _row_table(rows: list[Row], prepared: Prepared, config: Options) -> Table:
         ]
         table.add_row(
             f"{row.number:,}",
-            corpus.name,
+            *(() if alone else (corpus.name,)),
             f"{row.sample:,}",
             *(f"{int(column[row.sample]):,}" for column in columns),
             *([f"{len(row.tokens):,}"] * told),

@@ -32,8 +32,9 @@ EXAMPLES = """\
   python tools/train_tokenizer.py --input corpus.jsonl --output tokenizer.json
   python tools/train_tokenizer.py --input 'shards/*.jsonl.zst' --vocab-size 32768 --output tokenizer.json \\
       --special-tokens '<|endoftext|>' '<|pad|>' --max-bytes 2e9
-  python tools/train_tokenizer.py --input corpus.jsonl --model wordpiece --vocab-size 30528 --output vocab.txt
-      writes vocab.txt and tokenizer.json for --tokenizer-type BertWordPieceLowerCase"""
+  python tools/train_tokenizer.py --input corpus.jsonl --model wordpiece --vocab-size 30528 \\
+      --output my_wordpiece/vocab.txt
+      writes vocab.txt and, beside it, tokenizer.json for --tokenizer-type BertWordPieceLowerCase"""
 
 BETWEEN_DOCUMENTS = b"\xff"
 """A byte that no UTF-8 text holds."""
@@ -151,11 +152,23 @@ def _problems(options: Options, files: list[str], outputs: Iterable[str]) -> lis
         if any(os.path.exists(output) and os.path.samefile(output, path) for path in files):
             found.append(f"--output {output} is a file of --input, which would be lost; write elsewhere")
         elif os.path.isfile(output) and not options.overwrite:
-            found.append(
-                f"--output {output}: is there already, and datasets may be of it; choose another, or replace "
-                "it with --overwrite"
-            )
+            found.append(_is_there(output, options.output))
     return found
+
+
+def _is_there(path: str, output: str) -> str:
+    """Of a file that is not to be lost: that of --output, or one that is written beside it."""
+    if path == output or os.path.dirname(path) == output.rstrip("/"):
+        return (
+            f"--output {path}: is there already, and datasets may be of it; choose another, or replace "
+            "it with --overwrite"
+        )
+    folder = os.path.join(os.path.dirname(path), "my_wordpiece", os.path.basename(output))
+    return (
+        f"--output {output}: {os.path.basename(path)} is written beside it, and {path} is there already, "
+        f"perhaps of another tokenizer; choose a folder of its own, such as {folder}, or replace it with "
+        "--overwrite"
+    )
 
 
 def read_text(options: Options, files: list[str]) -> bytes:

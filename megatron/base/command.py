@@ -6,14 +6,17 @@ from megatron.base.start import imports_are_done, missing_module
 import errno
 import gc
 import io
+import json
 import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
 from megatron.base.errors import RanksLost, UserError
+from megatron.base.files import remove_empty_folders
 
 NAMELESS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS), "a file could not be written"),
@@ -95,13 +98,24 @@ def _stop(status: int, lines: list[str], at_once: bool = False) -> None:
     """Print and exit. Every rank meets most mistakes at once, so ranks above 0 wait to be stopped before
     they speak."""
     rank = os.environ.get("RANK", "0")
+    remove_empty_folders()
     if rank != "0":
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(0 if at_once else 5)
         lines = [f"[rank {rank}] {line}" for line in lines]
     sys.stdout.flush()
     print("\n".join(lines), file=sys.stderr, flush=True)
+    _tell_torchrun("\n".join(lines))
     _exit(status)
+
+
+def _tell_torchrun(text: str) -> None:
+    """Leave the message where torchrun looks for it, as torch.distributed.elastic's ErrorHandler does: its
+    report, which comes last, then names the mistake. That report and its status 1 are not ours to change."""
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        details = {"py_callstack": text, "timestamp": str(int(time.time()))}
+        with suppress(OSError), open(path, "w", encoding="utf-8") as file:
+            json.dump({"message": {"message": text, "extraInfo": details}}, file)
 
 
 def _exit(status: int) -> None:

@@ -10,12 +10,15 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
 from megatron.base.errors import UserError
+
+_MADE: list[Path] = []
+"""Folders that this process has made for what it is to write, inner ones behind outer ones."""
 
 
 @contextmanager
@@ -124,7 +127,9 @@ def writable_folder(path: str | os.PathLike[str]) -> Path:
     """Make the folder if it is missing; UserError when it cannot be written."""
     folder = Path(path)
     try:
+        missing = [one for one in (folder, *folder.parents) if not one.exists()]
         folder.mkdir(parents=True, exist_ok=True)
+        _MADE.extend(one.absolute() for one in reversed(missing))
         probe = _beside(folder / "probe", "write")
         probe.touch()
         probe.unlink()
@@ -136,6 +141,13 @@ def writable_folder(path: str | os.PathLike[str]) -> Path:
             "permissions"
         ) from None
     return folder
+
+
+def remove_empty_folders() -> None:
+    """Remove the folders that this process has made and that are empty: it ends by a mistake."""
+    while _MADE:
+        with suppress(OSError):  # it holds something, or is gone
+            _MADE.pop().rmdir()
 
 
 def writable_file(path: str | os.PathLike[str]) -> Path:

@@ -14,9 +14,9 @@ SECONDS_BETWEEN_LINES = 10.0
 WIDTH_ELSEWHERE = 130
 
 
-def show(*parts: RenderableType) -> None:
+def show(*parts: RenderableType, elsewhere: int = WIDTH_ELSEWHERE) -> None:
     """Print tables and texts as wide as the terminal, or as a wide one where the output goes elsewhere."""
-    Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE).print(*parts, sep="\n")
+    Console(width=None if sys.stdout.isatty() else elsewhere).print(*parts, sep="\n")
 
 
 def print_line(text: str) -> None:
@@ -83,10 +83,10 @@ def _lines(what: str, total: float, unit: str, scale: float, start: float) -> It
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now
             rate = (done - start) / (now - began)
-            left = (total - done) / rate if rate else 0.0
+            left = f", {(total - done) / rate:,.0f} s left" if rate else ""
             share = f"{done / total:.0%}" if total else "?"
             print(
-                f"{what}: {share}, {rate / scale:,.1f} {unit}/s, {left:,.0f} s left {note}".rstrip(),
+                f"{what}: {share}, {rate / scale:,.1f} {unit}/s{left} {note}".rstrip(),
                 file=sys.stderr,
                 flush=True,
             )

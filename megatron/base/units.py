@@ -12,6 +12,11 @@ def exact(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def count_of(number: int, what: str) -> str:
+    """1 step, 2 steps."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def short(number: float) -> str:
     """One decimal and a letter: 339.9 B; below ten thousand the number itself."""
     for size, letter, _ in SIZES:

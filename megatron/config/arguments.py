@@ -53,7 +53,8 @@ def flag(
     """A dataclass field that is a flag; without a default it is required. `repeat`: given several times,
     each one value. `follows`: from groups by their names, the value where the flag has its default, which
     the field's type need not allow. `resume`: one of RESUME. `rewrites`: from the values by flag name
-    of files, and of the command line, what files say instead, and problems."""
+    of files, and of the command line, what files say instead, and problems. One without `help` is read and
+    not shown."""
     metadata = {
         "help": help,
         "choices": tuple(choices),
@@ -298,6 +299,8 @@ def _add(group: Any, one: Flag) -> None:
 def _help(one: Flag) -> str:
     metadata, default = one.field.metadata, one.field.default
     text = metadata["help"]
+    if not text:
+        return argparse.SUPPRESS
     if metadata["choices"]:
         text += f" [{' | '.join(map(str, metadata['choices']))}]"
     if one.required:

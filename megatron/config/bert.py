@@ -149,6 +149,15 @@ def _windows(bert: BertConfig, model: ModelConfig) -> list[str]:
     return found
 
 
+def of_pairs(sentences: SentencesConfig) -> list[str]:
+    """What contradicts itself about pairs."""
+    if sentences.bert_no_binary_head and sentences.bert_pair != SentencesConfig.bert_pair:
+        return [
+            f"--bert-pair {sentences.bert_pair} and --bert-no-binary-head, which has no pairs: give only one"
+        ]
+    return []
+
+
 def of_bert(
     bert: BertConfig,
     sentences: SentencesConfig,
@@ -158,7 +167,7 @@ def of_bert(
     experts: ExpertsConfig,
 ) -> list[str]:
     """What an encoder's run cannot have."""
-    found, shortest = [], 3 if sentences.bert_no_binary_head else 5
+    found, shortest = of_pairs(sentences), 3 if sentences.bert_no_binary_head else 5
     if data.seq_length < shortest:
         found.append(f"--seq-length {data.seq_length}: a sample has at least {shortest} tokens; raise it")
     if model.untie_embeddings_and_output_weights:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, fields
 
 from megatron.base.errors import UserError, collect_problems
-from megatron.config.arguments import flag, spelling
+from megatron.config.arguments import flag, flags_of, spelling
 from megatron.config.bert import HEADS
 from megatron.config.logging import LoggingConfig
 from megatron.config.optimizer import OptimizerConfig
@@ -70,6 +70,8 @@ class OfTraining(TrainingConfig):
     micro_batch_size: int = flag(
         None, f"samples of one forward pass on one rank; its share of the global batch, or of {BATCH}"
     )
+    skip_train: bool = flag(False, "no training: measure and predict with the finetuned model of --load")
+    dry_run: bool = flag(False)
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,33 @@ class OfOptimizer(OptimizerConfig):
 
 
 @dataclass(frozen=True)
+class OfParallel(ParallelConfig):
+    """Without help are those that finetuning refuses."""
+
+    context_parallel_size: int = flag(1)
+    cp_comm_type: tuple[str, ...] = flag(("p2p",))
+    expert_model_parallel_size: int = flag(1)
+    expert_tensor_parallel_size: int = flag(None)
+    pipeline_model_parallel_size: int = flag(1)
+    num_virtual_stages_per_pipeline_rank: int | None = flag(None)
+    num_layers_per_virtual_pipeline_stage: int | None = flag(None)
+    decoder_first_pipeline_num_layers: int | None = flag(None)
+    decoder_last_pipeline_num_layers: int | None = flag(None)
+    account_for_embedding_in_pipeline_split: bool = flag(False)
+    account_for_loss_in_pipeline_split: bool = flag(False)
+    pipeline_model_parallel_layout: str | None = flag(None)
+    pipeline_schedule: str = flag(None)
+    use_tp_pp_dp_mapping: bool = flag(False)
+
+
+@dataclass(frozen=True)
 class FinetuneFlags:
     """What finetune.py takes: the model's own flags are those of the checkpoint."""
 
     finetuning: FinetuningConfig
     training: OfTraining
     optimizer: OfOptimizer
-    parallel: ParallelConfig
+    parallel: OfParallel
     logging: LoggingConfig
     tokenizer: TokenizerOptions
     config: str | None = flag(
@@ -176,20 +198,38 @@ def of_sweeps(finetuning: FinetuningConfig) -> list[str]:
     return found
 
 
-def of_layouts(parallel: ParallelConfig, training: TrainingConfig) -> list[str]:
-    """What finetuning cannot do."""
-    found = []
-    for name in ("context_parallel_size", "pipeline_model_parallel_size"):
-        if getattr(parallel, name) > 1:
-            found.append(
-                f"{spelling(name)} {getattr(parallel, name)}: finetuning shares batches and matrices; use "
-                "data and tensor parallelism"
-            )
-    for name in ("skip_train", "dry_run"):
-        if getattr(training, name):
-            found.append(f"{spelling(name)}: belongs to pretraining; leave it out")
-    return found
+def refused(values: dict[str, object]) -> tuple[dict[str, object], list[str]]:
+    """The given values without those of flags that finetuning does not have, and what is said of them."""
+    hidden = {
+        one.name: one.field.default for one in flags_of(FinetuneFlags) if not one.field.metadata["help"]
+    }
+    mine = {name: value for name, value in values.items() if name not in hidden}
+    given = [name for name in values if name in hidden and values[name] != hidden[name]]
+    shared = [spelling(name) for name in given if name != "dry_run"]
+    found = ["--dry-run: belongs to pretraining; leave it out"] if "dry_run" in given else []
+    if shared:
+        found.append(
+            f"{', '.join(shared)}: finetuning shares batches and matrices; leave it out, and use data and "
+            "tensor parallelism"
+        )
+    return mine, found
+
+
+def of_skipping(values: dict[str, object]) -> list[str]:
+    """What does not go with --skip-train."""
+    names = ("random_init", "save_model", "sweep_lr", "seeds")
+    given = [spelling(name) for name in names if values.get(name)]
+    if not values.get("skip_train") or not given:
+        return []
+    return [f"--skip-train measures a finetuned model as it is; leave {' and '.join(given)} out"]
+
+
+def of_positions(values: dict[str, object], known: object) -> list[str]:
+    """Whether rows fit into the positions that a model has learned, None where any will do."""
+    length = values.get("seq_length")
+    if not isinstance(length, int) or not isinstance(known, int) or length <= known:
+        return []
+    return [f"--seq-length {length}: the model of --load knows {known} positions; give at most {known}"]
 
 
 RULES = (of_files, of_sweeps)
-OF_RUNS = (of_layouts,)

@@ -22,6 +22,10 @@ WHOLE = 1 << 16
 """So many samples are looked at one by one."""
 
 
+OF_SAMPLES = "flags of samples (--bert-pair, --bert-no-binary-head, --short-seq-prob, --bert-passes, --seed)"
+"""What else says which samples of sentences there are."""
+
+
 class Analyses(NamedTuple):
     """The analyses of a run: their folders, and the same by the data that they are of, so that thousands
     of corpora find theirs."""
@@ -54,9 +58,10 @@ def find_analysis(analyses: Analyses, corpus: Corpus, metric: str) -> Path:
             return folder
     reasons = [_reason(folder, corpus, metric) for folder in analyses.folders[:5]]
     more = f"; and {len(analyses.folders) - 5} more" if len(analyses.folders) > 5 else ""
+    alike = f"data, split, length and {OF_SAMPLES}" if corpus.joined else "data, split and length"
     raise UserError(
         f"no analysis fits {corpus.name}: {'; '.join(reasons)}{more}; run tools/analyze_data.py with this "
-        "data, split and length"
+        f"run's {alike}"
     )
 
 

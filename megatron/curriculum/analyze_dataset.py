@@ -11,7 +11,7 @@ from rich.table import Table
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.terminal import show
 from megatron.config.arguments import flag
-from megatron.config.bert import SentencesConfig
+from megatron.config.bert import SentencesConfig, of_pairs
 from megatron.config.config import TokenizerOptions
 from megatron.curriculum.analysis import analyze, choose_metrics, folder_problems
 from megatron.curriculum.difficulty import METRICS
@@ -44,7 +44,7 @@ class AnalysisOptions:
 def analysis_problems(options: AnalysisOptions, folder_flag: str = "--output-dir") -> list[str]:
     """What is wrong with the options, as far as it can be told without the data. `folder_flag`: the flag
     that names the folder."""
-    problems: list[str] = []
+    problems = of_pairs(options.sentences)
     with collect_problems(problems):
         chosen = choose_metrics(options.metrics)
         if options.task == "gpt" and (alike := [name for name, one in chosen.items() if one.of_texts]):

@@ -47,6 +47,10 @@ def restore(root: str, iteration: int | None, device: torch.device) -> Restored:
             "folder given to --save"
         )
     manifest = read_manifest(folder)
+    if manifest.task == "finetune":
+        raise UserError(
+            f"{folder}: holds a finetuned model; measure it with finetune.py --load {root} --skip-train"
+        )
     if manifest.task not in TASKS:
         known = ", ".join(TASKS)
         raise UserError(f"{folder}: holds a model of the task {manifest.task}, and known are {known}")

@@ -94,6 +94,8 @@ def classes_of(path: Path, task: LabelledTask) -> tuple[str, ...]:
     """The labels that a file has, in order; numbers by their size."""
     rows = ((place, row) for place, row in read_rows(path, task) if row is not None)
     found = {_label_text(path, place, row, task) for place, row in rows}
+    if not found:
+        raise UserError(f"{path}: holds no example")
     if len(found) < 2:
         raise UserError(
             f"{path}: has {len(found)} label{'' if len(found) == 1 else 's'} in the column {task.label}, and "

@@ -1,6 +1,7 @@
 """From a command line to a finetuning run: its encoder, its examples and its configuration, all checked."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,16 @@ from megatron.base.errors import UserError, collect_problems
 from megatron.config import finetuning
 from megatron.config.arguments import flags_of, understand
 from megatron.config.config import RULES, Config, complete
-from megatron.config.finetuning import OWN, FinetuneFlags, FinetuningConfig, with_defaults
+from megatron.config.finetuning import (
+    OWN,
+    FinetuneFlags,
+    FinetuningConfig,
+    of_positions,
+    of_skipping,
+    refused,
+    with_defaults,
+)
+from megatron.config.foreign import Foreign
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.data.wordpiece import tokens_of
 from megatron.finetuning.examples import Examples, classes_of, picked_lines, read_examples
@@ -25,6 +35,20 @@ OF_THE_MODEL = ("seq_length", "hidden_dropout", "attention_dropout", "attention_
 """Flags of finetuning that stand for the checkpoint's own."""
 OF_NUMBERS = ("model", "bert", "training", "optimizer")
 """Groups of flags that change what a run comes to."""
+OTHER_WORDS = {
+    "pretrained-checkpoint": Foreign((), "the encoder to begin with is named by --load"),
+    **dict.fromkeys(
+        ("train-data", "valid-data"),
+        Foreign(
+            (), "give --data-path for a task of GLUE, or --train-file and --valid-file for files of your own"
+        ),
+    ),
+}
+"""Flags of Megatron-LM's tasks/main.py."""
+MANY = 0.9
+"""Of a model's tokens, which its own tokenizer has; models have some more for even matrices."""
+MOST_UNKNOWN = 0.9
+"""Of the training texts' tokens, where a tokenizer knows so little of them that it must be another's."""
 STOPS = tuple(f"train_{unit}" for unit in finetuning.UNITS)
 FREE_ELSEWHERE = (*STOPS, "classifier_head")
 """Flags that change it here, and that pretraining may resume with otherwise."""
@@ -74,6 +98,7 @@ class Job:
             "labels": list(self.task.labels),
             "encoder": self.source.fingerprint,
             "random_init": self.flags.random_init,
+            **({"skip_train": True} if self.config.training.skip_train else {}),
             "tokenizer": self.source.tokenizer.identity(),
             "seq_length": self.config.data.seq_length,
             "flags": {
@@ -88,7 +113,9 @@ class Job:
 
 def read_job(argv: list[str], description: str, examples: str) -> Job:
     """The run of a command line. UserError with every problem of its flags, or of its files."""
-    values, problems = understand(FinetuneFlags, argv, description, examples)
+    values, problems = understand(FinetuneFlags, argv, description, examples, OTHER_WORDS)
+    values, more = refused(values)
+    problems += [*more, *of_skipping(values)]
     problems, replicas = count_replicas(values, problems)
     given: dict[str, Any] = with_defaults(values, replicas)
     if not _stops(values):
@@ -100,11 +127,20 @@ def read_job(argv: list[str], description: str, examples: str) -> Job:
     if given.get("load"):
         with collect_problems(told):
             source = open_source(given["load"], given.get("ckpt_step"), _tokenizer_options(given))
-    config = complete(Config, _values(given, source), told, replicas, (*RULES, *finetuning.OF_RUNS))
+    if source is not None and (long := of_positions(given, positions_of(source))):
+        told += long
+        given["seq_length"] = None
+    config = complete(Config, _values(given, source), told, replicas, RULES)
     assert source is not None
     task, files = _read_files(flags)
     marks, typed, most = tokens_of(source.tokenizer), bool(config.sentences.pair), config.data.seq_length
     corpora = {name: encode(one, source.tokenizer, marks, most, typed) for name, one in files.items()}
+    if (share := unknown_share(corpora[TRAIN], source)) > MOST_UNKNOWN:
+        raise UserError(
+            f"--load {flags.load}: to its tokenizer of {source.tokenizer.vocab_size:,} tokens {share:.0%} of "
+            f"the training texts are [UNK], and the model has {source.vocabulary.size:,}; bring the model's "
+            "own vocabulary there, or name its tokenizer by --tokenizer-type and its files"
+        )
     if not _stops(values):
         samples = max(round(flags.epochs * corpora[TRAIN].windows), 1)
         training = dataclasses.replace(config.training, train_samples=samples)
@@ -127,6 +163,8 @@ def _values(given: dict[str, Any], source: Source | None) -> dict[str, Any]:
     mine = {field.name for field in dataclasses.fields(FinetuningConfig)}
     found = {name: value for name, value in given.items() if name not in mine or name in OF_THE_MODEL}
     found.setdefault("metrics_file", str(Path(given.get("save") or "") / "metrics.jsonl"))
+    if given.get("skip_train"):
+        found["load"] = given.get("load")
     found["data_path"] = (given.get("data_path") or given.get("train_file") or "",)
     if given.get("save_model"):
         found["save"] = str(Path(given.get("save") or "") / "model")
@@ -143,6 +181,14 @@ def _read_files(flags: FinetuningConfig) -> tuple[LabelledTask, dict[str, Exampl
     folder = Path(flags.data_path or "")
     if flags.data_path and not folder.is_dir():
         raise UserError(f"--data-path {folder}: is no folder; name the one with the files of {flags.task}")
+    if (
+        flags.data_path
+        and (folder / flags.task).is_dir()
+        and not _first(folder, Split(TRAIN, task.train)).is_file()
+    ):
+        raise UserError(
+            f"--data-path {folder}: holds no {task.train[0]}; give {folder / flags.task}, which is a folder"
+        )
     train, picked = _first(folder, Split(TRAIN, task.train)), None
     if task.picked and train.name == task.train[-1]:
         picked = picked_lines(train, folder / task.picked, task)
@@ -178,8 +224,39 @@ def own_task(flags: FinetuningConfig) -> LabelledTask:
     return task._replace(labels=classes_of(Path(train), task))
 
 
+def positions_of(source: Source) -> int | None:
+    """How many positions a model has learned; None where they are no table."""
+    learned = source.flags.get("position_embedding_type") in (None, "learned_absolute")
+    return source.flags.get("max_position_embeddings") if learned else None
+
+
+def unknown_share(corpus: ExampleCorpus, source: Source) -> float:
+    """The share of [UNK] among the tokens of texts."""
+    unknown = np.count_nonzero(corpus.tokens == _unknown(source.tokenizer.vocabulary))
+    marks = corpus.windows + corpus.texts  # [CLS] of a row, and [SEP] behind each of its texts
+    return float(unknown) / max(len(corpus.tokens) - marks, 1)
+
+
+def _unknown(vocabulary: Mapping[str, int]) -> int:
+    """The id of what is none of a vocabulary's tokens; -1 where it has none."""
+    return next((vocabulary[name] for name in ("[UNK]", "<unk>") if name in vocabulary), -1)
+
+
+def tokens_notes(job: Job) -> list[str]:
+    """What lets a wrong tokenizer be seen: tokens of the model that it lacks, and what it does not know."""
+    mine, models = job.source.tokenizer.vocab_size, job.source.vocabulary.size
+    share, notes = unknown_share(job.corpora[TRAIN], job.source), list[str]()
+    if mine < MANY * models:
+        notes.append(f"note: the tokenizer has {mine:,} tokens, and the model {models:,}")
+    if share:
+        notes.append(f"{share:.2%} of the tokens of the training texts are [UNK]")
+    return notes
+
+
 def lengths_note(job: Job) -> str:
-    """How many training rows are cut."""
+    """How many training rows may be cut; "" where none is."""
     corpus, most = job.corpora[TRAIN], job.config.data.seq_length
     full = int(np.count_nonzero(corpus.lengths == most))
-    return f"{full:,} of {corpus.windows:,} training rows have all {most} tokens, and may be cut"
+    return (
+        f"{full:,} of {corpus.windows:,} training rows have all {most} tokens, and may be cut" if full else ""
+    )

@@ -29,11 +29,12 @@ LENGTHS = 8
 @dataclass(frozen=True)
 class ExampleCorpus(Corpus):
     """Examples of a file as rows of `tokens`: row i has those from `starts[i]` on, of which the first
-    `first_parts[i]` are of its first text. `labels`: as in Examples; `pad`: fills rows up; `typed`: whether
-    the model tells the texts of a pair apart."""
+    `first_parts[i]` are of its first text. `texts`: of all rows; `labels`: as in Examples; `pad`: fills rows
+    up; `typed`: whether the model tells the texts of a pair apart."""
 
     starts: np.ndarray | None = None
     first_parts: np.ndarray | None = None
+    texts: int = 0
     labels: np.ndarray | None = None
     pad: int = 0
     typed: bool = False
@@ -77,6 +78,7 @@ def encode(
         joined="labelled texts",
         starts=starts,
         first_parts=kept[:, 0] + 2,
+        texts=kept.size,
         labels=examples.labels,
         pad=marks.pad,
         typed=typed,

@@ -12,11 +12,12 @@ import numpy as np
 from megatron.base.errors import UserError
 from megatron.base.files import hold, whole_file, writable_folder
 from megatron.base.terminal import print_line
+from megatron.base.units import count_of
 from megatron.checkpoint.load import boxes_of
 from megatron.checkpoint.save import clear_unfinished
 from megatron.data.corpora import Splits
 from megatron.data.tokenizer_files import keep_tokenizer
-from megatron.finetuning.job import TRAIN, Job, lengths_note
+from megatron.finetuning.job import TRAIN, Job, lengths_note, tokens_notes
 from megatron.finetuning.metrics import measure
 from megatron.finetuning.predictions import all_logits, predictions_of, write_predictions
 from megatron.finetuning.source import OUTPUT
@@ -60,6 +61,11 @@ def finetune(job: Job) -> None:
     with joined_ranks(roll), ExitStack() as held:
         run = build(prepared, mesh)  # first: where the weights do not fit, no folder is made
         fresh = [] if job.flags.random_init else load_encoder(run, job)
+        if training.skip_train and any(name.startswith(OUTPUT) for name in fresh):
+            raise UserError(
+                f"--skip-train: {job.source.folder} has no classifier of {count_of(job.outputs, 'output')}; "
+                "give the folder model of a run with --save-model, or a classifier of Hugging Face's"
+            )
         if mesh.first:
             writable_folder(folder)
             for lock in locks(job.config):
@@ -82,23 +88,11 @@ def prepare(job: Job) -> Prepared:
 
 
 def _run(job: Job, run: Run, fresh: list[str]) -> None:
-    began, root, mesh = time.perf_counter(), run.config.checkpoint.save, run.mesh
-    manifest = dataclasses.replace(describe_run(run), answers=list(job.answers))
-    if mesh.first and root:
-        writable_folder(root)
-        clear_unfinished(root)
-        keep_tokenizer(root, job.config.tokenizer, [], job.source.vocabulary)
-    wait_for_all(mesh)
+    began, mesh = time.perf_counter(), run.mesh
     if mesh.prints_log:
         print("\n".join(_words(job, run, fresh)), flush=True)
-    log = Log(run.config, run.efficiency, run.plan, mesh, Start(0, run.plan.totals(0)))
-    with Checkpoints(run, manifest, 0) as checkpoints:
-        done = train(run, 0, log, checkpoints)
-    log.close()
-    if done < run.plan.steps:
-        raise UserError(
-            f"{job.flags.save}: stopped before the end, without results; the same command begins anew"
-        )
+    if not run.config.training.skip_train:
+        _train(job, run)
     told, metrics = measured(job, run)
     if mesh.first:
         write_predictions(Path(job.flags.save) / "predictions", job.task, job.files, told)
@@ -107,6 +101,25 @@ def _run(job: Job, run: Run, fresh: list[str]) -> None:
             file.write(json.dumps(results, indent=1) + "\n")
         print_line(f"{Path(job.flags.save) / RESULTS}: {in_words(results)}")
     wait_for_all(mesh)
+
+
+def _train(job: Job, run: Run) -> None:
+    """UserError where the run is stopped."""
+    root, mesh = run.config.checkpoint.save, run.mesh
+    manifest = dataclasses.replace(describe_run(run), answers=list(job.answers))
+    if mesh.first and root:
+        writable_folder(root)
+        clear_unfinished(root)
+        keep_tokenizer(root, job.config.tokenizer, [], job.source.vocabulary)
+    wait_for_all(mesh)
+    log = Log(run.config, run.efficiency, run.plan, mesh, Start(0, run.plan.totals(0)))
+    with Checkpoints(run, manifest, 0) as checkpoints:
+        done = train(run, 0, log, checkpoints)
+    log.close()
+    if done < run.plan.steps:
+        raise UserError(
+            f"{job.flags.save}: stopped before the end, without results; the same command begins anew"
+        )
 
 
 def load_encoder(run: Run, job: Job) -> list[str]:
@@ -134,13 +147,16 @@ def _words(job: Job, run: Run, fresh: list[str]) -> list[str]:
         begins += f", which has no {'pooler' if pooler else 'such head'}: that begins anew, too"
     if not job.flags.random_init:
         begins += _outputs(job, any(name.startswith(OUTPUT) for name in fresh))
-    lines = [f"task {job.flags.task}, {job.outputs} output{'s'[: job.outputs > 1]}, from {begins}"]
+    lines = [f"task {job.flags.task}, {count_of(job.outputs, 'output')}, from {begins}"]
     for name, examples in job.files.items():
-        out = f"; {examples.left_out:,} broken lines are left out" if examples.left_out else ""
+        left = examples.left_out
+        out = f"; {count_of(left, 'broken line')} {'is' if left == 1 else 'are'} left out" if left else ""
         lines.append(f"  {name}: {job.corpora[name].describe()} ({examples.path}){out}")
+    lines += [f"  {note}" for note in (*tokens_notes(job), lengths_note(job)) if note]
+    if run.config.training.skip_train:
+        return lines
     plan = run.plan
-    lines.append(f"  {lengths_note(job)}")
-    return [*lines, f"plan: {plan.steps:,} steps of {plan.at(1).batch_size} examples"]
+    return [*lines, f"plan: {count_of(plan.steps, 'step')} of {plan.at(1).batch_size} examples"]
 
 
 def _outputs(job: Job, fresh: bool) -> str:
@@ -183,7 +199,7 @@ def _results(job: Job, run: Run, metrics: dict[str, dict[str, float]], seconds: 
         "random_init": job.flags.random_init,
         "labels": list(job.task.labels),
         "examples": {name: corpus.windows for name, corpus in job.corpora.items()},
-        "steps": run.plan.steps,
+        "steps": 0 if run.config.training.skip_train else run.plan.steps,
         "metrics": metrics,
         "seconds": round(seconds, 1),
         "world_size": run.mesh.world.size,
@@ -204,7 +220,8 @@ def earlier_results(folder: Path, job: Job) -> Results | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: is no file of results; move it away") from None
     mine = json.loads(json.dumps(job.describe()))
-    other = [name for name in mine if theirs.get(name) != mine[name] and name != "flags"]
+    names = dict.fromkeys([*mine, *theirs])
+    other = [name for name in names if theirs.get(name) != mine.get(name) and name != "flags"]
     other += [f"--{name.replace('_', '-')}" for name, one in mine["flags"].items() if flags.get(name) != one]
     if other:
         raise UserError(

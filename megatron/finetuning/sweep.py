@@ -4,12 +4,16 @@ to."""
 import json
 import os
 import queue
+import re
+import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +22,18 @@ from rich.table import Table
 
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.files import hold, whole_file, writable_folder
-from megatron.base.terminal import print_line, show
+from megatron.base.terminal import print_line, progress, show
+from megatron.base.units import count_of
 from megatron.config.arguments import spelling
 from megatron.config.finetuning import FinetuningConfig, rates_of, seeds_of
 from megatron.finetuning.job import Job
-from megatron.finetuning.run import RESULTS, Results, earlier_results, in_words
+from megatron.finetuning.run import RESULTS, Results, earlier_results, in_words, prepare
 from megatron.parallel.ranks import world_size
 
 SWEEP, OUTPUT = "sweep.json", "output.txt"
 OF_SWEEPS = ("sweep_lr", "seeds", "parallel")
+SECONDS_BETWEEN_LOOKS = 2.0
+STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)  # statuses of a run that is stopped before it trains
 
 
 class Part(NamedTuple):
@@ -38,6 +45,16 @@ class Part(NamedTuple):
 
     def __str__(self) -> str:
         return f"lr {self.rate}, seed {self.seed}"
+
+
+class Work(NamedTuple):
+    """What all runs of a sweep share: their command, the processes that are begun, whether it is stopping,
+    and the steps of each."""
+
+    words: list[str]
+    processes: list[Any]
+    stopping: threading.Event
+    steps: int
 
 
 def is_sweep(flags: FinetuningConfig) -> bool:
@@ -56,10 +73,15 @@ def sweep(job: Job, argv: list[str]) -> None:
         parts = parts_of(job)
         found = _done(job, parts)
         todo = [part for part in parts if part not in found]
-        print(f"{len(parts)} runs, of which {len(found)} are done", flush=True)
-        failed = _do(job, words, todo)
-        found = _done(job, parts)
-        told = summarise(job, {part: found[part] for part in parts if part in found})
+        print(f"{count_of(len(parts), 'run')}, of which {len(found)} are done", flush=True)
+        try:
+            failed = _do(job, words, todo)
+        except KeyboardInterrupt:
+            done = len(_done(job, parts))
+            print(f"{done} of {count_of(len(parts), 'run')} are done; the same command goes on", flush=True)
+            raise
+        found = _earlier(job, parts) | _done(job, parts)
+        told = summarise(job, dict(sorted(found.items())))
         if told["rates"]:
             with whole_file(Path(job.flags.save) / SWEEP, "w") as file:
                 file.write(json.dumps(told, indent=1) + "\n")
@@ -119,37 +141,57 @@ def _done(job: Job, parts: list[Part]) -> dict[Part, Results]:
     return found
 
 
+def _earlier(job: Job, parts: list[Part]) -> dict[Part, Results]:
+    """Results of earlier sweeps in the same place that differ from these runs in rate and seed alone."""
+    found = {}
+    for path in Path(job.flags.save).glob(f"lr*_seed*/{RESULTS}"):
+        name = re.fullmatch(r"lr(.+)_seed(\d+)", path.parent.name, re.ASCII)
+        with suppress(UserError, ValueError):  # of another sweep, or no results
+            part = Part(float(name[1]), int(name[2]), path.parent) if name else None
+            if part and part not in parts:
+                found[part] = dict(earlier_results(part.folder, job.with_rate(part.rate, part.seed)) or {})
+    return found
+
+
 def _do(job: Job, words: list[str], todo: list[Part]) -> dict[Part, str]:
     """Do these runs, several at a time; why some have failed."""
     places: queue.Queue[int] = queue.Queue()
     for number in range(at_a_time(job.flags.parallel)):
         places.put(number)
-    processes: list[subprocess.Popen[bytes]] = []
+    work = Work(words, [], threading.Event(), prepare(job).plan.steps if todo else 0)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no run of the sweep outlives it
+    with progress("finetuning", work.steps * len(todo), "steps") as advance:
+        lock = threading.Lock()
 
-    def work(part: Part) -> str:
-        place = places.get()
-        try:
-            return _start_and_wait(part, words, place, processes)
-        except (UserError, OSError) as error:
-            return str(error)
-        finally:
-            places.put(place)
+        def tell(steps: int) -> None:
+            with lock:
+                advance(steps)
 
-    with ThreadPoolExecutor(max(places.qsize(), 1)) as pool:
-        try:
-            outcomes = list(pool.map(work, todo))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()  # each stops behind its step
-            raise
+        def do(part: Part) -> str:
+            place = places.get()
+            try:
+                return _start_and_wait(part, work, place, tell)
+            except (UserError, OSError) as error:
+                return str(error)
+            finally:
+                places.put(place)
+
+        with ThreadPoolExecutor(max(places.qsize(), 1)) as pool:
+            try:
+                outcomes = list(pool.map(do, todo))
+            except BaseException:
+                work.stopping.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in work.processes:
+                    process.terminate()  # each stops behind its step
+                raise
     return {part: why for part, why in zip(todo, outcomes) if why}
 
 
-def _start_and_wait(part: Part, words: list[str], place: int, processes: list[Any]) -> str:
-    """Do a run in a process of its own; why it failed, "" where it has not."""
+def _start_and_wait(part: Part, work: Work, place: int, tell: Callable[[int], None]) -> str:
+    """Do a run in a process of its own; why it failed, "" where it has not. `tell`: of its steps."""
     began, folder = time.perf_counter(), writable_folder(part.folder)
-    command = [sys.executable, *words, f"--lr={part.rate!r}", f"--seed={part.seed}", f"--save={folder}"]
+    command = [sys.executable, *work.words, f"--lr={part.rate!r}", f"--seed={part.seed}", f"--save={folder}"]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads())}
     if torch.cuda.is_available():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
@@ -157,15 +199,34 @@ def _start_and_wait(part: Part, words: list[str], place: int, processes: list[An
         environment["CUDA_VISIBLE_DEVICES"] = here[place % len(here)]
     with open(folder / OUTPUT, "wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-        processes.append(process)
-        status = process.wait()
+        work.processes.append(process)
+        status = _wait(process, folder / "metrics.jsonl", work.steps, tell)
     seconds = time.perf_counter() - began
     lines = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace").strip().split("\n")
-    if status or not (folder / RESULTS).is_file():
+    there = not status and (folder / RESULTS).is_file()
+    if not there and (work.stopping.is_set() or status in STOPPED):
+        print_line(f"{part}: stopped after {seconds:.0f} s")
+        return "stopped"
+    if not there:
         print_line(f"{part}: failed after {seconds:.0f} s")
         return f"{lines[-1].removeprefix('error: ') or f'status {status}'} ({folder / OUTPUT})"
     print_line(f"{part}: {in_words(json.loads((folder / RESULTS).read_text()))} ({seconds:.0f} s)")
     return ""
+
+
+def _wait(process: Any, records: Path, steps: int, tell: Callable[[int], None]) -> int:
+    """The exit status of a run, whose records tell its steps meanwhile."""
+    told, began, status = 0, time.time(), None
+    while status is None:
+        with suppress(subprocess.TimeoutExpired):
+            status = process.wait(SECONDS_BETWEEN_LOOKS)
+        done = told
+        if records.is_file() and records.stat().st_mtime >= began - 1:  # else it is of an earlier attempt
+            done = min(records.read_bytes().count(b'"kind": "train"'), steps)
+        tell(max(done - told, 0))
+        told = max(done, told)
+    tell(steps - told)
+    return int(status)
 
 
 def threads() -> int:

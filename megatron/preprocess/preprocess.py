@@ -95,7 +95,8 @@ def preprocess(
         tokenizer = _tokenizer(options)
     if told:
         raise UserError(*dict.fromkeys(told))
-    print(describe_end(tokenizer.end, options.append_eod))
+    if not options.split_sentences or options.append_eod:  # documents of sentences end without a token
+        print(describe_end(tokenizer.end, options.append_eod))
     if not options.split_sentences and (note := describe_around(tokenizer)):  # rows of sentences have them
         print(note, file=sys.stderr)
     engine = options.tokenizer_engine

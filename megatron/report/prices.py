@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from megatron.base.units import exact, short
+from megatron.base.units import count_of, exact, short
 from megatron.model.share import Batch, Share, model_parameters
 from megatron.model.traffic import axis_ranks, wire_bytes
 from megatron.parallel.simulate import PipelineCost
@@ -86,15 +86,24 @@ def model_line(share: Share) -> str:
     return f"model: {exact(total)} parameters{some}" + ("" if share.vocabulary else ", without vocabulary")
 
 
-def step_lines(cost: Cost, pipeline: PipelineCost, hardware_flops: float, model_flops: float) -> list[str]:
-    """FLOPs, bubble and estimated time of the step."""
+def step_lines(
+    number: int,
+    cost: Cost,
+    pipeline: PipelineCost,
+    hardware_flops: float,
+    model_flops: float,
+    devices: int,
+    assumed: str,
+) -> list[str]:
+    """FLOPs, bubble and estimated time of the step of this number, whose layers compute most. `assumed`: of
+    the devices, in words."""
     parts = ", ".join(
         f"{name} {getattr(cost, name) / cost.seconds:.0%}" for name in cost._fields if getattr(cost, name)
     )
     return [
-        f"FLOPs of this step: {model_flops:.4g} of the model, {hardware_flops:.4g} of the hardware; "
-        f"bubble of the pipeline: {pipeline.bubble:.1%}",
-        f"estimated step: {cost.seconds:.3g} s ({parts})",
+        f"FLOPs of step {exact(number)}, whose layers compute most: {model_flops:.4g} of the model, "
+        f"{hardware_flops:.4g} of the hardware; bubble of the pipeline: {pipeline.bubble:.1%}",
+        f"estimated step: {cost.seconds:.3g} s on {count_of(devices, 'GPU')} ({parts}); {assumed}",
     ]
 
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from megatron.base.units import count_of
 from megatron.checkpoint.load import find_checkpoint
 from megatron.checkpoint.manifest import read_manifest
 from megatron.checkpoint.saved_config import saved_config
@@ -87,8 +88,9 @@ def count_replicas(values: dict[str, Any], problems: list[str]) -> tuple[list[st
     each, ranks = math.prod(sizes), world_size()
     if ranks % each:
         words = " x ".join(f"{spelling(name)} {size}" for name, size in zip(names, sizes) if size > 1)
+        begun = f"{count_of(ranks, 'rank')} {'was' if ranks == 1 else 'were'} started"
         line = (
-            f"{ranks} ranks were started, which is no multiple of {words} = {each}; start so many with "
+            f"{begun}, which is no multiple of {words} = {each}; start so many with "
             "torchrun, share the model among fewer, or see the run on one with tools/plan_run.py"
         )
         return [*problems, line], 1

@@ -29,7 +29,7 @@ from megatron.parallel.layers import Linear
 from megatron.parallel.layout import layout_of
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.placement import Placement, fill_constants, states
-from megatron.parallel.ranks import world_size
+from megatron.parallel.ranks import local_rank, world_size
 from megatron.parallel.stages import Stage, StageModule, stages_of
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
@@ -93,7 +93,7 @@ def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
     problems = start_problems(config.checkpoint, config.training.skip_train)
     if problems := [*problems, *pretrained_problems(config), *_compiler(config)]:
         raise UserError(*problems)
-    if not config.training.dry_run:
+    if not config.training.dry_run and local_rank() == 0:  # one of them removes what a mistake leaves empty
         _check_places(config)
     data = task.open_data(config)
     prepared = join(task, config, efficiency, data)

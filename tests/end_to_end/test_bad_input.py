@@ -306,8 +306,14 @@ def test_a_failing_command_says_it_once_and_ends_with_2(prepared: Prepared, tmp_
     ]
     alone = run_command(*words, status=2)
     assert alone.stderr.startswith("error: --hidden-size 32") and "Traceback" not in alone.stderr
-    together = run_command(*words, ranks=2, status=1)
-    assert together.stderr.count("error: --hidden-size 32") == 1
+    save = str(tmp_path / "new" / "run")
+    together = run_command(*words, "--save", save, ranks=2, status=1)
+    assert together.stderr.startswith("error: --hidden-size 32")
+    assert together.stderr.count("error: --hidden-size 32") == 2  # and as the cause in torchrun's report
+    assert "traceback : error: --hidden-size 32" in together.stderr
+    missing = (*words[:-4], "--train-iters", "9", "--data-path", str(tmp_path / "none"), "--save", save)
+    for ranks, status in ((1, 2), (2, 1)):
+        assert "none: no dataset here" in run_command(*missing, ranks=ranks, status=status).stderr
     tool = run_command("tools/evaluate.py", "--load", str(tmp_path), status=2)
     assert "holds no checkpoint" in tool.stderr and "Traceback" not in tool.stderr
     unknown = run_command(

@@ -1,12 +1,16 @@
 """finetune.py as it is typed: after pretraining, in sweeps that go on, on two ranks, and with mistakes."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import run_command
+from tests.end_to_end.conftest import ROOT, command, run_command
 from tests.support.labelled import texts_of, write_huggingface, write_own
 from tests.support.made_up_text import write_bert_vocabulary, write_lines
 
@@ -26,7 +30,7 @@ def test_a_sweep_goes_on_where_it_was_stopped(words: list[str], tmp_path: Path) 
     (save / "lr0.001_seed2").write_text("in the way")
     failed = run_command(*sweep, status=2)
     assert "2 runs, of which 0 are done" in failed.stdout
-    one, last = failed.stderr.strip().split("\n")
+    *_, one, last = failed.stderr.strip().split("\n")
     assert one.startswith("error: lr 0.001, seed 2: cannot write to the folder")
     assert last == "error: 1 of 2 runs failed; the same command goes on"
     assert json.loads((save / "sweep.json").read_text())["rates"]["0.001"]["dev accuracy"]["seeds"] == 1
@@ -37,6 +41,43 @@ def test_a_sweep_goes_on_where_it_was_stopped(words: list[str], tmp_path: Path) 
     assert [run["seed"] for run in found["runs"]] == [1, 2]
     assert found["rates"]["0.001"]["dev accuracy"]["seeds"] == 2
     assert (save / "lr0.001_seed2" / "predictions" / "test.tsv").is_file()
+    narrower = run_command(*sweep, "--sweep-lr", "2e-3", "--seeds", "1")
+    assert "1 run, of which 0 are done" in narrower.stdout
+    found = json.loads((save / "sweep.json").read_text())
+    assert [(run["lr"], run["seed"]) for run in found["runs"]] == [(0.001, 1), (0.001, 2), (0.002, 1)]
+    assert {rate: one["dev accuracy"]["seeds"] for rate, one in found["rates"].items()} == {
+        "0.001": 2,
+        "0.002": 1,
+    }
+
+
+@pytest.mark.parametrize("by", ["terminal", "kill"])
+def test_a_sweep_that_is_stopped_says_so(words: list[str], tmp_path: Path, by: str) -> None:
+    """Ctrl-C reaches its runs, too, and a signal to it alone ends them: none has failed."""
+    sweep = [*words, "--train-iters", "100000", "--save", str(tmp_path), "--seeds", "1-2", "--parallel", "1"]
+    process = subprocess.Popen(
+        command(*sweep),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's job may ignore it
+    )
+    records, end = tmp_path / "lr0.001_seed1" / "metrics.jsonl", time.monotonic() + 120
+    while not (records.is_file() and records.stat().st_size) and time.monotonic() < end:
+        time.sleep(0.05)
+    if by == "terminal":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.terminate()
+    out, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors.splitlines()[-1]) == (130, "interrupted")
+    begun, stopped, last = out.strip().split("\n")
+    assert begun == "2 runs, of which 0 are done" and stopped.startswith("lr 0.001, seed 1: stopped after ")
+    assert last == "0 of 2 runs are done; the same command goes on"
+    with pytest.raises(ProcessLookupError):  # nothing of it is left
+        os.killpg(process.pid, 0)
 
 
 def test_two_ranks_come_to_the_results_of_one(words: list[str], tmp_path: Path) -> None:

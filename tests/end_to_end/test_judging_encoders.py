@@ -124,9 +124,13 @@ def test_a_batch_is_shown_as_the_model_sees_it(
     prepared_sentences: Prepared, capsys: pytest.CaptureFixture[str]
 ) -> None:
     efficient = [*EFFICIENT, "--difficulty-path", prepared_sentences.difficulty, "--characters", "1000"]
-    rows = rows_of(shown(capsys, prepared_sentences, *efficient))
+    said = shown(capsys, prepared_sentences, *efficient)
+    rows = rows_of(said)
+    assert "rows of " in said and "my_text_sentence\n" in re.sub(" +\n", "\n", said) and "…" not in said
+    ends = said.splitlines()[-1].strip("└┘").split("┴")
+    assert min(map(len, ends[-3:])) >= 24  # text, what is to be told, and what a layer computes
     assert [row[0] for row in rows] == ["0", "1"]
-    for _, _, sample, rarity, tokens, second, text, told, kept in rows:
+    for _, sample, rarity, tokens, second, text, told, kept in rows:
         assert int(sample) >= 0 and int(rarity) > 0
         assert second in ("follows", "does not follow")
         places = [int(place) for place in re.findall(r"(?:^|, )(\d+): ", told)]

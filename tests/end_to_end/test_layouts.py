@@ -42,7 +42,7 @@ def test_what_ranks_cannot_do_is_told_together() -> None:
     done = run_command("pretrain_gpt.py", *FLAGS.split(), *flags.split(), status=2)
     lines = done.stderr
     for words in (
-        "1 ranks were started, which is no multiple of --tensor-model-parallel-size 3 x",
+        "1 rank was started, which is no multiple of --tensor-model-parallel-size 3 x",
         "--num-attention-heads 4 is no multiple of --tensor-model-parallel-size 3",
         "--num-layers 4",
     ):

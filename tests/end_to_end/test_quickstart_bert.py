@@ -40,6 +40,16 @@ def test_the_runs_differ_by_their_method_alone(tmp_path: Path, each: int) -> Non
     assert [("--random-init" in words) for words in finetuned] == ([False, False, True] if each else [])
 
 
+@pytest.mark.parametrize(
+    ("tokens", "epochs"),
+    [("6000000", "3.000"), ("100000", "0.050"), ("3000000", "1.500"), ("60000000", "3.000"), ("9", "0.001")],
+)
+def test_finetuning_is_as_short_as_training(tmp_path: Path, tokens: str, epochs: str) -> None:
+    told = commands(script=SCRIPT, PATH=with_packages(tmp_path, 9), QUICKSTART_TOKENS=tokens)
+    finetuned = [words for words in told if "finetune.py" in words]
+    assert [words[words.index("--epochs") + 1] for words in finetuned] == [epochs] * 3
+
+
 def test_it_goes_from_text_to_finetuned_encoders_and_does_no_step_twice(tmp_path: Path) -> None:
     tree = copy_of_the_tree(tmp_path / "tree")
     environment = {"SKIP_INSTALL": "1", "QUICKSTART_TOKENS": "20000", "PATH": with_packages(tmp_path, 60)}

@@ -8,58 +8,122 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from scripts.make_flags_page import PAGE, flags_page
 from tests.end_to_end.conftest import ROOT, run_command, write_text
+from tests.support.labelled import texts_of
+from tests.unit.finetuning.test_examples import write_glue
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def commands(heading: str) -> list[list[str]]:
-    """The python commands of the first code block below a heading."""
-    block = re.search(rf"## {heading}\n(?:(?!##).)*?```\n(.*?)```", README, re.DOTALL)
-    assert block, heading
-    return [shlex.split(line) for line in block.group(1).strip().splitlines()]
+def commands(page: str, heading: str = "") -> list[list[str]]:
+    """The python commands of the first code block below a heading, or of all blocks of a page of docs."""
+    if heading:
+        block = re.search(rf"## {heading}\n(?:(?!##).)*?```\n(.*?)```", README, re.DOTALL)
+        assert block, heading
+        text = block.group(1)
+    else:
+        text = "\n".join(re.findall(r"```\n(.*?)```", (ROOT / "docs" / page).read_text("utf-8"), re.DOTALL))
+    lines = text.replace("\\\n", " ").strip().splitlines()
+    return [shlex.split(line) for line in lines if line.startswith("python ") and " ... " not in line]
 
 
-def run_all(heading: str, tmp_path: Path) -> None:
-    """The three commands below a heading, on a text of one's own."""
-    write_text(tmp_path / "my.jsonl")
-    three = commands(heading)
+def run_as_written(words: list[str], folder: Path, *more: str) -> str:
+    """A command of a page, as it is typed in a folder."""
+    words = [str(ROOT / word) if word.endswith(".py") else word for word in words[1:]]
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # more wait for each other on a busy machine
+    done = subprocess.run(
+        [sys.executable, *words, *more],
+        cwd=folder,
+        env=one_thread,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def metrics_of(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a text of one's own, and what README's first commands make of it."""
+    folder = tmp_path_factory.mktemp("own")
+    write_text(folder / "my.jsonl")
+    three = commands("README.md", "Train on your own text")
     assert len(three) == 3
     for words in three:
-        words = [str(ROOT / word) if word.endswith(".py") else word for word in words[1:]]
-        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # more wait for each other on a busy machine
-        done = subprocess.run(
-            [sys.executable, *words],
-            cwd=tmp_path,
-            env=one_thread,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        run_as_written(words, folder)
+    return folder
 
 
-def test_three_commands_train_on_a_users_own_text(tmp_path: Path) -> None:
-    run_all("Train on your own text", tmp_path)
-    records = [
-        json.loads(line) for line in (tmp_path / "runs" / "my" / "metrics.jsonl").read_text().splitlines()
-    ]
+@pytest.fixture(scope="module")
+def encoders(own: Path) -> Path:
+    """The same folder behind README's next commands, as a reader types one after the other."""
+    three = commands("README.md", "Encoders")
+    assert len(three) == 3
+    for words in three:
+        run_as_written(words, own)
+    return own
+
+
+def test_three_commands_train_on_a_users_own_text(own: Path) -> None:
+    records = metrics_of(own / "runs" / "my")
     losses = [record["lm_loss"] for record in records if record["kind"] == "train"]
     assert losses[-1] < losses[0] - 2
-    assert (tmp_path / "my_text_difficulty" / "manifest.json").is_file()
+    assert (own / "my_text_difficulty" / "manifest.json").is_file()
     assert {record["kind"] for record in records} == {"train", "valid", "test"}
 
 
-def test_three_commands_train_an_encoder(tmp_path: Path) -> None:
-    run_all("Encoders", tmp_path)
-    records = [
-        json.loads(line) for line in (tmp_path / "runs" / "bert" / "metrics.jsonl").read_text().splitlines()
-    ]
+def test_three_commands_train_an_encoder(encoders: Path) -> None:
+    records = metrics_of(encoders / "runs" / "bert")
     losses = [record["lm_loss"] for record in records if record["kind"] == "train"]
     assert losses[-1] < losses[0] - 1
     assert {"sop_loss", "lm_accuracy", "sop_accuracy"} <= records[-1].keys()
+
+
+def test_the_commands_of_the_page_of_encoders(encoders: Path) -> None:
+    """Behind README's, in the same folder; the curriculum begins as the page says."""
+    four = [words for words in commands("bert.md") if "quickstart" not in " ".join(words)]
+    assert [words[1] for words in four] == [
+        "tools/train_tokenizer.py",
+        "tools/preprocess_data.py",
+        "tools/analyze_data.py",
+        "pretrain_bert.py",
+    ]
+    for words in four[:3]:
+        run_as_written(words, encoders)
+    run_as_written(four[3], encoders, "--train-samples", "160")  # and not all 1,000 steps
+    first = metrics_of(encoders / "runs" / "bert_efficient")[0]
+    assert first["caps"]["vocab_rarity"] == int(5 + 95 * (1 / 500) ** 0.5) == 9
+
+
+def test_the_commands_of_the_page_of_finetuning(encoders: Path) -> None:
+    for name in ("RTE", "CoLA"):
+        (encoders / "glue" / name).mkdir(parents=True)
+        write_glue(encoders / "glue" / name, name)
+    for name in "abc":
+        rows = zip(texts_of(["0", "1"] * 8, ord(name)), ["0", "1"] * 8)
+        lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
+        (encoders / f"{name}.jsonl").write_text("\n".join(lines))
+    every = [words for words in commands("finetuning.md") if words[1] == "finetune.py"]
+    assert len(every) == 4
+    for words in every:
+        sweeps = ("--sweep-lr", "2e-5", "--seeds", "1-2") if "--seeds" in words else ()
+        run_as_written(words, encoders, *sweeps)
+    for name in ("rte", "own", "rte_again"):
+        assert (encoders / "runs" / name / "results.json").is_file()
+    assert (encoders / "runs" / "cola" / "lr2e-05_seed1" / "output.txt").is_file()
+    results = [
+        json.loads((encoders / "runs" / name / "results.json").read_text()) for name in ("rte", "rte_again")
+    ]
+    assert results[0]["metrics"] == results[1]["metrics"]
 
 
 def test_the_page_of_flags_is_current() -> None:
@@ -73,4 +137,5 @@ def test_every_tool_has_help_with_examples() -> None:
     for tool in [*sorted(ROOT.glob("tools/*.py")), *entries]:
         text = run_command(str(tool), "--help").stdout
         assert "examples:" in text, tool.name
+        assert max(map(len, text.splitlines())) <= 120, tool.name
         assert f"python {tool.relative_to(ROOT)}" in text, tool.name

@@ -3,10 +3,13 @@ from megatron.base.command import run_command
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from megatron.base.errors import UserError
+from megatron.base.files import writable_folder
 
 
 def fail(error: BaseException) -> None:
@@ -114,3 +117,33 @@ def test_a_command_of_one_process_is_done_once_under_torchrun(
         [sys.executable, "-c", code], env=os.environ | launched, capture_output=True, check=True
     )
     assert done.stdout.strip() == printed and done.stderr.startswith(told) and bool(told) == bool(done.stderr)
+
+
+def test_a_mistake_leaves_no_folder_that_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what the command has made, and nothing that holds a file."""
+    monkeypatch.delenv("RANK", raising=False)
+    (tmp_path / "mine").mkdir()
+
+    def main() -> None:
+        for name in ("mine", "a/b/c", "full"):
+            writable_folder(tmp_path / name)
+        (tmp_path / "full" / "text").write_text("kept")
+        raise UserError("the data is missing")
+
+    with pytest.raises(SystemExit):
+        run_command(main)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["full", "mine"]
+
+
+def test_torchrun_is_told_the_mistake(tmp_path: Path) -> None:
+    """Its own class reads the file as the cause of the failure, which its report shows."""
+    code = (
+        "from megatron.base.command import run_command\nfrom megatron.base.errors import UserError\n"
+        "def main(): raise UserError('one is wrong', 'two is wrong')\nrun_command(main, ranks=True)"
+    )
+    path = tmp_path / "error.json"
+    launched = {"RANK": "0", "WORLD_SIZE": "2", "TORCHELASTIC_ERROR_FILE": str(path)}
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | launched, check=False)
+    failure = ProcessFailure(0, 1, done.returncode, str(path))
+    report = ChildFailedError("pretrain_gpt.py", {0: failure}).format_msg()
+    assert done.returncode == 2 and "traceback : error: one is wrong\n  error: two is wrong\n" in report

@@ -2,7 +2,8 @@
 
 import pytest
 
-from megatron.config.bert import of_gpt, window, window_layers
+from megatron.config.bert import SentencesConfig, of_gpt, window, window_layers
+from megatron.curriculum.analyze_dataset import AnalysisOptions, analysis_problems
 from megatron.tasks.bert import BERT_TASK
 from tests.support.configurations import make_config, problems_of
 
@@ -36,6 +37,20 @@ def test_windows_are_two_numbers() -> None:
     assert problem == "--window-size 3: write two numbers of at least -1, such as 64,64"
     (problem,) = problems_of(f"--train-iters 1 {WINDOW} --window-attn-skip-freq [0,1]")
     assert "is a pattern of 2 layers, and --num-layers is 6" in problem
+
+
+def test_a_pair_and_no_pairs_contradict_each_other() -> None:
+    flags = "--train-iters 1 --bert-no-binary-head"
+    assert (
+        problems_of(flags, rules=BERT_TASK.rules)
+        == problems_of(f"{flags} --bert-pair sop", rules=BERT_TASK.rules)
+        == []
+    )
+    wanted = ["--bert-pair nsp and --bert-no-binary-head, which has no pairs: give only one"]
+    assert problems_of(f"{flags} --bert-pair nsp", rules=BERT_TASK.rules) == wanted
+    sentences = SentencesConfig(bert_pair="nsp", bert_no_binary_head=True)
+    options = AnalysisOptions(data_path="x", seq_length=8, output_dir="y", task="bert", sentences=sentences)
+    assert analysis_problems(options) == wanted
 
 
 def test_a_gpt_has_no_flags_of_encoders() -> None:

@@ -1,6 +1,7 @@
 """Metrics against their definitions in plain Python, and analyses that are the same bytes for any number
 of threads."""
 
+import dataclasses
 import math
 import sys
 import types
@@ -123,6 +124,11 @@ def test_an_analysis_of_other_data_is_refused_with_the_difference(tmp_path):
     assert str(find_analysis(open_analyses((path,)), corpus, "vocab_rarity")) == path
     with pytest.raises(UserError, match="seq_length 16 against 8"):
         find_analysis(open_analyses((path,)), make_corpus(20, 8), "vocab_rarity")
+    with pytest.raises(UserError, match=r"with this run's data, split and length$"):
+        find_analysis(open_analyses((path,)), make_corpus(20, 8), "vocab_rarity")
+    pairs = dataclasses.replace(corpus, joined="nsp texts, seed 1, 0.1 short")
+    with pytest.raises(UserError, match=r"windows against nsp .* and flags of samples \(--bert-pair, "):
+        find_analysis(open_analyses((path,)), pairs, "vocab_rarity")
     with pytest.raises(UserError, match="fingerprint corpus-0 against corpus-1"):
         find_analysis(open_analyses((path,)), make_corpus(20, 16, seed=1), "vocab_rarity")
     with pytest.raises(UserError, match="lacks the metric distinct_tokens"):

@@ -42,6 +42,9 @@ def test_a_model_comes_back_with_its_shape_and_weights(tmp_path: Path) -> None:
 def test_no_checkpoint_and_an_unknown_task_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"--load {tmp_path}: holds no checkpoint; train first"):
         restored(tmp_path)
+    trained(tmp_path, task="finetune")
+    with pytest.raises(UserError, match=f"measure it with finetune.py --load {tmp_path} --skip-train"):
+        restored(tmp_path)
     trained(tmp_path, task="ict")
     with pytest.raises(UserError, match="holds a model of the task ict, and known are gpt, bert"):
         restored(tmp_path)

@@ -1,5 +1,6 @@
 """GLUE's files exactly as GLUE packs them, and files of the user's own."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -122,6 +123,14 @@ def test_predictions_have_glues_names_and_labels(name: str, tmp_path: Path):
         assert (tmp_path / "told" / file).read_text() == text
 
 
+def test_the_folder_above_a_tasks_is_told(tmp_path: Path):
+    (tmp_path / "RTE").mkdir()
+    flags = dataclasses.replace(write_glue(tmp_path / "RTE", "RTE"), data_path=str(tmp_path))
+    wanted = f"--data-path {tmp_path}: holds no train.tsv; give {tmp_path}/RTE, which is a folder"
+    with pytest.raises(UserError, match=f"^{wanted}$"):
+        _read_files(flags)
+
+
 def test_the_test_files_may_be_missing(tmp_path: Path):
     flags = write_glue(tmp_path, "RTE")
     (tmp_path / "test.tsv").unlink()
@@ -212,6 +221,8 @@ def test_own_labels_that_training_has_not_are_refused(tmp_path: Path):
         own(tmp_path, train, [{"text": "b", "label": "z"}])
     with pytest.raises(UserError, match="has 1 label in the column label, and a classification needs two"):
         own(tmp_path, train[:1], train)
+    with pytest.raises(UserError, match=r"train.jsonl: holds no example$"):
+        own(tmp_path, [], train)
     with pytest.raises(UserError, match="line 2 has no text"):
         own(tmp_path, [*train[:1], {"label": "y"}], train)
 

@@ -13,7 +13,7 @@ from megatron.base.errors import UserError
 from megatron.batches.loader import BatchShare
 from megatron.checkpoint.manifest import read_manifest
 from megatron.config.finetuning import FinetuningConfig
-from megatron.finetuning.job import Job, read_job
+from megatron.finetuning.job import Job, read_job, tokens_notes
 from megatron.finetuning.predictions import predictions_of
 from megatron.finetuning.run import earlier_results, finetune, prepare
 from megatron.finetuning.sweep import own_words, parts_of, summarise, sweep, table_of
@@ -84,6 +84,60 @@ def test_outputs_of_other_classes_or_of_another_task_begin_anew(words, tmp_path,
             outputs[name] = file.get_tensor("pair_head.output.weight")
     torch.testing.assert_close(outputs["other"], outputs["fresh"], rtol=0, atol=1e-7)
     assert (outputs["same"] - outputs["fresh"]).abs().max() > 1e-2
+
+
+def test_a_finetuned_model_measures_and_predicts_without_training(words, tmp_path, capsys):
+    """Its results are those of its run, on other test texts, too."""
+    finetune(job_of(words, tmp_path / "run", "--train-iters", "30", "--save-model", "--lr", "3e-3"))
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    model = ("--load", str(tmp_path / "run" / "model"), "--skip-train")
+    capsys.readouterr()
+    skipping = job_of(words, tmp_path / "skipping", *model)
+    finetune(skipping)
+    found = json.loads((tmp_path / "skipping" / "results.json").read_text())
+    assert found["metrics"] == results["metrics"] and found["steps"] == 0
+    for name in ("dev.tsv", "test.tsv"):
+        told = [(tmp_path / one / "predictions" / name).read_text() for one in ("run", "skipping")]
+        assert told[0] == told[1]
+    assert not list((tmp_path / "skipping").glob("metrics.jsonl"))
+    assert "plan:" not in capsys.readouterr().out
+    with pytest.raises(UserError, match="differs in encoder, skip_train"):
+        earlier_results(tmp_path / "run", skipping)
+    with pytest.raises(UserError, match="differs in skip_train;"):
+        earlier_results(tmp_path / "skipping", job_of(words, tmp_path, *model[:2]))
+
+
+def test_an_encoder_without_a_classifier_measures_nothing(words, tmp_path):
+    with pytest.raises(UserError, match="bert has no classifier of 2 outputs; give the folder model of a"):
+        finetune(job_of(words, tmp_path / "run", "--skip-train"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_has_no_flag_that_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        read_job(["--help"], "", "")
+    shown = capsys.readouterr().out
+    assert "--skip-train" in shown and "--tensor-model-parallel-size" in shown
+    for name in ("--dry-run", "--pipeline-model-parallel-size", "--cp-comm-type", "--decoder-first"):
+        assert name not in shown
+
+
+def test_a_tokenizer_that_does_not_know_the_texts_is_told_or_refused(words, tmp_path):
+    """As the five tokens that transformers 5 saves of a BertTokenizerFast(vocab_file=...)."""
+    folder = write_huggingface(tmp_path / "bert")
+    vocabulary = (folder / "vocab.txt").read_text().splitlines()
+    assert tokens_notes(job_of(words, tmp_path / "run")) == []
+    words = [*words, "--load", str(folder)]
+    few = [token for token in vocabulary if "x" not in token or token.startswith("[")]
+    (folder / "vocab.txt").write_text("\n".join(few) + "\n")
+    lines = Path(words[words.index("--train-file") + 1]).read_text().splitlines()
+    job, texts = job_of(words, tmp_path / "run"), [json.loads(line)["sentence"] for line in lines]
+    lost, pieces = " ".join(texts).count("fox"), sum(job.source.tokenizer.encode_batch(texts)[1])
+    share, *_ = [line for line in tokens_notes(job) if "of the training texts are [UNK]" in line]
+    assert share.startswith(f"{lost / pieces:.2%} of the tokens") and lost
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]) + "\n")
+    (line,) = problems_of(words, tmp_path / "run")
+    assert "to its tokenizer of 5 tokens 100% of the training texts are [UNK]" in line
 
 
 def test_results_that_are_there_are_kept_and_those_of_another_run_refused(words, tmp_path, capsys):
@@ -203,9 +257,19 @@ MISTAKES = {
     ("--seeds", "3-1", "--sweep-lr", "a"): ["--sweep-lr a: write rates", "--seeds 3-1: write at most"],
     ("--parallel", "2"): ["--parallel is of sweeps"],
     ("--train-file", "a.csv"): ["--train-file a.csv: is read by its ending"],
-    ("--pipeline-model-parallel-size", "2"): ["1 ranks were started", "finetuning shares batches"],
+    ("--pipeline-model-parallel-size", "2", "--cp-comm-type", "a2a"): [
+        "--cp-comm-type, --pipeline-model-parallel-size: finetuning shares batches and matrices; leave"
+    ],
+    ("--pretrained-checkpoint", "x", "--train-data", "y"): [
+        "--pretrained-checkpoint x is refused: the encoder to begin with is named by --load",
+        "--train-data y is refused: give --data-path for a task of GLUE, or --train-file and",
+    ],
+    ("--dry-run",): ["--dry-run: belongs to pretraining; leave it out"],
+    ("--skip-train", "--seeds", "1-2", "--random-init"): ["leave --random-init and --seeds out"],
     ("--random-ltd", "--lr", "-1"): ["--random-ltd", "--lr -1.0 must"],
-    ("--seq-length", "99"): ["--max-position-embeddings 24 is below --seq-length 99"],
+    ("--seq-length", "99"): [
+        "--seq-length 99: the model of --load knows 24 positions; give at most 24",
+    ],
     ("--load", "nowhere", "--clip-grad", "-1"): ["--clip-grad -1.0", "--load nowhere: holds no checkpoint"],
 }
 

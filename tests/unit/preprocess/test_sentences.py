@@ -231,6 +231,9 @@ def test_the_command(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "encoded by a table of words; " in done.stdout and " sentences (" in done.stdout
     assert "are [UNK]" in done.stdout and "have changed" not in done.stdout
+    assert "documents end with [SEP]" in done.stdout
+    plain = preprocess_by_command(tmp_path, "--split-sentences", "--overwrite")
+    assert plain.returncode == 0 and "documents end with" not in plain.stdout  # BERT's samples need none
     assert sorted(one.name for one in tmp_path.glob("out*")) == [
         f"out_text_sentence{ending}" for ending in (".bin", ".idx", ".json")
     ]

@@ -104,3 +104,24 @@ def test_mistakes_of_the_command(tmp_path, words, message):
     assert (done.returncode, done.stdout) == (2, "") and message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.jsonl", "there.txt"]
+
+
+def test_a_tokenizer_of_another_model_is_not_replaced(tmp_path):
+    """README trains one of a GPT first, in the same folder."""
+    write_lines(tmp_path / "a.jsonl", DOCUMENTS)
+    (tmp_path / "tokenizer.json").write_text("of a GPT")
+    words = ("--model", "wordpiece", "--vocab-size", "300", "--output")
+    done = tool(tmp_path, *words, "vocab.txt")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: --output vocab.txt: tokenizer.json is written beside it, and tokenizer.json is there "
+        "already, perhaps of another tokenizer; choose a folder of its own, such as my_wordpiece/vocab.txt, "
+        "or replace it with --overwrite\n"
+    )
+    done = tool(tmp_path, *words, "my_wordpiece/vocab.txt")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "tokenizer.json").read_text() == "of a GPT"
+    assert sorted(one.name for one in (tmp_path / "my_wordpiece").iterdir()) == [
+        "tokenizer.json",
+        "vocab.txt",
+    ]

@@ -141,9 +141,13 @@ def test_the_tool_prices_and_shows_groups(capsys: pytest.CaptureFixture[str]) ->
     assert "tensor groups cross nodes of 2 ranks" in told.err
     for words in ("Memory of a rank, GiB", "fullest", "16 ranks on 8 nodes of 2", "0-3 | 4-7 | 8-11 | 12-15"):
         assert words in told.out
-    assert "Which rank sits where" in told.out and "estimated step: " in told.out
+    assert "Which rank sits where" in told.out and "s on 16 GPUs (compute " in told.out
+    assert "assumed: 50% of 989 TFLOP/s (an H100's, where --device-peak-tflops is not given), " in told.out
     plan_run.main(f"{MODEL} --vocab-size 1000".split())
     alone = capsys.readouterr().out
+    assert "FLOPs of step 1, whose layers compute most: " in alone and " s on 1 GPU (compute 100%)" in alone
+    plan_run.main(f"{MODEL} --vocab-size 1000 --device-peak-tflops 2".split())
+    assert "; assumed: 50% of 2 TFLOP/s, 450 GB/s inside" in capsys.readouterr().out
     assert "Memory of a rank, GiB" in alone and "who works together" not in alone
 
 
