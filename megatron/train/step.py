@@ -76,7 +76,8 @@ def train_step(
     loads = loads_by_layer(tallied) if run.config.experts.moe_per_layer_logging else {}
     result = StepResult(found, grad_norm, stop > 0, overflow, loads)
     _require_finite(step.number, result)
-    run.scaler.state = after_step(run.scaler.state, overflow, run.config.optimizer)
+    if run.config.training.fp16:
+        run.scaler.state = after_step(run.scaler.state, overflow, run.config.optimizer)
     if overflow:
         return result
     with timers.span("optimizer"):

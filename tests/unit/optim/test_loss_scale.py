@@ -113,6 +113,15 @@ def weights(run: Run) -> list[torch.Tensor]:
 STILL = "--hidden-dropout 0 --attention-dropout 0 --init-method-std 0.1 "
 
 
+@pytest.mark.parametrize("precision", ["", "--bf16 "])
+def test_the_factor_stays_1_in_other_precisions(precision: str) -> None:
+    """Behind however many windows without an overflow; doubled a hundred times it would itself overflow."""
+    run = make_run(STILL + precision + "--loss-scale-window 1")
+    for number in (1, 2, 3):
+        step(run, number)
+    assert run.scaler.state == LossScale()
+
+
 @pytest.mark.parametrize("scale", [1.0, 2.0**10])
 def test_a_step_in_float16_is_that_in_single_precision_to_its_rounding(scale: float) -> None:
     """Loss and norm have a relative error of a few 2^-11, however the loss was scaled."""
