@@ -103,7 +103,8 @@ def plan_row(table: Table, row: Row, scale: str, scale_steps: int | None = None)
     """The plan of a row."""
     vocabulary = table.vocabulary[scale == "full"]
     words = recipe_flags(table, row, scale, scale_steps)
-    return _planned(table.task, (*words, "--vocab-size", str(vocabulary)), vocabulary)
+    words += [] if table.task == "vit" else ["--vocab-size", str(vocabulary)]
+    return _planned(table.task, tuple(words), vocabulary)
 
 
 @cache

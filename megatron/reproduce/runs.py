@@ -125,11 +125,7 @@ def earlier_record(places: Places, run: Run) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     told = read_json(path)
-    if (
-        not isinstance(told, dict)
-        or told.get("format") != FORMAT
-        or not isinstance(told.get("quality"), dict)
-    ):
+    if told.get("format") != FORMAT or not isinstance(told.get("quality"), dict):
         raise UserError(f"{path}: is no record of this version; move it away, and the run is done again")
     return told
 

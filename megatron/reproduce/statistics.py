@@ -46,7 +46,8 @@ def sentence(name: str, other: str, unit: str, found: Paired) -> str:
     direction = "better" if found.mean >= 0 else "worse"
     size = f"{abs(found.mean):.4f}"
     if found.pairs == 1:
-        return f"not tested: {name} is {size} {unit} {direction} than {other} on one seed, and one tells no spread."
+        told = f"{name} is {size} {unit} {direction} than {other} on one seed"
+        return f"not tested: {told}, which tells no spread."
     told = f"{name} is {size} ± {found.half_width:.4f} {unit} {direction} than {other}"
     words = f"{told}, p = {found.p:.2g}, {found.pairs} seeds"
     if found.p >= 1 - CONFIDENCE:
