@@ -1,0 +1,69 @@
+"""A finished table as an HTML page and as Markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from megatron.report.page import Section, box, page, paragraphs, sample, table
+from megatron.reproduce.outcome import Grid
+
+NOTE = (
+    "Seen: the mean of the paired differences over the seeds is not 0 by Student's t at 5 %, and ± is half "
+    "of its 95 % interval. Many rows are tested, each for itself. In the table ± is the standard deviation "
+    "over seeds. Time is the sum of the step times, of runs side by side on shared cores. Tokens: effective "
+    "ones, which end a run; raw ones, which enter the first layer; drawn ones, taken from the corpus. The "
+    "learning rate is tuned on the first row by one seed, and the others have it by the paper's rule."
+)
+
+
+class Told(NamedTuple):
+    """All that a page says."""
+
+    title: str
+    paper: str
+    about: str
+    sentences: Sequence[str]
+    grid: Grid
+    goal: Grid
+    rates: Mapping[str, str]
+    notes: Sequence[str]
+    command: str
+
+
+def html(told: Told) -> str:
+    """The page."""
+    rates = [[name, quality] for name, quality in told.rates.items()]
+    sections = [
+        Section("The paper's rows beside ours", _table(told.grid)),
+        Section("What reaches the baseline", _table(told.goal) if told.goal.rows else ""),
+        Section(
+            "Learning rate", table("times the recipe's", ["quality"], rates, coloured=False) if rates else ""
+        ),
+        Section("How to read it", paragraphs([f"The paper's columns: {told.paper}.", NOTE, *told.notes])),
+        Section("Command", sample("", told.command)),
+    ]
+    return page(
+        told.title, paragraphs([told.about]) + box(told.sentences or ["No run has finished."]), sections
+    )
+
+
+def _table(grid: Grid) -> str:
+    return table("row", grid.columns, grid.rows, coloured=False)
+
+
+def markdown(told: Told) -> str:
+    """The same for benchmarks/results."""
+    parts = [f"# {told.title}", told.about, "```\n" + told.command + "\n```"]
+    parts += ["\n".join(f"- {line}" for line in told.sentences) or "No run has finished.", _lines(told.grid)]
+    if told.goal.rows:
+        parts += ["## What reaches the baseline", _lines(told.goal)]
+    if told.rates:
+        words = ", ".join(f"{name}: {quality}" for name, quality in told.rates.items())
+        parts.append(f"Learning rate, times the recipe's: {words}.")
+    parts += [f"The paper's columns: {told.paper}.", NOTE, *told.notes]
+    return "\n\n".join(parts) + "\n"
+
+
+def _lines(grid: Grid) -> str:
+    head = ["row", *grid.columns]
+    rows = [head, ["---"] * len(head), *grid.rows]
+    return "\n".join(f"| {' | '.join(one)} |" for one in rows)

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# BERT-large of arXiv 2212.03597, finetuned on sections of packages, small.
+# Use: scripts/reproduce/reproduce.sh
+set -euo pipefail
+table=bert
+# shellcheck source=scripts/reproduce/reproduce.sh
+. "$(dirname "$0")/reproduce.sh"

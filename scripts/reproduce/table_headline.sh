@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Tokens and time to the baseline's loss, with every lever and without each, small.
+# Use: scripts/reproduce/reproduce.sh
+set -euo pipefail
+table=headline
+# shellcheck source=scripts/reproduce/reproduce.sh
+. "$(dirname "$0")/reproduce.sh"

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# MoE 6.7B of arXiv 2212.03597, small.
+# Use: scripts/reproduce/reproduce.sh
+set -euo pipefail
+table=moe
+# shellcheck source=scripts/reproduce/reproduce.sh
+. "$(dirname "$0")/reproduce.sh"

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Vision transformers of arXiv 2212.03597, on digits.
+# Use: scripts/reproduce/reproduce.sh
+set -euo pipefail
+table=vit
+# shellcheck source=scripts/reproduce/reproduce.sh
+. "$(dirname "$0")/reproduce.sh"

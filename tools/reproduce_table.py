@@ -1,0 +1,225 @@
+"""A table of the paper on this machine: data, a learning rate for the first row, runs of all rows and seeds,
+and a page with the paper's figures beside ours. What is finished is not done again, and the same command goes
+on after a stop."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+from megatron.base.command import run_command
+
+import shlex
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table as Shown
+
+from megatron.base.errors import UserError
+from megatron.base.files import hold, whole_file, writable_folder
+from megatron.base.terminal import print_line, show
+from megatron.base.units import duration, short
+from megatron.config.arguments import flag, parse
+from megatron.config.finetuning import seeds_of
+from megatron.reproduce.corpora import identity, prepare_steps
+from megatron.reproduce.measures import MEASURES
+from megatron.reproduce.outcome import edge_of, goal_grid, grid, sentences, warnings
+from megatron.reproduce.pages import Told, html, markdown
+from megatron.reproduce.plans import HARDWARE, Hardware, plan_row, price
+from megatron.reproduce.runs import (
+    SOURCE,
+    SOURCE_SEED,
+    Places,
+    Run,
+    Size,
+    best_factor,
+    earlier_record,
+    make_run,
+)
+from megatron.reproduce.table import Table, read_table
+from megatron.reproduce.work import cores, do_runs, prepare
+
+EXAMPLES = """\
+  bash scripts/reproduce/table_gpt.sh --dry-run
+  bash scripts/reproduce/table_gpt.sh --seeds 1-3 --rows baseline composed
+  python tools/reproduce_table.py --table scripts/reproduce/vit.yaml --folder runs/reproduce"""
+
+
+@dataclass(frozen=True)
+class Options:
+    table: str = flag(help="the table's rows and figures", metavar="FILE.yaml")
+    scale: str = flag("mini", "size of the runs", choices=("mini", "small", "full"))
+    scale_steps: int | None = flag(None, "steps are divided by so many; what the table says", at_least=1)
+    seeds: str = flag("1-3", "seeds, such as 1-3 or 1,5")
+    rates: tuple[float, ...] = flag(
+        (), "learning rates to try on the first row with the first seed, times its recipe's; the table's"
+    )
+    rows: tuple[str, ...] = flag((), "rows to do; all", metavar="NAME ...")
+    workers: int | None = flag(None, "runs at a time; as many as there are cores", at_least=1)
+    folder: str = flag("runs/reproduce", "for runs, records and pages; tables share it", metavar="FOLDER")
+    data: str | None = flag(None, "folder of the data; data/ below --folder", metavar="FOLDER")
+    keep_checkpoints: bool = flag(False, "keep the checkpoints of finished runs")
+    dry_run: bool = flag(False, "tell what the runs and the paper's would cost, and start nothing")
+    gflops: float = flag(20.0, "GFLOP/s of a core, to estimate time before a run has ended", above=0)
+    gpu_price: tuple[str, ...] = flag((), "dollars a GPU-hour, such as A100=2.5", metavar="NAME=DOLLARS ...")
+    gpu_efficiency: float = flag(0.4, "share of a GPU's peak that is reached", above=0, at_most=1)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Prices, or data, runs and pages."""
+    words = sys.argv[1:] if argv is None else argv
+    options: Options = parse(Options, words, description=__doc__ or "", examples=EXAMPLES)
+    table = read_table(Path(options.table))
+    size, names = Size(options.scale, options.scale_steps), _names(table, options.rows)
+    if options.dry_run:
+        _dry_run(table, options, names, size)
+        return
+    folder = Path(options.folder)
+    places = Places(Path(options.data or folder / "data").absolute(), folder.absolute())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with hold(writable_folder(folder) / ".lock"):
+        try:
+            _work(table, options, names, size, places)
+        except KeyboardInterrupt:
+            print_line("stopped; the same command goes on")
+            raise
+
+
+def _work(table: Table, options: Options, names: tuple[str, ...], size: Size, places: Places) -> None:
+    """Do what has no record, then write the pages."""
+    seeds, factors = seeds_of(options.seeds), _factors(table, options)
+    tried = {one: make_run(table, table.first, seeds[0], one, size, places) for one in factors}
+    failed = _do(list(tried.values()), table, options, size, places) if len(tried) > 1 else {}
+    factor, rates = _tuned(table, tried, places)
+    runs = [make_run(table, name, seed, factor, size, places) for seed in seeds for name in names]
+    if not failed:
+        failed = _do(runs, table, options, size, places)
+    _write(table, options, names, _records(runs, places), rates, places)
+    if failed:
+        lines = [f"{name}: {why}" for name, why in failed.items()]
+        raise UserError(*lines, f"{len(failed)} runs failed; the same command does them again")
+
+
+def _names(table: Table, asked: Sequence[str]) -> tuple[str, ...]:
+    """Rows to do, in the order of the table."""
+    if unknown := [name for name in asked if name not in table.rows]:
+        raise UserError(f"--rows {', '.join(unknown)}: choose of {', '.join(table.rows)}")
+    return tuple(name for name in table.rows if not asked or name in asked)
+
+
+def _factors(table: Table, options: Options) -> tuple[float, ...]:
+    return tuple(dict.fromkeys(options.rates or table.rates))
+
+
+def _do(runs: Sequence[Run], table: Table, options: Options, size: Size, places: Places) -> dict[str, str]:
+    """Those of the runs that have no record, with the data and weights that they begin with; why some have
+    failed, by name."""
+    todo = {run.name: run for run in runs if earlier_record(places, run) is None}
+    if not todo:
+        return {}
+    prepare(prepare_steps(table.kinds, places.data), places.data)
+    told = identity(table.data, places.data)
+    rest = (places, options.workers or cores(), told, options.keep_checkpoints, options.gflops * 1e9)
+    if table.source:
+        source = make_run(table, SOURCE, SOURCE_SEED, 1.0, size, places)
+        if not list((places.runs / source.name).glob("iter_*")) or not earlier_record(places, source):
+            print_line("the weights to begin with are to be made")
+            if failed := do_runs([(source, table.source.recipe)], *rest):
+                return failed
+    print_line(f"{len(todo)} of {len(runs)} runs are to be done")
+    return do_runs([(run, table.rows[run.row].recipe) for run in todo.values()], *rest)
+
+
+def _tuned(table: Table, told: dict[float, Run], places: Places) -> tuple[float, dict[str, str]]:
+    """The factor of the rate with the best quality of those tried, and what each came to."""
+    if len(told) == 1:
+        return next(iter(told)), {}
+    measure = table.measures[0]
+    records = {factor: earlier_record(places, run) for factor, run in told.items()}
+    found = {factor: float(one["quality"][measure]) for factor, one in records.items() if one}
+    if not found:
+        return 1.0, {}
+    shown = {f"{factor:g}": f"{quality:.4f}" for factor, quality in found.items()}
+    return best_factor(found, MEASURES[measure].sign), shown
+
+
+def _records(runs: Sequence[Run], places: Places) -> dict[str, dict[int, dict[str, Any]]]:
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for run in runs:
+        if record := earlier_record(places, run):
+            found.setdefault(run.row, {})[run.seed] = record
+    return found
+
+
+def _write(
+    table: Table,
+    options: Options,
+    names: tuple[str, ...],
+    records: dict[str, dict[int, dict[str, Any]]],
+    rates: dict[str, str],
+    places: Places,
+) -> None:
+    """The two pages, and the sentences on the terminal."""
+    machine = next((str(one["machine"]) for by in records.values() for one in by.values()), "no machine yet")
+    steps = options.scale_steps or table.scale_steps
+    scale = f"--scale {options.scale}" + (f" --scale-steps {steps}" if steps else "")
+    about = f"Runs of {scale}, seeds {options.seeds}; {machine}."
+    command = shlex.join(["python", "tools/reproduce_table.py", *sys.argv[1:]])
+    lines = sentences(table, records, names)
+    shown = grid(table, records, names), goal_grid(table, records)
+    notes = [*warnings(records), *edge_of(rates, MEASURES[table.measures[0]].sign)]
+    told = Told(table.title, table.paper, about, lines, *shown, rates, notes, command)
+    for path, text in {".html": html(told), ".md": markdown(told)}.items():
+        with whole_file(places.folder / f"{table.name}{path}", "w") as file:
+            file.write(text)
+    for line in [*lines, *notes]:
+        print_line(line)
+    print(f"wrote {options.folder}/{table.name}.html and .md")
+
+
+def _dry_run(table: Table, options: Options, names: Sequence[str], size: Size) -> None:
+    """What every row computes here, and what it would cost at the paper's size."""
+    hardware = _hardware(options.gpu_price)
+    here = Shown(title=f"{table.title}: one run of a row here, and at the paper's size on {table.gpus} GPUs")
+    heads = ["row", "tokens", "FLOPs", "hours", "paper: GPU-hours"]
+    heads += [f"{name}: {what}" for name in hardware for what in ("GPU-hours", "$")]
+    for head in heads:
+        here.add_column(head, justify="left" if head == "row" else "right")
+    seeds, tried, total = len(seeds_of(options.seeds)), len(_factors(table, options)), 0.0
+    for name in names:
+        row = table.rows[name]
+        planned = plan_row(table, row, *size)
+        hours = planned.flops / (options.gflops * 1e9) / 3600
+        total += hours * seeds + (hours * (tried - 1) if name == table.first else 0)
+        costs = [price(table, row, one, options.gpu_efficiency) for one in hardware.values()]
+        told = [f"{number:,.0f}" for one in costs for number in one]
+        paper = f"{row.paper['hours'] * table.gpus:,}" if "hours" in row.paper else "-"
+        here.add_row(name, short(planned.tokens), f"{planned.flops:.3g}", f"{hours:.2f}", paper, *told)
+    show(here)
+    workers = options.workers or cores()
+    print(
+        f"here: {seeds} seeds and {tried} rates on {workers} cores take about "
+        f"{duration(total * 3600 / workers)} at {options.gflops:g} GFLOP/s a core, without evaluation"
+    )
+    prices = ", ".join(f"{name} ${one.dollars:g}" for name, one in hardware.items())
+    print(f"assumed: {prices} a GPU-hour as of 2026-11, {options.gpu_efficiency:.0%} of the peak in 16 bits")
+
+
+def _hardware(told: Sequence[str]) -> dict[str, Hardware]:
+    """All hardware, with the prices that are given."""
+    found = dict(HARDWARE)
+    for pair in told:
+        name, _, dollars = pair.partition("=")
+        try:
+            found[name] = found[name]._replace(dollars=float(dollars))
+        except (KeyError, ValueError):
+            raise UserError(
+                f"--gpu-price {pair}: write NAME=DOLLARS with one of {', '.join(found)}"
+            ) from None
+    return found
+
+
+if __name__ == "__main__":
+    run_command(main)
