@@ -48,7 +48,13 @@ FREE = {
 WRITTEN_OTHERWISE = {
     *("data_path", "train_data_path", "valid_data_path", "test_data_path", "split"),
     *("group_query_attention", "use_rotary_position_embeddings", "rotary_base", "rotary_percent"),
-    *("max_position_embeddings", "add_qkv_bias", "rampup_batch_size", "local_rotary_base"),
+    *(
+        "max_position_embeddings",
+        "add_qkv_bias",
+        "rampup_batch_size",
+        "local_rotary_base",
+        "rope_scaling_factor",
+    ),
 }
 IN_EFFECT = {"max_position_embeddings", "rampup_batch_size"}
 """Of these the ones that do something in the configuration of these tests."""
