@@ -11,6 +11,7 @@ from torch import nn
 
 from megatron.base.errors import UserError
 from megatron.batches.kept import choose_kept
+from megatron.library.kept_arguments import kept_arguments
 from megatron.library.random_ltd import random_ltd_for
 from megatron.schedule.data_efficiency_flags import describe
 from tests.support.configurations import make_config, make_plan
@@ -332,3 +333,23 @@ def test_layers_of_your_own_are_named() -> None:
     changed = (model(x) != model.layers[2](model.layers[0](x))).any(-1)
     assert changed.sum(1).tolist() == [KEPT, KEPT]
     assert "table along the sequence" in refused(lambda: model(x, torch.ones(TOKENS, TOKENS)))
+
+
+def test_flash_attention_gets_no_positions_and_is_refused_what_it_would_lose() -> None:
+    """Its arguments alone: the kernel itself needs a GPU."""
+    kept, x = torch.tensor([[1, 4, 9]]), torch.randn(1, TOKENS, 32, dtype=torch.float64)
+    model = small_model("MistralForCausalLM")
+    model.config._attn_implementation = "flash_attention_2"
+    layer, places = layers_of(model)[1], torch.arange(TOKENS)[None]
+    assert "window or packed rows" in refused(
+        lambda: kept_arguments(layer, [x], {"position_ids": places}, kept)
+    )
+    model = small_model("LlamaForCausalLM")
+    model.config._attn_implementation = "flash_attention_2"
+    layer, mask = layers_of(model)[1], padding("right")[1:2]
+    args, named = kept_arguments(layer, [x], {"position_ids": places, "attention_mask": mask}, kept)
+    assert torch.equal(args[0], x[:, [1, 4, 9]]) and named["position_ids"] is None
+    assert torch.equal(named["attention_mask"], mask[:, [1, 4, 9]])
+    packed = torch.cat([torch.arange(10), torch.arange(14)])[None]
+    assert "packed rows" in refused(lambda: kept_arguments(layer, [x], {"position_ids": packed}, kept))
+    assert "cu_seq_lens_q" in refused(lambda: kept_arguments(layer, [x], {"cu_seq_lens_q": mask}, kept))
