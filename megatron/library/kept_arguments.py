@@ -106,7 +106,11 @@ def _mask(mask: Any, kept_BR: Tensor, length: int, name: str, of_encoder: bool) 
 
 def _refuse_what_flash_cannot(layer: nn.Module, kwargs: Mapping[str, Any], length: int) -> None:
     """Flash attention knows windows and packed rows by the places of tokens, which dropping moves."""
-    windows = (getattr(module, "sliding_window", None) for module in layer.modules())
+    configured = [module for module in layer.modules() if hasattr(module, "config")]
+    windows = (  # of the layer's own where it says one, as not every layer need have the model's
+        getattr(module, "sliding_window", getattr(module.config, "sliding_window", None))
+        for module in configured
+    )
     positions = kwargs.get("position_ids")
     packed = isinstance(positions, Tensor) and bool((positions.diff(dim=-1) != 1).any())
     if packed or any(isinstance(window, int) and window < length for window in windows):
