@@ -5,6 +5,7 @@ by it, the pool of a step is a prefix. One metric or five, value or percentile: 
 weights choose the corpus, the curriculum acts inside each.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,11 @@ from megatron.schedule.plan import Plan, Step
 
 MOST_TOLD = 20
 """Corpora that have a line of their own in the log."""
+
+Column = tuple[np.ndarray, np.ndarray]
+"""The values of a metric, one a sample, and the sample ids from easy to hard."""
+
+Columns = Callable[[CurriculumMetric], Column]
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def draw_batch(sampler: Sampler, step: Step) -> tuple[np.ndarray, np.ndarray]:
     order."""
     first, last = step.drawn_before, step.drawn_before + step.batch_size
     before, after = counts(sampler.blend, first), counts(sampler.blend, last)
-    members = np.repeat(np.arange(len(sampler.corpora)), after - before)
+    members = np.repeat(np.arange(len(sampler.pools)), after - before)
     samples = np.empty(step.batch_size, np.int64)
     filled = 0
     for number in np.flatnonzero(after - before):
@@ -133,27 +139,49 @@ def _make_pool(
     plan: Plan,
     drawn_before: Callable[[int], np.ndarray],
 ) -> Pool:
-    if not efficiency.metrics:
-        size, entry, order = np.array([corpus.windows]), np.array([1]), None
-    elif len(efficiency.metrics) == 1:
-        size, entry, order = _by_one(corpus, efficiency, analyses, plan)
-    else:
-        size, entry, order = _by_many(corpus, efficiency, analyses, plan)
-    if not len(entry) or entry[0] > 1:
-        raise UserError(_empty_pool(corpus, efficiency, analyses))
-    start = np.array([drawn_before(int(step))[number] for step in entry], np.int64)
-    chain = make_chain(size, start, key(efficiency.seed, "pool", number))
+    def columns(metric: CurriculumMetric) -> Column:
+        return load_difficulty(find_analysis(analyses, corpus, metric.name), metric.name, corpus.windows)
+
+    pool = make_pool(
+        corpus.name,
+        corpus.windows,
+        efficiency,
+        columns,
+        plan.caps,
+        plan.steps,
+        lambda step: int(drawn_before(step)[number]),
+        number,
+    )
     checksums: dict[str, str] = {}
     for metric in efficiency.metrics:
         checksums |= identify(find_analysis(analyses, corpus, metric.name), metric.name)
-    return Pool(
-        entry,
-        order,
-        chain,
-        corpus.windows - int(size.sum()),
-        key(efficiency.seed, "draws", number),
-        checksums,
-    )
+    return dataclasses.replace(pool, analyses=checksums)
+
+
+def make_pool(
+    name: str,
+    samples: int,
+    efficiency: DataEfficiency,
+    columns: Columns,
+    caps: dict[str, np.ndarray],
+    steps: int,
+    drawn_before: Callable[[int], int],
+    number: int = 0,
+) -> Pool:
+    """The pool of so many samples, the corpus of this number, under the caps of all steps. `drawn_before`:
+    how many draws it has made before a step. UserError where step 1 admits none."""
+    if not efficiency.metrics:
+        size, entry, order = np.array([samples]), np.array([1]), None
+    elif len(efficiency.metrics) == 1:
+        size, entry, order = _by_one(efficiency, columns, caps)
+    else:
+        size, entry, order = _by_many(samples, efficiency, columns, caps, steps)
+    if not len(entry) or entry[0] > 1:
+        raise UserError(_empty_pool(name, efficiency, columns))
+    start = np.array([drawn_before(int(step)) for step in entry], np.int64)
+    chain = make_chain(size, start, key(efficiency.seed, "pool", number))
+    never = samples - int(size.sum())
+    return Pool(entry, order, chain, never, key(efficiency.seed, "draws", number), {})
 
 
 def _rises(caps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -196,31 +224,27 @@ def _count_up_to(level: int, values: np.ndarray, order: np.ndarray) -> int:
     return low
 
 
-def _columns(corpus: Corpus, metric: CurriculumMetric, analyses: Analyses) -> tuple[np.ndarray, np.ndarray]:
-    return load_difficulty(find_analysis(analyses, corpus, metric.name), metric.name, corpus.windows)
-
-
 def _by_one(
-    corpus: Corpus, efficiency: DataEfficiency, analyses: Analyses, plan: Plan
+    efficiency: DataEfficiency, columns: Columns, caps: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Groups are slices of the analysis' own order, which stays on disk: nothing is sorted at start-up."""
     (metric,) = efficiency.metrics
-    values, order = _columns(corpus, metric, analyses)
-    levels, entry = _rises(plan.caps[metric.name])
+    values, order = columns(metric)
+    levels, entry = _rises(caps[metric.name])
     size = np.diff(_cuts(levels, metric, values, order, efficiency.reference_schedules), prepend=0)
     return size[size > 0], entry[size > 0], order
 
 
 def _by_many(
-    corpus: Corpus, efficiency: DataEfficiency, analyses: Analyses, plan: Plan
+    samples: int, efficiency: DataEfficiency, columns: Columns, caps: dict[str, np.ndarray], last_step: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A sample enters when the last of its metrics admits it; sorted by (entry, id)."""
-    never = plan.steps + 1
-    entries = np.zeros(corpus.windows, np.int32)
+    never = last_step + 1
+    entries = np.zeros(samples, np.int32)
     for metric in efficiency.metrics:
-        values, order = _columns(corpus, metric, analyses)
-        levels, steps = _rises(plan.caps[metric.name])
-        mine = np.full(corpus.windows, never, np.int32)
+        values, order = columns(metric)
+        levels, steps = _rises(caps[metric.name])
+        mine = np.full(samples, never, np.int32)
         cuts = _cuts(levels, metric, values, order, efficiency.reference_schedules)
         for first, last, step in zip([0, *cuts], cuts, steps):
             mine[order[first:last]] = step
@@ -230,15 +254,12 @@ def _by_many(
     return size[steps], steps, sort_by_difficulty(entries)
 
 
-def _empty_pool(corpus: Corpus, efficiency: DataEfficiency, analyses: Analyses) -> str:
+def _empty_pool(name: str, efficiency: DataEfficiency, columns: Columns) -> str:
     """Why no sample is admitted at step 1, with the smallest minimum of every metric that would admit one."""
     hints = []
     for metric in efficiency.metrics:
-        values, order = _columns(corpus, metric, analyses)
+        values, order = columns(metric)
         least = -(-100 // len(order)) if metric.difficulty == "percentile" else int(values[order[0]])
         hints.append(f"{metric.name} ({metric.difficulty}): min {least} admits its easiest sample")
     together = "; together they must admit one sample" if len(hints) > 1 else ""
-    return (
-        f"{corpus.name}: the curriculum admits no sample at step 1; raise a minimum: "
-        f"{', '.join(hints)}{together}"
-    )
+    return f"{name}: the curriculum admits no sample at step 1; raise a minimum: {', '.join(hints)}{together}"

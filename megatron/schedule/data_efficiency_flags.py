@@ -46,7 +46,7 @@ def describe(config: Config | SimpleNamespace) -> tuple[DataEfficiency, list[str
     flags = config.data_efficiency
     problems: list[str] = []
     notes: list[str] = []
-    metrics = [metric for spec in flags.curriculum if (metric := _from_spec(spec, problems))]
+    metrics = [metric for spec in flags.curriculum if (metric := metric_from_spec(spec, problems))]
     bare = flags.data_efficiency_config and flags.random_ltd_duration is None
     random_ltd = _from_flags(config, problems) if flags.random_ltd and not bare else None
     exactly = flags.reference_schedules
@@ -109,7 +109,7 @@ def _numbers(pairs: dict[str, str], key: str) -> tuple[int, ...]:
     return tuple(number_of(key, part, int) for part in pairs.get(key, "").split("/") if part)
 
 
-def _from_spec(spec: str, problems: list[str]) -> CurriculumMetric | None:
+def metric_from_spec(spec: str, problems: list[str]) -> CurriculumMetric | None:
     """A metric from METRIC:key=value,...; None, and a problem told, where the text is not understood."""
     name, _, rest = spec.partition(":")
     parts = [part.partition("=")[::2] for part in rest.split(",") if part]

@@ -167,7 +167,7 @@ def _columns(
     kept = length
     if efficiency.random_ltd:
         pacing, exactly = efficiency.random_ltd.pacing, efficiency.reference_schedules
-        kept = np.minimum(_checked(pacing, "random-LTD", first - 1, count, exactly, False), length)
+        kept = np.minimum(checked_levels(pacing, "random-LTD", first - 1, count, exactly, False), length)
     rows = _rows(config, efficiency, batch_size, length)
     layers, dropping = config.model.num_layers, len(efficiency.dropping_layers)
     columns = {
@@ -179,7 +179,7 @@ def _columns(
     }
     for metric in efficiency.metrics:
         name, exactly = f"curriculum {metric.name}", efficiency.reference_schedules
-        columns[f"cap.{metric.name}"] = _checked(metric.pacing, name, first, count, exactly, True)
+        columns[f"cap.{metric.name}"] = checked_levels(metric.pacing, name, first, count, exactly, True)
     return columns
 
 
@@ -189,7 +189,7 @@ def _lengths(config: Config, efficiency: DataEfficiency, first: int, count: int)
     if not efficiency.length:
         return np.full(count, full, np.int64)
     name = f"curriculum {efficiency.length_metric}"
-    levels = _checked(efficiency.length, name, first, count, efficiency.reference_schedules, True)
+    levels = checked_levels(efficiency.length, name, first, count, efficiency.reference_schedules, True)
     length = np.minimum(levels, full)
     if length.min() < 1:
         step = first + int(length.argmin())
@@ -209,10 +209,11 @@ def _rows(
     return batch_size * rows_per_sample(full, length)
 
 
-def _checked(
+def checked_levels(
     pacing: Pacing, name: str, first: int, count: int, reference_schedules: bool, minimum_rounds_up: bool
 ) -> np.ndarray:
-    """Values of a pacing, refused where they decrease; one step more than asked for joins the parts."""
+    """Values (int64) of a pacing at `count` steps from `first` on, refused where they decrease; one step more
+    than asked for joins the parts."""
     start = max(first - 1, 1 if minimum_rounds_up else 0)
     values = levels(
         pacing,

@@ -24,7 +24,7 @@ def test_every_block_runs_in_order(tmp_path: Path) -> None:
     for line in made.group(1).replace("\\\n", " ").splitlines():
         words = line.split()
         run([sys.executable, str(ROOT / words[1]), *words[2:]], tmp_path)
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 9
     (tmp_path / "page.py").write_text("\n".join(BLOCKS))
     said = run([sys.executable, "page.py"], tmp_path)
     assert "8 128" in said, "the batch size and the MLP's width follow from the other flags"
@@ -33,4 +33,6 @@ def test_every_block_runs_in_order(tmp_path: Path) -> None:
     assert "torch.Size([4, 64])" in said
     assert re.search(r"^20 16 \d", said, re.MULTILINE), "step 20 of the loop has the plan's length"
     assert "tokens computed in each row: [16, 16]" in said
+    assert "kept length 32 layer tokens 3456" in said, "2 of 4 layers keep 16, 16, 24, 24 and 32 of 64"
+    assert "step 5 has rows of (4, 40)" in said, "16 + 48 · 5/10 tokens, of half of 8 samples"
     assert said.endswith("[10, 10]\n"), "tokens that continue two rows"

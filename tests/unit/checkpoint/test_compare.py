@@ -44,17 +44,16 @@ FREE = {
     "skip_train",
     "dry_run",
     "ignore_memory_estimate",
+    "classifier_head",
+    "on_bad_image",
+    "image_workers",
+    "pretrained_checkpoint",
 }
 WRITTEN_OTHERWISE = {
     *("data_path", "train_data_path", "valid_data_path", "test_data_path", "split"),
     *("group_query_attention", "use_rotary_position_embeddings", "rotary_base", "rotary_percent"),
-    *(
-        "max_position_embeddings",
-        "add_qkv_bias",
-        "rampup_batch_size",
-        "local_rotary_base",
-        "rope_scaling_factor",
-    ),
+    *("max_position_embeddings", "add_qkv_bias", "rampup_batch_size", "local_rotary_base"),
+    *("rope_scaling_factor", "num_classes", "valid_labels"),
 }
 IN_EFFECT = {"max_position_embeddings", "rampup_batch_size"}
 """Of these the ones that do something in the configuration of these tests."""
