@@ -10,7 +10,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -187,6 +187,16 @@ def hold(lock: Path) -> Iterator[None]:
             ) from None
         except OSError:
             pass
+        yield
+
+
+@contextmanager
+def wait_for(lock: Path) -> Iterator[None]:
+    """The same, where another process that holds it is waited for."""
+    writable_folder(lock.parent)
+    with open(lock, "a") as handle:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 

@@ -21,12 +21,16 @@ from megatron.base.files import hold, whole_file, writable_folder
 from megatron.base.terminal import print_line, show
 from megatron.config.arguments import spelling
 from megatron.config.finetuning import FinetuningConfig, rates_of, seeds_of
+from megatron.config.language_model import LanguageModelConfig
 from megatron.finetuning.job import Job
-from megatron.finetuning.run import RESULTS, Results, earlier_results, in_words
+from megatron.finetuning.language_job import LanguageJob
+from megatron.finetuning.results import RESULTS, Results, earlier_results, in_words
 from megatron.parallel.ranks import world_size
 
 SWEEP, OUTPUT = "sweep.json", "output.txt"
 OF_SWEEPS = ("sweep_lr", "seeds", "parallel")
+AnyJob = Job | LanguageJob
+AnyFlags = FinetuningConfig | LanguageModelConfig
 
 
 class Part(NamedTuple):
@@ -40,19 +44,19 @@ class Part(NamedTuple):
         return f"lr {self.rate}, seed {self.seed}"
 
 
-def is_sweep(flags: FinetuningConfig) -> bool:
+def is_sweep(flags: AnyFlags) -> bool:
     return bool(flags.sweep_lr or flags.seeds)
 
 
-def sweep(job: Job, argv: list[str]) -> None:
+def sweep(job: AnyJob, argv: list[str]) -> None:
     """Do the runs that have no results yet, then tell of all. A run that fails is told, and the others go on;
     UserError at the end. `argv`: the command itself."""
     if world_size() > 1:
         raise UserError("--sweep-lr and --seeds start their runs themselves; leave torchrun out")
-    words = own_words(argv, job.flags)
+    words = [*own_words(argv, job.flags), *job.shared_words]
     if problems := _shared_places(job):
         raise UserError(*problems)
-    with hold(writable_folder(job.flags.save) / ".lock"):
+    with hold(writable_folder(job.save) / ".lock"):
         parts = parts_of(job)
         found = _done(job, parts)
         todo = [part for part in parts if part not in found]
@@ -61,7 +65,7 @@ def sweep(job: Job, argv: list[str]) -> None:
         found = _done(job, parts)
         told = summarise(job, {part: found[part] for part in parts if part in found})
         if told["rates"]:
-            with whole_file(Path(job.flags.save) / SWEEP, "w") as file:
+            with whole_file(Path(job.save) / SWEEP, "w") as file:
                 file.write(json.dumps(told, indent=1) + "\n")
             show(table_of(told))
             print(f"best rate by the median of {told['score']}: {told['best_lr']:g}")
@@ -70,15 +74,15 @@ def sweep(job: Job, argv: list[str]) -> None:
         raise UserError(*lines, f"{len(failed)} of {len(parts)} runs failed; the same command goes on")
 
 
-def parts_of(job: Job) -> list[Part]:
+def parts_of(job: AnyJob) -> list[Part]:
     """All runs, rate by rate."""
     rates = rates_of(job.flags.sweep_lr) if job.flags.sweep_lr else (job.config.optimizer.lr,)
     seeds = seeds_of(job.flags.seeds) if job.flags.seeds else (job.config.training.seed,)
-    root = Path(job.flags.save)
+    root = Path(job.save)
     return [Part(rate, seed, root / f"lr{rate}_seed{seed}") for rate in rates for seed in seeds]
 
 
-def own_words(argv: list[str], flags: FinetuningConfig) -> list[str]:
+def own_words(argv: list[str], flags: AnyFlags) -> list[str]:
     """The command without the flags of a sweep. UserError where a YAML file gives one, as every run of the
     sweep would begin it anew."""
     names, words, skipping, met = {spelling(name): name for name in OF_SWEEPS}, [], False, set()
@@ -94,9 +98,9 @@ def own_words(argv: list[str], flags: FinetuningConfig) -> list[str]:
     return words
 
 
-def _shared_places(job: Job) -> list[str]:
+def _shared_places(job: AnyJob) -> list[str]:
     """Places of a log that all runs would write to."""
-    logging, own = job.config.logging, str(Path(job.flags.save) / "metrics.jsonl")
+    logging, own = job.config.logging, str(Path(job.save) / "metrics.jsonl")
     given = {"metrics_file": logging.metrics_file != own, "tensorboard_dir": bool(logging.tensorboard_dir)}
     return [
         f"{spelling(name)}: the runs of a sweep would write to one place; leave it out, each has a "
@@ -106,7 +110,7 @@ def _shared_places(job: Job) -> list[str]:
     ]
 
 
-def _done(job: Job, parts: list[Part]) -> dict[Part, Results]:
+def _done(job: AnyJob, parts: list[Part]) -> dict[Part, Results]:
     """The results that are there. UserError where some are of other runs."""
     problems: list[str] = []
     found = {}
@@ -119,7 +123,7 @@ def _done(job: Job, parts: list[Part]) -> dict[Part, Results]:
     return found
 
 
-def _do(job: Job, words: list[str], todo: list[Part]) -> dict[Part, str]:
+def _do(job: AnyJob, words: list[str], todo: list[Part]) -> dict[Part, str]:
     """Do these runs, several at a time; why some have failed."""
     places: queue.Queue[int] = queue.Queue()
     for number in range(at_a_time(job.flags.parallel)):
@@ -183,7 +187,7 @@ def at_a_time(wanted: int | None) -> int:
     return max(len(os.sched_getaffinity(0)) // threads(), 1)
 
 
-def summarise(job: Job, found: dict[Part, Results]) -> dict[str, Any]:
+def summarise(job: AnyJob, found: dict[Part, Results]) -> dict[str, Any]:
     """Median, standard deviation and range over the seeds, by rate and by metric, and the rate with the best
     median of the task's score, of which the first metric of the first split is it."""
     rates: dict[str, Any] = {}
@@ -193,12 +197,14 @@ def summarise(job: Job, found: dict[Part, Results]) -> dict[str, Any]:
     for rate, runs in by_rate.items():
         rates[repr(rate)] = dict(_spreads(runs))
     score = next((name for values in rates.values() for name in values), "")
-    best = max(rates, key=lambda rate: rates[rate][score]["median"], default="0")
+    choose = min if job.smaller_is_better else max
+    best = choose(rates, key=lambda rate: rates[rate][score]["median"], default="0")
     return {
         "task": job.flags.task,
-        "load": job.flags.load,
+        "load": job.load,
         "random_init": job.flags.random_init,
         "score": score,
+        "unit": 1 if job.smaller_is_better else 100,
         "best_lr": float(best),
         "rates": rates,
         "runs": [
@@ -226,13 +232,13 @@ def _spreads(runs: list[Results]) -> Iterator[tuple[str, dict[str, float | int |
 
 
 def table_of(told: dict[str, Any]) -> Table:
-    """A line for every rate and metric, in hundredths."""
+    """A line for every rate and metric, in hundredths but for perplexities."""
     table = Table(title=f"{told['task']} from {'random weights' if told['random_init'] else told['load']}")
     for heading in ("lr", "metric", "median", "std", "min", "max", "seeds"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for rate, values in told["rates"].items():
         for name, one in values.items():
             numbers = [one[key] for key in ("median", "standard_deviation", "least", "most")]
-            shown = ["-" if number is None else f"{100 * number:.2f}" for number in numbers]
+            shown = ["-" if number is None else f"{told['unit'] * number:.2f}" for number in numbers]
             table.add_row(f"{float(rate):g}", name, *shown, str(one["seeds"]))
     return table
