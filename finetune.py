@@ -6,7 +6,7 @@ from megatron.base.command import run_command
 import sys
 from itertools import pairwise
 
-from megatron.config.language_model import LM
+from megatron.config.finetuning import LM
 from megatron.finetuning.job import read_job
 from megatron.finetuning.language_job import read_language_job
 from megatron.finetuning.language_run import finetune_language

@@ -4,9 +4,8 @@ from dataclasses import dataclass, field
 
 from megatron.config.arguments import flag
 from megatron.config.config import Config
-from megatron.config.finetuning import of_sweeps
+from megatron.config.finetuning import LM, of_sweeps
 
-LM = "lm"
 ENDINGS = (".txt", ".jsonl")
 BATCH, RATE = 4, 1e-4
 """Blocks of a step, and peak rate, where no flag says otherwise (arXiv 2212.03597, Penn Treebank)."""

@@ -105,6 +105,8 @@ def read_language_job(argv: list[str], description: str, examples: str) -> Langu
     own = [field.name for field in dataclasses.fields(LanguageModelConfig)]
     given = {name: value for name, value in values.items() if name not in own}
     problems += [f"{spelling(name)} is required" for name in ("load", "save") if not given.get(name)]
+    if given.get("eval_iters") == 0:
+        problems.append("--eval-iters 0: leaves no perplexity to tell; leave it out, and all text is scored")
     flags = complete(_OwnFlags, values, problems, None, language_model.RULES).finetuning
     save = Path(given["save"])
     cache = Path(flags.cache) if flags.cache else save.parent / "cache"

@@ -13,6 +13,7 @@ import transformers
 from megatron.base.errors import UserError
 from megatron.curriculum.sampler import draw_batch
 from megatron.data.corpora import open_source
+from megatron.finetuning.job import read_job
 from megatron.finetuning.language_job import LanguageJob, language_task, read_language_job
 from megatron.finetuning.language_run import finetune_language, records_of
 from megatron.finetuning.sweep import parts_of, summarise, table_of
@@ -165,8 +166,11 @@ def test_a_stopped_run_goes_on_to_the_same_records(words, tmp_path):
 RECIPES = Path(__file__).parents[3] / "recipes" / "gpt2_350m_ptb"
 
 
-@pytest.mark.parametrize(("recipe", "least"), [("baseline", 1), ("composed", 0)])
-def test_recipes_of_penn_treebank_have_their_steps(words, tmp_path, recipe, least):
+@pytest.mark.parametrize(
+    ("recipe", "pieces", "drops"),
+    [("baseline", 0, 0), ("cl_seqres", 917, 0), ("random_ltd", 0, 393), ("composed", 131, 393)],
+)
+def test_recipes_of_penn_treebank_have_their_steps(words, tmp_path, recipe, pieces, drops):
     """Five passes over 262 batches of 4 x 1,024 tokens, whatever the shape of the GPT."""
     names = ["--config", str(RECIPES / f"{recipe}.yaml"), "--max-position-embeddings", "1024"]
     files = words[words.index("--train-file") :]
@@ -183,11 +187,11 @@ def test_recipes_of_penn_treebank_have_their_steps(words, tmp_path, recipe, leas
     assert job.config.training.micro_batch_size == 2 and job.config.logging.eval_interval == 262
     plan = prepared_of(job).plan
     lengths, kept = plan.sequence_length, plan.kept_length
-    if recipe == "baseline":
-        assert plan.steps == 1310 and set(lengths.tolist()) == {1024}
-    else:
-        assert lengths[0] == kept[0] == 32
-        assert int(np.argmax(lengths == 1024)) + 1 == 131 and int(np.argmax(kept == 1024)) + 1 == 394
+    assert plan.steps == 1310 or pieces or drops
+    assert lengths[0] == (32 if pieces else 1024) and int(np.argmax(lengths == 1024)) == max(pieces - 1, 0)
+    assert kept[0] == (128 if drops and not pieces else lengths[0])
+    if drops:  # kept lengths reach the whole row behind the last step of their growth
+        assert int(np.argmax((kept == 1024) & (lengths == 1024))) == drops
 
 
 def count_tokens_of(words: list[str]) -> int:
@@ -243,6 +247,7 @@ def test_a_sweep_takes_the_least_perplexity(words, tmp_path):
         (["--seq-length", "65"], "--seq-length 65"),
         (["--num-train-epochs", "0"], "--epochs 0.0 must be above 0"),
         (["--sweep-lr", "x"], "--sweep-lr x: write rates"),
+        (["--eval-iters", "0"], "--eval-iters 0: leaves no perplexity to tell"),
     ],
 )
 def test_mistakes_get_a_line(words, tmp_path, more, told):
@@ -250,6 +255,13 @@ def test_mistakes_get_a_line(words, tmp_path, more, told):
         job_of(words, tmp_path / "run", *more)
     assert told in "\n".join(error.value.problems)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_task_in_a_file_is_asked_for_on_the_command_line(tmp_path):
+    path = tmp_path / "lm.yaml"
+    path.write_text("task: lm\n")
+    with pytest.raises(UserError, match="--task lm: stands in a file"):
+        read_job(["--config", str(path), "--load", "x", "--save", "y"], "", "")
 
 
 def test_records_of_a_step_count_once(words, tmp_path):
