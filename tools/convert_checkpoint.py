@@ -27,7 +27,7 @@ from megatron.conversion.folder import open_folder, tokenizer_in
 from megatron.conversion.from_huggingface import source_of
 from megatron.conversion.megatron_lm import open_checkpoint
 from megatron.conversion.to_huggingface import as_theirs, write_theirs
-from megatron.conversion.to_ours import Source, Target, configuration, write_ours
+from megatron.conversion.to_ours import Source, Target, configuration, vocabulary_of, write_ours
 from megatron.data.tokenizer import build_tokenizer, describe_identity
 from megatron.data.tokenizer_files import kept_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
@@ -167,14 +167,7 @@ def _vocabulary(source: Source, named: TokenizerOptions | None, end: int | None)
             file=sys.stderr,
         )
         return Vocabulary(source.vocab_size, end, None)
-    tokenizer = build_tokenizer(named)
-    if tokenizer.vocab_size > source.vocab_size:
-        raise UserError(
-            f"{source.path}: the tokenizer has {tokenizer.vocab_size:,} tokens, and the model "
-            f"{source.vocab_size:,}; bring the files of one model"
-        )
-    size = tokenizer.vocab_size if source.padded else source.vocab_size
-    return Vocabulary(size, tokenizer.eod, tokenizer.identity())
+    return vocabulary_of(source, build_tokenizer(named))
 
 
 def _to_huggingface(options: Options) -> None:

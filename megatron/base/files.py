@@ -202,6 +202,16 @@ def hold(lock: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def wait_for(lock: Path) -> Iterator[None]:
+    """The same, where another process that holds it is waited for."""
+    writable_folder(lock.parent)
+    with open(lock, "a") as handle:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def is_utf8(text: str) -> bool:
     """Whether a name or text from the system is UTF-8. Python hands on other bytes as halves of surrogate
     pairs, which most libraries refuse."""

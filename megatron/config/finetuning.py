@@ -15,12 +15,17 @@ from megatron.config.training import UNITS, TrainingConfig
 OWN = ("classification", "regression")
 """What labels of the user's own files can be."""
 GLUE = ("CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE", "WNLI")
+LM = "lm"
+"""Language modelling, whose flags are others: megatron/config/language_model.py."""
 MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
 class FinetuningConfig:
-    task: str = flag(help="a task of GLUE, or what the labels of your own files are", choices=(*GLUE, *OWN))
+    task: str = flag(
+        help="a task of GLUE, or what the labels of your own files are; lm: see --task lm --help",
+        choices=(*GLUE, *OWN, LM),
+    )
     load: str = flag(
         help="folder of checkpoints of an encoder, or of a Hugging Face BERT or ModernBERT", metavar="FOLDER"
     )
@@ -166,6 +171,8 @@ def seeds_of(text: str) -> tuple[int, ...]:
 def of_files(finetuning: FinetuningConfig) -> list[str]:
     """Which files a task needs."""
     one, found = finetuning, list[str]()
+    if one.task == LM:
+        return [f"--task {LM}: stands in a file, and is read on the command line alone; give it there"]
     own = [spelling(name) for name in ("train_file", "valid_file", "test_file") if getattr(one, name)]
     if one.task in OWN:
         if one.data_path:

@@ -22,6 +22,7 @@ from megatron.config.config import Config, Rule, TokenizerOptions, complete
 from megatron.conversion.folder import Like
 from megatron.conversion.origins import Origin, Shape, take, taken_shape
 from megatron.data.tokenizer_files import keep_tokenizer
+from megatron.data.tokenizer_value import Tokenizer
 from megatron.data.vocabulary import Vocabulary
 from megatron.parallel.layers import ONE_RANK
 from megatron.parallel.mesh import Axis, Mesh
@@ -90,6 +91,17 @@ def configuration(
     layout = {"tensor_model_parallel_size": tensor, "pipeline_model_parallel_size": pipeline}
     found: Config = complete(Config, given(OF_A_RUN | source.flags | layout), (), 1, (*SHAPE_RULES, *rules))
     return found
+
+
+def vocabulary_of(source: Source, tokenizer: Tokenizer) -> Vocabulary:
+    """The tokens of the model. UserError where the tokenizer has more of them."""
+    if tokenizer.vocab_size > source.vocab_size:
+        raise UserError(
+            f"{source.path}: the tokenizer has {tokenizer.vocab_size:,} tokens, and the model "
+            f"{source.vocab_size:,}; bring the files of one model"
+        )
+    size = tokenizer.vocab_size if source.padded else source.vocab_size
+    return Vocabulary(size, tokenizer.eod, tokenizer.identity())
 
 
 def write_ours(

@@ -71,6 +71,22 @@ class Job:
     files: dict[str, Examples]
     corpora: dict[str, ExampleCorpus]
 
+    smaller_is_better = False
+    """Whether of a task's score the least is the best."""
+
+    @property
+    def save(self) -> str:
+        return self.flags.save
+
+    @property
+    def load(self) -> str:
+        return self.flags.load
+
+    @property
+    def shared_words(self) -> list[str]:
+        """What all runs of a sweep are given."""
+        return []
+
     @property
     def outputs(self) -> int:
         return len(self.task.labels) or 1

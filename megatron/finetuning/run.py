@@ -20,6 +20,7 @@ from megatron.data.tokenizer_files import keep_tokenizer
 from megatron.finetuning.job import TRAIN, Job, lengths_note, tokens_notes
 from megatron.finetuning.metrics import measure
 from megatron.finetuning.predictions import all_logits, predictions_of, write_predictions
+from megatron.finetuning.results import RESULTS, Results, earlier_results, in_words
 from megatron.finetuning.source import OUTPUT
 from megatron.finetuning.task import finetuning_task
 from megatron.model.classifier import POOLER, Classifier
@@ -38,9 +39,7 @@ from megatron.train.resume import describe_run
 from megatron.train.saving import Checkpoints
 from megatron.train.setup import Prepared, Run, build, join
 
-RESULTS = "results.json"
 SHOWN = 5
-Results = dict[str, Any]
 
 
 def finetune(job: Job) -> None:
@@ -205,35 +204,3 @@ def _results(job: Job, run: Run, metrics: dict[str, dict[str, float]], seconds: 
         "world_size": run.mesh.world.size,
         "run": job.describe(),
     }
-
-
-def earlier_results(folder: Path, job: Job) -> Results | None:
-    """The results of this very run, where it has ended in the folder before; UserError where another has."""
-    path = folder / RESULTS
-    if not path.is_file():
-        return None
-    try:
-        found = dict(json.loads(path.read_text(encoding="utf-8")))
-        theirs, flags = dict(found["run"]), dict(found["run"]["flags"])
-        in_words(found)  # which a sweep reads, too
-        float(found["seconds"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: is no file of results; move it away") from None
-    mine = json.loads(json.dumps(job.describe()))
-    names = dict.fromkeys([*mine, *theirs])
-    other = [name for name in names if theirs.get(name) != mine.get(name) and name != "flags"]
-    other += [f"--{name.replace('_', '-')}" for name, one in mine["flags"].items() if flags.get(name) != one]
-    if other:
-        raise UserError(
-            f"{path}: is of another run, which differs in {', '.join(other[:5])}; choose another --save"
-        )
-    return found
-
-
-def in_words(results: Results) -> str:
-    """The metrics in a line."""
-    return ", ".join(
-        f"{split} {name} {value:.4f}"
-        for split, values in results["metrics"].items()
-        for name, value in values.items()
-    )

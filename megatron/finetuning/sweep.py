@@ -26,14 +26,22 @@ from megatron.base.terminal import print_line, progress, show
 from megatron.base.units import count_of
 from megatron.config.arguments import spelling
 from megatron.config.finetuning import FinetuningConfig, rates_of, seeds_of
+from megatron.config.language_model import LanguageModelConfig
 from megatron.finetuning.job import Job
-from megatron.finetuning.run import RESULTS, Results, earlier_results, in_words, prepare
+from megatron.finetuning.language_job import LanguageJob
+from megatron.finetuning.results import RESULTS, Results, earlier_results, in_words
+from megatron.finetuning.run import prepare
 from megatron.parallel.ranks import world_size
+from megatron.schedule.data_efficiency_flags import describe
+from megatron.schedule.plan import build_plan
+from megatron.tasks.gpt import GPT_TASK
 
 SWEEP, OUTPUT = "sweep.json", "output.txt"
 OF_SWEEPS = ("sweep_lr", "seeds", "parallel")
 SECONDS_BETWEEN_LOOKS = 2.0
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)  # statuses of a run that is stopped before it trains
+AnyJob = Job | LanguageJob
+AnyFlags = FinetuningConfig | LanguageModelConfig
 
 
 class Part(NamedTuple):
@@ -57,19 +65,19 @@ class Work(NamedTuple):
     steps: int
 
 
-def is_sweep(flags: FinetuningConfig) -> bool:
+def is_sweep(flags: AnyFlags) -> bool:
     return bool(flags.sweep_lr or flags.seeds)
 
 
-def sweep(job: Job, argv: list[str]) -> None:
+def sweep(job: AnyJob, argv: list[str]) -> None:
     """Do the runs that have no results yet, then tell of all. A run that fails is told, and the others go on;
     UserError at the end. `argv`: the command itself."""
     if world_size() > 1:
         raise UserError("--sweep-lr and --seeds start their runs themselves; leave torchrun out")
-    words = own_words(argv, job.flags)
+    words = [*own_words(argv, job.flags), *job.shared_words]
     if problems := _shared_places(job):
         raise UserError(*problems)
-    with hold(writable_folder(job.flags.save) / ".lock"):
+    with hold(writable_folder(job.save) / ".lock"):
         parts = parts_of(job)
         found = _done(job, parts)
         todo = [part for part in parts if part not in found]
@@ -83,7 +91,7 @@ def sweep(job: Job, argv: list[str]) -> None:
         found = _earlier(job, parts) | _done(job, parts)
         told = summarise(job, dict(sorted(found.items())))
         if told["rates"]:
-            with whole_file(Path(job.flags.save) / SWEEP, "w") as file:
+            with whole_file(Path(job.save) / SWEEP, "w") as file:
                 file.write(json.dumps(told, indent=1) + "\n")
             show(table_of(told))
             print(f"best rate by the median of {told['score']}: {told['best_lr']:g}")
@@ -92,15 +100,15 @@ def sweep(job: Job, argv: list[str]) -> None:
         raise UserError(*lines, f"{len(failed)} of {len(parts)} runs failed; the same command goes on")
 
 
-def parts_of(job: Job) -> list[Part]:
+def parts_of(job: AnyJob) -> list[Part]:
     """All runs, rate by rate."""
     rates = rates_of(job.flags.sweep_lr) if job.flags.sweep_lr else (job.config.optimizer.lr,)
     seeds = seeds_of(job.flags.seeds) if job.flags.seeds else (job.config.training.seed,)
-    root = Path(job.flags.save)
+    root = Path(job.save)
     return [Part(rate, seed, root / f"lr{rate}_seed{seed}") for rate in rates for seed in seeds]
 
 
-def own_words(argv: list[str], flags: FinetuningConfig) -> list[str]:
+def own_words(argv: list[str], flags: AnyFlags) -> list[str]:
     """The command without the flags of a sweep. UserError where a YAML file gives one, as every run of the
     sweep would begin it anew."""
     names, words, skipping, met = {spelling(name): name for name in OF_SWEEPS}, [], False, set()
@@ -116,9 +124,9 @@ def own_words(argv: list[str], flags: FinetuningConfig) -> list[str]:
     return words
 
 
-def _shared_places(job: Job) -> list[str]:
+def _shared_places(job: AnyJob) -> list[str]:
     """Places of a log that all runs would write to."""
-    logging, own = job.config.logging, str(Path(job.flags.save) / "metrics.jsonl")
+    logging, own = job.config.logging, str(Path(job.save) / "metrics.jsonl")
     given = {"metrics_file": logging.metrics_file != own, "tensorboard_dir": bool(logging.tensorboard_dir)}
     return [
         f"{spelling(name)}: the runs of a sweep would write to one place; leave it out, each has a "
@@ -128,7 +136,7 @@ def _shared_places(job: Job) -> list[str]:
     ]
 
 
-def _done(job: Job, parts: list[Part]) -> dict[Part, Results]:
+def _done(job: AnyJob, parts: list[Part]) -> dict[Part, Results]:
     """The results that are there. UserError where some are of other runs."""
     problems: list[str] = []
     found = {}
@@ -141,10 +149,10 @@ def _done(job: Job, parts: list[Part]) -> dict[Part, Results]:
     return found
 
 
-def _earlier(job: Job, parts: list[Part]) -> dict[Part, Results]:
+def _earlier(job: AnyJob, parts: list[Part]) -> dict[Part, Results]:
     """Results of earlier sweeps in the same place that differ from these runs in rate and seed alone."""
     found = {}
-    for path in Path(job.flags.save).glob(f"lr*_seed*/{RESULTS}"):
+    for path in Path(job.save).glob(f"lr*_seed*/{RESULTS}"):
         name = re.fullmatch(r"lr(.+)_seed(\d+)", path.parent.name, re.ASCII)
         with suppress(UserError, ValueError):  # of another sweep, or no results
             part = Part(float(name[1]), int(name[2]), path.parent) if name else None
@@ -153,12 +161,12 @@ def _earlier(job: Job, parts: list[Part]) -> dict[Part, Results]:
     return found
 
 
-def _do(job: Job, words: list[str], todo: list[Part]) -> dict[Part, str]:
+def _do(job: AnyJob, words: list[str], todo: list[Part]) -> dict[Part, str]:
     """Do these runs, several at a time; why some have failed."""
     places: queue.Queue[int] = queue.Queue()
     for number in range(at_a_time(job.flags.parallel)):
         places.put(number)
-    work = Work(words, [], threading.Event(), prepare(job).plan.steps if todo else 0)
+    work = Work(words, [], threading.Event(), _steps_of(job) if todo else 0)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # no run of the sweep outlives it
     with progress("finetuning", work.steps * len(todo), "steps") as advance:
         lock = threading.Lock()
@@ -186,6 +194,15 @@ def _do(job: Job, words: list[str], todo: list[Part]) -> dict[Part, str]:
                     process.terminate()  # each stops behind its step
                 raise
     return {part: why for part, why in zip(todo, outcomes) if why}
+
+
+def _steps_of(job: AnyJob) -> int:
+    """Steps of a run."""
+    if isinstance(job, Job):
+        return prepare(job).plan.steps
+    efficiency, _ = describe(job.config)
+    flops = GPT_TASK.row_flops(job.config, efficiency, job.base.vocabulary.size)
+    return build_plan(job.config, efficiency, flops).steps
 
 
 def _start_and_wait(part: Part, work: Work, place: int, tell: Callable[[int], None]) -> str:
@@ -244,7 +261,7 @@ def at_a_time(wanted: int | None) -> int:
     return max(len(os.sched_getaffinity(0)) // threads(), 1)
 
 
-def summarise(job: Job, found: dict[Part, Results]) -> dict[str, Any]:
+def summarise(job: AnyJob, found: dict[Part, Results]) -> dict[str, Any]:
     """Median, standard deviation and range over the seeds, by rate and by metric, and the rate with the best
     median of the task's score, of which the first metric of the first split is it."""
     rates: dict[str, Any] = {}
@@ -254,12 +271,14 @@ def summarise(job: Job, found: dict[Part, Results]) -> dict[str, Any]:
     for rate, runs in by_rate.items():
         rates[repr(rate)] = dict(_spreads(runs))
     score = next((name for values in rates.values() for name in values), "")
-    best = max(rates, key=lambda rate: rates[rate][score]["median"], default="0")
+    choose = min if job.smaller_is_better else max
+    best = choose(rates, key=lambda rate: rates[rate][score]["median"], default="0")
     return {
         "task": job.flags.task,
-        "load": job.flags.load,
+        "load": job.load,
         "random_init": job.flags.random_init,
         "score": score,
+        "unit": 1 if job.smaller_is_better else 100,
         "best_lr": float(best),
         "rates": rates,
         "runs": [
@@ -287,13 +306,13 @@ def _spreads(runs: list[Results]) -> Iterator[tuple[str, dict[str, float | int |
 
 
 def table_of(told: dict[str, Any]) -> Table:
-    """A line for every rate and metric, in hundredths."""
+    """A line for every rate and metric, in hundredths but for perplexities."""
     table = Table(title=f"{told['task']} from {'random weights' if told['random_init'] else told['load']}")
     for heading in ("lr", "metric", "median", "std", "min", "max", "seeds"):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for rate, values in told["rates"].items():
         for name, one in values.items():
             numbers = [one[key] for key in ("median", "standard_deviation", "least", "most")]
-            shown = ["-" if number is None else f"{100 * number:.2f}" for number in numbers]
+            shown = ["-" if number is None else f"{told['unit'] * number:.2f}" for number in numbers]
             table.add_row(f"{float(rate):g}", name, *shown, str(one["seeds"]))
     return table

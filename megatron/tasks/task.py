@@ -41,7 +41,7 @@ class Task:
     first; `row_losses`: sum and count [rows, 2] of each for every row, float64, nothing dropped, or hidden
     states like `forward`. `rules`: what is wrong with flags for this task; `given`: the values of flags that
     are given, with those that follow from them in this task alone.
-    `goes_on`: a stopped run goes on from its last checkpoint.
+    `goes_on`: a stopped run goes on from its last checkpoint; `by_itself`: without a change of its command.
     `row_flops`: what a row costs; `architecture`: the plain values that the model is built from, by which its
     layouts are priced; both from the configuration and the vocabulary's size. `layer_losses`: losses that
     layers add by themselves, by name, and how many layers do; the model's `tally` has their sums over
@@ -62,3 +62,4 @@ class Task:
     rules: tuple[Rule, ...] = ()
     given: Callable[[dict[str, Any]], dict[str, Any]] = lambda values: values
     goes_on: bool = True
+    by_itself: bool = False

@@ -32,7 +32,7 @@ def read_config(
     """The resolved, checked configuration of a command line, and notes for the user. UserError lists every
     problem; `of_task`, `with_followers`: rules of what is trained, and values that follow there alone."""
     values, problems = understand(Config, argv, description, examples, FOREIGN_FLAGS)
-    model, notes = _model_of_checkpoint(values)
+    model, notes = model_of_checkpoint(values)
     rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES, *of_task)
     problems, replicas = count_replicas(values, problems)
     given = {name: value for name, value in values.items() if name not in model}
@@ -55,9 +55,11 @@ def _batch_of_ranks(config: Config, ranks: int) -> list[str]:
     ]
 
 
-def _model_of_checkpoint(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def model_of_checkpoint(
+    values: dict[str, Any], free: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], list[str]]:
     """The model's flags as in the checkpoint of --load where --use-checkpoint-args asks for them, and a
-    note that says so. Those given that resuming may change stay."""
+    note that says so. Those given that resuming may change stay, and so do those that are `free`."""
     if not values.get("use_checkpoint_args") or not values.get("load"):
         return {}, []
     folder = find_checkpoint(values["load"], values.get("ckpt_step"))
@@ -67,7 +69,7 @@ def _model_of_checkpoint(values: dict[str, Any]) -> tuple[dict[str, Any], list[s
     saved = saved_config(manifest.config, folder)
     own = {"moe_group_size", "moe_per_layer_logging"}  # which fit a batch and a log
     for one in (*flags_of(ModelConfig), *flags_of(ExpertsConfig)):
-        if one.field.metadata["resume"] == "free" and one.name in values:
+        if (one.field.metadata["resume"] == "free" or one.name in free) and one.name in values:
             own.add(one.name)
     every = dataclasses.asdict(saved.model) | dataclasses.asdict(saved.experts)
     if manifest.task == "bert":

@@ -98,7 +98,11 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
     if mesh.prints_log and (line := skipped_line(run.scaler.state, iteration)):
         print_line(line)
     if iteration < run.plan.steps and mesh.prints_log:
-        way = f"; {_how_to_go_on(checkpoint, checkpoints.saved == iteration)}" if run.task.goes_on else ""
+        way = (
+            f"; {_how_to_go_on(checkpoint, checkpoints.saved == iteration, run.task.by_itself)}"
+            if run.task.goes_on
+            else ""
+        )
         print_line(f"stopped at iteration {iteration} of {run.plan.steps}{way}")
     return iteration
 
@@ -142,12 +146,12 @@ def _stopping(checkpoint: CheckpointConfig, iteration: int, saved: int, validati
     )
 
 
-def _how_to_go_on(checkpoint: CheckpointConfig, saved: bool) -> str:
+def _how_to_go_on(checkpoint: CheckpointConfig, saved: bool, by_itself: bool = False) -> str:
     """What to do after a stop before the end of the plan."""
     if not saved:
         return "nothing was saved: give --save FOLDER next time"
     same = checkpoint.load and Path(checkpoint.load).resolve() == Path(checkpoint.save or "").resolve()
-    if same and checkpoint.ckpt_step is None and not checkpoint.finetune:
+    if by_itself or (same and checkpoint.ckpt_step is None and not checkpoint.finetune):
         return "the same command goes on"
     return f"the same command goes on with --load {checkpoint.save}, without --ckpt-step and --finetune"
 

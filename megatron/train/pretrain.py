@@ -10,6 +10,7 @@ from megatron.base.keys import key
 from megatron.checkpoint.earlier import start_problems
 from megatron.checkpoint.manifest import Manifest
 from megatron.checkpoint.save import clear_unfinished
+from megatron.config.config import Config
 from megatron.curriculum.sampler import describe_passes
 from megatron.data.tokenizer_files import keep_tokenizer
 from megatron.parallel.layout import layout_of
@@ -52,7 +53,11 @@ from megatron.train.setup import Prepared, Run, build, prepare
 def pretrain(argv: list[str], task: Task, description: str, examples: str) -> None:
     """The command: parse, check, build, train, evaluate."""
     require_launch()
-    config, notes = read_config(argv, description, examples, task.rules, task.given)
+    run_training(*read_config(argv, description, examples, task.rules, task.given), task)
+
+
+def run_training(config: Config, notes: list[str], task: Task) -> bool:
+    """The same of a configuration, with notes for the user; whether its last step is done."""
     prepared, more = prepare(config, task)
     manifest = describe_run(prepared)
     require_same_run(prepared, manifest)
@@ -65,7 +70,7 @@ def pretrain(argv: list[str], task: Task, description: str, examples: str) -> No
         if launched_rank() == world_size() - 1:
             print(line, flush=True)
     if config.training.dry_run:
-        return
+        return False
     if config.training.deterministic_mode:
         repeat_exactly()
     training, layout = config.training, layout_of(config.parallel, world_size())
@@ -77,8 +82,9 @@ def pretrain(argv: list[str], task: Task, description: str, examples: str) -> No
             held.enter_context(hold(lock))
         if mesh.first and (late := start_problems(config.checkpoint, config.training.skip_train)):
             raise UserError(*late)  # another run has ended there while this one was getting ready
-        _train(prepared, manifest, mesh)
+        done = _train(prepared, manifest, mesh)
     stop_mesh()
+    return done == prepared.plan.steps
 
 
 def _memory_line(prepared: Prepared) -> str:
@@ -89,7 +95,8 @@ def _memory_line(prepared: Prepared) -> str:
     return check_memory(memory, device, ranks_here(), training.ignore_memory_estimate)
 
 
-def _train(prepared: Prepared, manifest: Manifest, mesh: Mesh) -> None:
+def _train(prepared: Prepared, manifest: Manifest, mesh: Mesh) -> int:
+    """The last step done."""
     config, plan = prepared.config, prepared.plan
     run = build(prepared, mesh)
     if config.checkpoint.save and mesh.first and not config.training.skip_train:
@@ -123,6 +130,7 @@ def _train(prepared: Prepared, manifest: Manifest, mesh: Mesh) -> None:
             validate(run, done, log)
         validate(run, done, log, "test")
     log.close()
+    return done
 
 
 def _keep_tokenizer(root: str, run: Run) -> None:
