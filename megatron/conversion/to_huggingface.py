@@ -23,11 +23,13 @@ from megatron.conversion.folder import CONFIG, INDEX, WEIGHTS
 from megatron.conversion.origins import Piece, Shape, pieces_of, put, put_shape
 from megatron.conversion.to_ours import PADDED
 from megatron.conversion.vit import labels
+from megatron.data.bert_files import LOWER, library_of
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.data.vocabulary import Vocabulary
 
 TORCH_NAMES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 SHARD_BYTES = 5 * 10**9
+BERT_KINDS = (LOWER, "BertWordPieceCase")
 READ_BY = {"format": "pt"}
 """What their loader asks of every file."""
 
@@ -148,28 +150,38 @@ def _words(like: Mapping[str, Tensor], tokenizer: Tokenizer | None, vocabulary: 
     return {"dtype": name, "torch_dtype": name} | {f"{one}_token_id": tokens[one] for one in tokens}
 
 
+FAST = "PreTrainedTokenizerFast"
+CLASSES = {
+    "HuggingFaceTokenizer": (FAST, {"tokenizer_model": "tokenizer.json"}),
+    "GPT2BPETokenizer": ("GPT2Tokenizer", {"vocab_file": "vocab.json", "merge_file": "merges.txt"}),
+    "SentencePieceTokenizer": ("LlamaTokenizer", {"tokenizer_model": "tokenizer.model"}),
+    "GPTSentencePieceTokenizer": ("LlamaTokenizer", {"tokenizer_model": "tokenizer.model"}),
+    "Llama2Tokenizer": ("LlamaTokenizer", {"tokenizer_model": "tokenizer.model"}),
+}
+"""Their class of every kind of tokenizer, and the names that it wants the files to have."""
+
+
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, content: Mapping[str, Any]) -> None:
-    """The files of the tokenizer by the names that AutoTokenizer looks for. UserError where it has none for
-    this kind."""
-    classes = {
-        "HuggingFaceTokenizer": ("PreTrainedTokenizerFast", {"tokenizer_model": "tokenizer.json"}),
-        "GPT2BPETokenizer": ("GPT2Tokenizer", {"vocab_file": "vocab.json", "merge_file": "merges.txt"}),
-        "BertWordPieceLowerCase": ("BertTokenizer", {"vocab_file": "vocab.txt"}),
-        "BertWordPieceCase": ("BertTokenizer", {"vocab_file": "vocab.txt"}),
-        "SentencePieceTokenizer": ("LlamaTokenizer", {"tokenizer_model": "tokenizer.model"}),
-        "GPTSentencePieceTokenizer": ("LlamaTokenizer", {"tokenizer_model": "tokenizer.model"}),
-        "Llama2Tokenizer": ("LlamaTokenizer", {"tokenizer_model": "tokenizer.model"}),
-    }
-    if tokenizer.kind not in classes:
-        return
-    name, files = classes[tokenizer.kind]
-    for flag, file in files.items():
-        shutil.copyfile(tokenizer.files[flag], folder / file)
-    beside = next(iter(tokenizer.files.values())).with_name("tokenizer_config.json")
-    words: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-    usual = {"tokenizer_class": name, "eos_token": tokenizer.end.name}
-    if tokenizer.kind.startswith("BertWordPiece"):
-        usual = {"tokenizer_class": name, "do_lower_case": tokenizer.kind.endswith("LowerCase")}  # type: ignore[dict-item]
+    """The files of the tokenizer by the names that AutoTokenizer looks for; none where it knows no such
+    kind."""
     positions = content.get("max_position_embeddings", content.get("n_positions"))
-    words = {"model_max_length": positions, **usual} | words
-    (folder / "tokenizer_config.json").write_text(json.dumps(words, indent=2) + "\n", encoding="utf-8")
+    usual: dict[str, Any] = {"model_max_length": positions}
+    source = next(iter(tokenizer.files.values()), Path())
+    if tokenizer.kind in BERT_KINDS:  # its file may be either of two
+        library, _ = library_of(source, tokenizer.kind == LOWER)
+        library.save(str(folder / "tokenizer.json"))
+        named = ("cls", "sep", "pad", "mask", "unk")
+        usual |= {"tokenizer_class": FAST} | {f"{name}_token": f"[{name.upper()}]" for name in named}
+    elif tokenizer.kind in CLASSES:
+        name, files = CLASSES[tokenizer.kind]
+        for flag, file in files.items():
+            shutil.copyfile(tokenizer.files[flag], folder / file)
+        usual |= {"tokenizer_class": name, "eos_token": tokenizer.end.name}
+    else:
+        return
+    beside = source.with_name("tokenizer_config.json")
+    words: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    if tokenizer.kind in BERT_KINDS:
+        words.pop("tokenizer_class", None)
+    text = json.dumps(usual | words, indent=2) + "\n"
+    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")

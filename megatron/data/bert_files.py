@@ -29,12 +29,16 @@ def bert_wordpiece(options: Any, engine: str) -> Tokenizer:
     path = given_path(options, flag if options.tokenizer_model else "vocab_file")
     path = _in_folder(path) if path.is_dir() else given_file(path)
     lower = options.tokenizer_type == LOWER
-    if path.read_bytes().removeprefix(codecs.BOM_UTF8)[:1] == b"{":
-        library, settings = read_tokenizer_json(path), ()
-    else:
-        library, settings = _of_vocabulary(path, lower)
+    library, settings = library_of(path, lower)
     _require_bert(library, path, lower)
     return from_library(options, engine, library, {flag: path}, settings=settings)
+
+
+def library_of(path: Path, lower: bool) -> tuple[Any, tuple[Any, ...]]:
+    """The library's tokenizer of a vocab.txt or a tokenizer.json, and what is set otherwise than usual."""
+    if path.read_bytes().removeprefix(codecs.BOM_UTF8)[:1] == b"{":
+        return read_tokenizer_json(path), ()
+    return _of_vocabulary(path, lower)
 
 
 def _in_folder(folder: Path) -> Path:

@@ -19,6 +19,7 @@ from megatron.checkpoint.load import find_checkpoint
 from megatron.checkpoint.manifest import read_manifest
 from megatron.checkpoint.tensor_file import write_parts
 from megatron.config.tokenizer import TokenizerOptions
+from megatron.data.bert_files import bert_of_vocabulary
 from megatron.evaluation import same_logits
 from megatron.evaluation.restore import restore, tokenizer_of
 from tests.support.huggingface_folders import LENGTH, MODELS, VOCAB, write_model
@@ -134,6 +135,24 @@ def test_the_tokenizer_goes_along_and_the_folder_needs_nothing_else(tool: Tool, 
     restored = restore(str(ours), None, torch.device("cpu"))
     found = tokenizer_of(restored, TokenizerOptions())
     assert found is not None and found[0].decode(loaded(text).input_ids) == text
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json"])
+def test_wordpiece_goes_along_from_either_of_its_files(name: str, tool: Tool, tmp_path: Path) -> None:
+    theirs, again = write_model("bert", tmp_path / "hf"), tmp_path / "again"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "quick", "##er", "fox", ".", "o", "##u"]
+    vocabulary = dict(zip(words, range(len(words))))
+    if name == "vocab.txt":
+        (theirs / name).write_text("\n".join(words) + "\n")
+    else:
+        bert_of_vocabulary(vocabulary, True).save(str(theirs / name))
+    kind = ["--tokenizer-type", "BertWordPieceLowerCase", "--vocab-file", theirs / name]
+    tool("hf", "megatron", theirs, tmp_path / "ours", *kind)
+    tool("megatron", "hf", tmp_path / "ours", again)
+    loaded = transformers.AutoTokenizer.from_pretrained(again)
+    ids = loaded("The QUICKER fox. Où?").input_ids
+    assert ids == [2, 5, 6, 7, 8, 9, 10, 11, 1, 3]
+    assert (loaded.mask_token, loaded.pad_token_id, loaded.model_max_length) == ("[MASK]", 0, LENGTH)
 
 
 def test_a_tokenizer_of_more_tokens_than_the_model_is_refused(tool: Tool, tmp_path: Path) -> None:
