@@ -16,7 +16,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from megatron.base.errors import RanksLost, UserError
-from megatron.base.files import remove_empty_folders
 
 NAMELESS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS), "a file could not be written"),
@@ -97,6 +96,8 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _stop(status: int, lines: list[str], at_once: bool = False) -> None:
     """Print and exit. Every rank meets most mistakes at once, so ranks above 0 wait to be stopped before
     they speak."""
+    from megatron.base.files import remove_empty_folders  # what the frame needs is no more than itself
+
     rank = os.environ.get("RANK", "0")
     remove_empty_folders()
     if rank != "0":
