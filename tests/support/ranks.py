@@ -20,7 +20,7 @@ import torch.distributed.fsdp  # it takes seconds, and forked ranks then have it
 from megatron.parallel.layout import Layout
 from megatron.parallel.mesh import CPU, make_mesh
 
-TIMEOUT = 120.0
+TIMEOUT = 360.0
 
 
 def run_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
