@@ -5,7 +5,9 @@ cd "$(dirname "$0")/.."
 . scripts/environment.sh
 install_environment test,dev
 doing="the tests"
-export TOKENIZERS_PARALLELISM=true HF_HUB_OFFLINE=1
+export TOKENIZERS_PARALLELISM=false # its threads do not survive the fork of the ranks
+export HF_HUB_OFFLINE=1
+cores=$(python -c "import os; print(len(os.sched_getaffinity(0)))")
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # more threads wait for each other where the machine is busy
 if [ $# -gt 0 ]; then
     exec python -m pytest "$@"
@@ -15,4 +17,4 @@ ruff check .
 ruff format --check .
 mypy
 echo "+ pytest"
-exec python -m pytest
+exec python -m pytest -n "$cores" --dist worksteal

@@ -43,7 +43,7 @@ EXAMPLES = """\
   the newest checkpoint of a run as a folder that transformers loads
     python tools/convert_checkpoint.py --from megatron --to hf --input runs/my --output runs/my_hf
   a GPT of Megatron-LM's, in mp_rank_ folders or torch_dist
-    python tools/convert_checkpoint.py --from megatron-lm --to megatron --input theirs --output runs/theirs \
+    python tools/convert_checkpoint.py --from megatron-lm --to megatron --input theirs --output runs/theirs \\
       --tokenizer-type GPT2BPETokenizer --vocab-file vocab.json --merge-file merges.txt
   in files for 4 tensor and 2 pipeline ranks; any other layout reads them as well
     python tools/convert_checkpoint.py --from hf --to megatron --input llama --output runs/llama \\

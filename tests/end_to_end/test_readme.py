@@ -113,7 +113,8 @@ def test_the_commands_of_the_page_of_finetuning(encoders: Path) -> None:
         lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
         (encoders / f"{name}.jsonl").write_text("\n".join(lines))
     every = [words for words in commands("finetuning.md") if words[1] == "finetune.py"]
-    assert len(every) == 4
+    *every, language = every
+    assert len(every) == 4 and language[2:6] == ["--task", "lm", "--load", "gpt2"]
     for words in every:
         sweeps = ("--sweep-lr", "2e-5", "--seeds", "1-2") if "--seeds" in words else ()
         run_as_written(words, encoders, *sweeps)
@@ -124,6 +125,11 @@ def test_the_commands_of_the_page_of_finetuning(encoders: Path) -> None:
         json.loads((encoders / "runs" / name / "results.json").read_text()) for name in ("rte", "rte_again")
     ]
     assert results[0]["metrics"] == results[1]["metrics"]
+    (encoders / "gpt2").symlink_to("runs/my")
+    for part in ("train", "valid", "test"):
+        (encoders / f"ptb.{part}.txt").write_text("\n".join(texts_of(["0", "1"] * 200, 7)))
+    run_as_written(language, encoders)
+    assert json.loads((encoders / "runs" / "ptb" / "results.json").read_text())["metrics"]
 
 
 def test_the_page_of_flags_is_current() -> None:
