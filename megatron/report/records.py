@@ -30,6 +30,7 @@ FIELDS = {
             "kept_length",
             "batch_size",
             "ms_per_iteration",
+            "cpu_ms_per_iteration",
         ),
         *AUXILIARY.values(),
         Z_LOSS,
@@ -47,10 +48,10 @@ Rows = dict[int, dict[int, array]]
 @dataclass(frozen=True)
 class RecordedRun:
     """One run. `train`, `valid` and `test` hold float64 columns, NaN where a record lacks the field;
-    `seconds` is the sum of the step times so far, and `windows` what a validation scored. `lm_loss` is the
-    loss over tokens, or over images. `caps`: admitted difficulty at every training record, by metric.
-    `shares`: of every expert of the choices of a step, by layer [training records, experts]. `description`:
-    run.json, or nothing."""
+    `seconds` and `cpu_seconds` are sums of step times so far, and `windows` what a validation scored.
+    `lm_loss` is the loss over tokens, or over images. `caps`: admitted difficulty at every training record,
+    by metric. `shares`: of every expert of the choices of a step, by layer [training records, experts].
+    `description`: run.json, or nothing."""
 
     name: str
     folder: Path
@@ -102,6 +103,7 @@ def read_run(name: str, folder: Path) -> RecordedRun:
         {field: np.array(values) for field, values in columns[kind].items()} for kind in FIELDS
     )
     train["seconds"] = np.cumsum(train["ms_per_iteration"]) / 1000
+    train["cpu_seconds"] = np.cumsum(train["cpu_ms_per_iteration"]) / 1000
     valid["seconds"] = np.interp(valid["iteration"], train["iteration"], train["seconds"], left=0.0)
     notes += [
         f"{lost:,} of {len(records['lm_loss']):,} {kind} losses of {name} are no number; they are left out."

@@ -25,7 +25,7 @@ class Grid(NamedTuple):
 def grid(table: Table, records: Records, names: tuple[str, ...]) -> Grid:
     """The paper's figures beside ours."""
     paper = list(dict.fromkeys(key for name in names for key in table.rows[name].paper))
-    ours = ["seeds", "learning rate", "tokens", "raw", "drawn", "time"]
+    ours = ["seeds", "learning rate", "tokens", "raw", "drawn", "CPU time"]
     columns = [*(f"paper: {one}" for one in paper), *ours, *(MEASURES[one].words for one in table.measures)]
     return Grid(columns, [[name, *_cells(table, records, name, paper)] for name in names])
 
@@ -37,7 +37,7 @@ def _cells(table: Table, records: Records, name: str, paper: list[str]) -> list[
         return [*theirs, "0", *[MISSING] * (5 + len(table.measures))]
     first = found[0]
     tokens = [short(first["tokens"][kind]) for kind in ("effective", "raw", "drawn")]
-    seconds = duration(statistics.fmean(one["seconds"] for one in found))
+    seconds = duration(statistics.fmean(map(_seconds, found)))
     return [*theirs, str(len(found)), f"{first['rate']:g}", *tokens, seconds, *_qualities(table, found)]
 
 
@@ -71,7 +71,7 @@ def goal_grid(table: Table, records: Records) -> Grid:
     that row took."""
     if table.goal is None:
         return Grid([], [])
-    columns = ["tokens in % of the row to reach", "time in %", "seeds that reach it", "of"]
+    columns = ["tokens in % of the row to reach", "CPU time in %", "seeds that reach it", "of"]
     rows = []
     for group, names in table.goal.groups.items():
         tokens, seconds = (_shares(table, records, names, amount) for amount in (_tokens, _seconds))
@@ -85,7 +85,7 @@ def _tokens(record: Mapping[str, Any]) -> float:
 
 
 def _seconds(record: Mapping[str, Any]) -> float:
-    return float(record["seconds"])
+    return float(record["cpu_seconds"])
 
 
 def _shares(

@@ -9,7 +9,7 @@ from megatron.reproduce.outcome import Grid
 NOTE = (
     "Seen: the mean of the paired differences over the seeds is not 0 by Student's t at 5 %, and ± is half "
     "of its 95 % interval. Many rows are tested, each for itself. In the table ± is the standard deviation "
-    "over seeds. Time is the sum of the step times, of runs side by side on shared cores. Tokens: effective "
+    "over seeds. CPU time is that of the training steps, whatever else the cores did. Tokens: effective "
     "ones, which end a run; raw ones, which enter the first layer; drawn ones, taken from the corpus. The "
     "learning rate is tuned on the first row by one seed, and the others have it by the paper's rule."
 )

@@ -148,6 +148,7 @@ def write_record(places: Places, run: Run, row: str, seconds: float, data: str) 
         "steps": recorded.steps,
         "tokens": {name: recorded.last(column) for name, column in TOKENS.items()},
         "seconds": recorded.last("seconds"),
+        "cpu_seconds": recorded.last("cpu_seconds"),
         "seconds_with_measuring": seconds,
         "flops": run.flops,
         "quality": read_measures(folder, run.measures),

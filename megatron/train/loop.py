@@ -55,7 +55,7 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
             return wished() or checkpoints.failed
 
         in_a_row = 0
-        before = time.perf_counter()
+        before, cpu = time.perf_counter(), time.process_time()
         loaded = batches(make, steps, mesh.device.type == "cuda")
         for step, micro_batches in log.timers.over("batch-generator", loaded):
             ready = time.perf_counter()
@@ -67,6 +67,7 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
                 grad_norm=result.grad_norm,
                 seconds=after - before,
                 waited=ready - before,
+                cpu_seconds=time.process_time() - cpu,
                 loss_scale=run.scaler.state.factor,
                 skipped=result.skipped,
                 params_norm=params_norm(run),
@@ -92,7 +93,7 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
                 stop = stop or not whole
             if stop:
                 break
-            before = time.perf_counter()
+            before, cpu = time.perf_counter(), time.process_time()
         run.gradients.gather_weights()
         checkpoints.wait()  # before a signal would end the process again
     if mesh.prints_log and (line := skipped_line(run.scaler.state, iteration)):

@@ -28,13 +28,15 @@ class Start(NamedTuple):
 
 class Outcome(NamedTuple):
     """What a training step came to. `losses`: means by Megatron's names, None where nothing counted;
-    `seconds`: wall time; `waited`: of it, for the loader; `skipped`: the weights were not updated; `loads`:
-    how many tokens chose each expert, by layer, where that is to be logged."""
+    `seconds`: wall time; `waited`: of it, for the loader; `cpu_seconds`: CPU time of this process; `skipped`:
+    the weights were not updated; `loads`: how many tokens chose each expert, by layer, where that is to be
+    logged."""
 
     losses: Mapping[str, float | None]
     grad_norm: float
     seconds: float
     waited: float
+    cpu_seconds: float = 0.0
     loss_scale: float = 1.0
     skipped: bool = False
     params_norm: float | None = None
@@ -103,6 +105,7 @@ def train_fields(plan: Plan, iteration: int, outcome: Outcome, speed: Rates) -> 
         "caps": step.caps,
         "ms_per_iteration": outcome.seconds * 1e3,
         "ms_waiting_for_data": outcome.waited * 1e3,
+        "cpu_ms_per_iteration": outcome.cpu_seconds * 1e3,
         "tokens_per_second": step.rows * step.sequence_length / outcome.seconds,
         "throughput": speed.teraflops,
         **_shares_of_peak(speed),

@@ -64,7 +64,8 @@ def run_command(*words: str, ranks: int = 1, status: int = 0) -> subprocess.Comp
 def records(folder: Path) -> list[dict]:
     """What a run recorded, without what depends on the clock."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    timing = ("ms_per_iteration", "ms_waiting_for_data", "tokens_per_second", "throughput", "mfu", "hfu")
+    timing = ("ms_per_iteration", "cpu_ms_per_iteration", "ms_waiting_for_data")
+    timing += ("tokens_per_second", "throughput", "mfu", "hfu")
     return [{name: value for name, value in json.loads(line).items() if name not in timing} for line in lines]
 
 

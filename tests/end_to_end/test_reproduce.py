@@ -38,7 +38,7 @@ def test_a_table_leaves_records_and_pages_and_no_checkpoints(finished: Path) -> 
     assert len(records) == 5  # two rows of two seeds, and another rate of the first
     assert {one["seed"] for one in records} == {1, 2}
     for one in records:
-        assert one["tokens"]["raw"] >= one["tokens"]["effective"] > 0 and one["seconds"] > 0
+        assert one["tokens"]["raw"] >= one["tokens"]["effective"] > 0 and one["cpu_seconds"] > 0
         assert 4 < one["quality"]["loss"] < 7 and one["flops"] > 0 and one["machine"]
     assert not list((finished / "runs").iterdir())
     text = (finished / "tiny.md").read_text()
