@@ -2,8 +2,6 @@
 sources."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
+from tests.support.commands import run_command
+
 SEQ_LENGTH = 64
 MODEL = (
     f"--num-layers 4 --hidden-size 32 --num-attention-heads 4 --seq-length {SEQ_LENGTH} "
@@ -40,25 +39,6 @@ def numbers_as_before() -> Iterator[None]:
     """Training flushes denormal numbers in its process; other tests in the same process must not notice."""
     yield
     torch.set_flush_denormal(False)
-
-
-def command(*words: str, ranks: int = 1) -> list[str]:
-    """A command of this repository, under torchrun where it has several ranks."""
-    launcher = (
-        [sys.executable]
-        if ranks == 1
-        else [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    )
-    return [*launcher, *words]
-
-
-def run_command(*words: str, ranks: int = 1, status: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run it in the repository's root to its end, which must have this status."""
-    done = subprocess.run(
-        command(*words, ranks=ranks), cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == status, f"{' '.join(words)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done
 
 
 def records(folder: Path) -> list[dict]:

@@ -12,7 +12,8 @@ import pytest
 from megatron.base.errors import UserError
 from megatron.tasks.gpt import GPT_TASK
 from megatron.train.pretrain import pretrain
-from tests.end_to_end.conftest import EFFICIENT, MODEL, Prepared, run_command
+from tests.end_to_end.conftest import EFFICIENT, MODEL, Prepared
+from tests.support.commands import run_command
 
 SHORT = [*MODEL, "--lr-warmup-iters", "0", "--lr-decay-iters", "10"]
 

@@ -2,18 +2,17 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.commands import ROOT, run_forked
+
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
 def run(example: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(example), *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return run_forked(str(example), *words)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import ROOT, command, run_command
+from tests.support.commands import ROOT, command, run_command
 from tests.support.labelled import texts_of, write_huggingface, write_own
 from tests.support.made_up_text import write_bert_vocabulary, write_lines
 

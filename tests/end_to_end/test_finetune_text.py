@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import EFFICIENT, MODEL, Prepared, run_command
+from tests.end_to_end.conftest import EFFICIENT, MODEL, Prepared
+from tests.support.commands import run_command
 from tests.support.streams import write_streams
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from megatron.checkpoint.manifest import sealed
 from megatron.parallel.mesh import Mesh
 from megatron.train.resume import describe_run, save_run
-from tests.end_to_end.conftest import run_command
+from tests.support.commands import run_command
 from tests.support.parity import BASE, LAYOUTS, MODELS, make_run, place_of, train_steps
 from tests.support.ranks import run_layout
 

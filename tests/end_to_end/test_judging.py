@@ -20,7 +20,8 @@ from megatron.evaluation.windows import of_bytes
 from megatron.report.evaluation_tables import explain_bytes
 from megatron.tasks.gpt import GPT_TASK
 from megatron.train.pretrain import pretrain
-from tests.end_to_end.conftest import EFFICIENT, MODEL, SEQ_LENGTH, Prepared, records, run_command
+from tests.end_to_end.conftest import EFFICIENT, MODEL, SEQ_LENGTH, Prepared, records
+from tests.support.commands import run_command
 
 SHORT = [
     *MODEL,

@@ -19,7 +19,8 @@ from megatron.model.transformer import Texts
 from megatron.parallel.slices import WHOLE
 from megatron.tasks.bert import BERT_TASK, open_samples
 from megatron.train.pretrain import pretrain
-from tests.end_to_end.conftest import EFFICIENT, MODEL, SEQ_LENGTH, Prepared, records, run_command
+from tests.end_to_end.conftest import EFFICIENT, MODEL, SEQ_LENGTH, Prepared, records
+from tests.support.commands import run_command
 from tools import show_batch
 
 DATA = ["--split", "90,5,5", "--train-iters", "30", "--hidden-dropout", "0", "--attention-dropout", "0"]

@@ -1,18 +1,17 @@
 """The code of docs/library.md runs as it stands, and its numbers are those of the commands."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.end_to_end.conftest import ROOT, write_text
+from tests.end_to_end.conftest import write_text
+from tests.support.commands import ROOT, run_forked
 
 PAGE = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 def run(words: list[str], folder: Path) -> str:
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    done = run_forked(*words, folder=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -23,10 +22,10 @@ def test_every_block_runs_in_order(tmp_path: Path) -> None:
     assert made
     for line in made.group(1).replace("\\\n", " ").splitlines():
         words = line.split()
-        run([sys.executable, str(ROOT / words[1]), *words[2:]], tmp_path)
+        run([str(ROOT / words[1]), *words[2:]], tmp_path)
     assert len(BLOCKS) == 9
     (tmp_path / "page.py").write_text("\n".join(BLOCKS))
-    said = run([sys.executable, "page.py"], tmp_path)
+    said = run(["page.py"], tmp_path)
     assert "8 128" in said, "the batch size and the MLP's width follow from the other flags"
     assert re.search(r"1200 steps, \d+ effective tokens", said)
     assert "Step(number=1000, batch_size=8, sequence_length=64" in said

@@ -11,7 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from megatron.train.timers import LEVELS
-from tests.end_to_end.conftest import ROOT, run_command
+from tests.support.commands import ROOT, run_command
 
 STEPS = 6
 FLAGS = (

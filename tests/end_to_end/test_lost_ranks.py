@@ -8,7 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.end_to_end.conftest import ROOT, command, records, run_command
+from tests.end_to_end.conftest import records
+from tests.support.commands import ROOT, command, run_command
 
 STEPS = 12
 FLAGS = (

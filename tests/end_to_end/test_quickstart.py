@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import ROOT, Prepared
+from tests.end_to_end.conftest import Prepared
+from tests.support.commands import ROOT
 from tests.support.quickstarts import commands, copy_of_the_tree, folder_of, quickstart
 from tools import plan_run
 

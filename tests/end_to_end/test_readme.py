@@ -1,17 +1,15 @@
 """The README's commands work as written, and the pages that are made from the code are as the code says."""
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from scripts.make_flags_page import PAGE, flags_page
-from tests.end_to_end.conftest import ROOT, run_command, write_text
+from tests.end_to_end.conftest import write_text
+from tests.support.commands import ROOT, run_command, run_forked
 from tests.support.labelled import texts_of
 from tests.unit.finetuning.test_examples import write_glue
 
@@ -33,16 +31,7 @@ def commands(page: str, heading: str = "") -> list[list[str]]:
 def run_as_written(words: list[str], folder: Path, *more: str) -> str:
     """A command of a page, as it is typed in a folder."""
     words = [str(ROOT / word) if word.endswith(".py") else word for word in words[1:]]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # more wait for each other on a busy machine
-    done = subprocess.run(
-        [sys.executable, *words, *more],
-        cwd=folder,
-        env=one_thread,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_forked(*words, *more, folder=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

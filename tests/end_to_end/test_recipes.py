@@ -10,7 +10,8 @@ from megatron.tasks.bert import BERT_TASK
 from megatron.tasks.gpt import GPT_TASK
 from megatron.tasks.task import Task
 from megatron.train.pretrain import pretrain
-from tests.end_to_end.conftest import ROOT, Prepared, records, run_command
+from tests.end_to_end.conftest import Prepared, records
+from tests.support.commands import ROOT, run_command
 
 SHORT = ["--scale", "mini", "--exit-interval", "3", "--log-interval", "1", "--eval-iters", "0"]
 MADE_UP = ["--mock-data", "--vocab-size", "200"]

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from megatron.checkpoint.manifest import sealed
-from tests.end_to_end.conftest import EFFICIENT, MODEL, ROOT, Prepared, command, records, run_command
+from tests.end_to_end.conftest import EFFICIENT, MODEL, Prepared, records
+from tests.support.commands import ROOT, command, run_command
 
 STEPS = 30
 

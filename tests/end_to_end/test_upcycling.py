@@ -4,7 +4,8 @@ import json
 import shlex
 from pathlib import Path
 
-from tests.end_to_end.conftest import MODEL, Prepared, records, run_command
+from tests.end_to_end.conftest import MODEL, Prepared, records
+from tests.support.commands import run_command
 
 TOOL = "tools/upcycle_checkpoint.py"
 

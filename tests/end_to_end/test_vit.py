@@ -11,8 +11,9 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from tests.end_to_end.conftest import records, run_command
+from tests.end_to_end.conftest import records
 from tests.end_to_end.test_resume import interrupt
+from tests.support.commands import run_command
 
 STEPS = 24
 SHAPE = (
