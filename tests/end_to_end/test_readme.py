@@ -47,8 +47,9 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_text(folder / "my.jsonl")
     three = commands("README.md", "Train on your own text")
     assert len(three) == 3
-    for words in three:
+    for words in three[:2]:
         run_as_written(words, folder)
+    run_as_written(three[2], folder, "--train-tokens", "100000")  # of 200,000
     return folder
 
 
@@ -57,8 +58,9 @@ def encoders(own: Path) -> Path:
     """The same folder behind README's next commands, as a reader types one after the other."""
     three = commands("README.md", "Encoders")
     assert len(three) == 3
-    for words in three:
+    for words in three[:2]:
         run_as_written(words, own)
+    run_as_written(three[2], own, "--train-samples", "1600")  # of 4,000
     return own
 
 
