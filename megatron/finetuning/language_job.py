@@ -12,6 +12,7 @@ from megatron.checkpoint.load import find_checkpoint
 from megatron.config import language_model
 from megatron.config.arguments import flags_of, spelling, understand, unused_flags
 from megatron.config.config import RULES, Config, Rule, TokenizerOptions, complete
+from megatron.config.finetuning import of_positions
 from megatron.config.language_model import BATCH, RATE, LanguageModelConfig, LanguageModelFlags
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.config.scale import scale_notes
@@ -113,6 +114,8 @@ def read_language_job(argv: list[str], description: str, examples: str) -> Langu
     base = open_base(given["load"], given.get("ckpt_step"), _tokenizer_options(given), cache)
     prefixes = _tokens(flags, base, cache)
     given, notes = _values(given, flags, base, replicas)
+    if long := of_positions(given, _positions(base)):
+        raise UserError(*problems, *long)
     given |= {f"{split}_data_path": (prefix,) for split, prefix in prefixes.items()}
     blocks = _blocks(prefixes["train"], given)
     steps_of_epoch = -(-blocks // int(given["global_batch_size"]))
@@ -187,6 +190,13 @@ def _values(
     if not given.get("skip_train"):
         found.setdefault("metrics_file", str(Path(given["save"]) / "metrics.jsonl"))
     return {name: value for name, value in found.items() if value is not None}, notes
+
+
+def _positions(base: Base) -> int | None:
+    """How many positions a model has learned; None where they are no table."""
+    model = base.config.model
+    learned = model.position_embedding_type == "learned_absolute"
+    return model.max_position_embeddings if learned else None
 
 
 def _blocks(prefix: str, given: dict[str, Any]) -> int:

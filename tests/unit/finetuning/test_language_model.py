@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -244,7 +245,7 @@ def test_a_sweep_takes_the_least_perplexity(words, tmp_path):
         ),
         (["--valid-file", "no.txt"], "no.txt: is no file"),
         (["--load", "nowhere"], "--load nowhere: holds no checkpoint and no config.json; train with"),
-        (["--seq-length", "65"], "--seq-length 65"),
+        (["--seq-length", "65"], "--seq-length 65: the model of --load knows 64 positions; give at most 64"),
         (["--num-train-epochs", "0"], "--epochs 0.0 must be above 0"),
         (["--sweep-lr", "x"], "--sweep-lr x: write rates"),
         (["--eval-iters", "0"], "--eval-iters 0: leaves no perplexity to tell"),
@@ -255,6 +256,14 @@ def test_mistakes_get_a_line(words, tmp_path, more, told):
         job_of(words, tmp_path / "run", *more)
     assert told in "\n".join(error.value.problems)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_another_kind_of_run_is_left_as_it_is(words, tmp_path):
+    folder = tmp_path / "other"
+    shutil.copytree(job_of(words, tmp_path / "run").base.root, folder)
+    with pytest.raises(UserError, match="other: holds a checkpoint of another kind of run; choose"):
+        finetune_language(job_of(words, folder))
+    assert not (folder / "finetune.json").exists()
 
 
 def test_a_task_in_a_file_is_asked_for_on_the_command_line(tmp_path):
