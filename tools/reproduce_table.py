@@ -212,7 +212,7 @@ def _dry_run(table: Table, options: Options, names: Sequence[str], size: Size) -
         planned = plan_row(table, row, *size)
         hours = planned.flops / (options.gflops * 1e9) / 3600
         costs = [price(table, row, one, options.gpu_efficiency) for one in hardware.values()]
-        told = [f"{number:,.0f}" for one in costs for number in one]
+        told = [f"{number:,.0f}" if number >= 10 else f"{number:.2g}" for one in costs for number in one]
         paper = f"{row.paper['hours'] * table.gpus:,}" if "hours" in row.paper else "-"
         here.add_row(name, short(planned.tokens), f"{planned.flops:.3g}", f"{hours:.2f}", paper, *told)
     show(here)

@@ -26,7 +26,7 @@ def grid(table: Table, records: Records, names: tuple[str, ...]) -> Grid:
     """The paper's figures beside ours."""
     paper = list(dict.fromkeys(key for name in names for key in table.rows[name].paper))
     ours = ["seeds", "learning rate", "tokens", "raw", "drawn", "CPU time"]
-    columns = [*(f"paper: {one}" for one in paper), *ours, *(MEASURES[one].words for one in table.measures)]
+    columns = [*(f"paper: {one}" for one in paper), *ours, *(MEASURES[one].heading for one in table.measures)]
     return Grid(columns, [[name, *_cells(table, records, name, paper)] for name in names])
 
 

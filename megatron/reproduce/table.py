@@ -173,18 +173,19 @@ def _numbers(table: Table, path: Path) -> Any:
     """Numbers that can be none of a table's."""
     if not table.measures or not table.rates:
         yield f"{path}: measures and rates: name one at least"
-    least = {"gpus": table.gpus, "scale_steps": table.scale_steps, "max_windows": table.max_windows}
+    steps = 1 if table.scale_steps is None else table.scale_steps
+    least = {"gpus": table.gpus, "scale_steps": steps, "max_windows": table.max_windows}
     least |= {"vocabulary": min(table.vocabulary)}
     rows = {f"row {name}": row for name, row in table.rows.items()}
     rows |= {"source": table.source} if table.source else {}
-    for name, value in least.items():
-        if value is not None and value < 1:
-            yield f"{path}: {name} {value}: must be at least 1"
+    for name, whole in least.items():
+        if whole < 1:
+            yield f"{path}: {name} {whole}: must be at least 1"
     above = {"rates": min(table.rates, default=1.0)}
     for where, row in rows.items():
         above |= {f"{where}: share": row.share, f"{where}: rate": row.rate}
         if not isinstance(row.paper.get("hours", 0), int | float):
             yield f"{path}: {where}: hours {row.paper['hours']}: write a number, of which prices are told"
-    for name, value in above.items():
-        if not 0 < value < math.inf:
-            yield f"{path}: {name} {value}: must be above 0"
+    for name, number in above.items():
+        if not 0 < number < math.inf:
+            yield f"{path}: {name} {number}: must be above 0"
