@@ -9,7 +9,6 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from megatron.base.command import run_command
 
 import shlex
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from rich.table import Table as Shown
 from megatron.base.errors import UserError
 from megatron.base.files import hold, whole_file, writable_folder
 from megatron.base.terminal import print_line, show
-from megatron.base.units import duration, short
+from megatron.base.units import count_of, duration, short
 from megatron.config.arguments import flag, parse
 from megatron.config.finetuning import seeds_of
 from megatron.reproduce.corpora import identity
@@ -38,7 +37,7 @@ from megatron.reproduce.runs import (
     make_run,
 )
 from megatron.reproduce.table import Table, read_table
-from megatron.reproduce.work import cores, do_runs, prepare
+from megatron.reproduce.work import cores, do_runs, prepare, stop_by_signals
 
 EXAMPLES = """\
   bash scripts/reproduce/table_gpt.sh --dry-run
@@ -53,7 +52,9 @@ class Options:
     scale_steps: int | None = flag(None, "steps are divided by so many; what the table says", at_least=1)
     seeds: str = flag("1-3", "seeds, such as 1-3 or 1,5")
     rates: tuple[float, ...] = flag(
-        (), "learning rates to try on the first row with the first seed, times its recipe's; the table's"
+        (),
+        "learning rates to try on the first row with the first seed, times its recipe's; the table's",
+        above=0,
     )
     rows: tuple[str, ...] = flag((), "rows to do; all", metavar="NAME ...")
     workers: int | None = flag(None, "runs at a time; as many as there are cores", at_least=1)
@@ -78,9 +79,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     folder = Path(options.folder)
     places = Places(Path(options.data or folder / "data").absolute(), folder.absolute())
-    for one in (signal.SIGTERM, signal.SIGHUP):  # nohup ignores the second
-        if signal.getsignal(one) != signal.SIG_IGN:
-            signal.signal(one, signal.default_int_handler)
+    stop_by_signals()
     with hold(writable_folder(folder) / ".lock"):
         try:
             _work(table, options, names, size, places)
@@ -101,7 +100,7 @@ def _work(table: Table, options: Options, names: tuple[str, ...], size: Size, pl
     _write(table, options, names, _records(runs, places), rates, places)
     if failed:
         lines = [f"{name}: {why}" for name, why in failed.items()]
-        raise UserError(*lines, f"{len(failed)} runs failed; the same command does them again")
+        raise UserError(*lines, f"{count_of(len(failed), 'run')} failed; the same command goes on")
 
 
 def _names(table: Table, asked: Sequence[str]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from megatron.checkpoint.load import find_checkpoint
 from megatron.config import language_model
 from megatron.config.arguments import flags_of, spelling, understand, unused_flags
 from megatron.config.config import RULES, Config, Rule, TokenizerOptions, complete
-from megatron.config.finetuning import of_positions
+from megatron.config.finetuning import LM, of_positions
 from megatron.config.language_model import BATCH, RATE, LanguageModelConfig, LanguageModelFlags
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.config.scale import scale_notes
@@ -97,6 +98,12 @@ class LanguageJob:
             },
         }
         return dict(json.loads(json.dumps(found)))
+
+
+def is_language(argv: list[str]) -> bool:
+    """Whether a command line asks for language modelling, in whatever case."""
+    words = [word.lower() for word in argv]
+    return f"--task={LM}" in words or ("--task", LM) in pairwise(words)
 
 
 def read_language_job(argv: list[str], description: str, examples: str) -> LanguageJob:

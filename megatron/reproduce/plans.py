@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from megatron.base.errors import UserError
 from megatron.config import checkpoint, data, logging
 from megatron.config.arguments import flag, understand
 from megatron.config.config import RULES, Config, Rule, complete
@@ -78,9 +79,12 @@ class Planned(NamedTuple):
 
 
 def recipe_path(table: Table, row: Row) -> Path:
-    """A file below recipes/, or beside the table."""
-    beside = table.folder / f"{row.recipe}.yaml"
-    return beside if beside.is_file() else RECIPES / f"{row.recipe}.yaml"
+    """A file beside the table, or below recipes/. UserError where there is none."""
+    places = [folder / f"{row.recipe}.yaml" for folder in (table.folder, RECIPES)]
+    if found := next((path for path in places if path.is_file()), None):
+        return found
+    there = " and no ".join(map(str, places))
+    raise UserError(f"{table.name}: recipe {row.recipe}: there is no {there}; name another")
 
 
 def recipe_flags(table: Table, row: Row, scale: str, scale_steps: int | None) -> list[str]:

@@ -89,6 +89,8 @@ class Table:
 
 def read_table(path: Path) -> Table:
     """The table in a YAML file. UserError where it is none."""
+    if not path.is_file():
+        raise UserError(f"{path}: is no file; name a table, such as scripts/reproduce/gpt.yaml")
     try:
         told = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:

@@ -111,6 +111,12 @@ def test_a_share_of_a_recipe_that_scales_its_steps_itself(tmp_path: Path) -> Non
     assert divided(table, table.rows["a"], "full", None) is None
 
 
+def test_a_recipe_that_is_not_there_is_told(tmp_path: Path) -> None:
+    table = own_table(tmp_path, "rows: {a: {recipe: nobody}}")
+    with pytest.raises(UserError, match=r"recipe nobody: there is no .*/nobody\.yaml and no "):
+        plan_row(table, table.rows["a"], *SIZE)
+
+
 def test_a_damaged_record_is_told(tmp_path: Path) -> None:
     places = Places(tmp_path / "data", tmp_path)
     run = make_run(own_table(tmp_path), "a", 1, 1.0, SIZE, places)
