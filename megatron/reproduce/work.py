@@ -50,13 +50,15 @@ class Workers:
         return f"{lines[-1].removeprefix('error: ')} (status {status}; the log is {log})"
 
     def stop(self) -> None:
-        """Ask all to stop, and wait until they have. A training run saves a checkpoint first."""
+        """Ask all to stop as Ctrl-C does, and wait until they have. A training run saves a checkpoint first,
+        and a tool removes what it has begun. Where Ctrl-C is ignored, they have inherited that."""
+        number = signal.SIGTERM if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else signal.SIGINT
         with self.lock:
             self.stopped = True
             running = tuple(self.processes)
             for process in running:
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGTERM)
+                    os.killpg(process.pid, number)
         for process in running:
             process.wait()
 
