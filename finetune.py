@@ -4,11 +4,9 @@ lists every flag, and `python finetune.py --task lm --help` those of a GPT."""
 from megatron.base.command import run_command
 
 import sys
-from itertools import pairwise
 
-from megatron.config.finetuning import LM
 from megatron.finetuning.job import read_job
-from megatron.finetuning.language_job import read_language_job
+from megatron.finetuning.language_job import is_language, read_language_job
 from megatron.finetuning.language_run import finetune_language
 from megatron.finetuning.run import finetune
 from megatron.finetuning.sweep import is_sweep, sweep
@@ -44,7 +42,7 @@ LANGUAGE_EXAMPLES = """\
 def main() -> None:
     require_launch()
     argv = sys.argv[1:]
-    if f"--task={LM}" in argv or ("--task", LM) in pairwise(argv):
+    if is_language(argv):
         language = read_language_job(argv, "Finetune a GPT on text.", LANGUAGE_EXAMPLES)
         if is_sweep(language.flags):
             sweep(language, sys.argv)

@@ -9,7 +9,6 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from megatron.base.command import run_command
 
 import shlex
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,12 @@ from rich.table import Table as Shown
 from megatron.base.errors import UserError
 from megatron.base.files import hold, whole_file, writable_folder
 from megatron.base.terminal import print_line, show
-from megatron.base.units import duration, short
+from megatron.base.units import count_of, duration, short
 from megatron.config.arguments import flag, parse
 from megatron.config.finetuning import seeds_of
-from megatron.reproduce.corpora import identity, prepare_steps
+from megatron.reproduce.corpora import identity
 from megatron.reproduce.measures import MEASURES
-from megatron.reproduce.outcome import edge_of, goal_grid, grid, sentences, warnings
+from megatron.reproduce.outcome import best_factor, edge_of, goal_grid, grid, sentences, warnings
 from megatron.reproduce.pages import Told, html, markdown
 from megatron.reproduce.plans import HARDWARE, Hardware, plan_row, price
 from megatron.reproduce.runs import (
@@ -34,12 +33,11 @@ from megatron.reproduce.runs import (
     Places,
     Run,
     Size,
-    best_factor,
     earlier_record,
     make_run,
 )
 from megatron.reproduce.table import Table, read_table
-from megatron.reproduce.work import cores, do_runs, prepare
+from megatron.reproduce.work import cores, do_runs, prepare, stop_by_signals
 
 EXAMPLES = """\
   bash scripts/reproduce/table_gpt.sh --dry-run
@@ -54,7 +52,9 @@ class Options:
     scale_steps: int | None = flag(None, "steps are divided by so many; what the table says", at_least=1)
     seeds: str = flag("1-3", "seeds, such as 1-3 or 1,5")
     rates: tuple[float, ...] = flag(
-        (), "learning rates to try on the first row with the first seed, times its recipe's; the table's"
+        (),
+        "learning rates to try on the first row with the first seed, times its recipe's; the table's",
+        above=0,
     )
     rows: tuple[str, ...] = flag((), "rows to do; all", metavar="NAME ...")
     workers: int | None = flag(None, "runs at a time; as many as there are cores", at_least=1)
@@ -73,12 +73,13 @@ def main(argv: list[str] | None = None) -> None:
     options: Options = parse(Options, words, description=__doc__ or "", examples=EXAMPLES)
     table = read_table(Path(options.table))
     size, names = Size(options.scale, options.scale_steps), _names(table, options.rows)
+    _require_scaled(table, names, options.scale)
     if options.dry_run:
         _dry_run(table, options, names, size)
         return
     folder = Path(options.folder)
     places = Places(Path(options.data or folder / "data").absolute(), folder.absolute())
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop_by_signals()
     with hold(writable_folder(folder) / ".lock"):
         try:
             _work(table, options, names, size, places)
@@ -99,7 +100,7 @@ def _work(table: Table, options: Options, names: tuple[str, ...], size: Size, pl
     _write(table, options, names, _records(runs, places), rates, places)
     if failed:
         lines = [f"{name}: {why}" for name, why in failed.items()]
-        raise UserError(*lines, f"{len(failed)} runs failed; the same command does them again")
+        raise UserError(*lines, f"{count_of(len(failed), 'run')} failed; the same command goes on")
 
 
 def _names(table: Table, asked: Sequence[str]) -> tuple[str, ...]:
@@ -107,6 +108,16 @@ def _names(table: Table, asked: Sequence[str]) -> tuple[str, ...]:
     if unknown := [name for name in asked if name not in table.rows]:
         raise UserError(f"--rows {', '.join(unknown)}: choose of {', '.join(table.rows)}")
     return tuple(name for name in table.rows if not asked or name in asked)
+
+
+def _require_scaled(table: Table, names: Sequence[str], scale: str) -> None:
+    """UserError where a row is a share of a recipe that is not scaled, which has no shorter durations."""
+    shares = [name for name in names if table.rows[name].share != 1]
+    if shares and scale == "full":
+        raise UserError(
+            f"--scale full: {', '.join(shares)} are shares of recipes, which scaling shortens; choose "
+            "another --scale, or other --rows"
+        )
 
 
 def _factors(table: Table, options: Options) -> tuple[float, ...]:
@@ -119,20 +130,29 @@ def _do(runs: Sequence[Run], table: Table, options: Options, size: Size, places:
     todo = {run.name: run for run in runs if earlier_record(places, run) is None}
     if not todo:
         return {}
-    prepare(prepare_steps(table.kinds, places.data), places.data)
-    told = identity(table.data, places.data)
-    rest = (places, options.workers or cores(), told, options.keep_checkpoints, options.gflops * 1e9)
-    if table.source:
-        source = make_run(table, SOURCE, SOURCE_SEED, 1.0, size, places)
-        if not list((places.runs / source.name).glob("iter_*")) or not earlier_record(places, source):
-            print_line("the weights to begin with are to be made")
-            if failed := do_runs([(source, table.source.recipe)], *rest):
-                return failed
+    sources = _sources(table, size, places)
+    prepare(dict.fromkeys(step for run in [*sources, *todo.values()] for step in run.steps), places.data)
+    rest = (places, options.workers or cores(), options.keep_checkpoints, options.gflops * 1e9)
+    if sources and table.source:
+        print_line("the weights to begin with are to be made")
+        told = identity([table.source_data], places.data)
+        if failed := do_runs([(run, table.source.recipe) for run in sources], told, *rest):
+            return failed
     print_line(f"{len(todo)} of {len(runs)} runs are to be done")
-    return do_runs([(run, table.rows[run.row].recipe) for run in todo.values()], *rest)
+    told = identity(table.kinds, places.data)
+    return do_runs([(run, table.rows[run.row].recipe) for run in todo.values()], told, *rest)
 
 
-def _tuned(table: Table, told: dict[float, Run], places: Places) -> tuple[float, dict[str, str]]:
+def _sources(table: Table, size: Size, places: Places) -> list[Run]:
+    """The run whose weights all others begin with, where it is to be done."""
+    if table.source is None:
+        return []
+    source = make_run(table, SOURCE, SOURCE_SEED, 1.0, size, places)
+    there = list((places.runs / source.name).glob("iter_*")) and earlier_record(places, source)
+    return [] if there else [source]
+
+
+def _tuned(table: Table, told: dict[float, Run], places: Places) -> tuple[float, dict[float, float]]:
     """The factor of the rate with the best quality of those tried, and what each came to."""
     if len(told) == 1:
         return next(iter(told)), {}
@@ -141,8 +161,7 @@ def _tuned(table: Table, told: dict[float, Run], places: Places) -> tuple[float,
     found = {factor: float(one["quality"][measure]) for factor, one in records.items() if one}
     if not found:
         return 1.0, {}
-    shown = {f"{factor:g}": f"{quality:.4f}" for factor, quality in found.items()}
-    return best_factor(found, MEASURES[measure].sign), shown
+    return best_factor(found, MEASURES[measure].sign), found
 
 
 def _records(runs: Sequence[Run], places: Places) -> dict[str, dict[int, dict[str, Any]]]:
@@ -158,7 +177,7 @@ def _write(
     options: Options,
     names: tuple[str, ...],
     records: dict[str, dict[int, dict[str, Any]]],
-    rates: dict[str, str],
+    rates: dict[float, float],
     places: Places,
 ) -> None:
     """The two pages, and the sentences on the terminal."""
@@ -187,24 +206,33 @@ def _dry_run(table: Table, options: Options, names: Sequence[str], size: Size) -
     heads += [f"{name}: {what}" for name in hardware for what in ("GPU-hours", "$")]
     for head in heads:
         here.add_column(head, justify="left" if head == "row" else "right")
-    seeds, tried, total = len(seeds_of(options.seeds)), len(_factors(table, options)), 0.0
     for name in names:
         row = table.rows[name]
         planned = plan_row(table, row, *size)
         hours = planned.flops / (options.gflops * 1e9) / 3600
-        total += hours * seeds + (hours * (tried - 1) if name == table.first else 0)
         costs = [price(table, row, one, options.gpu_efficiency) for one in hardware.values()]
-        told = [f"{number:,.0f}" for one in costs for number in one]
+        told = [f"{number:,.0f}" if number >= 10 else f"{number:.2g}" for one in costs for number in one]
         paper = f"{row.paper['hours'] * table.gpus:,}" if "hours" in row.paper else "-"
         here.add_row(name, short(planned.tokens), f"{planned.flops:.3g}", f"{hours:.2f}", paper, *told)
     show(here)
-    workers = options.workers or cores()
+    workers, seeds, tried = options.workers or cores(), len(seeds_of(options.seeds)), _factors(table, options)
+    seconds = _flops(table, options, names, size) / (options.gflops * 1e9)
     print(
-        f"here: {seeds} seeds and {tried} rates on {workers} cores take about "
-        f"{duration(total * 3600 / workers)} at {options.gflops:g} GFLOP/s a core, without evaluation"
+        f"here: {seeds} seeds and {len(tried)} rates on {workers} cores take about "
+        f"{duration(seconds / workers)} at {options.gflops:g} GFLOP/s a core, without evaluation"
     )
     prices = ", ".join(f"{name} ${one.dollars:g}" for name, one in hardware.items())
     print(f"assumed: {prices} a GPU-hour as of 2026-11, {options.gpu_efficiency:.0%} of the peak in 16 bits")
+
+
+def _flops(table: Table, options: Options, names: Sequence[str], size: Size) -> float:
+    """Of all runs: rows and seeds, the grid of rates, and the weights to begin with."""
+    tried = len(_factors(table, options))
+    times = dict.fromkeys(names, len(seeds_of(options.seeds)))
+    if tried > 1:
+        times[table.first] = times.get(table.first, 0) + tried - (table.first in names)
+    found = sum(plan_row(table, table.rows[name], *size).flops * count for name, count in times.items())
+    return found + (plan_row(table, table.source, *size).flops if table.source else 0)
 
 
 def _hardware(told: Sequence[str]) -> dict[str, Hardware]:

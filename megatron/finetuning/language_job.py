@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from megatron.checkpoint.load import find_checkpoint
 from megatron.config import language_model
 from megatron.config.arguments import flags_of, spelling, understand, unused_flags
 from megatron.config.config import RULES, Config, Rule, TokenizerOptions, complete
+from megatron.config.finetuning import LM, of_positions
 from megatron.config.language_model import BATCH, RATE, LanguageModelConfig, LanguageModelFlags
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.config.scale import scale_notes
@@ -98,6 +100,12 @@ class LanguageJob:
         return dict(json.loads(json.dumps(found)))
 
 
+def is_language(argv: list[str]) -> bool:
+    """Whether a command line asks for language modelling, in whatever case."""
+    words = [word.lower() for word in argv]
+    return f"--task={LM}" in words or ("--task", LM) in pairwise(words)
+
+
 def read_language_job(argv: list[str], description: str, examples: str) -> LanguageJob:
     """The run of a command line. UserError with every problem of its flags, or of its files."""
     values, problems = understand(LanguageModelFlags, argv, description, examples, FOREIGN_FLAGS)
@@ -113,6 +121,8 @@ def read_language_job(argv: list[str], description: str, examples: str) -> Langu
     base = open_base(given["load"], given.get("ckpt_step"), _tokenizer_options(given), cache)
     prefixes = _tokens(flags, base, cache)
     given, notes = _values(given, flags, base, replicas)
+    if long := of_positions(given, _positions(base)):
+        raise UserError(*problems, *long)
     given |= {f"{split}_data_path": (prefix,) for split, prefix in prefixes.items()}
     blocks = _blocks(prefixes["train"], given)
     steps_of_epoch = -(-blocks // int(given["global_batch_size"]))
@@ -187,6 +197,13 @@ def _values(
     if not given.get("skip_train"):
         found.setdefault("metrics_file", str(Path(given["save"]) / "metrics.jsonl"))
     return {name: value for name, value in found.items() if value is not None}, notes
+
+
+def _positions(base: Base) -> int | None:
+    """How many positions a model has learned; None where they are no table."""
+    model = base.config.model
+    learned = model.position_embedding_type == "learned_absolute"
+    return model.max_position_embeddings if learned else None
 
 
 def _blocks(prefix: str, given: dict[str, Any]) -> int:

@@ -56,7 +56,11 @@ def _require_same_origin(folder: Path, job: LanguageJob) -> None:
     run in its folder began from others."""
     path, mine = folder / ORIGIN, job.describe()
     mine = {name: mine[name] for name in ("base", "random_init", "data")}
-    if path.is_file() and find_checkpoint(str(folder), None, tell=lambda _: None):
+    if find_checkpoint(str(folder), None, tell=lambda _: None):
+        if not path.is_file():
+            raise UserError(
+                f"--save {folder}: holds a checkpoint of another kind of run; choose another --save"
+            )
         try:
             theirs = dict(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError):

@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from megatron.base.errors import UserError
 from megatron.base.files import checksum
 
-LENGTHS = {"text": 256, "sentences": 64}
-"""Tokens of a sample whose difficulty is computed, as --scale mini has them."""
 SPLIT = "949,50,1"
 
 
@@ -20,13 +19,23 @@ class Step(NamedTuple):
     outputs: tuple[str, ...]
 
 
+class Order(NamedTuple):
+    """Of samples that a run draws by their difficulty: tokens of a sample, and the run's seed, by which
+    sentences are joined to samples."""
+
+    length: int
+    seed: int
+
+
 class Kind(NamedTuple):
-    """Steps to the data of a kind of table, in their order, and the flags that name it. `difficulty`: those
-    of runs that order samples. `identity`: the file by which one machine's data is told from another's."""
+    """Steps to the data of a kind of table, in their order, and the flags that name it. `difficulty`: the
+    folder of difficulties, by the order of a run; `analysis`: words of the command that writes it.
+    `identity`: the file by which one machine's data is told from another's."""
 
     steps: tuple[str, ...]
     flags: tuple[str, ...]
-    difficulty: tuple[str, ...] = ()
+    difficulty: str = ""
+    analysis: tuple[str, ...] = ()
     identity: str = ""
 
 
@@ -34,39 +43,45 @@ KINDS = {
     "text": Kind(
         ("collect", "tokenizer", "text"),
         ("--data-path", "{data}/text_text_document"),
-        ("--difficulty-path", "{data}/text_text_difficulty"),
+        "text_difficulty_{order.length}",
+        ("--metrics", "vocab_rarity"),
         "text_text_document.bin",
     ),
     "sentences": Kind(
-        ("collect", "packages", "wordpiece", "sentences", "sentences-difficulty"),
+        ("collect", "packages", "wordpiece", "sentences"),
         ("--data-path", "{data}/sentences_text_sentence"),
-        ("--difficulty-path", "{data}/sentences_difficulty"),
+        "sentences_difficulty_{order.length}_seed{order.seed}",
+        ("--task", "bert", "--bert-passes", "5", "--seed", "{order.seed}")
+        + ("--metrics", "seqlen", "vocab_rarity", "seqlen_vocab_rarity"),
         "sentences_text_sentence.bin",
     ),
     # 2 % of the descriptions are as many tokens as five passes of the scaled recipe want
     "descriptions": Kind(
         ("collect", "packages", "tokenizer", "descriptions"),
         ("--data-path", "{data}/descriptions_text_document", "--split", "2,5,93"),
-        (),
-        "descriptions_text_document.bin",
+        identity="descriptions_text_document.bin",
     ),
     "digits": Kind(("digits",), ("--data-path", "{data}/digits")),
     "mock": Kind((), ("--mock-data", "--vocab-size", "256")),
 }
 
 
-def steps_of(kind: str, data: Path) -> list[Step]:
-    """What is to be done for a kind of data, with full paths."""
-    every = _steps(data)
-    return [
-        Step(name, words, tuple(str(data / one) for one in outputs))
-        for name, words, outputs in (every[name] for name in KINDS[kind].steps)
-    ]
+def steps_of(kind: str, data: Path, order: Order | None) -> list[Step]:
+    """What is to be done for a run on a kind of data, with full paths."""
+    every = [_steps(data)[name] for name in KINDS[kind].steps]
+    every += [_analysis(kind, data, order)] if order else []
+    return [Step(name, words, tuple(str(data / one) for one in outputs)) for name, words, outputs in every]
 
 
-def prepare_steps(kinds: Iterable[str], data: Path) -> list[Step]:
-    """What is to be done for several kinds, each step once."""
-    return list(dict.fromkeys(step for kind in kinds for step in steps_of(kind, data)))
+def _analysis(kind: str, data: Path, order: Order) -> Step:
+    """The difficulty of every sample of a run. UserError where a kind of data has none."""
+    found = KINDS[kind]
+    if not found.difficulty:
+        raise UserError(f"data {kind}: has no difficulties; leave rows that order samples by them out")
+    folder = found.difficulty.format(order=order)
+    words = [word.format(data=data, order=order) for word in (*found.flags, *found.analysis)]
+    words += ["--split", SPLIT, "--seq-length", str(order.length), "--output-dir", str(data / folder)]
+    return Step(folder.replace("_", "-"), ("tools/analyze_data.py", *words), (folder,))
 
 
 def is_done(step: Step) -> bool:
@@ -74,17 +89,18 @@ def is_done(step: Step) -> bool:
     return all(Path(one).exists() for one in step.outputs)
 
 
-def identity(kind: str, data: Path) -> str:
+def identity(kinds: Iterable[str], data: Path) -> str:
     """A few letters that differ where the data does."""
-    path = data / KINDS[kind].identity
-    return checksum(path)[:12] if KINDS[kind].identity and path.is_file() else ""
+    paths = [data / KINDS[kind].identity for kind in kinds if KINDS[kind].identity]
+    return "-".join(checksum(path)[:12] for path in paths if path.is_file())
 
 
-def flags_of(kind: str, data: Path, ordered: bool) -> list[str]:
-    """Flags of training on this data; `ordered`: the run orders its samples by difficulty."""
+def flags_of(kind: str, data: Path, order: Order | None) -> list[str]:
+    """Flags of training on this data."""
     found = KINDS[kind]
-    words = (*found.flags, *(found.difficulty if ordered else ()))
-    return [word.format(data=data) for word in words]
+    words = [word.format(data=data) for word in found.flags]
+    folder = found.difficulty.format(order=order) if order else ""
+    return [*words, *(("--difficulty-path", str(data / folder)) if folder else ())]
 
 
 def _steps(data: Path) -> dict[str, Step]:
@@ -95,7 +111,7 @@ def _steps(data: Path) -> dict[str, Step]:
     bert = ("--tokenizer-type", "BertWordPieceLowerCase", "--vocab-file", words)
     paths = sysconfig.get_paths()
     folders = (paths["stdlib"], paths["purelib"], *filter(_is_there, ("/usr/share/doc",)))
-    pre, ana = "tools/preprocess_data.py", "tools/analyze_data.py"
+    pre = "tools/preprocess_data.py"
     order = ("--append-eod", "--shuffle-documents", "1", "--max-sequence-length", "512", "--overwrite")
     found = [
         Step(
@@ -118,9 +134,8 @@ def _steps(data: Path) -> dict[str, Step]:
         ),
         Step(
             "text",
-            (pre, "--input", corpus, "--output-prefix", str(data / "text"), *gpt, *order)
-            + ("--metrics", "vocab_rarity", "--seq-length", str(LENGTHS["text"]), "--split", SPLIT),
-            ("text_text_document.bin", "text_text_difficulty"),
+            (pre, "--input", corpus, "--output-prefix", str(data / "text"), *gpt, *order),
+            ("text_text_document.bin",),
         ),
         Step(
             "descriptions",
@@ -132,13 +147,6 @@ def _steps(data: Path) -> dict[str, Step]:
             (pre, "--input", corpus, described, "--output-prefix", str(data / "sentences"), *bert)
             + ("--split-sentences", "--shuffle-documents", "1", "--overwrite"),
             ("sentences_text_sentence.bin",),
-        ),
-        Step(
-            "sentences-difficulty",
-            (ana, "--task", "bert", "--data-path", str(data / "sentences_text_sentence"), "--split", SPLIT)
-            + ("--seq-length", str(LENGTHS["sentences"]), "--bert-passes", "5")
-            + ("--metrics", "vocab_rarity", "--output-dir", str(data / "sentences_difficulty")),
-            ("sentences_difficulty",),
         ),
         Step("digits", ("tools/collect_images.py", "--output", str(data / "digits")), ("digits",)),
     ]

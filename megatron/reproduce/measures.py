@@ -18,6 +18,11 @@ class Measure(NamedTuple):
     sign: int
     file: str = EVALUATION
 
+    @property
+    def heading(self) -> str:
+        """The words as those of a column."""
+        return self.words.removeprefix("of ").removeprefix("points of ")
+
 
 MEASURES = {
     "bits_per_byte": Measure("bits per byte", "bits_per_byte", 1),

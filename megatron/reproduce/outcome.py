@@ -26,7 +26,7 @@ def grid(table: Table, records: Records, names: tuple[str, ...]) -> Grid:
     """The paper's figures beside ours."""
     paper = list(dict.fromkeys(key for name in names for key in table.rows[name].paper))
     ours = ["seeds", "learning rate", "tokens", "raw", "drawn", "CPU time"]
-    columns = [*(f"paper: {one}" for one in paper), *ours, *(MEASURES[one].words for one in table.measures)]
+    columns = [*(f"paper: {one}" for one in paper), *ours, *(MEASURES[one].heading for one in table.measures)]
     return Grid(columns, [[name, *_cells(table, records, name, paper)] for name in names])
 
 
@@ -125,13 +125,16 @@ def warnings(records: Records) -> list[str]:
     return lines
 
 
-def edge_of(rates: Mapping[str, str], sign: int) -> list[str]:
+def edge_of(rates: Mapping[float, float], sign: int) -> list[str]:
     """A note where the best of several rates is the least or the largest; `rates`: qualities by factor."""
-    if len(rates) < 2:
-        return []
-    best = min(rates, key=lambda factor: sign * float(rates[factor]))
-    if best not in (min(rates, key=float), max(rates, key=float)):
+    best = best_factor(rates, sign) if len(rates) > 1 else 0.0
+    if best not in (min(rates, default=1.0), max(rates, default=1.0)):
         return []
     return [
-        f"The best rate that was tried is at the end of the grid, {best} times the recipe's; widen --rates."
+        f"The best rate that was tried is at the end of the grid, {best:g} times the recipe's; widen --rates."
     ]
+
+
+def best_factor(found: Mapping[float, float], sign: int) -> float:
+    """The factor of the rate with the best quality."""
+    return min(found, key=lambda factor: sign * found[factor])

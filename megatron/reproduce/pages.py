@@ -24,14 +24,14 @@ class Told(NamedTuple):
     sentences: Sequence[str]
     grid: Grid
     goal: Grid
-    rates: Mapping[str, str]
+    rates: Mapping[float, float]
     notes: Sequence[str]
     command: str
 
 
 def html(told: Told) -> str:
     """The page."""
-    rates = [[name, quality] for name, quality in told.rates.items()]
+    rates = [[f"{factor:g}", f"{quality:.4f}"] for factor, quality in told.rates.items()]
     sections = [
         Section("The paper's rows beside ours", _table(told.grid)),
         Section("What reaches the baseline", _table(told.goal) if told.goal.rows else ""),
@@ -57,7 +57,7 @@ def markdown(told: Told) -> str:
     if told.goal.rows:
         parts += ["## What reaches the baseline", _lines(told.goal)]
     if told.rates:
-        words = ", ".join(f"{name}: {quality}" for name, quality in told.rates.items())
+        words = ", ".join(f"{factor:g}: {quality:.4f}" for factor, quality in told.rates.items())
         parts.append(f"Learning rate, times the recipe's: {words}.")
     parts += [f"The paper's columns: {told.paper}.", NOTE, *told.notes]
     return "\n\n".join(parts) + "\n"

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from megatron.base.errors import UserError
 from megatron.config import checkpoint, data, logging
 from megatron.config.arguments import flag, understand
 from megatron.config.config import RULES, Config, Rule, complete
@@ -50,8 +51,9 @@ class Options(Config):
 
 
 class Planned(NamedTuple):
-    """A run in advance."""
+    """A run in advance. `given`: the values of flags that its recipe and its table say, scaled."""
 
+    given: dict[str, Any]
     task: Task
     config: Config
     efficiency: DataEfficiency
@@ -77,26 +79,38 @@ class Planned(NamedTuple):
 
 
 def recipe_path(table: Table, row: Row) -> Path:
-    """A file below recipes/, or beside the table."""
-    beside = table.folder / f"{row.recipe}.yaml"
-    return beside if beside.is_file() else RECIPES / f"{row.recipe}.yaml"
+    """A file beside the table, or below recipes/. UserError where there is none."""
+    places = [folder / f"{row.recipe}.yaml" for folder in (table.folder, RECIPES)]
+    if found := next((path for path in places if path.is_file()), None):
+        return found
+    there = " and no ".join(map(str, places))
+    raise UserError(f"{table.name}: recipe {row.recipe}: there is no {there}; name another")
 
 
 def recipe_flags(table: Table, row: Row, scale: str, scale_steps: int | None) -> list[str]:
     """The flags that shape a row at a scale. The share of its tokens shortens all its durations."""
     words = ["--config", str(recipe_path(table, row)), "--scale", scale]
-    if scale != "full" and (steps := divided(table, row, scale, scale_steps)):
+    if steps := divided(table, row, scale, scale_steps):
         words += ["--scale-steps", str(steps)]
     more = [] if scale == "full" else [*(table.flags if row is not table.source else ()), *row.flags]
     return [*words, *more]
 
 
 def divided(table: Table, row: Row, scale: str, scale_steps: int | None) -> int | None:
-    """What a row's steps are divided by; None: what its recipe says."""
+    """What a row's steps are divided by; None: what its recipe says, or nothing at full scale."""
     given = scale_steps or (table.scale_steps if scale == "mini" else None)
-    if row.share == 1 and not given:
+    if scale == "full" or (row.share == 1 and not given):
         return None
-    return round((given or STEPS[scale]) / row.share)
+    return max(round((given or _own_steps(recipe_path(table, row)) or STEPS[scale]) / row.share), 1)
+
+
+@cache
+def _own_steps(recipe: Path) -> int | None:
+    """What a recipe says itself that its steps are divided by."""
+    found: int | None = understand(Options, ["--config", str(recipe)], "", "", FOREIGN_FLAGS)[0].get(
+        "scale_steps"
+    )
+    return found
 
 
 def plan_row(table: Table, row: Row, scale: str, scale_steps: int | None = None) -> Planned:
@@ -118,7 +132,7 @@ def _planned(name: str, words: tuple[str, ...], vocabulary: int) -> Planned:
     config: Options = complete(Options, task.given(values), problems, rules=every)
     efficiency, _ = describe(config)
     plan = build_plan(config, efficiency, task.row_flops(config, efficiency, vocabulary))
-    return Planned(task, config, efficiency, plan, vocabulary)
+    return Planned(values, task, config, efficiency, plan, vocabulary)
 
 
 class Price(NamedTuple):

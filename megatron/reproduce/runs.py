@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any, NamedTuple
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.report.records import read_json, read_run
-from megatron.reproduce.corpora import flags_of
+from megatron.reproduce.corpora import Order, Step, flags_of, steps_of
 from megatron.reproduce.measures import SWEEP, read_measures
-from megatron.reproduce.plans import divided, plan_row, recipe_flags
+from megatron.reproduce.plans import Planned, divided, plan_row, recipe_flags
 from megatron.reproduce.table import Row, Table
 
 FORMAT = 1
@@ -44,8 +45,9 @@ class Size(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One run. `name` is the same wherever the same is run, in whichever table. `commands`: training, then
-    measuring. `begins_anew`: what an unfinished attempt left is not gone on with."""
+    """One run. `name` is the same wherever the same is run, in whichever table, and another one where a
+    recipe says something else. `steps`: to its data. `commands`: training, then measuring. `begins_anew`:
+    what an unfinished attempt left is not gone on with."""
 
     name: str
     row: str
@@ -53,6 +55,7 @@ class Run(NamedTuple):
     rate: float
     flops: float
     measures: tuple[str, ...]
+    steps: tuple[Step, ...]
     commands: tuple[tuple[str, ...], ...]
     begins_anew: bool
 
@@ -62,24 +65,33 @@ def make_run(table: Table, name: str, seed: int, factor: float, size: Size, plac
     row has."""
     row = _row(table, name)
     planned, rate = plan_row(table, row, *size), rate_of(table, name, factor, size)
-    data = table.source_data if row is table.source else table.data
-    shape = recipe_flags(table, row, *size)[2:]
-    told = [table.script, row.recipe, *shape, data, seed, rate, table.measures, table.max_windows]
-    if table.source and row is not table.source:
-        told.append([table.source.recipe, *table.source.flags])
-    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
-    steps = divided(table, row, *size)
-    words = [row.recipe.replace("/", "-"), size.scale, *([f"{steps}"] if steps else []), f"seed{seed}"]
-    full_name = "_".join([*words, f"lr{rate:g}", digest])
+    full_name = _name(table, row, planned, seed, rate, size, places)
     folder = places.runs / full_name
-    train = [table.script, *recipe_flags(table, row, *size), *flags_of(data, places.data, planned.ordered)]
+    data = table.source_data if row is table.source else table.data
+    order = Order(planned.config.data.seq_length, seed) if planned.ordered else None
+    train = [table.script, *recipe_flags(table, row, *size), *flags_of(data, places.data, order)]
     train += ["--seed", str(seed), "--lr", repr(rate), "--log-interval", "10", "--save", str(folder)]
     begins_anew = bool(table.source and row is not table.source)
     train += ["--load", str(_source_folder(table, size, places) if begins_anew else folder)]
     measuring = () if row is table.source else tuple(_measuring(table, folder, seed, places))
-    commands = (tuple(train), *measuring)
     measures = () if row is table.source else table.measures
-    return Run(full_name, name, seed, rate, planned.flops, measures, commands, begins_anew)
+    steps, commands = tuple(steps_of(data, places.data, order)), (tuple(train), *measuring)
+    return Run(full_name, name, seed, rate, planned.flops, measures, steps, commands, begins_anew)
+
+
+def _name(
+    table: Table, row: Row, planned: Planned, seed: int, rate: float, size: Size, places: Places
+) -> str:
+    """What a run is known by: words, and a digest of all that shapes it and its measures."""
+    data = table.source_data if row is table.source else table.data
+    given = {name: value for name, value in planned.given.items() if name != "config"}
+    told = [table.script, given, data, seed, rate, table.measures, table.max_windows]
+    if table.source and row is not table.source:
+        told.append(_source_folder(table, size, places).name)
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+    steps = divided(table, row, *size)
+    words = [row.recipe.replace("/", "-"), size.scale, *([f"{steps}"] if steps else []), f"seed{seed}"]
+    return "_".join([*words, f"lr{rate:g}", digest])
 
 
 def _row(table: Table, name: str) -> Row:
@@ -125,9 +137,22 @@ def earlier_record(places: Places, run: Run) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     told = read_json(path)
-    if told.get("format") != FORMAT or not isinstance(told.get("quality"), dict):
+    if told.get("format") != FORMAT or not all(map(_is_number, _numbers(told, run))):
         raise UserError(f"{path}: is no record of this version; move it away, and the run is done again")
     return told
+
+
+def _numbers(told: Mapping[str, Any], run: Run) -> list[Any]:
+    """What a table reads of a record; None where it is not there."""
+    found = [told.get("rate"), told.get("cpu_seconds")]
+    for key, names in {"tokens": tuple(TOKENS), "quality": run.measures}.items():
+        inner = told.get(key)
+        found += [inner.get(name) if isinstance(inner, dict) else None for name in names]
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def write_record(places: Places, run: Run, row: str, seconds: float, data: str) -> dict[str, Any]:
@@ -162,8 +187,3 @@ def command_line(words: tuple[str, ...]) -> list[str]:
     """A command as a process is started with it."""
     root = Path(__file__).parents[2]
     return [sys.executable, str(root / words[0]), *words[1:]]
-
-
-def best_factor(found: Mapping[float, float], sign: int) -> float:
-    """The factor of the rate with the best quality."""
-    return min(found, key=lambda factor: sign * found[factor])

@@ -64,7 +64,7 @@ def needed(points: Sequence[tuple[float, float]], target: float, sign: int) -> f
     """The amount, such as tokens, at which quality reaches a target: on the straight line in the logarithm
     of the amount between the runs around, which have finished their decay each. Infinity where no run
     reaches it; the least amount where the smallest run does already. `points`: amounts and qualities."""
-    ordered = sorted(points)
+    ordered = sorted(points, key=lambda point: (point[0], -sign * point[1]))  # of one amount the best counts
     for number, (amount, quality) in enumerate(ordered):
         if sign * (target - quality) < 0:
             continue

@@ -1,9 +1,10 @@
 """A table of the paper as data: its rows, what is measured of each, and what the paper reports."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 
@@ -13,6 +14,17 @@ from megatron.reproduce.measures import MEASURES
 
 SCRIPTS = {"pretrain_gpt.py": "gpt", "pretrain_bert.py": "bert", "pretrain_vit.py": "vit"}
 """Training commands, and the tasks that they are."""
+TAKES: dict[Any, str] = {
+    str: "a text",
+    float: "a number",
+    int: "a whole number",
+    int | None: "a whole number",
+    tuple[str, ...]: "a list of texts",
+    tuple[float, ...]: "a list of numbers",
+    tuple[int, int]: "a list of two whole numbers",
+    Mapping[str, tuple[str, ...]]: "a mapping from names to lists of texts",
+}
+"""What is said of the types of fields; the others are mappings."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,8 @@ class Table:
 
 def read_table(path: Path) -> Table:
     """The table in a YAML file. UserError where it is none."""
+    if not path.is_file():
+        raise UserError(f"{path}: is no file; name a table, such as scripts/reproduce/gpt.yaml")
     try:
         told = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -105,13 +119,35 @@ def _made(kind: Any, told: Any, where: str) -> Any:
     needed = [n for n, one in known.items() if one.default is MISSING and one.default_factory is MISSING]
     if missing := [name for name in needed if name not in told]:
         raise UserError(f"{where}: {', '.join(missing)} is missing; write it")
-    return kind(**{name: _frozen(value) for name, value in told.items()})
+    values = {name: _frozen(value) for name, value in told.items()}
+    if wrong := [name for name, value in values.items() if not _fits(value, known[name].type)]:
+        lines = (
+            f"{where}: {name} {told[name]!r}: write {TAKES.get(known[name].type, 'a mapping')}"
+            for name in wrong
+        )
+        raise UserError(*lines)
+    return kind(**values)
 
 
 def _frozen(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _frozen(one) for name, one in value.items()}
     return tuple(value) if isinstance(value, list) else value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of the type of its field."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        kinds = inner[:1] * len(value) if isinstance(value, tuple) and inner[-1] is Ellipsis else inner
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if origin is Mapping:
+        texts = isinstance(value, dict) and all(isinstance(name, str) for name in value)
+        return texts and all(_fits(one, inner[1]) for one in value.values())
+    if inner:  # one of several
+        return any(_fits(value, one) for one in inner)
+    types = (float, int) if kind is float else kind
+    return kind is Any or (isinstance(value, types) and not isinstance(value, bool))
 
 
 def _problems(table: Table, path: Path) -> Any:
@@ -123,6 +159,9 @@ def _problems(table: Table, path: Path) -> Any:
     for kind in (table.data, table.source_data):
         if kind not in KINDS:
             yield f"{path}: data {kind}: choose of {', '.join(KINDS)}"
+    if table.source and "source" in table.rows:
+        yield f"{path}: row source: has the name of the run that all begin with; choose another"
+    yield from _numbers(table, path)
     groups = table.goal.groups if table.goal else {}
     named = {name for row in table.rows.values() for name in row.against}
     named |= {name for rows in groups.values() for name in rows} | (
@@ -130,3 +169,25 @@ def _problems(table: Table, path: Path) -> Any:
     )
     if strangers := sorted(named - set(table.rows)):
         yield f"{path}: {', '.join(strangers)} is no row; the rows are {', '.join(table.rows)}"
+
+
+def _numbers(table: Table, path: Path) -> Any:
+    """Numbers that can be none of a table's."""
+    if not table.measures or not table.rates:
+        yield f"{path}: measures and rates: name one at least"
+    steps = 1 if table.scale_steps is None else table.scale_steps
+    least = {"gpus": table.gpus, "scale_steps": steps, "max_windows": table.max_windows}
+    least |= {"vocabulary": min(table.vocabulary)}
+    rows = {f"row {name}": row for name, row in table.rows.items()}
+    rows |= {"source": table.source} if table.source else {}
+    for name, whole in least.items():
+        if whole < 1:
+            yield f"{path}: {name} {whole}: must be at least 1"
+    above = {"rates": min(table.rates, default=1.0)}
+    for where, row in rows.items():
+        above |= {f"{where}: share": row.share, f"{where}: rate": row.rate}
+        if not isinstance(row.paper.get("hours", 0), int | float):
+            yield f"{path}: {where}: hours {row.paper['hours']}: write a number, of which prices are told"
+    for name, number in above.items():
+        if not 0 < number < math.inf:
+            yield f"{path}: {name} {number}: must be above 0"

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,25 @@ class Workers:
         return f"{lines[-1].removeprefix('error: ')} (status {status}; the log is {log})"
 
     def stop(self) -> None:
-        """Ask all to stop. A training run saves a checkpoint first."""
+        """Ask all to stop as Ctrl-C does, and wait until they have. A training run saves a checkpoint first,
+        and a tool removes what it has begun. Where Ctrl-C is ignored, they have inherited that."""
+        number = signal.SIGTERM if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else signal.SIGINT
         with self.lock:
             self.stopped = True
-            for process in self.processes:
+            running = tuple(self.processes)
+            for process in running:
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGTERM)
+                    os.killpg(process.pid, number)
+        for process in running:
+            process.wait()
+
+
+def stop_by_signals() -> None:
+    """Let SIGTERM and a closed terminal do what Ctrl-C does, as runs have groups of their own; nohup's choice
+    stays."""
+    for one in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(one) != signal.SIG_IGN:
+            signal.signal(one, signal.default_int_handler)
 
 
 def cores() -> int:
@@ -86,7 +99,7 @@ class Progress:
             )
 
 
-def prepare(steps: Sequence[Step], data: Path) -> None:
+def prepare(steps: Iterable[Step], data: Path) -> None:
     """Make the data that is not there yet. UserError where a step fails."""
     for step in steps:
         if is_done(step):
@@ -104,10 +117,10 @@ def prepare(steps: Sequence[Step], data: Path) -> None:
 
 
 def do_runs(
-    todo: Sequence[tuple[Run, str]], places: Places, workers: int, data: str, keep: bool, speed: float
+    todo: Sequence[tuple[Run, str]], data: str, places: Places, workers: int, keep: bool, speed: float
 ) -> dict[str, str]:
-    """Do runs, of which each comes with its recipe; why some have failed, by name. Ctrl-C stops all, each
-    behind its step, and is raised."""
+    """Do runs, of which each comes with its recipe; why some have failed, by name. `data`: a few letters
+    that tell it from other data. Ctrl-C stops all, each behind its step, and is raised."""
     group = Workers()
     progress = Progress([run for run, _ in todo], workers, speed)
 

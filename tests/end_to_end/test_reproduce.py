@@ -106,7 +106,7 @@ def test_a_run_that_fails_on_the_way(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "results", tmp_path / "results")
     done = run(tmp_path, table=table)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "output.txt" in done.stderr and "2 runs failed; the same command does them again" in done.stderr
+    assert "output.txt" in done.stderr and "2 runs failed; the same command goes on" in done.stderr
     assert "no seed of both has finished" in done.stdout + done.stderr
 
 
@@ -120,6 +120,8 @@ def test_dry_run_prices_and_starts_nothing(tmp_path: Path) -> None:
     ("flags", "told"),
     [
         (("--rows", "nobody"), "--rows nobody: choose of baseline, dropped"),
+        (("--rates", "0"), "--rates 0.0 must be above 0"),
+        (("--table", "no.yaml"), "no.yaml: is no file; name a table"),
         (("--dry-run", "--gpu-price", "B200=1"), "--gpu-price B200=1: write NAME=DOLLARS"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from megatron.base.errors import UserError
 from megatron.curriculum.sampler import draw_batch
 from megatron.data.corpora import open_source
 from megatron.finetuning.job import read_job
-from megatron.finetuning.language_job import LanguageJob, language_task, read_language_job
+from megatron.finetuning.language_job import LanguageJob, is_language, language_task, read_language_job
 from megatron.finetuning.language_run import finetune_language, records_of
 from megatron.finetuning.sweep import parts_of, summarise, table_of
 from megatron.finetuning.text_files import count_tokens, open_whole
@@ -244,7 +245,7 @@ def test_a_sweep_takes_the_least_perplexity(words, tmp_path):
         ),
         (["--valid-file", "no.txt"], "no.txt: is no file"),
         (["--load", "nowhere"], "--load nowhere: holds no checkpoint and no config.json; train with"),
-        (["--seq-length", "65"], "--seq-length 65"),
+        (["--seq-length", "65"], "--seq-length 65: the model of --load knows 64 positions; give at most 64"),
         (["--num-train-epochs", "0"], "--epochs 0.0 must be above 0"),
         (["--sweep-lr", "x"], "--sweep-lr x: write rates"),
         (["--eval-iters", "0"], "--eval-iters 0: leaves no perplexity to tell"),
@@ -255,6 +256,19 @@ def test_mistakes_get_a_line(words, tmp_path, more, told):
         job_of(words, tmp_path / "run", *more)
     assert told in "\n".join(error.value.problems)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_another_kind_of_run_is_left_as_it_is(words, tmp_path):
+    folder = tmp_path / "other"
+    shutil.copytree(job_of(words, tmp_path / "run").base.root, folder)
+    with pytest.raises(UserError, match="other: holds a checkpoint of another kind of run; choose"):
+        finetune_language(job_of(words, folder))
+    assert not (folder / "finetune.json").exists()
+
+
+def test_the_task_is_read_in_whatever_case(words, tmp_path):
+    assert is_language(["--task", "LM"]) and is_language(["--task=lm"]) and not is_language(["--task", "RTE"])
+    assert job_of(words, tmp_path / "run", "--task", "LM").flags.task == "lm"
 
 
 def test_a_task_in_a_file_is_asked_for_on_the_command_line(tmp_path):

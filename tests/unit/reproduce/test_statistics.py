@@ -66,3 +66,9 @@ def test_a_goal_between_two_runs_lies_on_the_line_in_the_logarithm() -> None:
 @pytest.mark.parametrize(("target", "expected"), [(4.5, 100.0), (4.0, 100.0), (2.0, 400.0), (1.9, math.inf)])
 def test_a_goal_at_the_ends_or_beyond(target: float, expected: float) -> None:
     assert needed([(100.0, 4.0), (400.0, 2.0)], target, 1) == pytest.approx(expected)
+
+
+def test_of_several_runs_of_one_amount_the_best_counts() -> None:
+    points = [(100.0, 4.0), (100.0, 9.0), (400.0, 2.0)]
+    assert needed(points, 3.0, 1) == pytest.approx(200.0)
+    assert needed([(x, -y) for x, y in points], -3.0, -1) == pytest.approx(200.0)

@@ -1,5 +1,7 @@
 """Tables of scripts/reproduce as data, their plans and prices, and what is told of records."""
 
+import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -7,9 +9,10 @@ from typing import Any
 import pytest
 
 from megatron.base.errors import UserError
+from megatron.reproduce import plans
 from megatron.reproduce.outcome import edge_of, goal_grid, grid, sentences, warnings
 from megatron.reproduce.plans import HARDWARE, divided, plan_row, price
-from megatron.reproduce.runs import Places, Size, make_run, rate_of
+from megatron.reproduce.runs import Places, Size, earlier_record, make_run, rate_of, record_path
 from megatron.reproduce.table import Table, read_table
 
 ROOT = Path(__file__).parents[3]
@@ -55,6 +58,81 @@ def test_the_same_run_of_two_tables_has_one_name(tmp_path: Path) -> None:
     assert make_run(read("gpt"), "composed", 2, 1.0, SIZE, places).name not in names
 
 
+OWN = "title: t\npaper: p\nscript: pretrain_gpt.py\ndata: text\nmeasures: [loss]\nscale_steps: 400\n"
+
+
+def own_table(folder: Path, text: str = "rows: {a: {recipe: mine, share: 0.5}}", recipe: str = "") -> Table:
+    included = f"include: {ROOT}/recipes/gpt3_1.3b/cl_voc_300b.yaml\n"
+    (folder / "mine.yaml").write_text(included + recipe)
+    (folder / "t.yaml").write_text(OWN + text)
+    return read_table(folder / "t.yaml")
+
+
+def test_a_changed_recipe_is_another_run_and_a_moved_one_the_same(tmp_path: Path) -> None:
+    places = Places(tmp_path / "data", tmp_path)
+    (tmp_path / "other").mkdir()
+
+    def name(folder: Path, recipe: str) -> str:
+        plans._planned.cache_clear()
+        return make_run(own_table(folder, recipe=recipe), "a", 1, 1.0, SIZE, places).name
+
+    first = name(tmp_path, "")
+    assert name(tmp_path, "clip_grad: 2.0\n") != first
+    assert name(tmp_path, "") == first == name(tmp_path / "other", "")
+
+
+def test_changed_weights_to_begin_with_are_another_run(tmp_path: Path) -> None:
+    places, table = Places(tmp_path / "data", tmp_path), read("finetune")
+    assert table.source
+    first = make_run(table, "seqres", 1, 1.0, SIZE, places).name
+    other = dataclasses.replace(table, source=dataclasses.replace(table.source, rate=2.0))
+    assert make_run(other, "seqres", 1, 1.0, SIZE, places).name != first
+
+
+def test_difficulties_are_of_the_length_and_of_sentences_the_seed_of_the_run(tmp_path: Path) -> None:
+    places = Places(tmp_path / "data", tmp_path)
+    for scale, length in {"mini": "256", "small": "1024"}.items():
+        run = make_run(read("gpt"), "voc", 2, 1.0, Size(scale, 400), places)
+        assert run.steps[-1].words[-4:-2] == ("--seq-length", length)
+        assert run.steps[-1].outputs[0] in run.commands[0]
+    runs = [make_run(read("bert"), "composed", seed, 1.0, SIZE, places) for seed in (1, 2)]
+    for seed, run in enumerate(runs, 1):
+        words = run.steps[-1].words
+        assert words[words.index("--seed") + 1] == str(seed) and run.steps[-1].outputs[0] in run.commands[0]
+    assert runs[0].steps[:-1] == runs[1].steps[:-1] and runs[0].steps[-1] != runs[1].steps[-1]
+    assert not any(
+        "analyze" in step.words[0] for step in make_run(read("bert"), "baseline", 1, 1.0, SIZE, places).steps
+    )
+
+
+def test_a_share_of_a_recipe_that_scales_its_steps_itself(tmp_path: Path) -> None:
+    table = dataclasses.replace(own_table(tmp_path, recipe="scale_steps: 2000\n"), scale_steps=None)
+    assert divided(table, table.rows["a"], "mini", None) == 4000
+    assert divided(table, table.rows["a"], "full", None) is None
+
+
+def test_a_recipe_that_is_not_there_is_told(tmp_path: Path) -> None:
+    table = own_table(tmp_path, "rows: {a: {recipe: nobody}}")
+    with pytest.raises(UserError, match=r"recipe nobody: there is no .*/nobody\.yaml and no "):
+        plan_row(table, table.rows["a"], *SIZE)
+
+
+def test_a_damaged_record_is_told(tmp_path: Path) -> None:
+    places = Places(tmp_path / "data", tmp_path)
+    run = make_run(own_table(tmp_path), "a", 1, 1.0, SIZE, places)
+    assert earlier_record(places, run) is None
+    places.results.mkdir()
+    whole = {"format": 1, "rate": 1.0, "cpu_seconds": 2, "quality": {"loss": 3.0}}
+    whole["tokens"] = {"effective": 1, "raw": 1, "drawn": 1}
+    for change in ({}, {"quality": {}}, {"tokens": {"raw": 1}}, {"rate": None}, {"cpu_seconds": math.nan}):
+        record_path(places, run).write_text(json.dumps(whole | change))
+        if not change:
+            assert earlier_record(places, run) == whole
+            continue
+        with pytest.raises(UserError, match="move it away"):
+            earlier_record(places, run)
+
+
 def test_the_price_of_the_baseline_is_its_flops_at_the_efficiency() -> None:
     """Computing alone, with what is computed again, is below the price; sending adds less than half."""
     table = read("gpt")
@@ -78,6 +156,16 @@ def test_mistakes_of_a_table_are_told(tmp_path: Path) -> None:
         head + "rows: {a: {share: 1}}": "recipe is missing",
         head + "rows: {a: {recipe: r, against: [b]}}": "b is no row",
         head.replace("loss", "beauty") + "rows: {a: {recipe: r}}": "choose of bits_per_byte",
+        head + "rows: {a: {recipe: r, share: half}}": "row a: share 'half': write a number",
+        head + "rows: {a: {recipe: r, share: 0}}": "row a: share 0: must be above 0",
+        head + "rows: {a: {recipe: r, flags: [--num-layers, 4]}}": "write a list of texts",
+        head + "rows: {a: {recipe: r, paper: {hours: 2 h}}}": "hours 2 h: write a number",
+        head + "rows: {1: {recipe: r}}": "rows .*: write a mapping",
+        head + "rates: 2\nrows: {a: {recipe: r}}": "rates 2: write a list of numbers",
+        head + "gpus: 0\nrows: {a: {recipe: r}}": "gpus 0: must be at least 1",
+        head + "vocabulary: 9\nrows: {a: {recipe: r}}": "write a list of two whole numbers",
+        head.replace("[loss]", "loss") + "rows: {a: {recipe: r}}": "measures 'loss': write a list of texts",
+        head.replace("[loss]", "[]") + "rows: {a: {recipe: r}}": "name one at least",
         "a: [": "can be read",
     }.items():
         path.write_text(text)
@@ -119,6 +207,7 @@ def test_the_goal_by_hand() -> None:
 
 
 def test_a_best_rate_at_the_end_of_the_grid_is_told() -> None:
-    assert edge_of({"0.5": "2.1", "1": "2.0", "2": "2.2"}, 1) == []
-    assert "2 times the recipe's" in edge_of({"0.5": "2.1", "1": "2.0", "2": "1.9"}, 1)[0]
-    assert edge_of({"1": "2.0"}, 1) == []
+    assert edge_of({0.5: 2.1, 1.0: 2.0, 2.0: 2.2}, 1) == []
+    assert "2 times the recipe's" in edge_of({0.5: 2.1, 1.0: 2.0, 2.0: 1.99999}, 1)[0]
+    assert edge_of({0.5: 0.7, 1.0: 0.8, 2.0: 0.6}, -1) == []
+    assert edge_of({1.0: 2.0}, 1) == edge_of({}, 1) == []
