@@ -151,7 +151,7 @@ def test_checkpoints_of_another_program_are_told(tmp_path: Path, name: str, poin
     (tmp_path / LATEST).write_text(pointer)
     if pointer or name.startswith("iter_"):
         said = refusal(find_checkpoint, tmp_path)
-        assert f"another program has saved ({name}), which is not read here" in said
+        assert f"another program has saved ({name}), which tools/convert_checkpoint.py" in said
         assert "--ckpt-step" not in said
     else:
         assert find_checkpoint(tmp_path) is None
