@@ -20,7 +20,7 @@ from rich.table import Table as Shown
 from megatron.base.errors import UserError
 from megatron.base.files import hold, whole_file, writable_folder
 from megatron.base.terminal import print_line, show
-from megatron.base.units import duration, short
+from megatron.base.units import count_of, duration, short
 from megatron.config.arguments import flag, parse
 from megatron.config.finetuning import seeds_of
 from megatron.reproduce.corpora import identity, prepare_steps
@@ -182,7 +182,9 @@ def _write(
 def _dry_run(table: Table, options: Options, names: Sequence[str], size: Size) -> None:
     """What every row computes here, and what it would cost at the paper's size."""
     hardware = _hardware(options.gpu_price)
-    here = Shown(title=f"{table.title}: one run of a row here, and at the paper's size on {table.gpus} GPUs")
+    here = Shown(
+        title=f"{table.title}: one run of a row here, and at the paper's size on {count_of(table.gpus, 'GPU')}"
+    )
     heads = ["row", "tokens", "FLOPs", "hours", "paper: GPU-hours"]
     heads += [f"{name}: {what}" for name in hardware for what in ("GPU-hours", "$")]
     for head in heads:

@@ -53,8 +53,8 @@ def _missing_problems(flags: CheckpointConfig, skip_train: bool) -> list[str]:
 def missing_weights(load: str, needs: str) -> str:
     """That --load holds no checkpoint, where the flag `needs` asks for its weights."""
     found = made_elsewhere(load)
-    there = "" if Path(load).is_dir() else " (there is no such folder)"
-    return f"--load {load}: holds no checkpoint{there}, and {needs} is given{f'; {found}' if found else ''}"
+    why = found if Path(load).is_dir() else "there is no such folder"
+    return f"--load {load}: holds no checkpoint, and {needs} is given{f'; {why}' if why else ''}"
 
 
 def elsewhere(load: str, found: str) -> str:

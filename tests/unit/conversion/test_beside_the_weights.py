@@ -2,6 +2,7 @@
 vision transformer does to its pixels; and inputs of which --from says something else."""
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from megatron.train.pretrain import pretrain
 from megatron.train.resume import other_tokens
 from tests.support.huggingface_folders import write_model
 from tests.unit.conversion.conftest import Tool
+from tools import evaluate
 
 
 def refused(tool: Tool, *words: object) -> str:
@@ -70,6 +72,14 @@ def test_an_input_of_another_kind_is_told(tool: Tool, tmp_path: Path) -> None:
     assert "give --from hf, or --from megatron-lm" in refused(
         tool, "hf", "megatron", theirs, out, "--loader", "llama_mistral"
     )
+    content = json.loads((theirs / "config.json").read_text()) | {
+        "architectures": ["GPT2Model"],
+        "n_layer": 4,
+    }
+    (theirs / "config.json").write_text(json.dumps(content))
+    assert "it is a GPT2Model, and what is converted is a whole GPT2LMHead" in refused(
+        tool, "hf", "megatron", theirs, out
+    )
     (theirs / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
     assert "is a pointer of git-lfs" in refused(tool, "hf", "megatron", theirs, out)
     assert not out.exists()
@@ -94,6 +104,16 @@ def test_training_from_weights_that_are_none_of_a_run_is_one_line(tool: Tool, tm
     for words in ([], ["--finetune"]):
         assert "tools/convert_checkpoint.py --from hf reads" in trained(theirs, *words)
     assert "there is no such folder" in trained(tmp_path / "typo", "--finetune")
+
+
+def test_a_checkpoint_of_no_training_names_no_data(
+    tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, ours = write_model("gpt2", tmp_path / "hf"), tmp_path / "ours"
+    tool("hf", "megatron", theirs, ours, "--no-verify")
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "--load", str(ours)])
+    with pytest.raises(UserError, match="--data-path is required: the checkpoint in"):
+        evaluate.main()
 
 
 def test_data_of_another_tokenizer_is_warned_of(tmp_path: Path) -> None:
