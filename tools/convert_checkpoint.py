@@ -16,14 +16,17 @@ from pathlib import Path
 import torch
 
 from megatron.base.errors import UserError, collect_problems
+from megatron.base.folders import or_nearest
 from megatron.base.terminal import progress
 from megatron.checkpoint.contents import kind_of, size_of
 from megatron.checkpoint.load import find_checkpoint, made_elsewhere, require_file
-from megatron.checkpoint.manifest import Manifest, read_manifest
-from megatron.config.arguments import flag, parse, spelling
+from megatron.checkpoint.manifest import NAME, Manifest, read_manifest
+from megatron.checkpoint.save import LATEST
+from megatron.config.arguments import flag, parse, spelling, unused_flags
 from megatron.config.config import TokenizerOptions
+from megatron.config.foreign import Foreign
 from megatron.conversion.families import Theirs
-from megatron.conversion.folder import open_folder, tokenizer_in
+from megatron.conversion.folder import CONFIG, open_folder, tokenizer_in
 from megatron.conversion.from_huggingface import source_of
 from megatron.conversion.megatron_lm import open_checkpoint
 from megatron.conversion.to_huggingface import as_theirs, write_theirs
@@ -49,6 +52,12 @@ EXAMPLES = """\
     python tools/convert_checkpoint.py --from hf --to megatron --input llama --output runs/llama \\
       --target-tensor-parallel-size 4 --target-pipeline-parallel-size 2"""
 INPUTS, OUTPUTS = ("hf", "megatron", "megatron-lm"), ("hf", "megatron")
+FOREIGN = {
+    "loader": Foreign((), "give --from hf, or --from megatron-lm"),
+    "saver": Foreign((), "give --to megatron, or --to hf"),
+    **{name: Foreign(None, "the input says it") for name in ("model-type", "model-size", "checkpoint-type")},
+}
+"""Flags of Megatron-LM's tools/checkpoint/convert.py."""
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -72,10 +81,14 @@ class Options:
 
 
 def main() -> None:
-    options = parse(Options, sys.argv[1:], description=__doc__ or "", examples=EXAMPLES)
+    options = parse(Options, sys.argv[1:], description=__doc__ or "", examples=EXAMPLES, foreign=FOREIGN)
+    for line in unused_flags(Options, sys.argv[1:], FOREIGN):
+        print(f"note: {line}", file=sys.stderr)
     problems: list[str] = []
     with collect_problems(problems):
         _require_sides(options)
+    with collect_problems(problems):
+        _require_input(options)
     with collect_problems(problems):
         _require_new(options.output)
     if _compares(options):
@@ -108,6 +121,22 @@ def _require_sides(options: Options) -> None:
             raise UserError(f"{spelling(name)}: Hugging Face's folders have no ranks; leave it out")
     if options.to == "megatron" and options.dtype:
         raise UserError("--dtype: our checkpoints keep the type of the input; leave it out")
+
+
+def _require_input(options: Options) -> None:
+    """UserError where the input is no folder, or what --from says is not what it holds."""
+    folder = Path(options.input)
+    if not folder.is_dir():
+        fetched = "hf download MODEL --local-dir FOLDER fetches one of the hub's"
+        raise UserError(
+            f"--input {folder}: is no folder on this machine{or_nearest(options.input)}"
+            + (f"; {fetched}" if options.from_ == "hf" else "")
+        )
+    ours, theirs = (folder / LATEST).is_file() or (folder / NAME).is_file(), (folder / CONFIG).is_file()
+    if options.from_ == "hf" and ours and not theirs:
+        raise UserError(f"--from hf: {folder} holds checkpoints of ours; give --from megatron --to hf")
+    if options.from_ != "hf" and theirs and not ours:
+        raise UserError(f"--from {options.from_}: {folder} holds Hugging Face's {CONFIG}; give --from hf")
 
 
 def _require_new(output: str) -> None:
@@ -149,9 +178,10 @@ def _write(
     with progress("converting", source.bytes, "MB", 1e6) as advance:
         place = write_ours(source, Path(options.output), target, task.build_model, advance, check)
     print(f"wrote {place}: a {source.task} of {source.parameters:,} parameters")
+    length = "" if source.task == "vit" else "--seq-length, "
     print(
         f"train it on by pretrain_{source.task}.py --load {options.output} --finetune --use-checkpoint-args, "
-        "with --seq-length, data and schedule of your own"
+        f"with {length}data and schedule of your own"
     )
 
 
@@ -191,7 +221,7 @@ def _to_huggingface(options: Options) -> None:
         )
     print(
         f"wrote {options.output}: a {checkpoint.theirs.family.architecture}"
-        + ("" if tokenizer else "; no tokenizer is known, so bring its files")
+        + ("" if tokenizer or manifest.task == "vit" else "; no tokenizer is known, so bring its files")
     )
 
 

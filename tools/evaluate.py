@@ -19,7 +19,7 @@ from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
 from megatron.config.arguments import flag, parse, unused_flags
 from megatron.config.config import Config, TokenizerOptions
-from megatron.config.evaluation import DomainOptions, HarnessOptions, QuestionOptions
+from megatron.config.evaluation import BOS_TOKEN, DomainOptions, HarnessOptions, QuestionOptions
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
 from megatron.data.corpora import SPLITS
 from megatron.data.tokenizer_value import Tokenizer
@@ -77,6 +77,7 @@ class Options:
         metavar="FILE",
         aliases=("--json",),
     )
+    bos_token: str | None = flag(None, f"of what is asked: {BOS_TOKEN}", metavar="TOKEN")
     domain: DomainOptions
     question: QuestionOptions
     harness: HarnessOptions
@@ -130,7 +131,8 @@ def _run(options: Options, mesh: Mesh) -> None:
     if not options.asked:
         content["results"] = _windows(restored, config, tokenizer, options, mesh)
     else:
-        scorer = make_scorer(restored, tokenizer, options.micro_batch_size, mesh, options.asked[0])
+        size, begin = options.micro_batch_size, options.bos_token
+        scorer = make_scorer(restored, tokenizer, size, mesh, options.asked[0], begin)
         content |= _ask(restored, _with_data(config, options), scorer, options, mesh)
         if options.harness.lm_eval:
             content["lm_eval"] = _harness(scorer, options, content, str(restored.folder))
@@ -170,7 +172,8 @@ def _ask(restored: Restored, data: Config, scorer: Scorer, options: Options, mes
     if compare:
         against = restore(compare, None, mesh.device)
         named = tokenizer_of(against, TokenizerOptions())
-        other = make_scorer(against, named and named[0], options.micro_batch_size, mesh, "--compare")
+        size, begin = options.micro_batch_size, options.bos_token
+        other = make_scorer(against, named and named[0], size, mesh, "--compare", begin)
     splits = (
         restored.task.open_splits(data) if options.question.cloze or options.question.multiple_choice else {}
     )
@@ -211,8 +214,15 @@ def _harness(scorer: Scorer, options: Options, content: dict[str, Any], title: s
 
 
 def _with_data(config: Config, options: Options) -> Config:
-    """The checkpoint's configuration with the data of the flags."""
+    """The checkpoint's configuration with the data of the flags. UserError where neither names any."""
     data = config.data
+    known = data.data_path or data.train_data_path or data.valid_data_path or data.test_data_path
+    needed = not options.asked or options.question.cloze or options.question.multiple_choice
+    if needed and not (options.data_path or known or data.mock_data):
+        raise UserError(
+            f"--data-path is required: the checkpoint in {options.load} is of no training here, so that it "
+            "names no data; --split says which shares are held out"
+        )
     if options.data_path:
         data = dataclasses.replace(
             data,

@@ -14,11 +14,13 @@ from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
 from megatron.config.arguments import flag, parse, unused_flags
 from megatron.config.config import TokenizerOptions
+from megatron.config.evaluation import BOS_TOKEN
 from megatron.config.foreign import Foreign, is_our
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.evaluation.generate import Choice, continuation, decode_documents, generate
 from megatron.evaluation.restore import documents_as_trained, restore, tokenizer_of
+from megatron.evaluation.score import begin_of
 from megatron.model.gpt import GPT
 from megatron.preprocess.round_trip import first_change
 
@@ -50,6 +52,7 @@ class Options:
     prompt: tuple[str, ...] = flag(
         ("",), "a text to continue; repeat the flag for several", repeat=True, metavar="TEXT"
     )
+    bos_token: str | None = flag(None, BOS_TOKEN, metavar="TOKEN")
     num_tokens: int = flag(100, "tokens to add to each", at_least=1)
     temperature: float = flag(1.0, "below 1 sharper, above 1 flatter, 0 the likeliest token", at_least=0)
     top_k: int = flag(0, "choose among the k likeliest tokens; 0: all", at_least=0)
@@ -88,7 +91,8 @@ def main() -> None:
         )
     tokenizer, _ = found
 
-    prompts = [_ids(tokenizer, prompt, config.data.seq_length) for prompt in options.prompt]
+    begin = begin_of(restored, tokenizer, options.bos_token)
+    prompts = [_ids(tokenizer, prompt, config.data.seq_length, begin) for prompt in options.prompt]
     choice = Choice(options.temperature, options.top_k, options.top_p, options.seed)
     stop = None if options.ignore_eod else tokenizer.eod
     documents, texts = documents_as_trained(restored), list[str]()
@@ -103,9 +107,10 @@ def main() -> None:
             file.write("\n\n".join(texts) + "\n")
 
 
-def _ids(tokenizer: Tokenizer, prompt: str, context: int) -> list[int]:
-    """The tokens of a prompt; it is said where the model does not see all of it."""
-    ids = [int(token) for token in tokenizer.encode_batch([prompt])[0]] or [tokenizer.eod]
+def _ids(tokenizer: Tokenizer, prompt: str, context: int, begin: tuple[int, ...]) -> list[int]:
+    """The tokens of a prompt, behind what is to `begin` it; it is said where the model does not see all of
+    it."""
+    ids = [int(token) for token in tokenizer.encode_batch([prompt])[0]]
     if seen := _altered(tokenizer, prompt, ids):
         print(f"note: the tokenizer drops or alters text of the prompt: {seen}", file=sys.stderr)
     if len(ids) > context:
@@ -113,7 +118,7 @@ def _ids(tokenizer: Tokenizer, prompt: str, context: int) -> list[int]:
             f"note: of the prompt's {len(ids)} tokens the model sees the last {context}",
             file=sys.stderr,
         )
-    return ids
+    return [*begin, *ids] or [tokenizer.eod]
 
 
 def _altered(tokenizer: Tokenizer, prompt: str, ids: list[int]) -> str:

@@ -201,7 +201,9 @@ def _write(
 def _dry_run(table: Table, options: Options, names: Sequence[str], size: Size) -> None:
     """What every row computes here, and what it would cost at the paper's size."""
     hardware = _hardware(options.gpu_price)
-    here = Shown(title=f"{table.title}: one run of a row here, and at the paper's size on {table.gpus} GPUs")
+    here = Shown(
+        title=f"{table.title}: one run of a row here, and at full size on {count_of(table.gpus, 'GPU')}"
+    )
     heads = ["row", "tokens", "FLOPs", "hours", "paper: GPU-hours"]
     heads += [f"{name}: {what}" for name in hardware for what in ("GPU-hours", "$")]
     for head in heads:

@@ -38,9 +38,9 @@ def _missing_problems(flags: CheckpointConfig, skip_train: bool) -> list[str]:
     }
     needs = next((name for name, value in given.items() if value), None)
     if needs:
-        return [f"--load {flags.load}: holds no checkpoint, and {needs} is given"]
+        return [missing_weights(flags.load or "", needs)]
     if found := made_elsewhere(flags.load or ""):
-        return [f"--load {flags.load}: {found}; mend the path, or leave --load out to start from scratch"]
+        return [elsewhere(flags.load or "", found)]
     if goes_on(flags):
         return []
     save = f"--save {flags.save} is another folder" if flags.save else "--save is not given"
@@ -48,6 +48,18 @@ def _missing_problems(flags: CheckpointConfig, skip_train: bool) -> list[str]:
         f"--load {flags.load}: holds no checkpoint, and {save}; mend the path, or leave --load out to start "
         "from scratch"
     ]
+
+
+def missing_weights(load: str, needs: str) -> str:
+    """That --load holds no checkpoint, where the flag `needs` asks for its weights."""
+    found = made_elsewhere(load)
+    why = found if Path(load).is_dir() else "there is no such folder"
+    return f"--load {load}: holds no checkpoint, and {needs} is given{f'; {why}' if why else ''}"
+
+
+def elsewhere(load: str, found: str) -> str:
+    """That --load holds what another program has saved, in the words of `made_elsewhere`."""
+    return f"--load {load}: {found}; mend the path, or leave --load out to start from scratch"
 
 
 def _overwrite_problems(flags: CheckpointConfig) -> list[str]:

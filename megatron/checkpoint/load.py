@@ -18,9 +18,11 @@ from megatron.parallel.placement import Placement
 
 ELSEWHERE = (
     *("global_step*", "mp_rank_*", "iter_*/mp_rank_*", "iter_*/*.distcp", "*.distcp"),
-    *("pytorch_model*.bin", "lit_model.pth"),
+    *("pytorch_model*.bin", "lit_model.pth", "model*.safetensors"),
 )
 """Files and folders in the checkpoints of Megatron, DeepSpeed and others, which are not read."""
+CONVERTED = {"mp_rank_": "megatron-lm", ".distcp": "megatron-lm", "model": "hf"}
+"""Parts of their names, and the --from of tools/convert_checkpoint.py, which reads such folders."""
 
 
 def find_checkpoint(
@@ -69,12 +71,18 @@ def _instead(root: Path, chosen: bool) -> str:
 
 def made_elsewhere(root: str | Path) -> str:
     """Words for the checkpoints of another program that a folder holds; empty where it holds none."""
-    found = sorted({path for pattern in ELSEWHERE for path in Path(root).glob(pattern)})
+    found = sorted(
+        path
+        for path in {path for pattern in ELSEWHERE for path in Path(root).glob(pattern)}
+        if not path.match("model*") or path.with_name("config.json").is_file()
+    )
     if not found:
         return ""
     more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
     name = found[0].relative_to(root)
-    return f"the folder holds what another program has saved ({name}{more}), which is not read here"
+    kind = next((kind for part, kind in CONVERTED.items() if part in found[0].name), None)
+    how = f"tools/convert_checkpoint.py --from {kind} reads" if kind else "is not read here"
+    return f"the folder holds what another program has saved ({name}{more}), which {how}"
 
 
 def _newest_whole(root: Path, tell: Callable[[str], None]) -> Path | None:

@@ -67,6 +67,11 @@ class Manifest:
     tensors: dict[str, TensorEntry] = field(default_factory=dict)
     answers: list[str] = field(default_factory=list)
 
+    @property
+    def is_converted(self) -> bool:
+        """Whether the weights are another program's, without a run that could go on."""
+        return not self.schedule
+
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `index.json`, the last file of a checkpoint, with a checksum of itself."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from megatron.config.arguments import flag
 
+BOS_TOKEN = "token before every text, as <s> for weights of LLaMA; none"
+
 
 @dataclass(frozen=True, kw_only=True)
 class DomainOptions:

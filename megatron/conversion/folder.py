@@ -14,10 +14,12 @@ from megatron.base.errors import UserError
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.conversion.families import Theirs, read_content
 from megatron.conversion.origins import Origin
+from megatron.conversion.vit import VIT
 from megatron.data.bert_files import read_vocabulary, upper_case
 from megatron.data.end_of_document import read_config
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+PIXELS = "preprocessor_config.json"
 TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 TOKENIZERS = {
     "tokenizer.json": ("HuggingFaceTokenizer", "tokenizer_model"),
@@ -25,6 +27,9 @@ TOKENIZERS = {
     "vocab.json": ("GPT2BPETokenizer", "vocab_file"),
 }
 """The types of tokenizers by their files, and the flags that name these; the first file that is there."""
+
+
+POINTER = b"version https://git-lfs"
 
 
 class Like(NamedTuple):
@@ -54,10 +59,27 @@ def open_folder(path: str | Path) -> Folder:
         theirs = read_content(_json(folder / CONFIG))
     except UserError as error:
         raise UserError(*(f"{folder / CONFIG}: {problem}" for problem in error.problems)) from None
+    if (folder / PIXELS).is_file() and theirs.family is VIT:
+        theirs = theirs._replace(flags=theirs.flags | _pixels(folder / PIXELS, theirs.flags["num_channels"]))
     tensors: dict[str, Like] = {}
     for file in _files(folder):
         tensors |= _header(file)
     return Folder(folder, theirs, tensors)
+
+
+def _pixels(path: Path, channels: int) -> dict[str, Any]:
+    """What a model of images subtracts from the channels of its pixels, and divides them by; values that are
+    all equal are of any number of channels. UserError where the file says no such numbers."""
+    try:
+        content = _json(path)
+        named = {"img_mean": content["image_mean"], "img_std": content["image_std"]}
+        numbers = {flag: tuple(float(one) for one in values) for flag, values in named.items()}
+        return {flag: one[:1] * channels if len({*one}) == 1 else one for flag, one in numbers.items()}
+    except (UserError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: tells no image_mean and image_std ({error}); bring the file again, or move it away and "
+            "give --img-mean and --img-std in training"
+        ) from None
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -109,6 +131,9 @@ def _header(file: Path) -> dict[str, Like]:
 @contextmanager
 def opened(file: Path) -> Iterator[Any]:
     """A safetensors file; UserError where it is damaged."""
+    with open(file, "rb") as start:
+        if start.read(len(POINTER)) == POINTER:
+            raise UserError(f"{file}: is a pointer of git-lfs, not the file itself; fetch it by git lfs pull")
     try:
         with safe_open(file, "pt") as content:
             yield content

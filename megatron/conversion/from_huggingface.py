@@ -38,7 +38,13 @@ def _matched(folder: Folder) -> dict[str, Origin]:
     problems += [f"has {name}, which has no like here" for name in more]
     if problems:
         rest = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
+        whole, named = folder.theirs.family.architecture, folder.theirs.content.get("architectures") or []
         raise UserError(
-            f"{folder.path}: {'; '.join(problems[:3])}{rest}; bring the weights that the config.json is of"
+            f"{folder.path}: {'; '.join(problems[:3])}{rest}; "
+            + (
+                "bring the weights that the config.json is of"
+                if whole in named or not named
+                else f"it is a {named[0]}, and what is converted is a whole {whole}"
+            )
         )
     return origins

@@ -19,11 +19,12 @@ from megatron.checkpoint.manifest import Manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.checkpoint.tensor_file import write_parts
 from megatron.conversion.families import Theirs, state_content
-from megatron.conversion.folder import CONFIG, INDEX, WEIGHTS
+from megatron.conversion.folder import CONFIG, INDEX, PIXELS, WEIGHTS
 from megatron.conversion.origins import Piece, Shape, pieces_of, put, put_shape
 from megatron.conversion.to_ours import PADDED
-from megatron.conversion.vit import labels
+from megatron.conversion.vit import labels, pixels
 from megatron.data.bert_files import LOWER, library_of
+from megatron.data.end_of_document import config_beside
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.data.vocabulary import Vocabulary
 
@@ -78,6 +79,11 @@ def write_theirs(
         (folder / CONFIG).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         if tokenizer is not None:
             write_tokenizer(folder, tokenizer, checkpoint.theirs.content)
+        if checkpoint.manifest.task == "vit":
+            text = json.dumps(
+                pixels(saved_config(checkpoint.manifest.config, checkpoint.folder).vision), indent=2
+            )
+            (folder / PIXELS).write_text(text + "\n", encoding="utf-8")
         check(folder)
 
 
@@ -143,11 +149,20 @@ def _words(like: Mapping[str, Tensor], tokenizer: Tokenizer | None, vocabulary: 
     largest = max(like.values(), key=lambda one: math.prod(one.shape))
     name = TORCH_NAMES.get(largest.dtype, "float32")
     end, known = (tokenizer.eod, tokenizer.vocabulary) if tokenizer else (None, {})
-    tokens = {"bos": end, "eos": end, "pad": tokenizer and tokenizer.pad}
+    tokens = {"bos": _begin(tokenizer), "eos": end, "pad": tokenizer and tokenizer.pad}
     tokens |= {"cls": known.get("[CLS]"), "sep": known.get("[SEP]")}
     if classes := (vocabulary.tokenizer or {}).get("classes"):
         return {"dtype": name, "torch_dtype": name} | labels(classes)
     return {"dtype": name, "torch_dtype": name} | {f"{one}_token_id": tokens[one] for one in tokens}
+
+
+def _begin(tokenizer: Tokenizer | None) -> int | None:
+    """The token that begins texts by the settings beside the tokenizer's files, else the end of documents."""
+    if tokenizer is None:
+        return None
+    source = next(iter(tokenizer.files.values()), None)
+    named = config_beside(source, tokenizer.vocabulary).get("bos_token", "") if source else ""
+    return tokenizer.vocabulary.get(named, tokenizer.eod)
 
 
 FAST = "PreTrainedTokenizerFast"

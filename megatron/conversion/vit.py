@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from megatron.config.config import Config
+from megatron.config.vision import VisionConfig
 from megatron.conversion.bert import ACTIVATIONS, NAMES_OF_ACTIVATIONS
 from megatron.conversion.family import Described, Family, require
 from megatron.conversion.origins import Origin, origin, reshaped
@@ -128,6 +129,21 @@ def labels(classes: Sequence[str]) -> dict[str, Any]:
     return {
         "id2label": {str(number): name for number, name in named.items()},
         "label2id": {name: number for number, name in named.items()},
+    }
+
+
+def pixels(vision: VisionConfig) -> dict[str, Any]:
+    """The preprocessor_config.json of the images that a model sees."""
+    return {
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": list(vision.img_mean),
+        "image_processor_type": "ViTImageProcessor",
+        "image_std": list(vision.img_std),
+        "resample": {"bilinear": 2, "bicubic": 3}[vision.img_interpolation],
+        "rescale_factor": 1 / 255,
+        "size": {"height": vision.img_h, "width": vision.img_w},
     }
 
 

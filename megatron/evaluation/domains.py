@@ -28,7 +28,7 @@ def score_domains(scorer: Scorer, domains: dict[str, list[str]]) -> dict[str, Do
     """Losses, tokens and bytes of every document."""
     texts = [text for one in domains.values() for text in one]
     ids = encode(scorer.tokenizer, texts)
-    found = score(scorer, [Pair([scorer.tokenizer.eod], one) for one in ids], "domains")
+    found = score(scorer, [Pair(scorer.start, one) for one in ids], "domains")
     columns = np.array(
         [
             (-one.log_probability, len(tokens), len(text.encode()))

@@ -48,22 +48,22 @@ class HarnessModel(LM):
         """Of contexts and continuations: the log-probability, and whether greedy choices would give it."""
         texts = [request.args for request in requests]
         self._agree(texts)
-        found = score(self.scorer, encode_pairs(self.scorer.tokenizer, texts), "scores")
+        found = score(self.scorer, encode_pairs(self.scorer.tokenizer, texts, self.scorer.begin), "scores")
         return [(one.log_probability, one.likeliest) for one in found]
 
     def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
         """Of whole texts, each from an end-of-document token on."""
         texts = [request.args[0] for request in requests]
         self._agree(texts)
-        tokenizer = self.scorer.tokenizer
-        pairs = [Pair([tokenizer.eod], ids) for ids in encode(tokenizer, texts)]
+        pairs = [Pair(self.scorer.start, ids) for ids in encode(self.scorer.tokenizer, texts)]
         return [one.log_probability for one in score(self.scorer, pairs, "scores")]
 
     def generate_until(self, requests: list[Any]) -> list[str]:
         """Texts that continue contexts, up to a stop word, an end of document, or so many tokens."""
         asked = [request.args for request in requests]
         self._agree(asked)
-        prompts = encode(self.scorer.tokenizer, [context for context, _ in asked])
+        texts = encode(self.scorer.tokenizer, [context for context, _ in asked])
+        prompts = [[*self.scorer.begin, *ids] for ids in texts]
         wishes = [_wish(settings, self.scorer) for _, settings in asked]
         found = dict[int, str]()
         for wish in dict.fromkeys(wishes):
@@ -77,8 +77,8 @@ class HarnessModel(LM):
 
             in_shares(self.scorer, order, work, "texts")
         shares = share_bytes(json.dumps(found).encode(), self.scorer.mesh)
-        texts = {int(number): text for part in shares for number, text in json.loads(part).items()}
-        return [texts[number] for number in range(len(asked))]
+        made = {int(number): text for part in shares for number, text in json.loads(part).items()}
+        return [made[number] for number in range(len(asked))]
 
     def _agree(self, asked: Sequence[Any]) -> None:
         digest = hashlib.sha256(json.dumps(list(asked), default=str).encode()).digest()
@@ -234,7 +234,9 @@ def run_tasks(
     """The harness' numbers by task. Those that are `there` with the same settings are taken from there;
     `save` is called behind every other one."""
     tasks, names = open_tasks(scorer, options.lm_eval, options.include_path)
-    settings, found = {"num_fewshot": options.num_fewshot, "limit": options.limit}, dict[str, Any]()
+    settings: dict[str, Any] = {"num_fewshot": options.num_fewshot, "limit": options.limit}
+    found = dict[str, Any]()
+    settings |= {"begin": list(scorer.begin)} if scorer.begin else {}
     kept = {name: there[name] for name in names if name in there and there[name].get("settings") == settings}
     kept = json.loads(share_bytes(json.dumps(kept).encode(), scorer.mesh)[0])
     for name in names:

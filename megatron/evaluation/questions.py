@@ -22,7 +22,7 @@ class Answers(NamedTuple):
 
 def answer_cloze(scorer: Scorer, items: Sequence[Cloze]) -> Answers:
     """Whether greedy choices give the word, and its loss in nats."""
-    found = score(scorer, encode_pairs(scorer.tokenizer, items), CLOZE)
+    found = score(scorer, encode_pairs(scorer.tokenizer, items, scorer.begin), CLOZE)
     right = np.array([one.likeliest for one in found], np.float64)
     return Answers(CLOZE, {"accuracy": right, "loss": -np.array([one.log_probability for one in found])})
 
@@ -31,7 +31,7 @@ def answer_choices(scorer: Scorer, items: Sequence[Choice]) -> Answers:
     """Whether the true continuation is the likeliest one, as a whole (acc) and for each of its bytes
     (acc_norm); a tie is no right answer."""
     pairs = [(item.passage, text) for item in items for text in item.continuations]
-    found = score(scorer, encode_pairs(scorer.tokenizer, pairs), CHOICE)
+    found = score(scorer, encode_pairs(scorer.tokenizer, pairs, scorer.begin), CHOICE)
     shape = (len(items), 1 + OTHERS)
     likely = np.array([one.log_probability for one in found]).reshape(shape)
     sizes = np.array([len(text.encode()) for _, text in pairs]).reshape(shape)

@@ -6,6 +6,7 @@ where the context's own tokens end, white space at the end of the context moved 
 end-of-document token in the place of an empty context.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from megatron.parallel.mesh import Mesh, sum_over
 
 class Scorer(NamedTuple):
     """A GPT that is asked about texts. `context`: how many tokens it sees at most; `mesh`: ranks that hold
-    all of it, and share the work."""
+    all of it, and share the work; `begin`: the token before every text, if any."""
 
     model: GPT
     tokenizer: Tokenizer
@@ -32,6 +33,12 @@ class Scorer(NamedTuple):
     documents: Documents | None
     micro_batch_size: int
     mesh: Mesh
+    begin: tuple[int, ...] = ()
+
+    @property
+    def start(self) -> list[int]:
+        """What stands in the place of an empty context."""
+        return [*self.begin] or [self.tokenizer.eod]
 
 
 class Pair(NamedTuple):
@@ -56,10 +63,15 @@ class Window(NamedTuple):
 
 
 def make_scorer(
-    restored: Restored, tokenizer: Tokenizer | None, micro_batch_size: int, mesh: Mesh, asked: str
+    restored: Restored,
+    tokenizer: Tokenizer | None,
+    micro_batch_size: int,
+    mesh: Mesh,
+    asked: str,
+    bos_token: str | None = None,
 ) -> Scorer:
     """Of a checkpoint; UserError where it is no GPT's, or nobody knows its tokenizer. `asked`: the flag for
-    which it is needed."""
+    which it is needed; `bos_token`: the name of the token before every text."""
     if not isinstance(restored.model, GPT):
         raise UserError(
             f"{asked}: {restored.folder} is a model of the task {restored.task.name}, which continues no "
@@ -71,7 +83,27 @@ def make_scorer(
             "and its files"
         )
     context, documents = restored.config.data.seq_length, documents_as_trained(restored)
-    return Scorer(restored.model, tokenizer, context, documents, micro_batch_size, mesh)
+    begin = begin_of(restored, tokenizer, bos_token)
+    return Scorer(restored.model, tokenizer, context, documents, micro_batch_size, mesh, begin)
+
+
+def begin_of(restored: Restored, tokenizer: Tokenizer, bos_token: str | None) -> tuple[int, ...]:
+    """The token that stands before every text: none but where --bos-token names one. A note where the
+    tokenizer's files would put one there and the weights are another program's, who have seen it so."""
+    if bos_token is not None:
+        if bos_token not in tokenizer.vocabulary:
+            raise UserError(
+                f"--bos-token {bos_token}: the tokenizer of {restored.folder} has no such token; leave it out"
+            )
+        return (tokenizer.vocabulary[bos_token],)
+    first = next(iter(tokenizer.around), tokenizer.end.name)
+    if first != tokenizer.end.name and restored.manifest.is_converted:
+        print(
+            f"note: the tokenizer puts {first} before every text, and the converted weights of "
+            f"{restored.folder} may need it: --bos-token '{first}' does so here",
+            file=sys.stderr,
+        )
+    return ()
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
@@ -83,20 +115,23 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     return [ids[end - length : end].tolist() for end, length in zip(ends.tolist(), lengths.tolist())]
 
 
-def encode_pairs(tokenizer: Tokenizer, texts: Sequence[tuple[str, str]]) -> list[Pair]:
-    """Contexts and their continuations."""
+def encode_pairs(
+    tokenizer: Tokenizer, texts: Sequence[tuple[str, str]], begin: tuple[int, ...] = ()
+) -> list[Pair]:
+    """Contexts, each behind what is to `begin` it, and their continuations."""
     moved = [(context.rstrip(), context, continuation) for context, continuation in texts]
     contexts = encode(tokenizer, [left for left, _, _ in moved])
     wholes = encode(tokenizer, [context + continuation for _, context, continuation in moved])
-    return [_pair(tokenizer, *both) for both in zip(contexts, wholes)]
+    return [_pair([*begin], tokenizer.eod, *both) for both in zip(contexts, wholes)]
 
 
-def _pair(tokenizer: Tokenizer, context: list[int], whole: list[int]) -> Pair:
+def _pair(begin: list[int], eod: int, context: list[int], whole: list[int]) -> Pair:
     if context:
-        return Pair(context, whole[len(context) :])
-    if whole[:1] == [tokenizer.eod]:  # which then is the context itself
+        return Pair([*begin, *context], whole[len(context) :])
+    start = begin or [eod]
+    if whole[:1] == start:  # which then is the context itself
         return Pair(whole[:1], whole[1:])
-    return Pair([tokenizer.eod], whole)
+    return Pair(start, whole)
 
 
 def windows(pair: Pair, context: int) -> list[Window]:

@@ -5,8 +5,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from megatron.base.errors import UserError
 from megatron.base.units import count_of
-from megatron.checkpoint.load import find_checkpoint
+from megatron.checkpoint.earlier import elsewhere, missing_weights
+from megatron.checkpoint.load import find_checkpoint, made_elsewhere
 from megatron.checkpoint.manifest import read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config import bert, vision
@@ -63,6 +65,10 @@ def model_of_checkpoint(
     if not values.get("use_checkpoint_args") or not values.get("load"):
         return {}, []
     folder = find_checkpoint(values["load"], values.get("ckpt_step"))
+    if folder is None and values.get("finetune"):
+        raise UserError(missing_weights(values["load"], "--finetune"))
+    if folder is None and (found := made_elsewhere(values["load"])):
+        raise UserError(elsewhere(values["load"], found))
     if folder is None:
         return {}, []
     manifest = read_manifest(folder)

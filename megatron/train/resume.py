@@ -31,6 +31,7 @@ from megatron.config.checkpoint import CheckpointConfig
 from megatron.config.optimizer import decay_horizon, warmup_horizon
 from megatron.conversion.pretrained import load_pretrained, open_pretrained
 from megatron.data.corpora import identity
+from megatron.data.tokenizer import describe_identity
 from megatron.optim.loss_scale import resumed
 from megatron.optim.optimizer import SLOTS, optimizer_state, restore_optimizer
 from megatron.parallel.layout import layout_of
@@ -71,6 +72,11 @@ def require_same_run(prepared: Prepared, mine: Manifest) -> None:
     if folder is None:
         return
     saved = read_manifest(folder)
+    if saved.is_converted:
+        raise UserError(
+            f"--load {flags.load}: {folder.name} holds converted weights, and no run to go on with; take its "
+            "weights alone by --finetune"
+        )
     saved = dataclasses.replace(saved, config=with_new_flags(saved.config, folder))
     override = flags.override_opt_param_scheduler
     replicas = layout_of(prepared.config.parallel, world_size()).data
@@ -96,11 +102,25 @@ def resume(run: Run) -> Start:
     known = {name for one in names for name in json.loads(one)}
     together(lambda: _read(run, folder, saved, weights_only, known), run.mesh)
     if weights_only:
+        for line in other_tokens(folder, saved, run):
+            tell(line)
         return Start(saved.iteration, saved.totals) if skip_train else start
     tell(f"loaded {folder}: going on after step {saved.iteration} of {run.plan.steps}")
     back = flags.ckpt_step is not None or folder == Path(flags.load)
     kept = saved.iteration if goes_on(flags) else 0
     return Start(saved.iteration, run.plan.totals(saved.iteration), kept, afresh=back or not kept)
+
+
+def other_tokens(folder: Path, saved: Manifest, run: Run) -> list[str]:
+    """A warning where weights are taken that know another tokenizer than the data."""
+    theirs, mine = saved.vocabulary.tokenizer or {}, run.data.vocabulary.tokenizer or {}
+    if theirs == mine or "type" not in theirs or "type" not in mine:  # of images they are classes
+        return []
+    return [
+        f"warning: the weights of {folder} were trained with {describe_identity(theirs)}, and the data was "
+        f"made by {describe_identity(mine)}, so that they may take its tokens for others; preprocess the "
+        "text with the tokenizer of the weights, unless both give the same ids"
+    ]
 
 
 def start_from(run: Run, path: str) -> None:

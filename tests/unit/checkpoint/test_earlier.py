@@ -108,7 +108,7 @@ def test_what_another_program_has_saved_is_neither_gone_on_from_nor_mixed_with(t
     (line,) = start_problems(flags(deepspeed, None, overwrite_run=True), False)
     assert line.endswith("(global_step500), which is not read here; save elsewhere")
     (line,) = start_problems(flags(megatron, None), False)
-    assert line.endswith("not read here; save elsewhere, or set it aside with --overwrite-run")
+    assert line.endswith("megatron-lm reads; save elsewhere, or set it aside with --overwrite-run")
     assert start_problems(flags(megatron, None, overwrite_run=True), False) == []
     assert start_problems(flags(run_with(deepspeed, 4), deepspeed), False) == []
 

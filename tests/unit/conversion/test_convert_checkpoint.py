@@ -203,7 +203,7 @@ def test_mistakes_are_told_in_one_line(tool: Tool, gpt2: Path, tmp_path: Path) -
     assert "nothing is to be converted" in refused(tool, "hf", "hf", gpt2, tmp_path / "out")
     assert "something is there already" in refused(tool, "hf", "megatron", gpt2, gpt2)
     assert "holds no config.json" in refused(tool, "hf", "megatron", tmp_path, tmp_path / "out")
-    assert "holds no checkpoint" in refused(tool, "megatron", "hf", gpt2, tmp_path / "out")
+    assert "holds no checkpoint" in refused(tool, "megatron", "hf", tmp_path, tmp_path / "out")
     pickled = tmp_path / "pickled"
     pickled.mkdir()
     (pickled / "config.json").write_bytes((gpt2 / "config.json").read_bytes())

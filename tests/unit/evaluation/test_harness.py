@@ -2,6 +2,7 @@
 same weights. The package is imported inside of the tests: it takes seconds, and every worker collects this
 file."""
 
+import copy
 import importlib.util
 import json
 import math
@@ -169,6 +170,37 @@ def test_answers_are_those_of_the_harness_own_model(made: SimpleNamespace) -> No
     for one in batches:
         assert [flag for _, flag in one[0]] == [flag for _, flag in ours[0]] and one[2] == ours[2]
         assert [mine for mine, _ in one[0]] == pytest.approx([mine for mine, _ in ours[0]], rel=1e-12)
+
+
+def test_with_a_token_before_every_text_answers_are_those_of_the_harness_too(made: SimpleNamespace) -> None:
+    """As LLaMA's tokenizer puts one there; rolling log-likelihoods where the harness leaves it out. Without
+    its cache of logits, which takes pairs of one text for one another wherever their contexts end."""
+    from lm_eval.models.huggingface import HFLM
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    from megatron.evaluation.harness import HarnessModel
+
+    theirs = copy.deepcopy(made.hf.tokenizer._tokenizer)
+    begin = "\u0100"  # the name of byte 0, which no text has
+    number = theirs.token_to_id(begin)
+    theirs.post_processor = TemplateProcessing(single=f"{begin} $A", special_tokens=[(begin, number)])
+    end = "<|endoftext|>"
+    begun = PreTrainedTokenizerFast(tokenizer_object=theirs, eos_token=end, bos_token=begin, pad_token=end)
+    rest = {
+        "tokenizer": begun,
+        "batch_size": 3,
+        "max_length": CONTEXT,
+        "device": "cpu",
+        "logits_cache": False,
+    }
+    mine = ask(HarnessModel(made.scorer._replace(begin=(number,))))
+    hers = ask(HFLM(pretrained=made.hf.model, **rest))
+    for one, other in zip(mine[0], hers[0], strict=True):
+        assert one == (pytest.approx(other[0], rel=1e-12), other[1])
+    assert mine[2] == hers[2] and mine[0] != ask(HarnessModel(made.scorer))[0]
+    rolling = ask(HFLM(pretrained=made.hf.model, add_bos_token=False, **rest))[1]
+    assert mine[1] == pytest.approx(rolling, rel=1e-12)
 
 
 def test_what_greedy_choices_give_is_told_as_likeliest(made: SimpleNamespace) -> None:

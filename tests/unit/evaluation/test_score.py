@@ -1,14 +1,19 @@
 """Scores of continuations, against logits of single rows."""
 
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
+from megatron.base.errors import UserError
 from megatron.batches.gpt import document_inputs
 from megatron.config.config import TokenizerOptions
 from megatron.config.data import DataConfig
 from megatron.data.tokenizer import build_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
-from megatron.evaluation.score import Pair, Scorer, encode, encode_pairs, score, windows
+from megatron.evaluation.score import Pair, Scorer, begin_of, encode, encode_pairs, score, windows
 from megatron.parallel.mesh import Mesh
 from tests.support.made_up_text import TEXTS, write_tokenizer
 from tests.support.models import VOCAB, make_moved_model
@@ -94,3 +99,21 @@ def test_pairs_are_cut_where_the_context_ends(tokenizer: Tokenizer) -> None:
     assert found[0] == found[1] == (before, whole[len(before) :])
     assert found[2] == found[4] == ([tokenizer.eod], ids("The"))
     assert found[3] == ([tokenizer.eod], ids("  The"))
+    begun = encode_pairs(tokenizer, texts, (7,))
+    assert [(one.context[0], one.continuation) for one in begun[:4]] == [(7, one[1]) for one in found[:4]]
+    assert [one.context[1:] for one in begun] == [before, before, [], [], []]
+
+
+def test_the_token_before_every_text_is_asked_for_and_converted_weights_remind_of_it(
+    tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def restored(**schedule: object) -> Any:
+        return SimpleNamespace(folder="runs/llama", manifest=SimpleNamespace(is_converted=not schedule))
+
+    begun = dataclasses.replace(tokenizer, around=("fox",), vocabulary={"fox": 7})
+    assert begin_of(restored(), begun, "fox") == (7,) and not capsys.readouterr().err
+    for one, made, told in ((begun, {}, 1), (begun, {"decay horizon": 1}, 0), (tokenizer, {}, 0)):
+        assert begin_of(restored(**made), one, None) == ()
+        assert capsys.readouterr().err.count("--bos-token 'fox' does so here") == told
+    with pytest.raises(UserError, match="--bos-token <s>: the tokenizer of runs/llama has no such token"):
+        begin_of(restored(), begun, "<s>")

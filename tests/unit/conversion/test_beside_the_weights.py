@@ -1,0 +1,128 @@
+"""What goes along with weights of Hugging Face's beside tensors: the token that begins texts, and what a
+vision transformer does to its pixels; and inputs of which --from says something else."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import transformers
+from tokenizers import ByteLevelBPETokenizer
+
+from megatron.base.errors import UserError
+from megatron.evaluation.restore import restore
+from megatron.tasks.gpt import GPT_TASK
+from megatron.train.pretrain import pretrain
+from megatron.train.resume import other_tokens
+from tests.support.huggingface_folders import write_model
+from tests.unit.conversion.conftest import Tool
+from tools import evaluate
+
+
+def refused(tool: Tool, *words: object) -> str:
+    with pytest.raises(UserError) as caught:
+        tool(*words)
+    (line,) = caught.value.problems
+    return line
+
+
+def test_the_token_that_begins_texts_is_that_of_the_tokenizer(tool: Tool, tmp_path: Path) -> None:
+    """LLaMA begins texts with another token than the one that ends them, GPT-2 with the same."""
+    theirs, tokenizer = write_model("gpt2 of bytes", tmp_path / "hf"), ByteLevelBPETokenizer()
+    tokenizer.train_from_iterator(["hello world"], 260, special_tokens=["<s>", "</s>"])
+    for name, begin in (("other", {"bos_token": "<s>"}), ("same", {})):
+        transformers.PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer._tokenizer, eos_token="</s>", **begin
+        ).save_pretrained(theirs)
+        tool("hf", "megatron", theirs, tmp_path / name / "ours", "--no-verify")
+        tool("megatron", "hf", tmp_path / name / "ours", tmp_path / name / "again", "--no-verify")
+        content = json.loads((tmp_path / name / "again" / "config.json").read_text())
+        assert (content["bos_token_id"], content["eos_token_id"]) == (0 if begin else 1, 1)
+
+
+@pytest.mark.parametrize("values", [[0.5, 0.25, 0.5], [0.5, 0.5, 0.5]])
+def test_pixels_of_a_vision_transformer_stay_its_own(values: list[float], tool: Tool, tmp_path: Path) -> None:
+    theirs = write_model("vit", tmp_path / "hf")
+    channels = json.loads((theirs / "config.json").read_text())["num_channels"]
+    values = values if channels == 3 else [0.5] * 3  # of grey images all are equal
+    beside = theirs / "preprocessor_config.json"
+    beside.write_text(json.dumps({"image_mean": values, "image_std": values}))
+    tool("hf", "megatron", theirs, tmp_path / "ours", "--no-verify")
+    config = restore(str(tmp_path / "ours"), None, torch.device("cpu")).config.vision
+    assert config.img_mean == config.img_std == tuple(values[:channels])
+    tool("megatron", "hf", tmp_path / "ours", tmp_path / "again", "--no-verify")
+    content = json.loads((tmp_path / "again" / beside.name).read_text())
+    assert content["image_mean"] == content["image_std"] == values[:channels]
+    assert content["size"] == {"height": config.img_h, "width": config.img_w}
+    beside.write_text("{}")
+    assert "tells no image_mean and image_std" in refused(tool, "hf", "megatron", theirs, tmp_path / "more")
+
+
+def test_an_input_of_another_kind_is_told(tool: Tool, tmp_path: Path) -> None:
+    theirs, ours, out = write_model("gpt2", tmp_path / "gpt2"), tmp_path / "ours", tmp_path / "out"
+    assert "is no folder on this machine; did you mean" in refused(
+        tool, "hf", "megatron", tmp_path / "gpt", out
+    )
+    assert "hf download MODEL" in refused(tool, "hf", "megatron", "openai-community/gpt2", out)
+    assert "give --from hf" in refused(tool, "megatron", "hf", theirs, out)
+    tool("hf", "megatron", theirs, ours, "--no-verify")
+    assert "give --from megatron --to hf" in refused(tool, "hf", "megatron", ours, out)
+    assert "give --from hf, or --from megatron-lm" in refused(
+        tool, "hf", "megatron", theirs, out, "--loader", "llama_mistral"
+    )
+    content = json.loads((theirs / "config.json").read_text()) | {
+        "architectures": ["GPT2Model"],
+        "n_layer": 4,
+    }
+    (theirs / "config.json").write_text(json.dumps(content))
+    assert "it is a GPT2Model, and what is converted is a whole GPT2LMHead" in refused(
+        tool, "hf", "megatron", theirs, out
+    )
+    (theirs / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
+    assert "is a pointer of git-lfs" in refused(tool, "hf", "megatron", theirs, out)
+    assert not out.exists()
+
+
+SHAPE = "--use-checkpoint-args --mock-data --seq-length 16 --micro-batch-size 2 --train-iters 1 --lr 1e-3"
+
+
+def trained(load: Path, *words: str) -> str:
+    """The one line that refuses to train from there."""
+    argv = ["--load", str(load), "--vocab-size", "100", *SHAPE.split(), *words]
+    with pytest.raises(UserError) as caught:
+        pretrain(argv, GPT_TASK, "", "")
+    (line,) = caught.value.problems
+    return line
+
+
+def test_training_from_weights_that_are_none_of_a_run_is_one_line(tool: Tool, tmp_path: Path) -> None:
+    theirs, ours = write_model("gpt2", tmp_path / "hf"), tmp_path / "ours"
+    tool("hf", "megatron", theirs, ours, "--no-verify")
+    assert "take its weights alone by --finetune" in trained(ours)
+    for words in ([], ["--finetune"]):
+        assert "tools/convert_checkpoint.py --from hf reads" in trained(theirs, *words)
+    assert "there is no such folder" in trained(tmp_path / "typo", "--finetune")
+
+
+def test_a_checkpoint_of_no_training_names_no_data(
+    tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, ours = write_model("gpt2", tmp_path / "hf"), tmp_path / "ours"
+    tool("hf", "megatron", theirs, ours, "--no-verify")
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "--load", str(ours)])
+    with pytest.raises(UserError, match="--data-path is required: the checkpoint in"):
+        evaluate.main()
+
+
+def test_data_of_another_tokenizer_is_warned_of(tmp_path: Path) -> None:
+    def vocabulary(**tokenizer: object) -> SimpleNamespace:
+        return SimpleNamespace(vocabulary=SimpleNamespace(tokenizer=tokenizer))
+
+    mine = vocabulary(type="HuggingFaceTokenizer", vocab_size=9, sha256=["a"])
+    other = vocabulary(type="GPT2BPETokenizer", vocab_size=9, sha256=["b"])
+    (line,) = other_tokens(tmp_path, other, SimpleNamespace(data=mine))  # type: ignore[arg-type]
+    assert line.startswith("warning: the weights of") and "GPT2BPETokenizer" in line
+    for same in (mine, vocabulary(), vocabulary(classes=["cat"])):
+        assert not other_tokens(tmp_path, same, SimpleNamespace(data=mine))  # type: ignore[arg-type]
