@@ -1,8 +1,11 @@
 """What runs the tool, and checkpoints that megatron-core itself has written."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,8 +33,10 @@ def written_by_megatron(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("megatron")
     with open(root / "log", "w") as log:
         script = str(ROOT / "tests/support/megatron_core_models.py")
-        done = subprocess.run(
-            [sys.executable, script, str(root)], cwd=root, stdout=log, stderr=log, timeout=600
-        )
+        words = [sys.executable, script, str(root)]
+        done = subprocess.Popen(words, cwd=root, stdout=log, stderr=log, start_new_session=True)
+        done.wait(600)
+        with suppress(ProcessLookupError):  # its writers stay behind
+            os.killpg(done.pid, signal.SIGKILL)
     assert done.returncode == 0, (root / "log").read_text()[-2000:]
     return root
