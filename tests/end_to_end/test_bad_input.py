@@ -308,7 +308,7 @@ def test_a_failing_command_says_it_once_and_ends_with_2(prepared: Prepared, tmp_
     alone = run_command(*words, status=2)
     assert alone.stderr.startswith("error: --hidden-size 32") and "Traceback" not in alone.stderr
     save = str(tmp_path / "new" / "run")
-    together = run_command(*words, "--save", save, ranks=2, status=1)
+    together = run_command(*words, "--save", save, ranks=2, status=1, forked=False)
     assert together.stderr.startswith("error: --hidden-size 32")
     assert together.stderr.count("error: --hidden-size 32") == 2  # and as the cause in torchrun's report
     assert "traceback : error: --hidden-size 32" in together.stderr

@@ -97,11 +97,15 @@ def _fork(asked: Asked, place: dict[str, str]) -> int:
 
 
 def _call(words: list[str]) -> int:
-    """Run a script as the interpreter does, to its exit status."""
-    sys.argv, status = words, 0
-    sys.path[0] = str(Path(words[0]).resolve().parent)
+    """Run a script, or the code behind -c, as the interpreter does, to its exit status."""
+    code = words[0] == "-c"
+    sys.argv, status = words[:1] + words[2:] if code else words, 0
+    sys.path[0] = "" if code else str(Path(words[0]).resolve().parent)
     try:
-        runpy.run_path(words[0], run_name="__main__")
+        if code:
+            exec(words[1], {"__name__": "__main__"})
+        else:
+            runpy.run_path(words[0], run_name="__main__")
     except SystemExit as ending:
         status = _status_of(ending.code)
     except BaseException:

@@ -24,9 +24,12 @@ def command(*words: str, ranks: int = 1) -> list[str]:
     return [*launcher, *words]
 
 
-def run_command(*words: str, ranks: int = 1, status: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run it in the repository's root to its end, which must have this status."""
-    done = run_forked(*words, ranks=ranks)
+def run_command(
+    *words: str, ranks: int = 1, status: int = 0, forked: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run it in the repository's root to its end, which must have this status. `forked`: as `run_forked`
+    has it, or else as a user starts it."""
+    done = run_forked(*words, ranks=ranks) if forked else _run_started(command(*words, ranks=ranks))
     assert done.returncode == status, f"{' '.join(words)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done
 
@@ -46,6 +49,10 @@ def run_forked(*words: str, ranks: int = 1, folder: Path = ROOT) -> subprocess.C
     if not isinstance(answer, int):
         raise subprocess.TimeoutExpired(list(words), SECONDS, *texts)
     return subprocess.CompletedProcess(list(words), answer, *texts)
+
+
+def _run_started(words: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False)
 
 
 @functools.cache
