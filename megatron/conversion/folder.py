@@ -27,9 +27,8 @@ TOKENIZERS = {
     "vocab.json": ("GPT2BPETokenizer", "vocab_file"),
 }
 """The types of tokenizers by their files, and the flags that name these; the first file that is there."""
-
-
 POINTER = b"version https://git-lfs"
+"""How the file begins that git-lfs leaves in the place of one that it has not fetched."""
 
 
 class Like(NamedTuple):

@@ -125,10 +125,15 @@ def _status_of(code: str | int | None) -> int:
 
 
 def _end(children: set[int], number: int) -> None:
+    """Send a signal, and SIGKILL to what has not ended 30 s later."""
     for child in children:
         os.kill(child, number)
+    end = time.monotonic() + 30
     for child in children:
-        os.waitpid(child, 0)
+        while not os.waitpid(child, os.WNOHANG)[0]:
+            if time.monotonic() > end:
+                os.kill(child, signal.SIGKILL)
+            time.sleep(0.002)
 
 
 if __name__ == "__main__":
