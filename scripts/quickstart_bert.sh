@@ -7,11 +7,11 @@
 # encoder is trained with and without curriculum and random-LTD, on equal budgets, from one seed. Both, and random weights, are
 # finetuned to tell the section of a package from its description, where apt knows these. All else is as in scripts/quickstart.sh:
 # steps that go on after a stop, a folder for every corpus, here in runs/quickstart_bert, and --clean and --dry-run.
-# QUICKSTART_TOKENS=N trains each run on N tokens instead of 6000000; all schedules and intervals follow, and where N is smaller,
-# so do the epochs of finetuning, 3 else.
+# QUICKSTART_TOKENS=N trains each run on N tokens instead of 5000000; all schedules and intervals follow, and where N is smaller,
+# so do the epochs of finetuning, 2 else.
 set -euo pipefail
 
-results=runs/quickstart_bert usual_tokens=6000000 entry=pretrain_bert.py sample=()
+results=runs/quickstart_bert usual_tokens=5000000 entry=pretrain_bert.py sample=()
 # shellcheck source=scripts/quickstart_steps.sh
 . "$(dirname "$0")/quickstart_steps.sh"
 
@@ -65,8 +65,8 @@ train efficient "${efficient[@]}"
 train baseline
 for name in efficient baseline; do evaluate "$name"; done
 
-# 6. Finetuning: the section of a package, from both and from random weights, three seeds each; 3 epochs, in thousandths.
-epochs=$((tokens < usual_tokens ? 3000 * tokens / usual_tokens : 3000))
+# 6. Finetuning: the section of a package, from both and from random weights, three seeds each; 2 epochs, in thousandths.
+epochs=$((tokens < usual_tokens ? 2000 * tokens / usual_tokens : 2000))
 epochs=$((epochs > 0 ? epochs : 1))
 epochs=$(printf '%d.%03d' $((epochs / 1000)) $((epochs % 1000)))
 finetune() {

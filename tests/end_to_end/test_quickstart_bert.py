@@ -42,7 +42,7 @@ def test_the_runs_differ_by_their_method_alone(tmp_path: Path, each: int) -> Non
 
 @pytest.mark.parametrize(
     ("tokens", "epochs"),
-    [("6000000", "3.000"), ("100000", "0.050"), ("3000000", "1.500"), ("60000000", "3.000"), ("9", "0.001")],
+    [("5000000", "2.000"), ("100000", "0.040"), ("2500000", "1.000"), ("60000000", "2.000"), ("9", "0.001")],
 )
 def test_finetuning_is_as_short_as_training(tmp_path: Path, tokens: str, epochs: str) -> None:
     told = commands(script=SCRIPT, PATH=with_packages(tmp_path, 9), QUICKSTART_TOKENS=tokens)
