@@ -47,6 +47,14 @@ KINDS = {
         ("--metrics", "vocab_rarity"),
         "text_text_document.bin",
     ),
+    # 2,048 pieces, so that a small model's head computes as small a part of it as a large one's
+    "small_vocabulary": Kind(
+        ("collect", "small_tokenizer", "small_vocabulary"),
+        ("--data-path", "{data}/small_vocabulary_text_document"),
+        "small_vocabulary_difficulty_{order.length}",
+        ("--metrics", "vocab_rarity"),
+        "small_vocabulary_text_document.bin",
+    ),
     "sentences": Kind(
         ("collect", "packages", "wordpiece", "sentences"),
         ("--data-path", "{data}/sentences_text_sentence"),
@@ -107,7 +115,10 @@ def _steps(data: Path) -> dict[str, Step]:
     corpus, packages = str(data / "corpus.jsonl"), str(data / "packages")
     described = f"{packages}/text.jsonl"
     pieces, words = str(data / "tokenizer.json"), str(data / "wordpiece.json")
-    gpt = ("--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", pieces)
+    few = str(data / "small_tokenizer.json")
+    gpt, small = (
+        ("--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", one) for one in (pieces, few)
+    )
     bert = ("--tokenizer-type", "BertWordPieceLowerCase", "--vocab-file", words)
     paths = sysconfig.get_paths()
     folders = (paths["stdlib"], paths["purelib"], *filter(_is_there, ("/usr/share/doc",)))
@@ -127,6 +138,11 @@ def _steps(data: Path) -> dict[str, Step]:
             ("tokenizer.json",),
         ),
         Step(
+            "small_tokenizer",
+            ("tools/train_tokenizer.py", "--input", corpus, "--vocab-size", "2048", "--output", few),
+            ("small_tokenizer.json",),
+        ),
+        Step(
             "wordpiece",
             ("tools/train_tokenizer.py", "--model", "wordpiece", "--input", corpus, described)
             + ("--vocab-size", "4096", "--output", words),
@@ -136,6 +152,11 @@ def _steps(data: Path) -> dict[str, Step]:
             "text",
             (pre, "--input", corpus, "--output-prefix", str(data / "text"), *gpt, *order),
             ("text_text_document.bin",),
+        ),
+        Step(
+            "small_vocabulary",
+            (pre, "--input", corpus, "--output-prefix", str(data / "small_vocabulary"), *small, *order),
+            ("small_vocabulary_text_document.bin",),
         ),
         Step(
             "descriptions",
