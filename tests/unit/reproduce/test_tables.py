@@ -34,9 +34,9 @@ def test_every_row_is_planned_small_and_every_script_names_its_table(path: Path)
 
 
 def test_a_share_shortens_all_of_a_run() -> None:
-    table = read("headline")
-    whole, half = (plan_row(table, table.rows[name], *SIZE) for name in ("paper", "paper_1/2"))
-    assert divided(table, table.rows["paper_1/2"], *SIZE) == 1600
+    table = read("curve")
+    whole, half = (plan_row(table, table.rows[name], *SIZE) for name in ("composed_1/2", "composed_1/4"))
+    assert divided(table, table.rows["composed_1/4"], *SIZE) == 1600
     assert half.tokens / whole.tokens == pytest.approx(0.5, rel=0.01)
     ends = [int((one.plan.kept_length < 256).sum()) / one.plan.steps for one in (whole, half)]
     assert ends[1] == pytest.approx(ends[0], rel=0.02)
@@ -46,7 +46,7 @@ def test_the_rate_is_the_recipes_times_the_papers_rule_and_the_tuned_factor() ->
     gpt, headline = read("gpt"), read("headline")
     whole = rate_of(gpt, "baseline", 1.0, SIZE)
     assert rate_of(gpt, "baseline_1/2", 1.0, SIZE) == pytest.approx(2 * whole, rel=0.01)
-    assert rate_of(headline, "composed_1/2", 0.5, SIZE) == pytest.approx(whole / 2, rel=0.01)
+    assert rate_of(headline, "composed_3/8", 0.5, SIZE) == pytest.approx(whole / 2, rel=0.01)
 
 
 def test_the_same_run_of_two_tables_has_one_name(tmp_path: Path) -> None:
@@ -195,7 +195,8 @@ def test_a_table_of_records_by_hand() -> None:
 def test_the_goal_by_hand() -> None:
     """Half of the logarithm between 50 and 75 tokens is 61.2."""
     table = read("headline")
-    records = {"composed_3/8": {1: record(2.2, 50, 50)}, "composed_1/2": {1: record(1.8, 75, 75)}}
+    shares = {"1/4": (2.2, 50), "3/8": (1.8, 75), "1/2": (1.7, 90)}
+    records = {f"composed_{one}": {1: record(told[0], told[1], told[1])} for one, told in shares.items()}
     records |= {"baseline": {1: record(2.0, 100, 100)}}
     rows = {row[0]: row[1:] for row in goal_grid(table, records).rows}
     assert rows["composed"] == [f"{math.sqrt(50 * 75):.1f}"] * 2 + ["1", "1"]
