@@ -112,18 +112,11 @@ def flags_of(kind: str, data: Path, order: Order | None) -> list[str]:
 
 
 def _steps(data: Path) -> dict[str, Step]:
-    corpus, packages = str(data / "corpus.jsonl"), str(data / "packages")
+    corpus, packages, words = (str(data / name) for name in ("corpus.jsonl", "packages", "wordpiece.json"))
     described = f"{packages}/text.jsonl"
-    pieces, words = str(data / "tokenizer.json"), str(data / "wordpiece.json")
-    few = str(data / "small_tokenizer.json")
-    gpt, small = (
-        ("--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", one) for one in (pieces, few)
-    )
     bert = ("--tokenizer-type", "BertWordPieceLowerCase", "--vocab-file", words)
     paths = sysconfig.get_paths()
     folders = (paths["stdlib"], paths["purelib"], *filter(_is_there, ("/usr/share/doc",)))
-    pre = "tools/preprocess_data.py"
-    order = ("--append-eod", "--shuffle-documents", "1", "--max-sequence-length", "512", "--overwrite")
     found = [
         Step(
             "collect",
@@ -132,46 +125,46 @@ def _steps(data: Path) -> dict[str, Step]:
             ("corpus.jsonl",),
         ),
         Step("packages", ("tools/collect_labelled.py", "--output", packages), ("packages",)),
-        Step(
-            "tokenizer",
-            ("tools/train_tokenizer.py", "--input", corpus, "--vocab-size", "8192", "--output", pieces),
-            ("tokenizer.json",),
-        ),
-        Step(
-            "small_tokenizer",
-            ("tools/train_tokenizer.py", "--input", corpus, "--vocab-size", "2048", "--output", few),
-            ("small_tokenizer.json",),
-        ),
+        _tokenizer("tokenizer", corpus, 8192, data),
+        _tokenizer("small_tokenizer", corpus, 2048, data),
         Step(
             "wordpiece",
             ("tools/train_tokenizer.py", "--model", "wordpiece", "--input", corpus, described)
             + ("--vocab-size", "4096", "--output", words),
             ("wordpiece.json",),
         ),
-        Step(
-            "text",
-            (pre, "--input", corpus, "--output-prefix", str(data / "text"), *gpt, *order),
-            ("text_text_document.bin",),
-        ),
-        Step(
-            "small_vocabulary",
-            (pre, "--input", corpus, "--output-prefix", str(data / "small_vocabulary"), *small, *order),
-            ("small_vocabulary_text_document.bin",),
-        ),
-        Step(
-            "descriptions",
-            (pre, "--input", described, "--output-prefix", str(data / "descriptions"), *gpt, *order),
-            ("descriptions_text_document.bin",),
-        ),
+        _tokens("text", corpus, "tokenizer", data),
+        _tokens("small_vocabulary", corpus, "small_tokenizer", data),
+        _tokens("descriptions", described, "tokenizer", data),
         Step(
             "sentences",
-            (pre, "--input", corpus, described, "--output-prefix", str(data / "sentences"), *bert)
+            ("tools/preprocess_data.py", "--input", corpus, described)
+            + ("--output-prefix", str(data / "sentences"), *bert)
             + ("--split-sentences", "--shuffle-documents", "1", "--overwrite"),
             ("sentences_text_sentence.bin",),
         ),
         Step("digits", ("tools/collect_images.py", "--output", str(data / "digits")), ("digits",)),
     ]
     return {step.name: step for step in found}
+
+
+def _tokenizer(name: str, corpus: str, size: int, data: Path) -> Step:
+    words = ("--input", corpus, "--vocab-size", str(size), "--output", str(data / f"{name}.json"))
+    return Step(name, ("tools/train_tokenizer.py", *words), (f"{name}.json",))
+
+
+def _tokens(name: str, text: str, tokenizer: str, data: Path) -> Step:
+    """The tokens of a GPT's text, by the tokenizer of that step."""
+    places = ("--input", text, "--output-prefix", str(data / name))
+    pieces = (
+        "--tokenizer-type",
+        "HuggingFaceTokenizer",
+        "--tokenizer-model",
+        str(data / f"{tokenizer}.json"),
+    )
+    order = ("--append-eod", "--shuffle-documents", "1", "--max-sequence-length", "512", "--overwrite")
+    words = ("tools/preprocess_data.py", *places, *pieces, *order)
+    return Step(name, words, (f"{name}_text_document.bin",))
 
 
 def _is_there(path: str) -> bool:

@@ -11,7 +11,7 @@ NOTE = (
     "of its 95 % interval. Many rows are tested, each for itself. In the table ± is the standard deviation "
     "over seeds. CPU time is that of the training steps, whatever else the cores did. Tokens: effective "
     "ones, which end a run; raw ones, which enter the first layer; drawn ones, taken from the corpus. The "
-    "learning rate is tuned on the first row by one seed, and the others have it by the paper's rule."
+    "learning rate is tuned on the first row by one seed, and its factor is that of all rows."
 )
 
 

@@ -47,6 +47,7 @@ def test_the_rate_is_the_recipes_times_the_papers_rule_and_the_tuned_factor() ->
     whole = rate_of(gpt, "baseline", 1.0, SIZE)
     assert rate_of(gpt, "baseline_1/2", 1.0, SIZE) == pytest.approx(2 * whole, rel=0.01)
     assert rate_of(headline, "composed_3/8", 0.5, SIZE) == pytest.approx(whole / 2, rel=0.01)
+    assert rate_of(headline, "composed_3/8_faster", 0.5, SIZE) == pytest.approx(whole, rel=0.01)
 
 
 def test_the_same_run_of_two_tables_has_one_name(tmp_path: Path) -> None:
