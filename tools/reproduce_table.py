@@ -26,6 +26,7 @@ from megatron.reproduce.corpora import identity
 from megatron.reproduce.measures import MEASURES
 from megatron.reproduce.outcome import best_factor, edge_of, goal_grid, grid, sentences, warnings
 from megatron.reproduce.pages import Told, html, markdown
+from megatron.reproduce.pictures import pictures
 from megatron.reproduce.plans import HARDWARE, Hardware, plan_row, price
 from megatron.reproduce.runs import (
     SOURCE,
@@ -180,22 +181,24 @@ def _write(
     rates: dict[float, float],
     places: Places,
 ) -> None:
-    """The two pages, and the sentences on the terminal."""
+    """The two pages with their figures, and the sentences on the terminal."""
     machine = next((str(one["machine"]) for by in records.values() for one in by.values()), "no machine yet")
     steps = options.scale_steps or table.scale_steps
     scale = f"--scale {options.scale}" + (f" --scale-steps {steps}" if steps else "")
     about = f"Runs of {scale}, seeds {options.seeds}; {machine}."
     command = shlex.join(["python", "tools/reproduce_table.py", *sys.argv[1:]])
     lines = sentences(table, records, names)
-    shown = grid(table, records, names), goal_grid(table, records)
+    drawn = pictures(table, records, names)
+    shown = grid(table, records, names), goal_grid(table, records), drawn
     notes = [*warnings(records), *edge_of(rates, MEASURES[table.measures[0]].sign)]
     told = Told(table.title, table.paper, about, lines, *shown, rates, notes, command)
-    for path, text in {".html": html(told), ".md": markdown(told)}.items():
-        with whole_file(places.folder / f"{table.name}{path}", "w") as file:
-            file.write(text)
+    files = {f"{table.name}.html": html(told).encode(), f"{table.name}.md": markdown(told).encode()}
+    for name, data in (files | {one.name: one.png for one in drawn}).items():
+        with whole_file(places.folder / name) as file:
+            file.write(data)
     for line in [*lines, *notes]:
         print_line(line)
-    print(f"wrote {options.folder}/{table.name}.html and .md")
+    print(f"wrote {options.folder}/{table.name}.html and .md with their figures")
 
 
 def _dry_run(table: Table, options: Options, names: Sequence[str], size: Size) -> None:

@@ -37,7 +37,7 @@ def _cells(table: Table, records: Records, name: str, paper: list[str]) -> list[
         return [*theirs, "0", *[MISSING] * (5 + len(table.measures))]
     first = found[0]
     tokens = [short(first["tokens"][kind]) for kind in ("effective", "raw", "drawn")]
-    seconds = duration(statistics.fmean(map(_seconds, found)))
+    seconds = duration(statistics.fmean(map(cpu_seconds, found)))
     return [*theirs, str(len(found)), f"{first['rate']:g}", *tokens, seconds, *_qualities(table, found)]
 
 
@@ -74,17 +74,19 @@ def goal_grid(table: Table, records: Records) -> Grid:
     columns = ["tokens in % of the row to reach", "CPU time in %", "seeds that reach it", "of"]
     rows = []
     for group, names in table.goal.groups.items():
-        tokens, seconds = (_shares(table, records, names, amount) for amount in (_tokens, _seconds))
+        tokens, seconds = (
+            _shares(table, records, names, amount) for amount in (effective_tokens, cpu_seconds)
+        )
         reached = sum(map(math.isfinite, tokens))
         rows.append([group, _median(tokens), _median(seconds), str(reached), str(len(tokens))])
     return Grid(columns, rows)
 
 
-def _tokens(record: Mapping[str, Any]) -> float:
+def effective_tokens(record: Mapping[str, Any]) -> float:
     return float(record["tokens"]["effective"])
 
 
-def _seconds(record: Mapping[str, Any]) -> float:
+def cpu_seconds(record: Mapping[str, Any]) -> float:
     return float(record["cpu_seconds"])
 
 

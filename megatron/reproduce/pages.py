@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from megatron.report.page import Section, box, page, paragraphs, sample, table
+from megatron.report.page import Section, box, charts, page, paragraphs, sample, table
 from megatron.reproduce.outcome import Grid
+from megatron.reproduce.pictures import Picture
 
 NOTE = (
     "Seen: the mean of the paired differences over the seeds is not 0 by Student's t at 5 %, and ± is half "
@@ -24,6 +25,7 @@ class Told(NamedTuple):
     sentences: Sequence[str]
     grid: Grid
     goal: Grid
+    pictures: Sequence[Picture]
     rates: Mapping[float, float]
     notes: Sequence[str]
     command: str
@@ -35,6 +37,7 @@ def html(told: Told) -> str:
     sections = [
         Section("The paper's rows beside ours", _table(told.grid)),
         Section("What reaches the baseline", _table(told.goal) if told.goal.rows else ""),
+        Section("Figures", charts((one.words, one.png) for one in told.pictures)),
         Section(
             "Learning rate", table("times the recipe's", ["quality"], rates, coloured=False) if rates else ""
         ),
@@ -56,6 +59,7 @@ def markdown(told: Told) -> str:
     parts += ["\n".join(f"- {line}" for line in told.sentences) or "No run has finished.", _lines(told.grid)]
     if told.goal.rows:
         parts += ["## What reaches the baseline", _lines(told.goal)]
+    parts += [f"![{one.words}]({one.name})" for one in told.pictures]
     if told.rates:
         words = ", ".join(f"{factor:g}: {quality:.4f}" for factor, quality in told.rates.items())
         parts.append(f"Learning rate, times the recipe's: {words}.")

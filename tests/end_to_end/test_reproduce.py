@@ -43,6 +43,7 @@ def test_a_table_leaves_records_and_pages_and_no_checkpoints(finished: Path) -> 
     assert not list((finished / "runs").iterdir())
     text = (finished / "tiny.md").read_text()
     assert "| dropped | 263 | 43.7 | 2 |" in text and "263" in (finished / "tiny.html").read_text()
+    assert "(tiny_rows.png)" in text and (finished / "tiny_rows.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_records_alone_are_enough_elsewhere(finished: Path, tmp_path: Path) -> None:

@@ -1,0 +1,139 @@
+"""A table as figures: the quality of every row with its seeds, and what reaches the baseline."""
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from megatron.base.units import duration, short
+from megatron.report.figures import FAINT, INK, Entry, colour_of, frame, panels, plain, png
+from megatron.reproduce.measures import MEASURES
+from megatron.reproduce.outcome import Records, cpu_seconds, effective_tokens
+from megatron.reproduce.statistics import spread
+from megatron.reproduce.table import Table
+
+WIDTH, ABOVE, EACH = 6.4, 1.2, 0.22  # inches: of the rows' figure, around its rows, and of a row
+MARGIN = 0.05
+AMOUNTS = (
+    ("effective tokens", effective_tokens, short),
+    ("CPU time of the steps", cpu_seconds, duration),
+)
+
+
+class Picture(NamedTuple):
+    """`name`: of its file. `words`: what it shows. `png`: its bytes."""
+
+    name: str
+    words: str
+    png: bytes
+
+
+def pictures(table: Table, records: Records, names: Iterable[str]) -> list[Picture]:
+    """The figures of a table that has records."""
+    shown = [name for name in names if records.get(name)]
+    if not shown:
+        return []
+    words = f"{table.title}: {_measured(table)} of every row"
+    found = [Picture(f"{table.name}_rows.png", words, png(rows_figure(table, records, shown)))]
+    if table.goal and (drawn := _groups(table, records)):
+        words = f"{table.title}: {_measured(table)} by tokens and by time"
+        figure = reach_figure(table, records, drawn)
+        found.append(Picture(f"{table.name}_reach.png", words, png(figure)))
+    return found
+
+
+def _measured(table: Table) -> str:
+    return MEASURES[table.measures[0]].heading
+
+
+def _label(table: Table) -> str:
+    better = "less" if MEASURES[table.measures[0]].sign > 0 else "more"
+    return f"{_measured(table)} ({better} is better)"
+
+
+def _qualities(table: Table, records: Records, name: str) -> list[float]:
+    return [one["quality"][table.measures[0]] for one in records[name].values()]
+
+
+def rows_figure(table: Table, records: Records, names: Sequence[str]) -> Figure:
+    """A line a row: a small dot a seed, and the mean with the standard deviation over seeds. The first row
+    goes through all as a line."""
+    figure, (axes,) = panels(1, 1, plain(table.title))
+    figure.set_size_inches(WIDTH, ABOVE + EACH * len(names))
+    for place, name in enumerate(names):
+        values = _qualities(table, records, name)
+        axes.plot(values, [place] * len(values), "o", color=FAINT, markersize=2.5, zorder=3)
+        axes.errorbar(
+            [statistics.fmean(values)],
+            [place],
+            xerr=[spread(values)] if len(values) > 1 else None,
+            fmt="D",
+            color=colour_of(0),
+            markersize=4.5,
+            capsize=2.5,
+            linewidth=1.4,
+        )
+    axes.axvline(statistics.fmean(_qualities(table, records, names[0])), color=colour_of(1), linewidth=1.0)
+    axes.set_yticks(range(len(names)), [plain(name) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    keys = [
+        Entry("mean ± standard deviation", colour_of(0), marker="D", width=1.4),
+        Entry("a seed", FAINT, "", "o"),
+        Entry(names[0], colour_of(1), width=1.0),
+    ]
+    frame(axes, "", _label(table), "", keys)
+    axes.margins(x=MARGIN)
+    return figure
+
+
+def _groups(table: Table, records: Records) -> dict[str, list[str]]:
+    """The rows with records of every group of the goal that has some."""
+    assert table.goal is not None
+    rows = {name: [one for one in group if records.get(one)] for name, group in table.goal.groups.items()}
+    return {name: group for name, group in rows.items() if group}
+
+
+def reach_figure(table: Table, records: Records, groups: dict[str, list[str]]) -> Figure:
+    """Quality by effective tokens and by CPU time: a line a group, through the means of its rows, and the
+    quality to reach."""
+    assert table.goal is not None
+    figure, charts = panels(1, len(AMOUNTS), plain(table.title))
+    for axes, (words, amount, told) in zip(charts, AMOUNTS):
+        for number, rows in enumerate(groups.values()):
+            points = sorted(
+                (statistics.fmean(map(amount, records[row].values())), _qualities(table, records, row))
+                for row in rows
+            )
+            axes.errorbar(
+                [x for x, _ in points],
+                [statistics.fmean(values) for _, values in points],
+                yerr=[spread(values) if len(values) > 1 else 0.0 for _, values in points],
+                color=colour_of(number),
+                marker="o",
+                markersize=4,
+                capsize=2.5,
+                linewidth=1.6,
+            )
+        keys = [Entry(name, colour_of(number), marker="o") for number, name in enumerate(groups)]
+        if records.get(table.goal.reach):
+            axes.axhline(
+                statistics.fmean(_qualities(table, records, table.goal.reach)),
+                color=INK,
+                linewidth=1.0,
+                linestyle="--",
+            )
+            keys.append(Entry(f"{table.goal.reach}, to be reached", INK, "--", width=1.0))
+        frame(axes, f"By {words}", words, _label(table), keys)
+        _logarithmic(axes, told)
+    return figure
+
+
+def _logarithmic(axes: Axes, told: Callable[[float], str]) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: told(value).replace(".0 ", " ")))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.margins(x=MARGIN)
