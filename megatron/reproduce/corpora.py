@@ -70,6 +70,7 @@ KINDS = {
         identity="descriptions_text_document.bin",
     ),
     "digits": Kind(("digits",), ("--data-path", "{data}/digits")),
+    "letters": Kind(("letters",), ("--data-path", "{data}/letters")),
     "mock": Kind((), ("--mock-data", "--vocab-size", "256")),
 }
 
@@ -143,7 +144,7 @@ def _steps(data: Path) -> dict[str, Step]:
             + ("--split-sentences", "--shuffle-documents", "1", "--overwrite"),
             ("sentences_text_sentence.bin",),
         ),
-        Step("digits", ("tools/collect_images.py", "--output", str(data / "digits")), ("digits",)),
+        *(_images(name, data) for name in ("digits", "letters")),
     ]
     return {step.name: step for step in found}
 
@@ -165,6 +166,11 @@ def _tokens(name: str, text: str, tokenizer: str, data: Path) -> Step:
     order = ("--append-eod", "--shuffle-documents", "1", "--max-sequence-length", "512", "--overwrite")
     words = ("tools/preprocess_data.py", *places, *pieces, *order)
     return Step(name, words, (f"{name}_text_document.bin",))
+
+
+def _images(name: str, data: Path) -> Step:
+    words = ("tools/collect_images.py", "--images", name, "--output", str(data / name))
+    return Step(name, words, (name,))
 
 
 def _is_there(path: str) -> bool:

@@ -22,6 +22,10 @@ FINETUNING_RATE = "3e-3"
 TOKENS = {"effective": "consumed_tokens", "raw": "raw_tokens", "drawn": "drawn_tokens"}
 
 
+START = {"gpt": "--load", "bert": "--load", "vit": "--pretrained-checkpoint"}
+"""The flag of given weights, by task."""
+
+
 class Places(NamedTuple):
     """Where data lies, and where runs and records go."""
 
@@ -72,7 +76,10 @@ def make_run(table: Table, name: str, seed: int, factor: float, size: Size, plac
     train = [table.script, *recipe_flags(table, row, *size), *flags_of(data, places.data, order)]
     train += ["--seed", str(seed), "--lr", repr(rate), "--log-interval", "10", "--save", str(folder)]
     begins_anew = bool(table.source and row is not table.source)
-    train += ["--load", str(_source_folder(table, size, places) if begins_anew else folder)]
+    if begins_anew:
+        train += [START[table.task], str(_source_folder(table, size, places))]
+    else:
+        train += ["--load", str(folder)]
     measuring = () if row is table.source else tuple(_measuring(table, folder, seed, places))
     measures = () if row is table.source else table.measures
     steps, commands = tuple(steps_of(data, places.data, order)), (tuple(train), *measuring)
