@@ -233,8 +233,16 @@ def _require_same(folder: Path, manifest: Manifest, wanted: dict[str, Box], prob
         more = f", and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise UserError(
             f"{folder}: is the checkpoint of another model: it {'; it '.join(sorted(problems)[:5])}{more}"
-            f"{_of_experts(there.keys(), wanted.keys())}"
+            f"{_of_experts(there.keys(), wanted.keys()) or OWN_SHAPE.get(manifest.task, OTHER_FLAGS)}"
         )
+
+
+OTHER_FLAGS = "; give the model's flags as they were, or --use-checkpoint-args, which takes them"
+OWN_SHAPE = {
+    "vit": f"{OTHER_FLAGS}; for images of another size give --pretrained-checkpoint in the place of --load "
+    "and --finetune, which resizes the positions"
+}
+"""The way out where a model has other tensors, by the task."""
 
 
 def _of_experts(there: Iterable[str], wanted: Iterable[str]) -> str:

@@ -1,8 +1,9 @@
 """The flags of curriculum and random-LTD, what follows from them, and the rules between them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from megatron.config.arguments import flag
+from megatron.config.arguments import flag, spelling
+from megatron.config.data import DataConfig
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,17 @@ class DataEfficiencyConfig:
     )
 
 
-def _idle_dropping(data_efficiency: DataEfficiencyConfig) -> list[str]:
-    described = data_efficiency.random_ltd or data_efficiency.data_efficiency_config
-    given = (data_efficiency.random_ltd_duration, data_efficiency.random_ltd_layers)
-    if not described and given != (None, None):
-        return ["--random-ltd-duration and --random-ltd-layers do nothing without --random-ltd"]
-    return []
+def _idle_dropping(data_efficiency: DataEfficiencyConfig, data: DataConfig) -> list[str]:
+    if data_efficiency.random_ltd or data_efficiency.data_efficiency_config:
+        return []
+    usual = {one.name: one.default for one in fields(DataEfficiencyConfig)}
+    usual["random_ltd_max"] = data.seq_length
+    given = [
+        spelling(name)
+        for name in usual
+        if name.startswith("random_ltd_") and getattr(data_efficiency, name) != usual[name]
+    ]
+    return [f"{', '.join(given)}: without effect, as --random-ltd is not given"] if given else []
 
 
 def _idle_difficulty(data_efficiency: DataEfficiencyConfig) -> list[str]:

@@ -1,9 +1,15 @@
 """The flags of the model's shape, what follows from them, and the rules between them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from megatron.config.arguments import flag
+from megatron.config.arguments import flag, spelling
 from megatron.config.data import DataConfig
+
+ANGLES = (
+    *("rotary_base", "rotary_percent", "rotary_seq_len_interpolation_factor"),
+    *("use_rope_scaling", "rope_scaling_factor"),
+)
+"""Flags of rotary angles."""
 
 
 @dataclass(frozen=True)
@@ -141,14 +147,15 @@ def _rotary(model: ModelConfig) -> list[str]:
     ]
 
 
-def _stretched(model: ModelConfig) -> list[str]:
-    given = {
-        "--use-rope-scaling": model.use_rope_scaling,
-        "--rotary-seq-len-interpolation-factor": model.rotary_seq_len_interpolation_factor != 1,
-    }
-    if model.position_embedding_type == "rope":
-        return []
-    return [f"{name} needs --position-embedding-type rope" for name, there in given.items() if there]
+def _idle_angles(model: ModelConfig) -> list[str]:
+    """Flags of rotary angles where nothing rotates, and the factor of a stretch that is not asked for."""
+    usual = {one.name: one.default for one in fields(ModelConfig)}
+    given = [name for name in ANGLES if getattr(model, name) != usual[name]]
+    if model.position_embedding_type != "rope":
+        return [f"{spelling(name)} needs --position-embedding-type rope" for name in given]
+    if "rope_scaling_factor" in given and not model.use_rope_scaling:
+        return [f"--rope-scaling-factor {model.rope_scaling_factor} needs --use-rope-scaling"]
+    return []
 
 
 def _one_kind_of_positions(model: ModelConfig) -> list[str]:
@@ -182,4 +189,4 @@ def _one_activation(model: ModelConfig) -> list[str]:
     return [f"{' and '.join(given)} are {'two' if len(given) == 2 else 'several'} activations; give only one"]
 
 
-RULES = (_heads, _query_groups, _rotary, _stretched, _one_kind_of_positions, _positions, _one_activation)
+RULES = (_heads, _query_groups, _rotary, _idle_angles, _one_kind_of_positions, _positions, _one_activation)

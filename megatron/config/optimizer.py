@@ -134,7 +134,8 @@ def _last_part(optimizer: OptimizerConfig, training: TrainingConfig) -> list[str
         ]
     if optimizer.lr_decay_style == "WSD" and last > whole:
         return [f"--lr-wsd-decay-{unit} {last} is longer than the decay of {whole} {unit}"]
-    if optimizer.lr_decay_style != "WSD" and any(getattr(optimizer, f"lr_wsd_decay_{one}") for one in UNITS):
+    asked = any(getattr(optimizer, f"lr_wsd_decay_{one}") for one in UNITS)
+    if optimizer.lr_decay_style != "WSD" and (asked or optimizer.lr_wsd_decay_style != "exponential"):
         return [
             f"--lr-wsd-decay-* do nothing with --lr-decay-style {optimizer.lr_decay_style}; give "
             "--lr-decay-style WSD, or leave them out"

@@ -351,15 +351,18 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     **_refused("samples are drawn by keyed permutations; leave that out", "dataloader-type=single"),
     **_refused("give --reset-attention-mask to keep documents apart", "dataloader-inter-document-masking"),
     **_refused(
-        "write what the file says behind --data-path, or --train-data-path and its fellows",
-        "data-args-path per-split-data-args-path",
+        "write what the file says as lists under data_path, or train_data_path and its fellows, in a YAML "
+        "file, and give that by --config, however many paths there are",
+        """data-args-path per-split-data-args-path train-weighted-split-paths-path
+        valid-weighted-split-paths-path test-weighted-split-paths-path""",
     ),
     **_refused("write whole paths behind --data-path", "aml-data-download-path"),
     **_refused(
         "write each weight before its path: --train-data-path 0.3 A 0.7 B, and so with --valid-data-path and "
         "--test-data-path; without weights a dataset counts by its samples",
         """train-data-paths valid-data-paths test-data-paths train-data-weights valid-data-weights
-        test-data-weights weight-by-num-documents weighted-sampler-alpha""",
+        test-data-weights weight-by-num-documents weighted-sampler-alpha train-weighted-split-paths
+        valid-weighted-split-paths test-weighted-split-paths""",
     ),
     **_refused(f"it {NOT_YET}", "fim-data sample-rate=1 allow-ambiguous-pad-tokens use-dataset-only"),
     **_unused("it does nothing without --fim-data", "fim-*"),

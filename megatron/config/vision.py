@@ -117,6 +117,8 @@ def _images(vision: VisionConfig) -> list[str]:
                 f"{spelling(name)} {' '.join(map(str, numbers))}: give a number for each channel of "
                 f"--num-channels {vision.num_channels}"
             )
+    if vision.rand_augment_magnitude != 9 and not vision.rand_augment:
+        found.append(f"--rand-augment-magnitude {vision.rand_augment_magnitude} needs --rand-augment")
     return found
 
 

@@ -97,6 +97,11 @@ def _files(folder: Path) -> list[Path]:
         return [folder / WEIGHTS]
     if not (folder / INDEX).is_file():
         held = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
+        if any(folder.glob("model-*-of-*.safetensors")):
+            raise UserError(
+                f"{folder / INDEX}: is missing, and the weights lie in several files (the folder holds "
+                f"{held}); bring it from where they came from"
+            )
         raise UserError(
             f"{folder}: has neither {WEIGHTS} nor {INDEX} (it holds {held}); save the model anew by "
             "save_pretrained, which writes safetensors"

@@ -11,6 +11,7 @@ import torch
 from megatron.base.errors import UserError
 from megatron.base.files import checksum, wait_for
 from megatron.base.folders import or_nearest
+from megatron.base.units import count_of
 from megatron.batches.loader import Rows
 from megatron.config.config import TokenizerOptions
 from megatron.data.corpora import Corpus, Source, open_corpus
@@ -64,7 +65,10 @@ def open_whole(source: Source, seq_length: int) -> WholeText:
     tokens = np.asarray(source.dataset.tokens)
     told = len(tokens) - 1
     if told < 1:
-        raise UserError(f"{source.dataset.prefix}: has {len(tokens)} tokens, and perplexity needs two")
+        raise UserError(
+            f"{source.dataset.prefix}: has {count_of(len(tokens), 'token')}, and perplexity needs two; give "
+            "more text to --valid-file or --test-file, whichever it is of"
+        )
     windows = -(-told // seq_length)
     return WholeText(
         name=str(source.dataset.prefix),

@@ -1,6 +1,10 @@
 """Where the log goes: a list of sinks, each of which takes from a record what it can show."""
 
 import dataclasses
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -63,6 +67,17 @@ def _wandb_is_there(project: str) -> bool:
     return False
 
 
+@contextmanager
+def _nobody_to_ask() -> Iterator[None]:
+    """No terminal to read from: without a login wandb would ask there and wait, and so would all ranks."""
+    terminal = sys.stdin
+    with open(os.devnull, encoding="utf-8") as sys.stdin:
+        try:
+            yield
+        finally:
+            sys.stdin = terminal
+
+
 class Lines:
     """Standard output."""
 
@@ -103,18 +118,20 @@ class WeightsAndBiases:
         memory = Path(config.checkpoint.save, WANDB_ID) if config.checkpoint.save else None
         flags, known = config.logging, memory and memory.is_file() and not afresh
         try:
-            self.run = wandb.init(
-                project=flags.wandb_project,
-                name=flags.wandb_exp_name,
-                entity=flags.wandb_entity,
-                dir=str(writable_folder(flags.wandb_save_dir or config.checkpoint.save or ".")),
-                id=memory.read_text(encoding="utf-8").strip() if memory and known else None,
-                resume="allow",
-                config=dataclasses.asdict(config),
-            )
+            with _nobody_to_ask():
+                self.run = wandb.init(
+                    project=flags.wandb_project,
+                    name=flags.wandb_exp_name,
+                    entity=flags.wandb_entity,
+                    dir=str(writable_folder(flags.wandb_save_dir or config.checkpoint.save or ".")),
+                    id=memory.read_text(encoding="utf-8").strip() if memory and known else None,
+                    resume="allow",
+                    config=dataclasses.asdict(config),
+                )
         except wandb.Error as error:
+            why = " ".join(str(error).split())
             raise UserError(
-                f"--wandb-project {flags.wandb_project}: wandb does not start ({error}); set "
+                f"--wandb-project {flags.wandb_project}: wandb does not start ({why}); set "
                 "WANDB_MODE=offline to go without its server, or leave the flag out"
             ) from None
         if memory and not known:

@@ -244,10 +244,11 @@ def test_the_weights_of_another_model_are_refused_with_what_differs(tmp_path: Pa
     found = refusal(load, model, folder)
     assert found == (
         f"{folder}: is the checkpoint of another model: it has bias too; it has no more0; it has no more1; "
-        "it has no more2; it has no more3, and 7 more"
+        "it has no more2; it has no more3, and 7 more; give the model's flags as they were, or "
+        "--use-checkpoint-args, which takes them"
     )
     found = refusal(load, model_of(weight=(2, 3), bias=(2,)), folder)
-    assert found.endswith("it has weight [9, 2], the model [2, 3]")
+    assert "it has weight [9, 2], the model [2, 3]; give the model's flags" in found
 
 
 def test_only_own_checkpoints_beside_the_interval_are_deleted(tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ REFUSED_ALONE = """
 --use-precision-aware-optimizer|--exp-avg-dtype bf16|--decoupled-lr 5e-4
 --start-weight-decay 0.1|--weight-decay-incr-style cosine|--step-batch-size-schedule 0:768
 --iterations-to-skip 3 4|--data-args-path list.txt|--per-split-data-args-path list.json|--fim-data
+--train-weighted-split-paths-path list.txt|--valid-weighted-split-paths x
 --sample-rate 0.5|--full-validation|--multiple-validation-sets|--eval-global-batch-size 64
 --vocab-extra-ids 100|--padded-vocab-size 32000|--kd|--mos|--perform-rl-step|--sft|--use-mup|--spec local x
 --non-persistent-save-interval 5|--ckpt-convert-format torch|--vision-pretraining-type dino

@@ -259,6 +259,16 @@ BROKEN = {
         ("--adam-eps=-1e-8", ["--adam-eps -1e-08"]),
         ("--lr-warmup-init 1", ["--lr-warmup-init 1.0", "--lr 0.001"]),
         ("--lr-wsd-decay-iters 5", ["--lr-decay-style linear", "--lr-decay-style WSD"]),
+        ("--lr-wsd-decay-style linear", ["--lr-decay-style linear", "--lr-decay-style WSD"]),
+        ("--rotary-base 500000", ["--rotary-base needs --position-embedding-type rope"]),
+        ("--rotary-percent 0.5", ["--rotary-percent needs --position-embedding-type rope"]),
+        ("--rope-scaling-factor 32", ["--rope-scaling-factor needs --position-embedding-type rope"]),
+        (
+            "--position-embedding-type rope --rope-scaling-factor 32",
+            ["--rope-scaling-factor 32.0 needs --use-rope-scaling"],
+        ),
+        ("--random-ltd-min 16", ["--random-ltd-min: without effect, as --random-ltd is not given"]),
+        ("--random-ltd-max 16 --random-ltd-quantum 8", ["--random-ltd-max, --random-ltd-quantum"]),
         ("--lr-decay-style inverse-square-root", ["inverse-square-root", "--lr-warmup-tokens"]),
     ],
     "data_efficiency": [

@@ -43,6 +43,7 @@ def test_tokens_and_means_follow_from_images() -> None:
         ("--img-h 100", "--img-h 100 is no multiple of --patch-dim 16; change one of them"),
         ("--patch-dim 0", "--patch-dim 0 must be at least 1"),
         ("--num-channels 2", "--num-channels 2: choose one of 1, 3"),
+        ("--rand-augment-magnitude 5", "--rand-augment-magnitude 5 needs --rand-augment"),
         (
             "--seq-length 196",
             "--seq-length 196: an image of 224 x 224 pixels has 197 tokens, its patches and",

@@ -211,6 +211,12 @@ def test_mistakes_are_told_in_one_line(tool: Tool, gpt2: Path, tmp_path: Path) -
     assert "save_pretrained, which writes safetensors" in refused(
         tool, "hf", "megatron", pickled, tmp_path / "out"
     )
+    part = pickled / "model-00001-of-00002.safetensors"
+    part.write_bytes(b"")
+    assert "model.safetensors.index.json: is missing, and the weights lie in several files" in refused(
+        tool, "hf", "megatron", pickled, tmp_path / "out"
+    )
+    part.unlink()
     (pickled / "model.safetensors").write_bytes((gpt2 / "model.safetensors").read_bytes()[:2000])
     assert "cannot be read" in refused(tool, "hf", "megatron", pickled, tmp_path / "out")
     weights = load_file(gpt2 / "model.safetensors") | {"extra.weight": torch.zeros(1)}

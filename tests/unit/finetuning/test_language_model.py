@@ -223,6 +223,14 @@ def test_the_cache_is_used_again_and_follows_the_text(words, tmp_path, capsys):
     assert (text.windows, len(text.tokens)) == (1, LENGTH + 1) and text.told == count_tokens(text.name) - 1
 
 
+def test_a_held_out_text_of_one_token_is_told_with_its_flags(words, tmp_path):
+    short = tmp_path / "valid.txt"
+    short.write_text("")
+    job = job_of([*words, "--valid-file", str(short)], tmp_path / "run")
+    with pytest.raises(UserError, match=r"has 0 tokens, .* give more text to --valid-file or --test-file"):
+        open_whole(open_source(job.prefixes["valid"], False), LENGTH)
+
+
 def test_a_sweep_takes_the_least_perplexity(words, tmp_path):
     job = job_of(words, tmp_path / "run", "--sweep-lr", "1e-4,2e-4", "--seeds", "1-3", "--train-iters", "1")
     found = {

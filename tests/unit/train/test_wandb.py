@@ -1,7 +1,10 @@
 """What reaches Weights & Biases, by the real package without a network: its own files are read back."""
 
 import json
+import os
+import pty
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +19,7 @@ from megatron.train.log import Log
 from megatron.train.records import Outcome, Start
 from tests.support.configurations import make_config, make_plan
 
+wandb = pytest.importorskip("wandb")
 messages = pytest.importorskip("wandb.proto.wandb_internal_pb2")
 BLOCK = 32768
 
@@ -100,6 +104,19 @@ def test_scalars_by_iteration_in_one_run_however_often_it_is_taken_up(tmp_path: 
 def test_a_run_that_wandb_refuses_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--wandb-project a/b: wandb does not start"):
         make_log(tmp_path, tmp_path, 0, "--wandb-project a/b")
+
+
+def test_a_terminal_is_not_asked_for_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = os.fdopen(pty.openpty()[1])
+
+    def init(**_: Any) -> None:
+        raise wandb.errors.UsageError(f"No API key,\n asked {sys.stdin.isatty()}: {sys.stdin.read()!r}")
+
+    monkeypatch.setattr(sys, "stdin", terminal)
+    monkeypatch.setattr(wandb, "init", init)
+    with pytest.raises(UserError, match=r"wandb does not start \(No API key, asked False: ''\)"):
+        make_log(tmp_path, tmp_path, 0)
+    assert sys.stdin is terminal
 
 
 def test_runs_with_one_metrics_file_are_runs_of_their_own(tmp_path: Path) -> None:
