@@ -59,14 +59,16 @@ def open_folder(path: str | Path) -> Folder:
     except UserError as error:
         raise UserError(*(f"{folder / CONFIG}: {problem}" for problem in error.problems)) from None
     if (folder / PIXELS).is_file() and theirs.family is VIT:
-        theirs = theirs._replace(flags=theirs.flags | _pixels(folder / PIXELS, theirs.flags["num_channels"]))
+        theirs = theirs._replace(
+            flags=theirs.flags | pixels_of(folder / PIXELS, theirs.flags["num_channels"])
+        )
     tensors: dict[str, Like] = {}
     for file in _files(folder):
         tensors |= _header(file)
     return Folder(folder, theirs, tensors)
 
 
-def _pixels(path: Path, channels: int) -> dict[str, Any]:
+def pixels_of(path: Path, channels: int) -> dict[str, Any]:
     """What a model of images subtracts from the channels of its pixels, and divides them by; values that are
     all equal are of any number of channels. UserError where the file says no such numbers."""
     try:

@@ -4,7 +4,7 @@ flags."""
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,9 @@ from megatron.checkpoint.manifest import read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.arguments import spelling
 from megatron.config.config import Config
+from megatron.config.vision import VisionConfig
 from megatron.conversion.encoders import found_in
+from megatron.conversion.folder import PIXELS, pixels_of
 from megatron.conversion.origins import take
 from megatron.conversion.vit import HEAD, describe, names
 from megatron.model.vit import resized_positions
@@ -128,6 +130,8 @@ def _of_huggingface(folder: Path) -> Pretrained:
             f"--pretrained-checkpoint {folder}: has no {WEIGHTS}; save the model by save_pretrained of a "
             "newer transformers, in one file"
         )
+    if (folder / PIXELS).is_file():
+        flags |= pixels_of(folder / PIXELS, flags["num_channels"])
     origins = names(flags)
 
     def read(name: str) -> Tensor | None:
@@ -139,6 +143,22 @@ def _of_huggingface(folder: Path) -> Pretrained:
             raise UserError(f"{path}: cannot be read ({error}); bring the file again") from None
 
     return Pretrained(folder, flags, read)
+
+
+def other_pixels(source: Pretrained, vision: VisionConfig) -> list[str]:
+    """A note where the weights have seen images of other means or deviations than the flags', which may be
+    meant."""
+    pairs = {name: (source.flags.get(name), getattr(vision, name)) for name in ("img_mean", "img_std")}
+    return [
+        f"the weights of {source.folder} have seen images by {_numbers(name, theirs)}, and these are by "
+        f"{_numbers(name, mine)}; give {_numbers(name, theirs)}, unless that is meant"
+        for name, (theirs, mine) in pairs.items()
+        if theirs is not None and tuple(theirs) != tuple(mine)
+    ]
+
+
+def _numbers(name: str, values: Iterable[float]) -> str:
+    return " ".join([spelling(name), *(f"{value:g}" for value in values)])
 
 
 @torch.no_grad()

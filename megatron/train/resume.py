@@ -29,7 +29,7 @@ from megatron.checkpoint.save import Files, own_tensors, retain, save_checkpoint
 from megatron.checkpoint.saved_config import with_new_flags
 from megatron.config.checkpoint import CheckpointConfig
 from megatron.config.optimizer import decay_horizon, warmup_horizon
-from megatron.conversion.pretrained import load_pretrained, open_pretrained
+from megatron.conversion.pretrained import load_pretrained, open_pretrained, other_pixels
 from megatron.data.corpora import identity
 from megatron.data.tokenizer import describe_identity
 from megatron.optim.loss_scale import resumed
@@ -131,7 +131,9 @@ def start_from(run: Run, path: str) -> None:
 
     def read() -> bytes:
         nonlocal notes
-        notes = load_pretrained(open_pretrained(path), run.parameters, run.placements, grid)
+        source = open_pretrained(path)
+        notes = load_pretrained(source, run.parameters, run.placements, grid)
+        notes += other_pixels(source, run.config.vision)
         return b""
 
     together(read, run.mesh)

@@ -133,7 +133,11 @@ def test_finetuning_at_another_resolution_with_a_new_head(whole: Path, digits: P
     other.save_pretrained(tmp_path / "theirs")
     square = [*" ".join(words).replace("--img-h 12", "--img-h 8").split()]
     square += ["--pretrained-checkpoint", str(tmp_path / "theirs"), "--hidden-dropout", "0"]
-    run_command(*square, "--attention-dropout", "0", "--save", str(tmp_path / "converted"))
+    beside = {"image_mean": [0.25] * 3, "image_std": [0.5] * 3}
+    (tmp_path / "theirs" / "preprocessor_config.json").write_text(json.dumps(beside))
+    done = run_command(*square, "--attention-dropout", "0", "--save", str(tmp_path / "converted"))
+    assert "by --img-mean 0.25, and these are by --img-mean 0.5; give --img-mean 0.25" in done.stdout
+    assert "--img-std" not in done.stdout
     output = tmp_path / "converted.json"
     load = ["--load", str(tmp_path / "converted")]
     run_command("tools/evaluate.py", *load, "--splits", "valid", "--output", str(output))
