@@ -26,6 +26,11 @@ NAMELESS = {
 }
 """What the system refused, where its error comes without the name of a file."""
 WAYS_OUT = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room, or choose a place on another disk"),
+    errno.EROFS: "choose a place that can be written",
+    errno.EACCES: "mend its permissions",
+    errno.EISDIR: "name a file",
+    errno.EFBIG: "raise the limit with ulimit -f",
     errno.EMFILE: "raise the limit with ulimit -n",
     errno.ENOMEM: "use a smaller model or batch, or fewer workers",
     errno.EAGAIN: "use fewer workers, or raise the limit with ulimit -u",

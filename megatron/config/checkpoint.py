@@ -52,7 +52,7 @@ def _retain(checkpoint: CheckpointConfig) -> list[str]:
     if interval and retain and retain % interval:
         return [
             f"--save-retain-interval {retain} is no multiple of --save-interval {interval}, so none would "
-            "be kept"
+            "be kept; take a multiple"
         ]
     return []
 

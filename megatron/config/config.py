@@ -148,7 +148,7 @@ def _words(name: str, value: Any) -> list[str]:
     ]
     flag_name = spelling(name)
     if flag_name in ("-h", "--help"):
-        raise UserError(f"{name}: is no flag of a configuration")
+        raise UserError(f"{name}: is no flag of a configuration; leave it out")
     return [flag_name, *items] if len(items) > 1 else [f"{flag_name}={item}" for item in items]
 
 

@@ -33,7 +33,10 @@ def _once(data: DataConfig) -> list[str]:
     if sum(map(bool, (data.data_path, separate, data.mock_data))) != 1:
         found.append("give the data once: --data-path, or --train-data-path and its fellows, or --mock-data")
     if separate and not data.train_data_path:
-        found.append("--valid-data-path and --test-data-path go with --train-data-path")
+        found.append(
+            "--valid-data-path and --test-data-path go with --train-data-path; give it, or one --data-path "
+            "with --split"
+        )
     return found
 
 

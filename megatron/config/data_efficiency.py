@@ -63,13 +63,16 @@ def _idle_dropping(data_efficiency: DataEfficiencyConfig, data: DataConfig) -> l
         for name in usual
         if name.startswith("random_ltd_") and getattr(data_efficiency, name) != usual[name]
     ]
-    return [f"{', '.join(given)}: without effect, as --random-ltd is not given"] if given else []
+    words = f"{', '.join(given)}: without effect, as --random-ltd is not given; give it, or leave this out"
+    return [words] if given else []
 
 
 def _idle_difficulty(data_efficiency: DataEfficiencyConfig) -> list[str]:
     paths = data_efficiency.difficulty_path
     if paths and not data_efficiency.curriculum and not data_efficiency.data_efficiency_config:
-        return [f"--difficulty-path {paths[0]} does nothing without a --curriculum that orders by it"]
+        return [
+            f"--difficulty-path {paths[0]} does nothing without a --curriculum that orders by it; give one"
+        ]
     return []
 
 

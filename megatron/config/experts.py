@@ -162,7 +162,9 @@ def _choice(experts: ExpertsConfig) -> list[str]:
     if few == 1 and late and experts.moe_router_load_balancing_type != "sinkhorn":
         found.append("--moe-router-topk 1 needs --moe-router-pre-softmax, as a softmax over one is 1")
     if experts.moe_router_pre_softmax and experts.moe_router_score_function == "sigmoid":
-        found.append("--moe-router-pre-softmax does nothing with --moe-router-score-function sigmoid")
+        found.append(
+            "--moe-router-pre-softmax does nothing with --moe-router-score-function sigmoid; leave it out"
+        )
     return found
 
 
@@ -209,7 +211,7 @@ def _reference_rows(
         return []
     return [
         "--reference-schedules cuts the rows of a micro-batch together, so that --moe-group-size must be "
-        "--micro-batch-size"
+        "--micro-batch-size; make them equal"
     ]
 
 
@@ -251,7 +253,10 @@ def _parallel(experts: ExpertsConfig, parallel: ParallelConfig) -> list[str]:
     }
     words = [name for name, there in given.items() if there]
     if experts.num_experts == 1 and words:
-        return [f"{' and '.join(words)}: there are no experts; give --num-experts, or leave it out"]
+        return [
+            f"{' and '.join(words)}: there are no experts; leave it out, or give --num-experts to "
+            "pretrain_gpt.py"
+        ]
     if matrices != tensor and tensor > 1 and not parallel.sequence_parallel:
         return [
             f"--expert-tensor-parallel-size {matrices} differs from --tensor-model-parallel-size {tensor}, "

@@ -131,9 +131,9 @@ def _heads(model: ModelConfig) -> list[str]:
 def _query_groups(model: ModelConfig) -> list[str]:
     groups, heads = model.num_query_groups, model.num_attention_heads
     if groups != heads and not model.group_query_attention:
-        return [f"--num-query-groups {groups} needs --group-query-attention"]
+        return [f"--num-query-groups {groups} needs --group-query-attention; give it, or leave the other out"]
     if heads % groups:
-        return [f"--num-query-groups {groups} does not divide --num-attention-heads {heads}"]
+        return [f"--num-query-groups {groups} does not divide --num-attention-heads {heads}; take a divisor"]
     return []
 
 
@@ -143,7 +143,7 @@ def _rotary(model: ModelConfig) -> list[str]:
         return []
     return [
         f"--position-embedding-type rope turns channels in pairs, and --kv-channels {model.kv_channels} with "
-        f"--rotary-percent {model.rotary_percent} leaves {rotating}; make that even"
+        f"--rotary-percent {model.rotary_percent} leaves {rotating}; make that even, and at least 2"
     ]
 
 
@@ -152,9 +152,12 @@ def _idle_angles(model: ModelConfig) -> list[str]:
     usual = {one.name: one.default for one in fields(ModelConfig)}
     given = [name for name in ANGLES if getattr(model, name) != usual[name]]
     if model.position_embedding_type != "rope":
-        return [f"{spelling(name)} needs --position-embedding-type rope" for name in given]
+        return [
+            f"{spelling(name)} needs --position-embedding-type rope; give that, or leave {spelling(name)} out"
+            for name in given
+        ]
     if "rope_scaling_factor" in given and not model.use_rope_scaling:
-        return [f"--rope-scaling-factor {model.rope_scaling_factor} needs --use-rope-scaling"]
+        return [f"--rope-scaling-factor {model.rope_scaling_factor} needs --use-rope-scaling; give both"]
     return []
 
 
@@ -171,7 +174,7 @@ def _positions(model: ModelConfig, data: DataConfig) -> list[str]:
     if model.max_position_embeddings < data.seq_length:
         return [
             f"--max-position-embeddings {model.max_position_embeddings} is below --seq-length "
-            f"{data.seq_length}; raise it"
+            f"{data.seq_length}; raise the one or lower the other"
         ]
     return []
 

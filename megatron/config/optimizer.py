@@ -97,14 +97,22 @@ def _first_rate(optimizer: OptimizerConfig) -> list[str]:
 
 def _one_decay(optimizer: OptimizerConfig) -> list[str]:
     given = [f"--lr-decay-{unit}" for unit in UNITS if getattr(optimizer, f"lr_decay_{unit}") is not None]
-    return [f"{' and '.join(given)} are given; the decay has one unit"] if len(given) > 1 else []
+    return (
+        [f"{' and '.join(given)} are given; the decay has one unit, so give only one"]
+        if len(given) > 1
+        else []
+    )
 
 
 def _one_warmup(optimizer: OptimizerConfig) -> list[str]:
     given = [f"--lr-warmup-{unit}" for unit in UNITS if getattr(optimizer, f"lr_warmup_{unit}")]
     if optimizer.lr_warmup_fraction is not None:
         given.append("--lr-warmup-fraction")
-    return [f"{' and '.join(given)} are given; the warm-up has one unit"] if len(given) > 1 else []
+    return (
+        [f"{' and '.join(given)} are given; the warm-up has one unit, so give only one"]
+        if len(given) > 1
+        else []
+    )
 
 
 def _warmup_before_the_end(optimizer: OptimizerConfig, training: TrainingConfig) -> list[str]:
@@ -113,7 +121,7 @@ def _warmup_before_the_end(optimizer: OptimizerConfig, training: TrainingConfig)
         decay, warmup = getattr(optimizer, f"lr_decay_{unit}"), getattr(optimizer, f"lr_warmup_{unit}")
         end = decay if decay is not None else getattr(training, f"train_{unit}")
         if end is not None and warmup > end:
-            found.append(f"--lr-warmup-{unit} {warmup} must lie within the decay of {end} {unit}")
+            found.append(f"--lr-warmup-{unit} {warmup} must lie within the decay of {end} {unit}; shorten it")
     return found
 
 
@@ -133,7 +141,7 @@ def _last_part(optimizer: OptimizerConfig, training: TrainingConfig) -> list[str
             "-samples or -iters alike"
         ]
     if optimizer.lr_decay_style == "WSD" and last > whole:
-        return [f"--lr-wsd-decay-{unit} {last} is longer than the decay of {whole} {unit}"]
+        return [f"--lr-wsd-decay-{unit} {last} is longer than the decay of {whole} {unit}; shorten it"]
     asked = any(getattr(optimizer, f"lr_wsd_decay_{one}") for one in UNITS)
     if optimizer.lr_decay_style != "WSD" and (asked or optimizer.lr_wsd_decay_style != "exponential"):
         return [

@@ -209,9 +209,10 @@ def _other_heads(model: ModelConfig, ranks: int) -> int | None:
 
 
 def nearest(size: int, ranks: int, other: int | None, name: str = "--tensor-model-parallel-size") -> str:
-    """The ways out where ranks do not divide a size: another one, or fewer ranks."""
+    """The ways out where ranks do not divide a size: fewer ranks, or another size, which the model of a
+    checkpoint cannot have."""
     fewer = f"{name} {math.gcd(size, ranks)}"
-    return f"give {other or f'heads and --hidden-size that {ranks} divides'}, or {fewer}"
+    return f"give {fewer}, or {other or f'heads and --hidden-size that {ranks} divides'} for a new model"
 
 
 def _exchanged_heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
@@ -221,7 +222,8 @@ def _exchanged_heads(parallel: ParallelConfig, model: ModelConfig) -> list[str]:
         return []
     return [
         f"--cp-comm-type a2a shares heads among tensor and context ranks, and --num-attention-heads "
-        f"{heads} is no multiple of {ranks}; take p2p or allgather, or share heads among fewer ranks"
+        f"{heads} is no multiple of {ranks}; take another way, such as allgather, or share heads among fewer "
+        "ranks"
     ]
 
 
@@ -229,9 +231,7 @@ def _one_way(parallel: ParallelConfig) -> list[str]:
     if len(set(parallel.cp_comm_type)) == 1:
         return []
     ways = parallel.cp_comm_type
-    return [
-        f"--cp-comm-type {' '.join(ways)}: all layers have one way here; name one, or leave it out for p2p"
-    ]
+    return [f"--cp-comm-type {' '.join(ways)}: all layers have one way here; name one of them"]
 
 
 def _one_split(parallel: ParallelConfig) -> list[str]:

@@ -122,9 +122,12 @@ def _stop(training: TrainingConfig) -> list[str]:
 def _recompute(training: TrainingConfig, model: ModelConfig) -> list[str]:
     number = training.recompute_num_layers
     if number > model.num_layers:
-        return [f"--recompute-num-layers {number} is more than --num-layers {model.num_layers}"]
+        return [f"--recompute-num-layers {number} is more than --num-layers {model.num_layers}; lower it"]
     if training.recompute_granularity != "full" and (number > 1 or training.recompute_method != "uniform"):
-        return ["--recompute-method and --recompute-num-layers need --recompute-granularity full"]
+        return [
+            "--recompute-method and --recompute-num-layers need --recompute-granularity full; give it, or "
+            "leave them out"
+        ]
     return []
 
 

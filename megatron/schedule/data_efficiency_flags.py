@@ -129,7 +129,9 @@ def metric_from_spec(spec: str, problems: list[str]) -> CurriculumMetric | None:
     curve = pairs.get("pacing", "fixed_linear")
     missing = [key for key in NEEDED.get(curve, ()) if key not in pairs]
     if curve != "fixed_discrete" and ("values" in pairs or "until" in pairs):
-        problems.append(f"--curriculum {spec}: values and until go with pacing=fixed_discrete")
+        problems.append(
+            f"--curriculum {spec}: values and until go with pacing=fixed_discrete; write that, too"
+        )
         return None
     if missing or not name:
         problems.append(

@@ -22,7 +22,7 @@ def broken_rules(
             "and seqlen_reshape"
         )
     twice = sorted({name for name in names if names.count(name) > 1})
-    problems += [f"curriculum {name}: the metric is given twice" for name in twice]
+    problems += [f"curriculum {name}: the metric is given twice; keep one" for name in twice]
     if random_ltd:
         problems += _kept_length(random_ltd, seq_length)
         problems += _layers(random_ltd, num_layers)
@@ -38,7 +38,7 @@ def _metric(metric: CurriculumMetric, seq_length: int, reference_schedules: bool
         return problems + _length(metric, name, seq_length)
     largest = _largest(metric.pacing)
     if metric.difficulty == "percentile" and largest > 100:
-        problems.append(f"{name}: maximum {largest} is above 100, and a percentile is at most that")
+        problems.append(f"{name}: maximum {largest} is above 100, and a percentile is at most that; lower it")
     return problems
 
 
@@ -51,7 +51,7 @@ def _length(metric: CurriculumMetric, name: str, seq_length: int) -> list[str]:
     pacing, problems = metric.pacing, []
     largest = _largest(pacing)
     if largest > seq_length:
-        problems.append(f"{name}: maximum {largest} is above --seq-length {seq_length}")
+        problems.append(f"{name}: maximum {largest} is above --seq-length {seq_length}; lower it")
     of_curve = {"fixed_discrete": min(pacing.values, default=1), "custom": 1}
     if of_curve.get(pacing.curve, pacing.minimum) < 1:
         problems.append(f"{name}: a sequence has at least one token; raise the minimum")
@@ -64,7 +64,9 @@ def _kept_length(random_ltd: RandomLTD, seq_length: int) -> list[str]:
     pacing = random_ltd.pacing
     problems = pacing_problems(pacing, "random-LTD")
     if pacing.maximum > seq_length:
-        problems.append(f"random-LTD: kept length {pacing.maximum} is above --seq-length {seq_length}")
+        problems.append(
+            f"random-LTD: kept length {pacing.maximum} is above --seq-length {seq_length}; lower it"
+        )
     if pacing.minimum < 1:
         problems.append(f"random-LTD: kept length {pacing.minimum} must be at least 1")
     return problems
@@ -73,12 +75,13 @@ def _kept_length(random_ltd: RandomLTD, seq_length: int) -> list[str]:
 def _layers(random_ltd: RandomLTD, num_layers: int) -> list[str]:
     layers, problems = random_ltd.layers, []
     if twice := sorted({layer for layer in layers if layers.count(layer) > 1}):
-        problems.append(f"random-LTD: layers {twice} are given twice")
+        problems.append(f"random-LTD: layers {twice} are given twice; name each once")
     if outside := [layer for layer in layers if not 0 <= layer < num_layers]:
-        problems.append(f"random-LTD: layers {outside} are outside 0-{num_layers - 1}")
+        problems.append(f"random-LTD: layers {outside} are outside 0-{num_layers - 1}; name others")
     if not layers:
         problems.append(
-            f"random-LTD: {num_layers} layers leave none in the middle; give --random-ltd-layers or more "
-            "layers"
+            f"random-LTD: none of {num_layers} layers drops tokens; name some by --random-ltd-layers (in a "
+            "JSON "
+            "by random_ltd_layer_id), or give more layers"
         )
     return problems

@@ -153,8 +153,10 @@ class DataEfficiencySection:
             ]
 
     def _need(self, section: Any, name: str, *needed: str) -> None:
-        """That a section has what it needs; what it has instead shows a misspelt key."""
+        """That a section is one, and has what it needs; what it has instead shows a misspelt key."""
         missing = [key for key in needed if key not in section] if isinstance(section, Mapping) else []
+        if not isinstance(section, Mapping | None):
+            self.problems.append(f"{self.where}: {name} must be a section")
         if missing:
             has = ", ".join(sorted(section)) or "nothing"
             self.problems.append(f"{self.where}: {name} needs {', '.join(missing)}; it has {has}")
@@ -189,7 +191,7 @@ class DataEfficiencySection:
         self._unused(section, "curriculum_learning.", "curriculum_metrics")
         inner = section.get("curriculum_metrics")
         if not isinstance(inner, Mapping) or not inner:
-            self.problems.append(f"{self.where}: curriculum_learning needs curriculum_metrics")
+            self.problems.append(f"{self.where}: curriculum_learning needs curriculum_metrics; add it")
             return []
         return [metric for name, entry in inner.items() if (metric := self._metric(name, entry))]
 
@@ -238,13 +240,11 @@ class DataEfficiencySection:
 
     def _metric_lacks(self, name: str, entry: Any) -> bool:
         """Whether a metric or its schedule_config lacks a key, without which another value would count."""
-        told = len(self.problems)
-        if isinstance(entry, Mapping):
-            curve = str(entry.get("schedule_type"))
-            bounds = () if curve == "fixed_discrete" else ("min_difficulty", "max_difficulty")
-            schedule = entry.get("schedule_config")
-            self._need(entry, name, "schedule_type", "schedule_config", *bounds)
-            self._need(schedule, f"{name}.schedule_config", *SCHEDULE_KEYS.get(curve, ()))
+        told, inner = len(self.problems), entry if isinstance(entry, Mapping) else {}
+        curve = str(inner.get("schedule_type"))
+        bounds = () if curve == "fixed_discrete" else ("min_difficulty", "max_difficulty")
+        self._need(entry, name, "schedule_type", "schedule_config", *bounds)
+        self._need(inner.get("schedule_config"), f"{name}.schedule_config", *SCHEDULE_KEYS.get(curve, ()))
         return len(self.problems) > told
 
     def random_ltd(self, num_layers: int) -> RandomLTD | None:
@@ -271,7 +271,7 @@ class DataEfficiencySection:
             return None
         if curve != "fixed_linear":
             self.problems.append(
-                f"{self.where}: random_ltd has the schedule_type fixed_linear alone, not {curve}"
+                f"{self.where}: random_ltd has the schedule_type fixed_linear alone, not {curve}; write that"
             )
         if scheduled:
             self.problems.append(
@@ -281,12 +281,12 @@ class DataEfficiencySection:
         if total != num_layers:
             self.problems.append(
                 f"{self.where}: total_layer_num {section['total_layer_num']} differs from --num-layers "
-                f"{num_layers}"
+                f"{num_layers}; make them agree"
             )
         if counted != len(layers):
             self.problems.append(
                 f"{self.where}: random_ltd_layer_num {section['random_ltd_layer_num']} but {len(layers)} "
-                "layer ids"
+                "layer ids; make them agree"
             )
         return RandomLTD(layers, pacing)
 

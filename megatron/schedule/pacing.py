@@ -178,7 +178,10 @@ def pacing_problems(pacing: Pacing, name: str, reference_schedules: bool = False
         return found if found or reference_schedules else _bound_problems(pacing, name)
     found = []
     if pacing.minimum > pacing.maximum:
-        found.append(f"{name}: minimum {pacing.minimum} is above maximum {pacing.maximum}")
+        found.append(
+            f"{name}: minimum {pacing.minimum} is above maximum {pacing.maximum}; lower the one or raise the "
+            "other"
+        )
     if pacing.duration < 1 and pacing.curve != "custom":
         found.append(f"{name}: duration {pacing.duration} must be at least 1 step")
     if pacing.quantum < 1 or not pacing.root > 0:

@@ -89,8 +89,8 @@ def _lengths(config: Config, plan: Plan) -> list[str]:
         return []
     return [
         f"{' and '.join(words)}: every length is cut into equal slices and must be a multiple of {multiple}, "
-        f"which is not so for {', '.join(found)}; make minimum, maximum and quantum of the curriculum and of "
-        f"random-LTD multiples of {multiple}, or share sequences among fewer ranks"
+        f"which is not so for {', '.join(found)}; make --seq-length, and minimum, maximum and quantum of the "
+        f"curriculum and of random-LTD, multiples of {multiple}, or share sequences among fewer ranks"
     ]
 
 
@@ -108,5 +108,5 @@ def _micro_batches(config: Config, plan: Plan, data_parallel_size: int) -> list[
     return [
         f"the interleaved schedule takes micro-batches in groups of --pipeline-model-parallel-size {ranks}, "
         f"and at step {step + 1} a rank has {count}; change --global-batch-size, --micro-batch-size or "
-        "--rampup-batch-size, or take another --pipeline-schedule"
+        "--rampup-batch-size, or give every rank one run of layers"
     ]

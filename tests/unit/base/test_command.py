@@ -23,7 +23,7 @@ def fail(error: BaseException) -> None:
         (
             OSError(28, "No space left on device", "/data/x.bin"),
             2,
-            "error: /data/x.bin: No space left on device\n",
+            "error: /data/x.bin: No space left on device; make room, or choose a place on another disk\n",
         ),
         (
             OSError(24, "Too many open files"),
@@ -43,7 +43,8 @@ def fail(error: BaseException) -> None:
         (
             OSError(28, "No space left on device"),
             2,
-            "error: a file could not be written: No space left on device\n",
+            "error: a file could not be written: No space left on device; make room, or choose a place on "
+            "another disk\n",
         ),
         (
             OSError(12, "Cannot allocate memory"),

@@ -57,8 +57,8 @@ def test_layers_with_experts(flags, layers):
         ),
         (
             "--moe-ffn-hidden-size 33 --expert-tensor-parallel-size 2",
-            "--moe-ffn-hidden-size 33 is no multiple of --expert-tensor-parallel-size 2; give 34, or "
-            "--expert-tensor-parallel-size 1",
+            "--moe-ffn-hidden-size 33 is no multiple of --expert-tensor-parallel-size 2; give "
+            "--expert-tensor-parallel-size 1, or 34 for a new model",
         ),
         (
             "--tensor-model-parallel-size 2 --expert-tensor-parallel-size 1",
@@ -68,7 +68,10 @@ def test_layers_with_experts(flags, layers):
             "--moe-pad-expert-input-to-capacity",
             "needs --moe-expert-capacity-factor; give it, or leave it out",
         ),
-        ("--num-experts 1 --expert-model-parallel-size 2", "there are no experts; give --num-experts"),
+        (
+            "--num-experts 1 --expert-model-parallel-size 2",
+            "there are no experts; leave it out, or give --num-experts to pretrain_gpt.py",
+        ),
         ("--compile", "--compile does not go with --num-experts"),
         ("--disable-moe-token-dropping --moe-train-capacity-factor 1", "leave one of the two out"),
         ("--moe-router-pre-softmax --moe-router-score-function sigmoid", "does nothing with"),

@@ -150,20 +150,26 @@ BROKEN = {
         ("--skip-train", ["--skip-train", "--load FOLDER"]),
     ],
     "parallel": [
-        ("--tensor-model-parallel-size 8", ["--num-attention-heads 4", "size 8; give 8, or --tensor-model"]),
+        (
+            "--tensor-model-parallel-size 8",
+            ["--num-attention-heads 4", "size 8; give --tensor-model-parallel-size 4, or 8"],
+        ),
         (
             "--tensor-model-parallel-size 3 --hidden-size 96 --ffn-hidden-size 96",
-            ["--num-attention-heads 4", "size 3; give 3, or --tensor-model-parallel-size 1"],
+            ["--num-attention-heads 4", "size 3; give --tensor-model-parallel-size 1, or 3"],
         ),
         (
             "--tensor-model-parallel-size 3 --ffn-hidden-size 96",
-            ["--num-attention-heads 4", "size 3; give heads and --hidden-size that 3 divides, or --"],
+            ["--num-attention-heads 4", "size 1, or heads and --hidden-size that 3 divides for a new model"],
         ),
         (
             "--tensor-model-parallel-size 3 --ffn-hidden-size 96 --kv-channels 10",
-            ["--num-attention-heads 4", "size 3; give 3, or --tensor-model-parallel-size 1"],
+            ["--num-attention-heads 4", "size 3; give --tensor-model-parallel-size 1, or 3"],
         ),
-        ("--tensor-model-parallel-size 4 --ffn-hidden-size 90", ["--ffn-hidden-size 90", "give 92, or"]),
+        (
+            "--tensor-model-parallel-size 4 --ffn-hidden-size 90",
+            ["--ffn-hidden-size 90", "or 92 for a new model"],
+        ),
         (
             "--num-attention-heads 12 --hidden-size 96 --group-query-attention --num-query-groups 4 "
             "--tensor-model-parallel-size 6",
