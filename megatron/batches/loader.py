@@ -66,5 +66,5 @@ def check_ids(ids: np.ndarray, vocab_size: int, corpora: list[Corpus], members: 
         raise UserError(
             f"{', '.join(names)}: the token id {int(ids.max() if ids.max() >= vocab_size else ids.min())} "
             "is outside the vocabulary "
-            f"of {vocab_size}; name the tokenizer that made the file"
+            f"of {vocab_size}; name the tokenizer that made the file, or the right --vocab-size"
         )

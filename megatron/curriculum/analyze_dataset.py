@@ -49,14 +49,15 @@ def analysis_problems(options: AnalysisOptions, folder_flag: str = "--output-dir
         chosen = choose_metrics(options.metrics)
         if options.task == "gpt" and (alike := [name for name, one in chosen.items() if one.of_texts]):
             raise UserError(
-                f"--metrics {', '.join(alike)}: is the same for all windows of a GPT; give --task bert, or "
-                "leave it out"
+                f"--metrics {', '.join(alike)}: is the same for all windows of a GPT; leave it out, or "
+                "run tools/analyze_data.py --task bert on sentences"
             )
     with collect_problems(problems):
         low, high = _share(options)
         if low == high:
             raise UserError(
-                f"--split {options.split} leaves nothing for {options.part}, which is to be analysed"
+                f"--split {options.split} leaves nothing for {options.part}, which is to be analysed; "
+                "give it a share"
             )
     folder = Path(options.output_dir)
     if folder.resolve() in Path(options.data_path).resolve().parents:
@@ -75,7 +76,9 @@ def analyze_dataset(options: AnalysisOptions) -> None:
     corpus = _corpus(source, options)
     if corpus is None:
         raise UserError(
-            f"--split {options.split} leaves no sample of {options.seq_length} tokens for {options.part}"
+            f"--split {options.split} leaves no sample of {options.seq_length} tokens for {options.part}; "
+            "use "
+            "more data, give it a larger share, or lower --seq-length"
         )
     metrics = choose_metrics(options.metrics)
     vocabulary = find_vocabulary(options.tokenizer, [corpus])

@@ -17,15 +17,16 @@ SHOWN = 3
 
 def read_bpe(vocab_file: Path, merge_file: Path) -> tuple[dict[str, int], Merges]:
     """vocab.json and merges.txt. UserError with the difference where they are not of one BPE."""
-    wrong = f"{vocab_file}, {merge_file}: are no vocab.json and merges.txt of one BPE: {{}}"
+    wrong = f"{vocab_file}, {merge_file}: are no vocab.json and merges.txt of one BPE: "
+    way = "; name both files of one tokenizer by --vocab-file and --merge-file"
     try:
         vocabulary = _vocabulary(_json(vocab_file.read_text(encoding="utf-8-sig")))
         lines = merge_file.read_text(encoding="utf-8-sig").split("\n")
         merges = _merges(lines)
     except (ValueError, OSError) as error:
-        raise UserError(wrong.format(error)) from None
+        raise UserError(f"{wrong}{error}{way}") from None
     if problem := _problem(vocabulary, merges):
-        raise UserError(wrong.format(problem))
+        raise UserError(f"{wrong}{problem}{way}")
     return vocabulary, merges
 
 
@@ -49,7 +50,7 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         why = error if text.strip() else "it is empty"
-        raise ValueError(f"the first is no JSON ({why}); bring the file again") from None
+        raise ValueError(f"the first is no JSON ({why})") from None
 
 
 def _vocabulary(content: Any) -> dict[str, int]:

@@ -212,12 +212,19 @@ def unevaluated(config: Config, splits: Splits) -> list[str]:
 def require_samples(config: Config, splits: Splits) -> None:
     """UserError where a split that the run needs holds no sample."""
     if not splits["train"]:
-        raise UserError("no data is left for training; raise its share in --split or give --train-data-path")
+        raise UserError(f"no data is left for training; {more_of(config.data, 'train')}")
     if not splits["valid"] and config.logging.eval_interval and config.logging.eval_iters:
         raise UserError(
             f"no sample of {config.data.seq_length} tokens is left for validation; use more documents, "
-            f"raise its share in --split {config.data.split}, give --valid-data-path, or set --eval-iters 0"
+            f"{more_of(config.data, 'valid')}, or set --eval-iters 0"
         )
+
+
+def more_of(data: DataConfig, split: str) -> str:
+    """How a split gets more of the data."""
+    if data.data_path:
+        return f"raise its share in --split {data.split}"
+    return f"name {'other' if getattr(data, f'{split}_data_path') else 'some'} data by --{split}-data-path"
 
 
 def mock_corpus(config: Config, split: str) -> Corpus:

@@ -25,7 +25,9 @@ def find_end(
     first rank that has one. UserError where a rank has several."""
     if options.eod_token is not None:
         if options.eod_token not in vocabulary:
-            raise UserError(f"--eod-token {options.eod_token}: the tokenizer has no such token")
+            raise UserError(
+                f"--eod-token {options.eod_token}: the tokenizer has no such token; name one that it has"
+            )
         return EndOfDocument(vocabulary[options.eod_token], options.eod_token, "named by --eod-token")
     if named is not None:
         return EndOfDocument(vocabulary[named[0]], named[0], f"named by {named[1]}")

@@ -40,7 +40,10 @@ def huggingface(options: Any, engine: str) -> Tokenizer:
     path = given_path(options, "tokenizer_model")
     if path.is_dir():
         held = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
-        path = given_file(path / "tokenizer.json", f"the folder holds {held}")
+        path = given_file(
+            path / "tokenizer.json",
+            f"the folder holds {held}; name another, or a file with its kind by --tokenizer-type",
+        )
     tokenizer = read_tokenizer_json(path)
     made = _made_by_merges(tokenizer, path)
     return from_library(options, engine, tokenizer, {"tokenizer_model": path}, made)

@@ -104,7 +104,10 @@ def read_labels(path: Path, stems: list[str], classes: tuple[str, ...] = ()) -> 
     if rows and all(len(words) == 1 for words in rows):
         names = [words[0] for words in rows]
         if len(names) != len(stems):
-            raise UserError(f"{path}: tells {len(names):,} classes, and there are {len(stems):,} images")
+            raise UserError(
+                f"{path}: tells {len(names):,} classes, and there are {len(stems):,} images; bring both of "
+                "one data set"
+            )
         return _of_devkit(path, names) if names[0].isdigit() else names
     found = {}
     for number, words in enumerate(rows, 1):
@@ -112,7 +115,8 @@ def read_labels(path: Path, stems: list[str], classes: tuple[str, ...] = ()) -> 
             raise UserError(f"{path}:{number}: must be an image and its class, not {' '.join(words)!r}")
         found[Path(words[0]).stem] = words[1]
     if missing := [stem for stem in stems if stem not in found]:
-        raise UserError(f"{path}: tells no class of {missing[0]}" + _more(len(missing) - 1))
+        more = _more(len(missing) - 1)
+        raise UserError(f"{path}: tells no class of {missing[0]}{more}; add it, or move these images away")
     names = [found[stem] for stem in stems]
     if classes and all(name.isdigit() and int(name) < len(classes) for name in names):
         return [classes[int(name)] for name in names]
@@ -129,10 +133,12 @@ def _of_devkit(path: Path, numbers: list[str]) -> list[str]:
 
     meta = path.parent / DEVKIT
     if not meta.is_file():
-        raise UserError(f"{path}: numbers classes as ImageNet's devkit, whose {DEVKIT} is not beside it")
+        raise UserError(
+            f"{path}: numbers classes as ImageNet's devkit, whose {DEVKIT} is not beside it; copy it there"
+        )
     try:
         synsets = loadmat(str(meta), squeeze_me=True)["synsets"]
         ids = {int(one["ILSVRC2012_ID"]): str(one["WNID"]) for one in synsets}
         return [ids[int(number)] for number in numbers]
     except Exception as error:  # whatever scipy raises where a file is damaged
-        raise UserError(f"{meta}: does not name the classes of {path} ({error})") from None
+        raise UserError(f"{meta}: does not name the classes of {path} ({error}); bring it again") from None

@@ -123,7 +123,7 @@ def read_image(corpus: ImageCorpus, sample: int, channels: int, bad_is_next: boo
             if not bad_is_next:
                 raise
             print(f"note: {error.problems[0].partition(';')[0]}; the next image takes its place", flush=True)
-    raise UserError(f"{corpus.name}: none of its images can be decoded")
+    raise UserError(f"{corpus.name}: none of its images can be decoded; bring them again")
 
 
 def _decoded(images: ImageSet, number: int, channels: int) -> Image.Image:

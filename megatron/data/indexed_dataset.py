@@ -154,7 +154,9 @@ class IndexedDataset:
                 "Megatron-DeepSpeed's --append-eod makes such "
                 "files: its end-of-document tokens are in the .bin but not in the lengths, so all "
                 "documents after the first are "
-                "shifted. Preprocess the text again, or accept the file as it is with --allow-trailing-bytes"
+                "shifted. Preprocess the text again; training, analysis and tools/inspect_data.py take the "
+                "file as it "
+                "is with --allow-trailing-bytes"
             )
         self.trailing_bytes = size - expected
         if not expected:

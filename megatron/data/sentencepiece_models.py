@@ -104,7 +104,7 @@ def _load(path: Path) -> Any:
         try:
             return sentencepiece.SentencePieceProcessor(model_proto=content)
         except (RuntimeError, OSError) as error:
-            raise UserError(f"{path}: is no SentencePiece model: {error}") from None
+            raise UserError(f"{path}: is no SentencePiece model: {error}; bring the file again") from None
     raise UserError(
         f"{path}: is no SentencePiece model, or is cut: its {len(content):,} bytes do not say "
         f"{' and '.join(missing)}; {which_it_is(path) if not _fields(content) else 'bring the file again'}"

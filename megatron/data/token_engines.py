@@ -144,9 +144,12 @@ def _join(rows: list[Any]) -> Encoding:
 def _numbers(text: str, vocab_size: int) -> np.ndarray:
     try:
         ids = np.array(text.split(), np.int64)
-    except ValueError:
-        word = next(word for word in text.split() if not re.fullmatch(r"[+-]?\d+", word))
-        raise UserError(f"NullTokenizer takes texts of numbers parted by spaces, not {word[:40]!r}") from None
+    except (ValueError, OverflowError):
+        word = next(word for word in text.split() if not re.fullmatch(r"[+-]?\d{1,18}", word))
+        raise UserError(
+            f"NullTokenizer takes texts of numbers parted by spaces, not {word[:40]!r}; give such, or the "
+            "--tokenizer-type of the text"
+        ) from None
     if len(ids) and not 0 <= ids.min() <= ids.max() < vocab_size:
         outside = int(ids.max() if ids.max() >= vocab_size else ids.min())
         raise UserError(

@@ -81,7 +81,7 @@ def _null(options: Any, engine: str) -> Tokenizer:
     """Texts of ids; the end-of-document token is one more id behind the vocabulary."""
     if not options.vocab_size or options.vocab_size < 1:
         raise UserError(
-            f"--vocab-size {options.vocab_size}: {options.tokenizer_type} needs the number of ids, at least 1"
+            f"--tokenizer-type {options.tokenizer_type} needs --vocab-size, the number of ids, at least 1"
         )
     if engine == "gigatoken":
         raise UserError(

@@ -59,7 +59,11 @@ def tokenizer_of_data(
     tokenizer = build_tokenizer(options)
     if tokenizer.identity() != vocabulary.tokenizer or tokenizer.eod != vocabulary.eod:
         named = ", ".join(map(str, tokenizer.files.values())) or options.tokenizer_type
-        raise UserError(f"{named} is no longer the one that made the data")
+        raise UserError(
+            f"{named} is no longer the one that made the data; bring that back, or name it by "
+            "--tokenizer-type "
+            "and its files"
+        )
     return tokenizer, options
 
 

@@ -44,7 +44,9 @@ def leave_out(left_out: LeftOut, piece: Piece, bad: Sequence[BadRecord], options
     left_out.shown += [bad_record(piece, one) for one in bad[: SHOWN - len(left_out.shown)]]
     if left_out.count > options.max_bad_lines:
         raise UserError(
-            f"more than --max-bad-lines {options.max_bad_lines} lines hold no document; the first:",
+            f"more than --max-bad-lines {options.max_bad_lines} lines hold no document; raise it, or mend "
+            "them; "
+            "the first:",
             *left_out.shown,
         )
 

@@ -30,14 +30,14 @@ OTHER_KINDS = {
 LFS_POINTER, LARGEST_LFS_POINTER = b"version https://git-lfs.github.com/spec/", 1024
 
 
-def find_files(inputs: Sequence[str]) -> list[str]:
+def find_files(inputs: Sequence[str], flag: str = "--input") -> list[str]:
     """The files behind paths, globs and folders, in a fixed order. UserError tells all that are missing, of
-    no known kind, or not the whole file."""
+    no known kind, or not the whole file. `flag`: the one that names them."""
     files: list[str] = []
     problems: list[str] = []
     for given in inputs:
         with collect_problems(problems):
-            files += _behind(given)
+            files += _behind(given, flag)
     problems += filter(None, map(_not_the_file, files))
     if problems:
         raise UserError(*problems)
@@ -48,14 +48,14 @@ def find_files(inputs: Sequence[str]) -> list[str]:
     return files
 
 
-def _behind(given: str) -> list[str]:
+def _behind(given: str, flag: str) -> list[str]:
     """The files behind one path, glob or folder."""
     if os.path.isdir(given):
         others: list[str] = []
         found = list_folder(given, lambda path: _left_out(path, others))
         if not found:
             raise UserError(
-                f"--input {given}: the folder holds no file that ends in {', '.join(FORMATS)}; "
+                f"{flag} {given}: the folder holds no file that ends in {', '.join(FORMATS)}; "
                 f"{_way_out(others)}"
             )
         return found
@@ -63,16 +63,16 @@ def _behind(given: str) -> list[str]:
     found = [given] if is_file else sorted(filter(os.path.isfile, _matches(given)))
     if not found and (given == "-" or os.path.exists(given)):
         raise UserError(
-            f"--input {given}: is a pipe or a device, and pieces are read from any place of a file; write "
+            f"{flag} {given}: is a pipe or a device, and pieces are read from any place of a file; write "
             "what comes out of it to a file first (.jsonl.gz and .jsonl.zst are read as they are)"
         )
     if not found:
         several = as_words(given, os.path.exists)
-        raise UserError(f"--input {given}: no such file{f'; {several}' if several else or_nearest(given)}")
+        raise UserError(f"{flag} {given}: no such file{f'; {several}' if several else or_nearest(given)}")
     if unknown := [path for path in found if not known_ending(path)]:
         rest = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
         raise UserError(
-            f"--input {unknown[0]}{rest}: unknown kind of file; known endings are {', '.join(FORMATS)}; "
+            f"{flag} {unknown[0]}{rest}: unknown kind of file; known endings are {', '.join(FORMATS)}; "
             f"{_way_out(unknown)}"
         )
     return found

@@ -194,8 +194,8 @@ def _run(
                 advance(piece.input_bytes)
         if not totals.documents:
             raise UserError(
-                f"no documents in {', '.join(options.input)} ({totals.left_out.count} bad lines); nothing "
-                "was written",
+                f"no documents in {', '.join(options.input)} ({totals.left_out.count} bad lines), so that "
+                "nothing was written; name files that hold some",
                 *totals.left_out.shown,
             )
         for shuffle in shuffles:

@@ -12,6 +12,7 @@ from megatron.batches.vit import ViTFormat, make_batch, plain_batch
 from megatron.config.bert import of_gpt
 from megatron.config.config import Config
 from megatron.config.vision import OF_TASK, VisionConfig, with_lengths
+from megatron.data.corpora import more_of
 from megatron.data.image_splits import classes_of, open_images
 from megatron.data.vocabulary import Vocabulary
 from megatron.model.inputs import ViTInputs
@@ -28,11 +29,11 @@ def open_data(config: Config) -> Data:
     """The images that the flags name, and their classes. UserError where training or validation has none."""
     splits = open_images(config)
     if not splits["train"]:
-        raise UserError("no image is left for training; raise its share in --split or give --train-data-path")
+        raise UserError(f"no image is left for training; bring some, or {more_of(config.data, 'train')}")
     if not splits["valid"] and config.logging.eval_interval and config.logging.eval_iters:
         raise UserError(
-            "no image is left for validation; bring a folder val beside train, raise its share in --split "
-            f"{config.data.split}, give --valid-data-path, or set --eval-iters 0"
+            "no image is left for validation; bring a folder val beside train, "
+            f"{more_of(config.data, 'valid')}, or set --eval-iters 0"
         )
     return Data(splits, vocabulary_of(classes_of(splits), config.vision))
 
@@ -41,7 +42,11 @@ def vocabulary_of(classes: tuple[str, ...], vision: VisionConfig) -> Vocabulary:
     """The classes as a vocabulary. UserError where the model shall tell fewer apart, or there is one."""
     asked = vision.num_classes or len(classes)
     if len(classes) < 2:
-        raise UserError(f"all images are of the class {', '.join(classes)}, and a model tells several apart")
+        raise UserError(
+            f"all images are of the class {', '.join(classes)}, and a model tells several apart; bring "
+            "images "
+            "of others, or raise --classes-fraction"
+        )
     if asked < len(classes):
         raise UserError(
             f"--num-classes {asked}: the images are of {len(classes)} classes; leave it out, or train a part "

@@ -49,7 +49,9 @@ def test_the_table_tells_the_samples_of_the_part(
 
 
 def test_a_part_without_a_sample_is_refused_and_leaves_nothing(prefix: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^--split 4,1,1 leaves no sample of 10 tokens for valid$"):
+    with pytest.raises(
+        UserError, match=r"^--split 4,1,1 leaves no sample of 10 tokens for valid; use more data"
+    ):
         analyze_dataset(options(prefix, tmp_path / "out", "--part", "valid"))
     assert not (tmp_path / "out").exists()
 
@@ -60,7 +62,7 @@ def test_what_is_wrong_is_told_without_the_data(tmp_path: Path) -> None:
     (problem,) = analysis_problems(
         options(str(data), tmp_path / "out", "--split", "1,0,1", "--part", "valid")
     )
-    assert problem == "--split 1,0,1 leaves nothing for valid, which is to be analysed"
+    assert problem == "--split 1,0,1 leaves nothing for valid, which is to be analysed; give it a share"
     for folder in (tmp_path / "data", tmp_path):
         (problem,) = analysis_problems(options(str(data), folder), "--folder")
         assert problem.startswith(f"--folder {folder} is the folder of the data {data};")

@@ -50,7 +50,8 @@ def test_no_merges(files, text):
 @pytest.mark.parametrize("text, said", [("", "it is empty"), (" \n", "it is empty"), ("<html>", "Expecting")])
 def test_a_vocabulary_that_did_not_arrive(files, text, said):
     files[0].write_text(text)
-    refused(files, rf"of one BPE: the first is no JSON \({said}.*\); bring the file again$")
+    way = "name both files of one tokenizer by --vocab-file and --merge-file"
+    refused(files, rf"of one BPE: the first is no JSON \({said}.*\); {way}$")
 
 
 @pytest.mark.parametrize("kept, lost", [(40, 103), (142, 1)])

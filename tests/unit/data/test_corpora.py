@@ -287,8 +287,8 @@ def test_a_blend_of_files_of_their_own_for_every_split(tmp_path: Path) -> None:
 def test_a_run_needs_samples_to_train_on_and_to_validate_on(tmp_path: Path) -> None:
     prefix = build(tmp_path / "a", [30, 12])
 
-    def problems(flags: str, split: str) -> list[str]:
-        config = config_of(flags, data_path=(prefix,), split=split)
+    def problems(flags: str, split: str, name: str = "data_path") -> list[str]:
+        config = config_of(flags, split=split, **{name: (prefix,)})
         try:
             require_samples(config, open_splits(config))
         except UserError as error:
@@ -296,9 +296,12 @@ def test_a_run_needs_samples_to_train_on_and_to_validate_on(tmp_path: Path) -> N
         return []
 
     (of_training,) = problems("", "0,1")
-    assert of_training.startswith("no data is left for training")
+    assert of_training == "no data is left for training; raise its share in --split 0,1"
     (of_validation,) = problems("--eval-interval 10 --eval-iters 1", "1")
     assert of_validation.startswith("no sample of 8 tokens is left for validation")
+    assert of_validation.endswith("raise its share in --split 1, or set --eval-iters 0")
+    (alone,) = problems("--eval-interval 10 --eval-iters 1", "1", "train_data_path")
+    assert alone.endswith("name some data by --valid-data-path, or set --eval-iters 0")
     assert problems("--eval-interval 10 --eval-iters 0", "1") == []
     assert problems("--eval-interval 10 --eval-iters 1", "1,1") == []
 

@@ -209,7 +209,8 @@ def test_null_tokenizer():
         ("1 two", "not 'two'"),
         ("101", "the id 101 is outside"),
         ("-1", "the id -1 is outside"),
-        ("1.5", "not '1.5'"),
+        ("1.5", "not '1.5'; give such, or the --tokenizer-type of the text"),
+        ("1 " + "9" * 25, "not '9999"),
     ):
         with pytest.raises(UserError, match=message):
             tokenizer.encode_batch([text])
