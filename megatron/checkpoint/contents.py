@@ -68,7 +68,7 @@ def type_of(entry: TensorEntry) -> torch.dtype:
     """The type of a tensor; UserError where it is none that torch knows."""
     found = getattr(torch, entry.dtype.removeprefix("torch."), None)
     if not isinstance(found, torch.dtype):
-        raise UserError(f"index.json: {entry.dtype} is no type of a tensor; another version has written it")
+        raise UserError(f"index.json: {entry.dtype} is no type of a tensor; use the version that wrote it")
     return found
 
 

@@ -54,7 +54,9 @@ def missing_weights(load: str, needs: str) -> str:
     """That --load holds no checkpoint, where the flag `needs` asks for its weights."""
     found = made_elsewhere(load)
     why = found if Path(load).is_dir() else "there is no such folder"
-    return f"--load {load}: holds no checkpoint, and {needs} is given{f'; {why}' if why else ''}"
+    return (
+        f"--load {load}: holds no checkpoint, and {needs} is given{f'; {why}' if why else ''}; mend the path"
+    )
 
 
 def elsewhere(load: str, found: str) -> str:

@@ -62,7 +62,7 @@ def _instead(root: Path, chosen: bool) -> str:
     """What to do where a checkpoint is missing that --ckpt-step has chosen, or else the pointer."""
     there = [folder.name for folder in checkpoints_in(root).values() if (folder / NAME).is_file()]
     if there:
-        return f"those there: {', '.join(sorted(there))}; choose one with --ckpt-step"
+        return f"those there: {', '.join(sorted(there))}; choose one with --ckpt-step, or name its folder"
     if other := made_elsewhere(root):
         return f"{other}; name the folder that was given to --save"
     anew = "leave --ckpt-step out" if chosen else f"remove {root / LATEST}, which names it, to start anew"
@@ -93,8 +93,9 @@ def _newest_whole(root: Path, tell: Callable[[str], None]) -> Path | None:
         raise UserError(f"{root}: {other}; name the folder that was given to --save")
     if found and whole is None:
         raise UserError(
-            f"{root}: holds {len(found)} checkpoints, of which none is whole, and no {LATEST}; choose one "
-            "with --ckpt-step to see what it lacks"
+            f"{root}: holds {len(found)} checkpoints, of which none is whole, and no {LATEST}; name the "
+            "folder "
+            "of one to see what it lacks"
         )
     if whole is not None:
         passed = [folder.name for folder in found[: found.index(whole)]]
@@ -118,7 +119,7 @@ def _another(folder: Path) -> str:
     for iteration, other in sorted(checkpoints_in(folder.parent).items(), reverse=True):
         if other != folder and _is_whole(other):
             return f"load {other} with --ckpt-step {iteration}"
-    return "no other checkpoint there is whole"
+    return "no other checkpoint there is whole, so bring the files of this one again"
 
 
 class Box(NamedTuple):

@@ -118,7 +118,10 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         found = _parsed(content)
     except (KeyError, TypeError, AttributeError, ValueError):
-        raise UserError(f"{path}: is not the index of a checkpoint of format {FORMAT}") from None
+        raise UserError(
+            f"{path}: is not the index of a checkpoint of format {FORMAT}; bring the file again, or name the "
+            "folder that was given to --save"
+        ) from None
     if not older and text != _with_seal(text.rpartition(SEAL)[0]) and not _sealed_by_meaning(content):
         raise UserError(
             f"{path}: is damaged (its checksum differs); load an older checkpoint with --ckpt-step"

@@ -25,7 +25,10 @@ def saved_config(saved: dict[str, Any], folder: Path) -> Config:
             groups[name] = group(**values)  # type: ignore[operator]
         return resolve(Config(**groups), 1)
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder}/index.json: its configuration is not understood ({error})") from None
+        raise UserError(
+            f"{folder}/index.json: its configuration is not understood ({error}); use the version that wrote "
+            "it"
+        ) from None
 
 
 def with_new_flags(saved: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def read_config_json(content: Mapping[str, Any]) -> Foreign:
         raise UserError(f"model_type {kind!r} is none of {', '.join(ENCODERS)}, which are read here")
     family = ENCODERS[kind]
     if missing := [name for name in WHOLE if name not in content]:
-        raise UserError(f"says nothing of {missing[0]}, which a {kind} needs")
+        raise UserError(f"says nothing of {missing[0]}, which a {kind} needs; bring the file again")
     if wrong := [name for name in WHOLE if type(content[name]) is not int or content[name] < 1]:
         raise UserError(*(f"{name} {content[name]!r} must be a whole number above 0" for name in wrong))
     flags, problems = family.describe(content)

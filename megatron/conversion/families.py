@@ -44,12 +44,14 @@ def read_content(content: Mapping[str, Any]) -> Theirs:
         flags, problems = FAMILIES[kind].describe(content)
         vocabulary = classes_in(content) if kind == "vit" else content["vocab_size"]
     except KeyError as error:
-        raise UserError(f"says nothing of {error.args[0]}, which a {kind} needs") from None
+        raise UserError(
+            f"says nothing of {error.args[0]}, which a {kind} needs; bring the file again"
+        ) from None
     except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        raise UserError(f"is no config.json of a {kind} ({error})") from None
+        raise UserError(f"is no config.json of a {kind} ({error}); bring the file again") from None
     problems = [*problems, *_odd(flags)]
     if type(vocabulary) is not int or vocabulary < 1:
-        problems.append(f"vocab_size {vocabulary!r} is no number of tokens")
+        problems.append(f"vocab_size {vocabulary!r} is no number of tokens; bring the file again")
     if problems:
         raise UserError(*problems)
     return Theirs(FAMILIES[kind], dict(content), flags, vocabulary)
@@ -59,7 +61,8 @@ def _odd(flags: Mapping[str, Any]) -> list[str]:
     """What is no value of its flag."""
     numbers = [one for one in flags_of(Config) if one.kind in (int, float) and one.name in flags]
     return [
-        f"{spelling(one.name)} would be {flags[one.name]!r}, which is no {one.kind.__name__}"
+        f"{spelling(one.name)} would be {flags[one.name]!r}, which is no {one.kind.__name__}; bring the file "
+        "again"
         for one in numbers
         if flags[one.name] is not None and not _fits(one.kind, flags[one.name])
     ]

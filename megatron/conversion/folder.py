@@ -128,7 +128,8 @@ def _header(file: Path) -> dict[str, Like]:
             part = content.get_slice(name)
             if part.get_dtype() not in TYPES:
                 raise UserError(
-                    f"{file}: {name} is of the type {part.get_dtype()}, and known are {', '.join(TYPES)}"
+                    f"{file}: {name} is of the type {part.get_dtype()}, and known are {', '.join(TYPES)}; "
+                    "save it in one of these"
                 )
             found[name] = Like(file, tuple(part.get_shape()), TYPES[part.get_dtype()])
     return found

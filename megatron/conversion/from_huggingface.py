@@ -44,7 +44,7 @@ def _matched(folder: Folder) -> dict[str, Origin]:
             + (
                 "bring the weights that the config.json is of"
                 if whole in named or not named
-                else f"it is a {named[0]}, and what is converted is a whole {whole}"
+                else f"it is a {named[0]}, and what is converted is a whole {whole}; bring such a one"
             )
         )
     return origins

@@ -111,8 +111,10 @@ def _flags(folder: Path, settings: SimpleNamespace) -> dict[str, Any]:
     if gelu and there.get("bias_gelu_fusion") and not flags["disable_bias_linear"]:
         flags["openai_gelu"] = True  # which is what the fused kernel computes
     lacking = [name for name in ("num_layers", "hidden_size", "num_attention_heads") if name not in flags]
+    if not flags.get("seq_length") and "max_position_embeddings" not in flags:
+        lacking.append("seq_length")
     if problems or lacking:
-        told = problems + [f"its settings lack {name}" for name in lacking]
+        told = problems + [f"its settings lack {name}; name a checkpoint of training" for name in lacking]
         raise UserError(*(f"{folder}: {one}" for one in told))
     return flags | {"seq_length": flags.get("seq_length") or flags["max_position_embeddings"]}
 
@@ -168,7 +170,7 @@ def _matched(
     problems += [f"has {name}, which has no like here" for name in more]
     if problems:
         rest = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise UserError(f"{folder}: {'; '.join(problems[:3])}{rest}")
+        raise UserError(f"{folder}: {'; '.join(problems[:3])}{rest}; name the checkpoint of a plain GPT")
     return origins
 
 
@@ -234,7 +236,7 @@ def _joined(
             file = folder / place["relative_path"]
             saved = read_saved(file, place["offset"], place["length"])
             if not isinstance(saved, Lazy):
-                raise UserError(f"{file}: what it holds of {name} is no tensor")
+                raise UserError(f"{file}: what it holds of {name} is no tensor; bring the file again")
             part = saved.read()
             part, start = (part.squeeze(0), offset[1:]) if stacked else (part, offset)
             whole = part.new_empty(shape) if whole is None else whole

@@ -87,7 +87,7 @@ def _grid(folder: Path) -> list[list[Path]]:
 def _read(file: Path) -> dict[str, Any]:
     content = read_saved(file)
     if not isinstance(content, dict):
-        raise UserError(f"{file}: holds no checkpoint of Megatron-LM")
+        raise UserError(f"{file}: holds no checkpoint of Megatron-LM; bring the file again")
     version = content.get("checkpoint_version", 0)
     if not isinstance(version, int | float) or version < OLDEST:
         raise UserError(

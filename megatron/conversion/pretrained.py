@@ -89,7 +89,7 @@ def open_pretrained(path: str) -> Pretrained:
         why = made_elsewhere(path)
         raise UserError(
             f"--pretrained-checkpoint {path}: holds no checkpoint and no {CONFIG}"
-            f"{f'; {why}' if why else or_nearest(path)}"
+            f"{f'; {why}' if why else or_nearest(path) or '; name a folder of --save or of save_pretrained'}"
         )
     return _of_checkpoint(found)
 
@@ -97,7 +97,10 @@ def open_pretrained(path: str) -> Pretrained:
 def _of_checkpoint(folder: Path) -> Pretrained:
     manifest = read_manifest(folder)
     if manifest.task != "vit":
-        raise UserError(f"--pretrained-checkpoint {folder}: holds a {manifest.task}, no vision transformer")
+        raise UserError(
+            f"--pretrained-checkpoint {folder}: holds a {manifest.task}, no vision transformer; name one of "
+            "pretrain_vit.py"
+        )
     config = saved_config(manifest.config, folder)
 
     def read(name: str) -> Tensor | None:
@@ -119,9 +122,11 @@ def _of_huggingface(folder: Path) -> Pretrained:
             raise UserError(f"{where}: model_type {kind!r} is not vit, which is read here")
         flags, problems = describe(content)
     except KeyError as error:
-        raise UserError(f"{where}: says nothing of {error.args[0]}, which a vit needs") from None
+        raise UserError(
+            f"{where}: says nothing of {error.args[0]}, which a vit needs; bring the file again"
+        ) from None
     except (ValueError, AttributeError, TypeError, IndexError) as error:
-        raise UserError(f"{where}: is no config.json of a model ({error})") from None
+        raise UserError(f"{where}: is no config.json of a model ({error}); bring the file again") from None
     if problems:
         raise UserError(*(f"{where}: {problem}" for problem in problems))
     path = folder / WEIGHTS

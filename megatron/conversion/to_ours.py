@@ -89,8 +89,22 @@ def configuration(
     """The flags of the model. `given`, `rules`: as its task has them. UserError where it cannot be cut for
     these ranks."""
     layout = {"tensor_model_parallel_size": tensor, "pipeline_model_parallel_size": pipeline}
-    found: Config = complete(Config, given(OF_A_RUN | source.flags | layout), (), 1, (*SHAPE_RULES, *rules))
+    try:
+        found: Config = complete(
+            Config, given(OF_A_RUN | source.flags | layout), (), 1, (*SHAPE_RULES, *rules)
+        )
+    except UserError as error:
+        raise UserError(*(_of_a_given_model(source, problem) for problem in error.problems)) from None
     return found
+
+
+def _of_a_given_model(source: Source, problem: str) -> str:
+    """What the rules of training say of a model whose shape cannot be changed, by the flags of conversion."""
+    fact = told = problem.partition("; ")[0]
+    for axis in ("tensor", "pipeline"):
+        fact = fact.replace(f"--{axis}-model-parallel-size", f"--target-{axis}-parallel-size")
+    way = "bring the files of one model" if fact == told else "give another number of ranks, such as 1"
+    return f"{source.path}: {fact}; {way}"
 
 
 def vocabulary_of(source: Source, tokenizer: Tokenizer) -> Vocabulary:
@@ -167,7 +181,10 @@ def _type(source: Source, mine: str) -> torch.dtype:
 def _require_shapes(source: Source, boxes: Mapping[str, Box]) -> None:
     """UserError where the model has a tensor that theirs has not, or one of another shape."""
     if lacking := sorted(boxes.keys() - source.origins.keys()):
-        raise UserError(f"{source.path}: has nothing for {', '.join(lacking[:3])}, which the model has here")
+        raise UserError(
+            f"{source.path}: has nothing for {', '.join(lacking[:3])}, which the model has here; bring the "
+            "files of one model"
+        )
     for mine, one in source.origins.items():
         expected = boxes[mine].global_shape
         if mine in PADDED:

@@ -36,7 +36,7 @@ def read_config(
     values, problems = understand(Config, argv, description, examples, FOREIGN_FLAGS)
     model, notes = model_of_checkpoint(values)
     rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES, *of_task)
-    problems, replicas = count_replicas(values, problems)
+    problems, replicas = count_replicas(values, problems, "; tools/plan_run.py shows the run on one")
     given = {name: value for name, value in values.items() if name not in model}
     given |= {name: value for name, value in model.items() if value is not None}
     config = complete(Config, with_followers(given), problems, replicas, rules)
@@ -89,8 +89,9 @@ def model_of_checkpoint(
     return model, [f"the model's flags are those of {folder}{more}"]
 
 
-def count_replicas(values: dict[str, Any], problems: list[str]) -> tuple[list[str], int]:
-    """The problems, and how many replicas of the model the ranks that torchrun started make."""
+def count_replicas(values: dict[str, Any], problems: list[str], or_else: str = "") -> tuple[list[str], int]:
+    """The problems, and how many replicas of the model the ranks that torchrun started make. `or_else`: one
+    more way out."""
     names = ("tensor_model_parallel_size", "context_parallel_size", "pipeline_model_parallel_size")
     sizes = [values.get(name) or 1 for name in names]
     each, ranks = math.prod(sizes), world_size()
@@ -99,7 +100,7 @@ def count_replicas(values: dict[str, Any], problems: list[str]) -> tuple[list[st
         begun = f"{count_of(ranks, 'rank')} {'was' if ranks == 1 else 'were'} started"
         line = (
             f"{begun}, which is no multiple of {words} = {each}; start so many with "
-            "torchrun, share the model among fewer, or see the run on one with tools/plan_run.py"
+            f"torchrun, or share the model among fewer{or_else}"
         )
         return [*problems, line], 1
     return problems, ranks // each

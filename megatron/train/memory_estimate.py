@@ -65,8 +65,8 @@ def check_memory(memory: Memory, device: torch.device, local_ranks: int, ignore:
     line += f"; {free / GIB:.2f} GiB are free{ranks}"
     if memory.total * sharing > free and not ignore:
         raise UserError(
-            f"{line}: it does not fit; lower --micro-batch-size or --seq-length, add --recompute-granularity "
-            "full, take a smaller model, or try it with --ignore-memory-estimate"
+            f"{line}: it does not fit; lower --micro-batch-size or the length of rows, add "
+            "--recompute-granularity full, take a smaller model, or try it with --ignore-memory-estimate"
         )
     return line
 

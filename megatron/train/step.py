@@ -157,8 +157,8 @@ def _require_finite(number: int, result: StepResult) -> None:
         loss = " and ".join(map(str, losses))
         raise UserError(
             f"iteration {number}: the loss is {loss} and the gradient's norm {result.grad_norm}; nothing was "
-            "updated or saved. Lower --lr, lengthen the warm-up, or go on from an older checkpoint with "
-            "--ckpt-step"
+            "updated or saved. Lower --lr, or lengthen the warm-up; pretraining may also go on from an older "
+            "checkpoint with --ckpt-step"
         )
 
 

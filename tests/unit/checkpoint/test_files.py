@@ -221,7 +221,9 @@ def test_of_a_damaged_checkpoint_that_is_alone_no_other_is_named(tmp_path: Path)
     for folder in (alone, other):
         (folder / MODEL).unlink()
     found = refusal(read, alone, read_manifest(alone), BIAS)
-    assert found.endswith("is damaged (it is missing); no other checkpoint there is whole")
+    assert found.endswith(
+        "is damaged (it is missing); no other checkpoint there is whole, so bring the files of this one again"
+    )
 
 
 def model_of(**shapes: tuple[int, ...]) -> nn.Module:

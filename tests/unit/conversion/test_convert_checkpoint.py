@@ -172,7 +172,10 @@ def test_a_tokenizer_of_more_tokens_than_the_model_is_refused(tool: Tool, tmp_pa
         ({"n_layer": 4}, "has no transformer.h.3."),
         ({"n_layer": 2}, "has transformer.h.2."),
         ({"n_positions": 32}, "has the shape [64, 32], and by its settings position_embeddings.weight"),
-        ({"n_head": 5}, "--hidden-size 32 is no multiple of --num-attention-heads 5"),
+        (
+            {"n_head": 5},
+            "hf: --hidden-size 32 is no multiple of --num-attention-heads 5; bring the files of one model",
+        ),
         ({"vocab_size": None}, "vocab_size None is no number of tokens"),
     ],
 )
@@ -186,6 +189,14 @@ def test_a_config_of_another_model_is_refused(
     (theirs / "config.json").write_text(json.dumps(content | changed))
     assert words in refused(tool, "hf", "megatron", theirs, tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
+
+
+def test_ranks_that_do_not_divide_a_model_are_refused_by_their_own_flag(
+    tool: Tool, gpt2: Path, tmp_path: Path
+) -> None:
+    words = refused(tool, "hf", "megatron", gpt2, tmp_path / "ours", "--target-tensor-parallel-size", 3)
+    assert "is no multiple of --target-tensor-parallel-size 3; give another number of ranks" in words
+    assert "--tensor-model-parallel-size" not in words
 
 
 def test_rotary_positions_that_are_not_known_are_refused(tool: Tool, tmp_path: Path) -> None:
