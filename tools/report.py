@@ -125,7 +125,7 @@ def _named(flag_name: str, pairs: Iterable[str]) -> dict[str, str]:
                 f"{flag_name} {pair}: write NAME={'FILE' if flag_name == '--evaluation' else 'FOLDER'}"
             )
         if name in named:
-            raise UserError(f"{flag_name} {pair}: the name {name} is given twice")
+            raise UserError(f"{flag_name} {pair}: the name {name} is given twice; give each its own")
         named[name] = path
     return named
 

@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     for note in [*unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
         print(f"note: {note}", file=sys.stderr)
     if config.step > plan.steps:
-        raise UserError(f"--step {config.step} is past the run's {plan.steps} steps")
+        raise UserError(f"--step {config.step} is past the run's {plan.steps} steps; lower it")
     step = plan.at(config.step)
     share = BatchShare(0, 1, config.training.micro_batch_size)
     made = prepared.rows.batch(sampler, step, share)

@@ -145,7 +145,7 @@ def _problems(options: Options, files: list[str], outputs: Iterable[str]) -> lis
             f"{len(special)} special tokens"
         )
     if len(set(special)) < len(special):
-        found.append(f"--special-tokens {' '.join(special)}: a token is given twice")
+        found.append(f"--special-tokens {' '.join(special)}: a token is given twice; give each once")
     if not options.json_keys:
         found.append("--json-keys needs a value: the key or column that holds the text")
     for output in outputs:
@@ -189,7 +189,7 @@ def read_text(options: Options, files: list[str]) -> bytes:
             if size >= options.max_bytes:
                 break
     if not size:
-        raise UserError(f"no text in {', '.join(options.input)}", *left_out.shown)
+        raise UserError(f"no text in {', '.join(options.input)}; name files that hold some", *left_out.shown)
     report(left_out)
     return BETWEEN_DOCUMENTS.join(pieces)
 

@@ -112,7 +112,8 @@ def _dense(load: str | None, step: int | None) -> tuple[Path, Manifest] | None:
     manifest = read_manifest(folder)
     if manifest.task not in TASKS:
         raise UserError(
-            f"{folder}: holds a model of the task {manifest.task}, and known are {', '.join(TASKS)}"
+            f"{folder}: holds a model of the task {manifest.task}, and known are {', '.join(TASKS)}; "
+            "name a checkpoint of a GPT"
         )
     if manifest.task != "gpt":
         raise UserError(

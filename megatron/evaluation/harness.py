@@ -107,7 +107,9 @@ def _wish(settings: dict[str, Any], scorer: Scorer) -> _Wish:
     others = [name for name, value in settings.items() if name not in READ and value not in (None, False, 1)]
     if others:
         what = " and ".join(others)
-        raise UserError(f"--lm-eval: a task asks for {what}, and texts are made by choosing token by token")
+        raise UserError(
+            f"--lm-eval: a task asks for {what}, and texts are made by choosing token by token; leave it out"
+        )
     until = settings.get("until") or []
     tokens = next((settings[name] for name in LENGTHS if settings.get(name) is not None), NEW_TOKENS)
     sampling = {name: settings[name] for name in SAMPLING if settings.get(name) is not None}
@@ -278,7 +280,7 @@ def run_task(
     except ValueError as error:
         if "marked as unsafe" not in str(error):
             raise
-        what = "runs code that the model writes, which is not done here"
+        what = "runs code that the model writes, which is not done here; leave it out"
         raise UserError(f"--lm-eval {name}: {what}") from error
     return {
         "results": _plain(found["results"]),

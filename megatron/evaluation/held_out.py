@@ -9,8 +9,9 @@ from megatron.data.corpora import Corpus
 from megatron.data.indexed_dataset import IndexedDataset
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.evaluation.text_bytes import documents_of, first_token, ids_of_text
-from megatron.preprocess.documents import bad_record, cut_into_pieces
+from megatron.preprocess.documents import Piece, bad_record, cut_into_pieces
 from megatron.preprocess.inputs import find_files
+from megatron.preprocess.records import Records
 
 DECODED_AT_ONCE = 4096
 
@@ -46,10 +47,21 @@ def texts_of(corpora: Sequence[Corpus], tokenizer: Tokenizer, allow_trailing_byt
 def texts_in_files(paths: Sequence[str], json_key: str, domain_key: str | None) -> Iterator[tuple[str, str]]:
     """Domain and text of every document of files, as tools/preprocess_data.py reads them; the domain is the
     file's name, or what is under `domain_key`. UserError where a line holds no document."""
-    for path in find_files(paths):
+    for path in find_files(paths, "--domains"):
         for piece in cut_into_pieces([path]):
-            records = piece.read([json_key, domain_key] if domain_key else [json_key])
-            if records.bad:
-                raise UserError(bad_record(piece, records.bad[0]).replace("--json-keys", "--json-key"))
+            records = _read(piece, [json_key, domain_key] if domain_key else [json_key])
             texts = records.texts[0]
             yield from zip(records.texts[1] if domain_key else [path] * len(texts), texts)
+
+
+def _read(piece: Piece, keys: Sequence[str]) -> Records:
+    """What a piece holds. UserError, with the flags that name keys here, where a record is no document."""
+    try:
+        records = piece.read(keys)
+        if records.bad:
+            raise UserError(f"{bad_record(piece, records.bad[0])}. Mend it, or name other files")
+    except UserError as error:
+        raise UserError(
+            str(error).replace("--json-keys", "--json-key, or of domains with --domain-key")
+        ) from None
+    return records

@@ -53,7 +53,11 @@ def restore(root: str, iteration: int | None, device: torch.device) -> Restored:
         )
     if manifest.task not in TASKS:
         known = ", ".join(TASKS)
-        raise UserError(f"{folder}: holds a model of the task {manifest.task}, and known are {known}")
+        raise UserError(
+            f"{folder}: holds a model of the task {manifest.task}, and known are {known}; use the version "
+            "that "
+            "wrote it"
+        )
     task, config = TASKS[manifest.task], saved_config(manifest.config, folder)
     model = task.build_model(config, manifest.vocabulary.size, ())
     verify_files(folder, manifest, ONE_RANK, "model")

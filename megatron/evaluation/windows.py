@@ -88,7 +88,8 @@ def _vocabulary(restored: Restored, config: Config, members: list[Corpus]) -> Vo
     known = restored.manifest.vocabulary.size
     if vocabulary.size != known:
         raise UserError(
-            f"{members[0].name} has a vocabulary of {vocabulary.size} tokens, the model one of {known}"
+            f"{members[0].name} has a vocabulary of {vocabulary.size} tokens, the model one of {known}; "
+            "name data of the model's tokenizer"
         )
     return vocabulary
 
@@ -164,5 +165,5 @@ def require_scored(results: list[dict[str, Any]], splits: Sequence[str], length:
         names = ", ".join(dict.fromkeys(result["corpus"] for result in results))
         raise UserError(
             f"{where}: nothing to score; --eod-mask-loss, with which the model was trained, masks every "
-            f"token of {names}"
+            f"token of {names}; name other data"
         )

@@ -65,7 +65,9 @@ def _converted(load: str, options: TokenizerOptions, cache: Path) -> tuple[str, 
     """A checkpoint of the weights of a folder of Hugging Face's, in the cache, and what they are known by."""
     folder = open_folder(load)
     if folder.theirs.family.task != GPT_TASK.name:
-        raise UserError(f"{load}: holds a {folder.theirs.family.architecture}, and --task lm needs a GPT")
+        raise UserError(
+            f"{load}: holds a {folder.theirs.family.architecture}, and --task lm needs a GPT; name one"
+        )
     named = options if options.tokenizer_type else tokenizer_in(folder.path)
     if named is None:
         raise UserError(f"{load}: no tokenizer lies there; name it by --tokenizer-type and its files")

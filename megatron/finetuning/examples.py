@@ -54,7 +54,7 @@ def read_examples(
                 labels.append(_label(path, place, row, task))
         number += 1
     if not texts:
-        raise UserError(f"{path}: holds no example")
+        raise UserError(f"{path}: holds no example; name a file with some")
     kind = np.int64 if task.labels else np.float64
     return Examples(path, texts, np.array(labels, kind) if labelled else None, names, left_out)
 
@@ -95,7 +95,7 @@ def classes_of(path: Path, task: LabelledTask) -> tuple[str, ...]:
     rows = ((place, row) for place, row in read_rows(path, task) if row is not None)
     found = {_label_text(path, place, row, task) for place, row in rows}
     if not found:
-        raise UserError(f"{path}: holds no example")
+        raise UserError(f"{path}: holds no example; name a file with some")
     if len(found) < 2:
         raise UserError(
             f"{path}: has {len(found)} label{'' if len(found) == 1 else 's'} in the column {task.label}, and "
@@ -145,9 +145,9 @@ def _object(path: Path, place: int, line: str) -> Row:
     try:
         found = orjson.loads(line)  # which refuses halves of surrogate pairs, as tokenizers do
     except ValueError as error:
-        raise UserError(f"{path}: line {place} is no JSON ({error})") from None
+        raise UserError(f"{path}: line {place} is no JSON ({error}); write one JSON object a line") from None
     if not isinstance(found, dict):
-        raise UserError(f"{path}: line {place} is no JSON object")
+        raise UserError(f"{path}: line {place} is no JSON object; write one a line")
     return {name: _written(value) for name, value in found.items() if value is not None}
 
 
@@ -160,7 +160,9 @@ def _written(value: object) -> str:
 
 def _value(path: Path, place: int, row: Row, column: str) -> str:
     if column not in row:
-        raise UserError(f"{path}: line {place} has no {column}; it has {', '.join(row)}")
+        raise UserError(
+            f"{path}: line {place} has no {column}; it has {', '.join(row)}; mend it, or leave the line out"
+        )
     return row[column]
 
 
@@ -177,7 +179,10 @@ def _label(path: Path, place: int, row: Row, task: LabelledTask) -> float | int:
     if task.labels:
         if text not in task.labels:
             known = ", ".join(task.labels[:10]) + (", ..." if len(task.labels) > 10 else "")
-            raise UserError(f"{path}: line {place} has the label {text!r}, and the task knows {known}")
+            raise UserError(
+                f"{path}: line {place} has the label {text!r}, and the task knows {known}; mend it, or leave "
+                "the line out"
+            )
         return task.labels.index(text)
     try:
         value = float(text)
@@ -186,9 +191,11 @@ def _label(path: Path, place: int, row: Row, task: LabelledTask) -> float | int:
     low, high = task.bounds or (-math.inf, math.inf)
     if not math.isfinite(value) or not low <= value <= high:
         wanted = f"a number from {low:g} to {high:g}" if task.bounds else "a number"
-        raise UserError(f"{path}: line {place} has the label {text!r}, and the task wants {wanted}")
+        raise UserError(f"{path}: line {place} has the label {text!r}, and the task wants {wanted}; mend it")
     return value
 
 
 def _no_column(path: Path, column: str, row: Row) -> str:
-    return f"{path}: has no column {column}; those there: {', '.join(row)}"
+    flags = "--text-column, --second-text-column and --label-column"
+    there = f"{path}: has no column {column}; those there: {', '.join(row)}"
+    return f"{there}; of a file of your own choose by {flags}, of GLUE's bring the file again"

@@ -113,7 +113,9 @@ def _of_huggingface(folder: Path, options: TokenizerOptions) -> Source:
     except UserError as error:
         raise UserError(*(f"{folder / CONFIG}: {problem}" for problem in error.problems)) from None
     except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"{folder / CONFIG}: is no config.json of a model ({error})") from None
+        raise UserError(
+            f"{folder / CONFIG}: is no config.json of a model ({error}); bring the file again"
+        ) from None
     if not (folder / WEIGHTS).is_file():
         held = ", ".join(sorted(path.name for path in folder.iterdir()))
         raise UserError(

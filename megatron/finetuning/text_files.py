@@ -21,6 +21,13 @@ from megatron.model.inputs import GPTInputs
 from megatron.parallel.slices import Slices
 from megatron.preprocess.preprocess import PreprocessOptions, preprocess
 
+OTHER_WAYS = {
+    "choose with --json-keys": "call it text",
+    "leave such lines out with --on-bad-line skip": "leave the line out",
+    "use fewer --workers": "run less beside it",
+}
+"""Of mistakes in a file, in the place of those that are flags of tools/preprocess_data.py."""
+
 
 def tokenized(path: str, tokenizer: Tokenizer, options: TokenizerOptions, cache: Path) -> str:
     """The prefix of a file's tokens, which the cache keeps by what is in it. A .txt file is one stream; the
@@ -33,12 +40,23 @@ def tokenized(path: str, tokenizer: Tokenizer, options: TokenizerOptions, cache:
     whole = f"{prefix}_text_document"
     with wait_for(cache / ".lock"):
         if not Path(f"{whole}.idx").is_file():
-            preprocess(
+            _preprocess(
                 PreprocessOptions(
                     input=(path,), output_prefix=str(prefix), tokenizer=options, append_eod=documents
                 )
             )
     return whole
+
+
+def _preprocess(options: PreprocessOptions) -> None:
+    """Write the tokens. UserError with ways out that finetuning has."""
+    try:
+        preprocess(options)
+    except UserError as error:
+        problems = list(error.problems)
+        for theirs, ours in OTHER_WAYS.items():
+            problems = [problem.replace(theirs, ours) for problem in problems]
+        raise UserError(*problems) from None
 
 
 def count_tokens(prefix: str) -> int:

@@ -116,7 +116,7 @@ def _shares(sampler: CurriculumBatchSampler) -> list[str]:
     if batch_size % (ranks * micro_batch_size):
         return [
             f"curriculum: batch size {batch_size} is no multiple of {ranks} ranks times micro-batch size "
-            f"{micro_batch_size}"
+            f"{micro_batch_size}; change one of them"
         ]
     return []
 

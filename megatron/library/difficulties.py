@@ -78,7 +78,7 @@ def load_difficulties(folder: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
         return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in paths}
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: holds a damaged file of difficulties: {error}") from None
+        raise UserError(f"{folder}: holds a damaged file of difficulties: {error}; write it again") from None
 
 
 def _parts(dataset: Any, tokens_of: Callable[[Any], np.ndarray]) -> Iterator[tuple[int, Part]]:

@@ -52,7 +52,10 @@ def kept_arguments(
         if argument in ("position_ids", "position_embeddings"):
             return _positions(value, kept_BR)
         if argument not in WHOLE and _goes_along(value, length):
-            raise UserError(f"random-LTD: {name} gets {argument} along the sequence, which is not known here")
+            raise UserError(
+                f"random-LTD: {name} gets {argument} along the sequence, which is not known here; call the "
+                "model without it"
+            )
         return value
 
     return (

@@ -70,7 +70,7 @@ def choose_layers(layers: str | Iterable[int] | None, count: int) -> tuple[int, 
     if not numbers:
         raise UserError(f"random-LTD: {count} layers leave none in the middle; name some by layers")
     if numbers[0] < 0 or numbers[-1] >= count:
-        raise UserError(f"random-LTD: layers {layers!r} are outside 0-{count - 1}")
+        raise UserError(f"random-LTD: layers {layers!r} are outside 0-{count - 1}; name others")
     return tuple(numbers)
 
 

@@ -98,7 +98,7 @@ def read_run(name: str, folder: Path) -> RecordedRun:
         else []
     )
     if not columns["train"]["iteration"]:
-        raise UserError(f"{path}: holds no training record, so there is nothing to report")
+        raise UserError(f"{path}: holds no training record, so there is nothing to report; train first")
     train, valid, test = (
         {field: np.array(values) for field, values in columns[kind].items()} for kind in FIELDS
     )
@@ -148,7 +148,7 @@ def _read(path: Path, columns: Columns, caps: dict[str, array], shares: Rows) ->
 def _add_record(record: Any, where: str, columns: Columns, caps: dict[str, array], shares: Rows) -> None:
     """Add one record to the columns of its kind; other kinds are passed over."""
     if not isinstance(record, dict) or "kind" not in record:
-        raise UserError(f"{where}: is no record with a kind")
+        raise UserError(f"{where}: is no record with a kind; mend or remove that line")
     mine = columns.get(record["kind"])
     if mine is None:
         return
@@ -212,7 +212,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path}: cannot be read as JSON: {error}") from None
+        raise UserError(f"{path}: cannot be read as JSON: {error}; bring the file again") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: must hold a JSON object")
     return content

@@ -93,7 +93,8 @@ def test_a_label_that_training_has_not_leaves_nothing(words: list[str], tmp_path
     path = Path(shutil.copy(words[words.index("--valid-file") + 1], tmp_path / "valid.tsv"))
     path.write_text(path.read_text() + "the fox\t2\n")
     done = run_command(*words, "--valid-file", str(path), "--save", str(tmp_path / "run"), status=2)
-    assert done.stderr == f"error: {path}: line 22 has the label '2', and the task knows 0, 1\n"
+    way = "mend it, or leave the line out"
+    assert done.stderr == f"error: {path}: line 22 has the label '2', and the task knows 0, 1; {way}\n"
     assert not (tmp_path / "run").exists()
 
 

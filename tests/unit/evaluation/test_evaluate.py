@@ -159,8 +159,8 @@ def test_any_number_of_ranks_gives_the_same_numbers(made: Made) -> None:
     [
         ("--compare {other}", "--compare: is of --cloze, --multiple-choice and --domains"),
         ("--cloze 5 --data-path {prefix} --split 1,0,0", "--splits hold no document"),
-        ("--domains {lines} --domain-key nothing", "has no key 'nothing'"),
-        ("--domains nowhere.jsonl", "nowhere.jsonl"),
+        ("--domains {lines} --domain-key nothing", "choose with --json-key, or of domains with --domain-key"),
+        ("--domains nowhere.jsonl", "--domains nowhere.jsonl: no such file"),
         ("--cloze -1", "--cloze -1 must not be negative"),
         ("--lm-eval arc_easy --limit 0", "--limit 0.0 must be above 0"),
     ],

@@ -221,7 +221,7 @@ def test_own_labels_that_training_has_not_are_refused(tmp_path: Path):
         own(tmp_path, train, [{"text": "b", "label": "z"}])
     with pytest.raises(UserError, match="has 1 label in the column label, and a classification needs two"):
         own(tmp_path, train[:1], train)
-    with pytest.raises(UserError, match=r"train.jsonl: holds no example$"):
+    with pytest.raises(UserError, match=r"train.jsonl: holds no example; name a file with some$"):
         own(tmp_path, [], train)
     with pytest.raises(UserError, match="line 2 has no text"):
         own(tmp_path, [*train[:1], {"label": "y"}], train)

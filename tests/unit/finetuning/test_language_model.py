@@ -293,3 +293,18 @@ def test_records_of_a_step_count_once(words, tmp_path):
     path = tmp_path / "run" / "metrics.jsonl"
     path.write_text("".join(json.dumps(one) + "\n" for one in [{"kind": "train", "iteration": 1}, *lines]))
     assert [one["lm_loss"] for one in records_of(job).values()] == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("line", "way"),
+    [
+        ('{"story": "a"}', "its keys are story; call it text."),
+        ('{"text": 3}', "Mend it, or leave the line out"),
+    ],
+)
+def test_a_bad_line_is_told_with_ways_that_finetuning_has(words, tmp_path, line, way):
+    path = tmp_path / "train.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(UserError, match=rf"train\.jsonl, line 1: .*{way}") as caught:
+        job_of(words, tmp_path / "run", "--train-file", str(path))
+    assert "--json-keys" not in str(caught.value) and "--on-bad-line" not in str(caught.value)
