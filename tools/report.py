@@ -40,18 +40,15 @@ EXAMPLES = """\
 
 TOKENS = (
     "Effective tokens are layer tokens divided by layers: the computed budget, which stops a run and "
-    "decays its learning rate. "
-    "Raw tokens entered the first layer. Drawn tokens were taken from the corpus, also where a sample "
-    "was then cut. "
-    "Layer tokens are summed over the layers; the saved share is against every raw token in every layer. "
-    "Training time is the sum of the step times."
+    "decays its learning rate. Raw tokens entered the first layer. Drawn tokens were taken from the "
+    "corpus, also where a sample was then cut. Layer tokens are summed over the layers; the saved share is "
+    "against every raw token in every layer. Training time is the sum of the step times."
 )
 LOSSES = (
     "Validation is on full-length sequences without dropping. Training losses are of the samples and "
-    "lengths that each run drew, "
-    "with the tokens that it dropped, so they compare runs only where those are the same. Between "
-    "validations, "
-    "losses are read on straight lines. The steep start may lie above the frame."
+    "lengths that each run drew, with the tokens that it dropped, so they compare runs only where those "
+    "are the same. Between validations, losses are read on straight lines. The steep start may lie above "
+    "the frame."
 )
 SCORED = (
     "Validation and test losses of a run are of the first --eval-iters global batches of windows, so of as "

@@ -94,8 +94,7 @@ def _newest_whole(root: Path, tell: Callable[[str], None]) -> Path | None:
     if found and whole is None:
         raise UserError(
             f"{root}: holds {len(found)} checkpoints, of which none is whole, and no {LATEST}; name the "
-            "folder "
-            "of one to see what it lacks"
+            "folder of one to see what it lacks"
         )
     if whole is not None:
         passed = [folder.name for folder in found[: found.index(whole)]]

@@ -42,6 +42,9 @@ def describe(content: Mapping[str, Any]) -> Described:
     if activation not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
         problems.append(f"hidden_act {activation!r} is none of {known}, which are known here")
+    labels = content.get("id2label") or {}
+    if not isinstance(labels, Mapping) or not all(str(number).isdecimal() for number in labels):
+        problems.append("id2label does not number its classes; bring the file again")
     return flags | ACTIVATIONS.get(activation, {}), problems
 
 

@@ -77,8 +77,7 @@ def analyze_dataset(options: AnalysisOptions) -> None:
     if corpus is None:
         raise UserError(
             f"--split {options.split} leaves no sample of {options.seq_length} tokens for {options.part}; "
-            "use "
-            "more data, give it a larger share, or lower --seq-length"
+            "use more data, give it a larger share, or lower --seq-length"
         )
     metrics = choose_metrics(options.metrics)
     vocabulary = find_vocabulary(options.tokenizer, [corpus])

@@ -151,12 +151,10 @@ class IndexedDataset:
         if size > expected and not allow_trailing_bytes:
             raise UserError(
                 f"{path}: has {size:,} bytes where {self.prefix}.idx says {expected:,}. "
-                "Megatron-DeepSpeed's --append-eod makes such "
-                "files: its end-of-document tokens are in the .bin but not in the lengths, so all "
-                "documents after the first are "
-                "shifted. Preprocess the text again; training, analysis and tools/inspect_data.py take the "
-                "file as it "
-                "is with --allow-trailing-bytes"
+                "Megatron-DeepSpeed's --append-eod makes such files: its end-of-document tokens are in the "
+                ".bin but not in the lengths, so all documents after the first are shifted. Preprocess the "
+                "text again; training, analysis and tools/inspect_data.py take the file as it is with "
+                "--allow-trailing-bytes"
             )
         self.trailing_bytes = size - expected
         if not expected:
@@ -217,12 +215,18 @@ def read_sidecar(prefix: str | os.PathLike[str]) -> dict[str, Any] | None:
         return None
     except ValueError as error:
         raise UserError(f"{path}: is no JSON ({error}); {AGAIN}, or remove this one file") from None
-    if not isinstance(content, dict) or SIDECAR_KEYS - content.keys():
+    if not isinstance(content, dict) or SIDECAR_KEYS - content.keys() or not _of_types(content):
         raise UserError(
-            f"{path}: does not describe a dataset (no {', '.join(sorted(SIDECAR_KEYS))}); {AGAIN}, or "
+            f"{path}: does not describe a dataset by {', '.join(sorted(SIDECAR_KEYS))}; {AGAIN}, or "
             "remove this one file"
         )
     return content
+
+
+def _of_types(sidecar: dict[str, Any]) -> bool:
+    """Whether the size of a vocabulary is a number above 0, and the end of documents an id or none."""
+    size, end = sidecar["vocab_size"], sidecar["eod"]
+    return type(size) is int and size > 0 and (end is None or (type(end) is int and 0 <= end < size))
 
 
 def write_sidecar(prefix: str | os.PathLike[str], content: dict[str, Any]) -> None:

@@ -61,8 +61,7 @@ def tokenizer_of_data(
         named = ", ".join(map(str, tokenizer.files.values())) or options.tokenizer_type
         raise UserError(
             f"{named} is no longer the one that made the data; bring that back, or name it by "
-            "--tokenizer-type "
-            "and its files"
+            "--tokenizer-type and its files"
         )
     return tokenizer, options
 

@@ -55,8 +55,7 @@ def restore(root: str, iteration: int | None, device: torch.device) -> Restored:
         known = ", ".join(TASKS)
         raise UserError(
             f"{folder}: holds a model of the task {manifest.task}, and known are {known}; use the version "
-            "that "
-            "wrote it"
+            "that wrote it"
         )
     task, config = TASKS[manifest.task], saved_config(manifest.config, folder)
     model = task.build_model(config, manifest.vocabulary.size, ())

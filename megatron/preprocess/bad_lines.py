@@ -45,8 +45,7 @@ def leave_out(left_out: LeftOut, piece: Piece, bad: Sequence[BadRecord], options
     if left_out.count > options.max_bad_lines:
         raise UserError(
             f"more than --max-bad-lines {options.max_bad_lines} lines hold no document; raise it, or mend "
-            "them; "
-            "the first:",
+            "them; the first:",
             *left_out.shown,
         )
 

@@ -81,7 +81,6 @@ def _layers(random_ltd: RandomLTD, num_layers: int) -> list[str]:
     if not layers:
         problems.append(
             f"random-LTD: none of {num_layers} layers drops tokens; name some by --random-ltd-layers (in a "
-            "JSON "
-            "by random_ltd_layer_id), or give more layers"
+            "JSON by random_ltd_layer_id), or give more layers"
         )
     return problems

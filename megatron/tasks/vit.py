@@ -44,8 +44,7 @@ def vocabulary_of(classes: tuple[str, ...], vision: VisionConfig) -> Vocabulary:
     if len(classes) < 2:
         raise UserError(
             f"all images are of the class {', '.join(classes)}, and a model tells several apart; bring "
-            "images "
-            "of others, or raise --classes-fraction"
+            "images of others, or raise --classes-fraction"
         )
     if asked < len(classes):
         raise UserError(

@@ -56,6 +56,11 @@ def test_pixels_of_a_vision_transformer_stay_its_own(values: list[float], tool: 
     content = json.loads((tmp_path / "again" / beside.name).read_text())
     assert content["image_mean"] == content["image_std"] == values[:channels]
     assert content["size"] == {"height": config.img_h, "width": config.img_w}
+    content = json.loads((theirs / "config.json").read_text())
+    odd = {"id2label": {"cat": "cat", "dog": "dog"}}
+    (theirs / "config.json").write_text(json.dumps(content | odd))
+    assert "id2label does not number its classes" in refused(tool, "hf", "megatron", theirs, tmp_path / "odd")
+    (theirs / "config.json").write_text(json.dumps(content))
     beside.write_text("{}")
     assert "tells no image_mean and image_std" in refused(tool, "hf", "megatron", theirs, tmp_path / "more")
 

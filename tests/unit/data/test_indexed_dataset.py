@@ -204,7 +204,14 @@ def test_an_old_sidecar_does_not_outlive_its_files(tmp_path):
     assert read_sidecar(tmp_path / "a") is None
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"tokens": 3}', "\xff"])
+OF_OTHER_TYPES = (
+    '{"tokenizer": {}, "vocab_size": null, "eod": 0}',
+    '{"tokenizer": {}, "vocab_size": 5, "eod": 5}',
+    '{"tokenizer": {}, "vocab_size": 5, "eod": "0"}',
+)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"tokens": 3}', "\xff", *OF_OTHER_TYPES])
 def test_a_sidecar_that_is_none(tmp_path, text):
     (tmp_path / "a.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=r"a\.json: "):
