@@ -189,9 +189,19 @@ def _write(
     command = shlex.join(["python", "tools/reproduce_table.py", *sys.argv[1:]])
     lines = sentences(table, records, names)
     drawn = pictures(table, records, names)
-    shown = grid(table, records, names), goal_grid(table, records), drawn
     notes = [*warnings(records), *edge_of(rates, MEASURES[table.measures[0]].sign)]
-    told = Told(table.title, table.paper, about, lines, *shown, rates, notes, command)
+    told = Told(
+        title=table.title,
+        paper=table.paper,
+        about=about,
+        sentences=lines,
+        grid=grid(table, records, names),
+        goal=goal_grid(table, records),
+        pictures=drawn,
+        rates=rates,
+        notes=notes,
+        command=command,
+    )
     files = {f"{table.name}.html": html(told).encode(), f"{table.name}.md": markdown(told).encode()}
     for name, data in (files | {one.name: one.png for one in drawn}).items():
         with whole_file(places.folder / name) as file:

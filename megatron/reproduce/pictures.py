@@ -107,16 +107,7 @@ def reach_figure(table: Table, records: Records, groups: dict[str, list[str]]) -
                 (statistics.fmean(map(amount, records[row].values())), _qualities(table, records, row))
                 for row in rows
             )
-            axes.errorbar(
-                [x for x, _ in points],
-                [statistics.fmean(values) for _, values in points],
-                yerr=[spread(values) if len(values) > 1 else 0.0 for _, values in points],
-                color=colour_of(number),
-                marker="o",
-                markersize=4,
-                capsize=2.5,
-                linewidth=1.6,
-            )
+            _draw_group(axes, points, colour_of(number))
         keys = [Entry(name, colour_of(number), marker="o") for number, name in enumerate(groups)]
         if records.get(table.goal.reach):
             axes.axhline(
@@ -129,6 +120,20 @@ def reach_figure(table: Table, records: Records, groups: dict[str, list[str]]) -
         frame(axes, f"By {words}", words, _label(table), keys)
         _logarithmic(axes, told)
     return figure
+
+
+def _draw_group(axes: Axes, points: Sequence[tuple[float, list[float]]], colour: str) -> None:
+    """A line through amounts and the means of their qualities, with standard deviations."""
+    axes.errorbar(
+        [x for x, _ in points],
+        [statistics.fmean(values) for _, values in points],
+        yerr=[spread(values) if len(values) > 1 else 0.0 for _, values in points],
+        color=colour,
+        marker="o",
+        markersize=4,
+        capsize=2.5,
+        linewidth=1.6,
+    )
 
 
 def _logarithmic(axes: Axes, told: Callable[[float], str]) -> None:
