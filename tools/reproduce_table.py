@@ -94,6 +94,9 @@ def _work(table: Table, options: Options, names: tuple[str, ...], size: Size, pl
     seeds, factors = seeds_of(options.seeds), _factors(table, options)
     tried = {one: make_run(table, table.first, seeds[0], one, size, places) for one in factors}
     failed = _do(list(tried.values()), table, options, size, places) if len(tried) > 1 else {}
+    way = "the same command goes on"
+    if failed:
+        way += ", or, with --rates, one without a rate that is too high"
     factor, rates = _tuned(table, tried, places)
     runs = [make_run(table, name, seed, factor, size, places) for seed in seeds for name in names]
     if not failed:
@@ -101,7 +104,7 @@ def _work(table: Table, options: Options, names: tuple[str, ...], size: Size, pl
     _write(table, options, names, _records(runs, places), rates, places)
     if failed:
         lines = [f"{name}: {why}" for name, why in failed.items()]
-        raise UserError(*lines, f"{count_of(len(failed), 'run')} failed; the same command goes on")
+        raise UserError(*lines, f"{count_of(len(failed), 'run')} failed; {way}")
 
 
 def _names(table: Table, asked: Sequence[str]) -> tuple[str, ...]:

@@ -111,6 +111,13 @@ def test_a_run_that_fails_on_the_way(finished: Path, tmp_path: Path) -> None:
     assert "no seed of both has finished" in done.stdout + done.stderr
 
 
+def test_a_rate_that_diverges_is_told_with_the_way_to_leave_it_out(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "results", tmp_path / "results")
+    done = run(tmp_path, "--rates", "1", "1e15")
+    assert done.returncode == 2 and "the loss is nan" in done.stderr and "Traceback" not in done.stderr
+    assert "1 run failed; the same command goes on, or, with --rates, one without" in done.stderr
+
+
 def test_dry_run_prices_and_starts_nothing(tmp_path: Path) -> None:
     done = run(tmp_path / "none", "--dry-run", "--gpu-price", "H100=2")
     assert not done.returncode and "H100 $2" in done.stdout and "2 seeds and 2 rates" in done.stdout
