@@ -50,13 +50,14 @@ class Size(NamedTuple):
 
 class Run(NamedTuple):
     """One run. `name` is the same wherever the same is run, in whichever table, and another one where a
-    recipe says something else. `steps`: to its data. `commands`: training, then measuring. `begins_anew`:
-    what an unfinished attempt left is not gone on with."""
+    recipe says something else. `iterations`: of the whole run. `steps`: to its data. `commands`: training,
+    then measuring. `begins_anew`: what an unfinished attempt left is not gone on with."""
 
     name: str
     row: str
     seed: int
     rate: float
+    iterations: int
     flops: float
     measures: tuple[str, ...]
     steps: tuple[Step, ...]
@@ -83,7 +84,18 @@ def make_run(table: Table, name: str, seed: int, factor: float, size: Size, plac
     measuring = () if row is table.source else tuple(_measuring(table, folder, seed, places))
     measures = () if row is table.source else table.measures
     steps, commands = tuple(steps_of(data, places.data, order)), (tuple(train), *measuring)
-    return Run(full_name, name, seed, rate, planned.flops, measures, steps, commands, begins_anew)
+    return Run(
+        name=full_name,
+        row=name,
+        seed=seed,
+        rate=rate,
+        iterations=planned.plan.steps,
+        flops=planned.flops,
+        measures=measures,
+        steps=steps,
+        commands=commands,
+        begins_anew=begins_anew,
+    )
 
 
 def _name(
@@ -128,7 +140,7 @@ def _measuring(table: Table, folder: Path, seed: int, places: Places) -> list[tu
         labelled = places.data / "packages" / "sections"
         words = ["finetune.py", "--task", "classification", "--train-file", str(labelled / "train.tsv")]
         words += ["--valid-file", str(labelled / "dev.tsv"), "--text-column", "sentence"]
-        words += ["--label-column", "label", "--load", str(folder), "--seq-length", "64"]
+        words += ["--label-column", "label", "--load", str(folder), "--seq-length", "64", "--epochs", "2"]
         words += ["--sweep-lr", FINETUNING_RATE, "--seeds", f"{10 * seed}-{10 * seed + 2}"]
         found.append((*words, "--parallel", "1", "--save", str((folder / SWEEP).parent)))
     return found

@@ -16,6 +16,7 @@ from megatron.base.errors import UserError
 from megatron.base.files import writable_folder
 from megatron.base.terminal import print_line
 from megatron.base.units import duration
+from megatron.report.records import read_run
 from megatron.reproduce.corpora import Step, is_done
 from megatron.reproduce.runs import Places, Run, command_line, earlier_record, write_record
 
@@ -159,9 +160,11 @@ def _do(run: Run, recipe: str, places: Places, group: Workers, data: str, keep: 
     if run.begins_anew and folder.exists():
         shutil.rmtree(folder)
     writable_folder(folder)
-    for words in run.commands:
+    for number, words in enumerate(run.commands):
         if why := group.call(command_line(words), folder / LOG):
             return why
+        if number == 0 and (reached := read_run(run.name, folder).steps) < run.iterations:
+            return f"stopped at iteration {reached} of {run.iterations} (the log is {folder / LOG})"
     write_record(places, run, recipe, time.perf_counter() - began, data)
     if not keep and run.measures:
         shutil.rmtree(folder)

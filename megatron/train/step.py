@@ -36,6 +36,16 @@ class StepResult(NamedTuple):
     loads: Mapping[int, list[float]] = MappingProxyType({})
 
 
+class _Sums(NamedTuple):
+    """Sums over all ranks behind the backward pass: vectors of float64 on the device. `losses`: scaled;
+    `wishes`: to stop; `beside`: what layers tally; `norm`: of the gradients, unscaled."""
+
+    losses: Tensor
+    wishes: Tensor
+    beside: Tensor
+    norm: Tensor
+
+
 def train_step(
     run: Run,
     step: Step,
@@ -46,48 +56,70 @@ def train_step(
     """One update. Every loss is divided by its own count over the global batch before the backward pass,
     so every reduction is a sum; the host waits for the device once. What other ranks have updated may still
     be on its way: `run.parameters` waits for it, and so does whatever computes with it."""
-    names, mesh, loss_scale = list(run.task.losses(run.config)), run.mesh, run.scaler.state.factor
     items = loss_counts(run, step, micro_batches)
+    losses = _accumulate(run, step, micro_batches, items, timers)
+    sums = _sum_and_clip(run, losses, should_stop, timers)
+    result = _result(run, step, sums, items)
+    _require_finite(step.number, result)
+    if run.config.training.fp16:
+        run.scaler.state = after_step(run.scaler.state, result.skipped, run.config.optimizer)
+    if not result.skipped:
+        _update(run, step, sums.beside, timers)
+    return result
+
+
+def _accumulate(
+    run: Run, step: Step, micro_batches: list[Any], items: dict[str, int], timers: Timers
+) -> Tensor:
+    """Gradients of the batch, summed over the ranks that share it; this rank's part of the scaled losses."""
     run.gradients.zero()
     for stage in run.stages:
         stage.tally.zero()
     run.gradients.begin(len(micro_batches))
     with timers.span("forward-backward"):
-        sums = _run_micro_batches(run, step, micro_batches, items, timers)
+        losses = _run_micro_batches(run, step, micro_batches, items, timers)
     with timers.span("all-grads-sync"):
         run.gradients.wait()
+    return losses
+
+
+def _sum_and_clip(run: Run, losses: Tensor, should_stop: Callable[[], bool], timers: Timers) -> _Sums:
+    """All that ranks must agree on, in one message, and the gradients clipped by it."""
+    mesh, loss_scale = run.mesh, run.scaler.state.factor
     with timers.span("optimizer"), timers.span("optimizer-clip-main-grad"):
         wishes = torch.full((1,), float(should_stop()), dtype=torch.float64, device=mesh.device)
         beside = torch.stack([stage.tally.sums for stage in run.stages]).sum(0)
-        parts = [sums, wishes, beside, run.gradients.square()[None]]
-        totals = sum_over(torch.cat(parts), mesh.world)
-        norm = totals[-1].sqrt() / loss_scale
-        clip(run.gradients, norm, run.config.optimizer.clip_grad, loss_scale)
-    told = torch.cat([totals[:-1], norm[None]]).cpu()
-    *means, stop = told[: len(names) + 1].tolist()
-    found = {name: mean / loss_scale if items[name] else None for name, mean in zip(names, means)}
-    tallied = run.stages[0].tally.parts(told[len(names) + 1 : -1])
-    found |= {
-        name: float(tallied[name]) / (step.rows * layers)
-        for name, layers in run.task.layer_losses(run.config).items()
-    }
-    grad_norm = float(told[-1])
-    overflow = run.config.training.fp16 and not math.isfinite(grad_norm)
-    loads = loads_by_layer(tallied) if run.config.experts.moe_per_layer_logging else {}
-    result = StepResult(found, grad_norm, stop > 0, overflow, loads)
-    _require_finite(step.number, result)
-    if run.config.training.fp16:
-        run.scaler.state = after_step(run.scaler.state, overflow, run.config.optimizer)
-    if overflow:
-        return result
+        parts = [losses, wishes, beside, run.gradients.square()[None]]
+        sums = sum_over(torch.cat(parts), mesh.world).split([len(part) for part in parts])
+        norm = sums[-1].sqrt() / loss_scale
+        clip(run.gradients, norm[0], run.config.optimizer.clip_grad, loss_scale)
+    return _Sums(*sums)._replace(norm=norm)
+
+
+def _result(run: Run, step: Step, sums: _Sums, items: dict[str, int]) -> StepResult:
+    """What the sums say, on the host."""
+    config = run.config
+    told = _Sums(*torch.cat(sums).cpu().split([len(part) for part in sums]))
+    means = zip(run.task.losses(config), (told.losses / run.scaler.state.factor).tolist())
+    found: dict[str, float | None] = {name: mean if items[name] else None for name, mean in means}
+    tallied = run.stages[0].tally.parts(told.beside)
+    for name, layers in run.task.layer_losses(config).items():
+        found[name] = float(tallied[name]) / (step.rows * layers)
+    norm = float(told.norm)
+    overflow = config.training.fp16 and not math.isfinite(norm)
+    loads = loads_by_layer(tallied) if config.experts.moe_per_layer_logging else {}
+    return StepResult(found, norm, float(told.wishes) > 0, overflow, loads)
+
+
+def _update(run: Run, step: Step, beside: Tensor, timers: Timers) -> None:
+    """New weights, on their way to whoever shares them, and what layers keep of their tallies."""
     with timers.span("optimizer"):
         with timers.span("optimizer-inner-step"):
             update(run.optimizer, step.learning_rate)
         with timers.span("params-all-gather"):
             run.gradients.share_weights()
         for stage in run.stages:
-            settle(stage.layers.values(), stage.tally.parts(totals[len(names) + 1 : -1]))
-    return result
+            settle(stage.layers.values(), stage.tally.parts(beside))
 
 
 def _run_micro_batches(

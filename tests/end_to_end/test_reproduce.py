@@ -73,6 +73,16 @@ def test_ctrl_c_is_clean_and_the_same_command_goes_on(finished: Path, tmp_path: 
     assert missing.is_file()
 
 
+def test_a_run_that_stopped_on_the_way_is_not_finished(finished: Path, tmp_path: Path) -> None:
+    table = tmp_path / "tiny.yaml"
+    words_of_it = 'against: [baseline], flags: [--exit-interval, "1"],'
+    table.write_text(TINY.read_text().replace("against: [baseline],", words_of_it))
+    shutil.copytree(finished / "results", tmp_path / "results")
+    done = run(tmp_path, table=table)
+    assert done.returncode == 2 and "stopped at iteration 1 of" in done.stderr, done.stderr
+    assert len(list((tmp_path / "results").iterdir())) == len(list((finished / "results").iterdir()))
+
+
 def _processes(mark: str) -> list[str]:
     """Commands of living processes that name a folder."""
     found = []
