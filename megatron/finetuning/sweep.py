@@ -1,24 +1,21 @@
-"""Runs over learning rates and seeds, each a process with a folder of its own, and a table of what they come
-to."""
+"""Runs over learning rates and seeds, each a process with a folder of its own."""
 
 import json
 import os
 import queue
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.table import Table
 
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.files import hold, whole_file, writable_folder
@@ -28,9 +25,9 @@ from megatron.config.arguments import spelling
 from megatron.config.finetuning import FinetuningConfig, rates_of, seeds_of
 from megatron.config.language_model import LanguageModelConfig
 from megatron.finetuning.job import Job
-from megatron.finetuning.language_job import LanguageJob
 from megatron.finetuning.results import RESULTS, Results, earlier_results, in_words
 from megatron.finetuning.run import prepare
+from megatron.finetuning.summary import AnyJob, Part, summarise, table_of
 from megatron.parallel.ranks import world_size
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import build_plan
@@ -40,19 +37,7 @@ SWEEP, OUTPUT = "sweep.json", "output.txt"
 OF_SWEEPS = ("sweep_lr", "seeds", "parallel")
 SECONDS_BETWEEN_LOOKS = 2.0
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)  # statuses of a run that is stopped before it trains
-AnyJob = Job | LanguageJob
 AnyFlags = FinetuningConfig | LanguageModelConfig
-
-
-class Part(NamedTuple):
-    """A run of a sweep."""
-
-    rate: float
-    seed: int
-    folder: Path
-
-    def __str__(self) -> str:
-        return f"lr {self.rate}, seed {self.seed}"
 
 
 class Work(NamedTuple):
@@ -259,60 +244,3 @@ def at_a_time(wanted: int | None) -> int:
     if torch.cuda.is_available():
         return torch.cuda.device_count()
     return max(len(os.sched_getaffinity(0)) // threads(), 1)
-
-
-def summarise(job: AnyJob, found: dict[Part, Results]) -> dict[str, Any]:
-    """Median, standard deviation and range over the seeds, by rate and by metric, and the rate with the best
-    median of the task's score, of which the first metric of the first split is it."""
-    rates: dict[str, Any] = {}
-    by_rate: dict[float, list[Results]] = {}
-    for part, results in found.items():
-        by_rate.setdefault(part.rate, []).append(results)
-    for rate, runs in by_rate.items():
-        rates[repr(rate)] = dict(_spreads(runs))
-    score = next((name for values in rates.values() for name in values), "")
-    choose = min if job.smaller_is_better else max
-    best = choose(rates, key=lambda rate: rates[rate][score]["median"], default="0")
-    return {
-        "task": job.flags.task,
-        "load": job.load,
-        "random_init": job.flags.random_init,
-        "score": score,
-        "unit": 1 if job.smaller_is_better else 100,
-        "best_lr": float(best),
-        "rates": rates,
-        "runs": [
-            {"lr": part.rate, "seed": part.seed, "metrics": results["metrics"], "seconds": results["seconds"]}
-            for part, results in found.items()
-        ],
-    }
-
-
-def _spreads(runs: list[Results]) -> Iterator[tuple[str, dict[str, float | int | None]]]:
-    """Of every metric of every split."""
-    for split, values in runs[0]["metrics"].items():
-        for name in values:
-            numbers = [one["metrics"][split][name] for one in runs]
-            yield (
-                f"{split} {name}",
-                {
-                    "median": statistics.median(numbers),
-                    "standard_deviation": statistics.stdev(numbers) if len(numbers) > 1 else None,
-                    "least": min(numbers),
-                    "most": max(numbers),
-                    "seeds": len(numbers),
-                },
-            )
-
-
-def table_of(told: dict[str, Any]) -> Table:
-    """A line for every rate and metric, in hundredths but for perplexities."""
-    table = Table(title=f"{told['task']} from {'random weights' if told['random_init'] else told['load']}")
-    for heading in ("lr", "metric", "median", "std", "min", "max", "seeds"):
-        table.add_column(heading, justify="left" if heading == "metric" else "right")
-    for rate, values in told["rates"].items():
-        for name, one in values.items():
-            numbers = [one[key] for key in ("median", "standard_deviation", "least", "most")]
-            shown = ["-" if number is None else f"{told['unit'] * number:.2f}" for number in numbers]
-            table.add_row(f"{float(rate):g}", name, *shown, str(one["seeds"]))
-    return table

@@ -17,7 +17,8 @@ from megatron.data.corpora import open_source
 from megatron.finetuning.job import read_job
 from megatron.finetuning.language_job import LanguageJob, is_language, language_task, read_language_job
 from megatron.finetuning.language_run import finetune_language, records_of
-from megatron.finetuning.sweep import parts_of, summarise, table_of
+from megatron.finetuning.summary import summarise, table_of
+from megatron.finetuning.sweep import parts_of
 from megatron.finetuning.text_files import count_tokens, open_whole
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.train.setup import Prepared, join

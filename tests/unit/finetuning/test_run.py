@@ -17,7 +17,8 @@ from megatron.finetuning.job import Job, read_job, tokens_notes
 from megatron.finetuning.predictions import predictions_of
 from megatron.finetuning.results import earlier_results
 from megatron.finetuning.run import finetune, prepare
-from megatron.finetuning.sweep import own_words, parts_of, summarise, sweep, table_of
+from megatron.finetuning.summary import summarise, table_of
+from megatron.finetuning.sweep import own_words, parts_of, sweep
 from megatron.finetuning.tasks import TASKS
 from tests.support.labelled import bert_config, modern_config, texts_of, write_huggingface, write_own
 from tests.unit.finetuning.test_examples import write_glue
