@@ -102,7 +102,7 @@ def _fonts() -> list[Path]:
     named = (path for path in folder.glob("*.ttf") if path.stem.startswith(FONTS))
     if found := sorted(path for path in named if "Display" not in path.stem):
         return found
-    raise UserError(f"{folder}: holds no font named {FONTS[0]}*; install matplotlib by pip, which brings them")
+    raise UserError(f"{folder}: holds no font named {FONTS[0]}*; install matplotlib by pip, which brings it")
 
 
 def _class_of(letter: str) -> str:

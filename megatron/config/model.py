@@ -157,7 +157,10 @@ def _idle_angles(model: ModelConfig) -> list[str]:
             for name in given
         ]
     if "rope_scaling_factor" in given and not model.use_rope_scaling:
-        return [f"--rope-scaling-factor {model.rope_scaling_factor} needs --use-rope-scaling; give both"]
+        return [
+            f"--rope-scaling-factor {model.rope_scaling_factor} needs --use-rope-scaling; give it, or leave "
+            "this out"
+        ]
     return []
 
 
