@@ -1,6 +1,8 @@
 """The flags of the model's shape, what follows from them, and the rules between them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from megatron.config.arguments import flag, spelling
 from megatron.config.data import DataConfig
@@ -145,6 +147,14 @@ def _rotary(model: ModelConfig) -> list[str]:
         f"--position-embedding-type rope turns channels in pairs, and --kv-channels {model.kv_channels} with "
         f"--rotary-percent {model.rotary_percent} leaves {rotating}; make that even, and at least 2"
     ]
+
+
+def without_idle_angles(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags of a model that is there without those of angles that turn nothing in it: nobody gives them
+    now, so that no rule can ask to leave them out."""
+    turns = flags.get("position_embedding_type") == "rope" or flags.get("use_rotary_position_embeddings")
+    idle = () if turns and flags.get("use_rope_scaling") else ("rope_scaling_factor",) if turns else ANGLES
+    return {name: value for name, value in flags.items() if name not in idle}
 
 
 def _idle_angles(model: ModelConfig) -> list[str]:
