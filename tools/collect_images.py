@@ -86,16 +86,23 @@ def _digits() -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _letters() -> Iterator[tuple[str, np.ndarray]]:
-    """Class and pixels, uint8 [8, 8], of every letter in every font; light on dark, and as high as the image,
-    as the handwritten digits are."""
+    """Class and pixels, uint8 [8, 8], of every letter in every font; light on dark, and as high or as wide as
+    the image, as the handwritten digits are."""
+    for path in _fonts():
+        font = ImageFont.truetype(path, DRAWN)
+        for letter in LETTERS:
+            yield _class_of(letter), _drawn(letter, font)
+
+
+def _fonts() -> list[Path]:
+    """Fonts that matplotlib brings. UserError where it has none: packages of a system keep them elsewhere."""
     from matplotlib import get_data_path
 
-    fonts = sorted(Path(get_data_path(), "fonts", "ttf").glob("*.ttf"))
-    for path in fonts:
-        if path.stem.startswith(FONTS) and "Display" not in path.stem:
-            font = ImageFont.truetype(path, DRAWN)
-            for letter in LETTERS:
-                yield _class_of(letter), _drawn(letter, font)
+    folder = Path(get_data_path(), "fonts", "ttf")
+    named = (path for path in folder.glob("*.ttf") if path.stem.startswith(FONTS))
+    if found := sorted(path for path in named if "Display" not in path.stem):
+        return found
+    raise UserError(f"{folder}: holds no font named {FONTS[0]}*; install matplotlib by pip, which brings it")
 
 
 def _class_of(letter: str) -> str:

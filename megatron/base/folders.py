@@ -45,7 +45,9 @@ def list_folder(folder: str | os.PathLike[str], judge: Judge) -> list[str]:
 
 def nearest(path: str, ending: str = "") -> str | None:
     """What is there and most like a path that is not: of an ending, which is left out. Folders on the way may
-    be misspelt, too. None where nothing is like it."""
+    be misspelt, too. None where nothing is like it, or the path is there and what it holds is wrong."""
+    if os.path.exists(f"{path}{ending}"):
+        return None
     folder, name = os.path.split(path.rstrip("/"))
     if folder and not os.path.isdir(folder):
         folder = nearest(folder) or folder

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 SIZES = ((1e12, "T", "trillion"), (1e9, "B", "billion"), (1e6, "M", "million"), (1e3, "K", "thousand"))
+TIMES = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (-math.inf, 1.0, "seconds"))
 
 
 def exact(number: float) -> str:
@@ -48,6 +49,11 @@ def axis_scale(*columns: np.ndarray) -> tuple[float, str]:
         if largest >= max(size, 2e4):
             return size, name
     return 1.0, ""
+
+
+def time_scale(longest: float) -> tuple[float, str]:
+    """What to divide an axis of seconds by, and its name: (60, "minutes")."""
+    return next((size, name) for least, size, name in TIMES if longest >= least)
 
 
 def power_of_ten(*columns: np.ndarray) -> tuple[float, str]:

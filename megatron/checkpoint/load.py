@@ -11,6 +11,7 @@ from torch import Tensor
 
 from megatron.base.errors import UserError
 from megatron.base.files import checksum
+from megatron.base.units import count_of
 from megatron.checkpoint.manifest import NAME, Manifest, Part, read_manifest
 from megatron.checkpoint.save import LATEST, checkpoints_in, folder_of
 from megatron.parallel.mesh import Mesh, together
@@ -93,8 +94,8 @@ def _newest_whole(root: Path, tell: Callable[[str], None]) -> Path | None:
         raise UserError(f"{root}: {other}; name the folder that was given to --save")
     if found and whole is None:
         raise UserError(
-            f"{root}: holds {len(found)} checkpoints, of which none is whole, and no {LATEST}; name the "
-            "folder of one to see what it lacks"
+            f"{root}: holds {count_of(len(found), 'checkpoint')}, of which none is whole, and no {LATEST}; "
+            "name the folder of one to see what it lacks"
         )
     if whole is not None:
         passed = [folder.name for folder in found[: found.index(whole)]]

@@ -7,10 +7,12 @@ from typing import Any, get_type_hints
 
 from megatron.base.errors import UserError
 from megatron.config.config import Config, resolve
+from megatron.config.model import ModelConfig, without_idle_angles
 
 
 def saved_config(saved: dict[str, Any], folder: Path) -> Config:
-    """The configuration that a checkpoint was trained with; what it does not say yet is filled in."""
+    """The configuration that a checkpoint was trained with; what it does not say yet is filled in, and angles
+    that turned nothing are left out."""
     try:
         groups: dict[str, Any] = {}
         for name, group in get_type_hints(Config).items():
@@ -22,6 +24,7 @@ def saved_config(saved: dict[str, Any], folder: Path) -> Config:
                 for key, value in saved[name].items()
                 if key in known
             }
+            values = without_idle_angles(values) if group is ModelConfig else values
             groups[name] = group(**values)  # type: ignore[operator]
         return resolve(Config(**groups), 1)
     except (KeyError, TypeError, AttributeError) as error:

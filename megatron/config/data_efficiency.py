@@ -63,7 +63,7 @@ def _idle_dropping(data_efficiency: DataEfficiencyConfig, data: DataConfig) -> l
         for name in usual
         if name.startswith("random_ltd_") and getattr(data_efficiency, name) != usual[name]
     ]
-    words = f"{', '.join(given)}: without effect, as --random-ltd is not given; give it, or leave this out"
+    words = f"{', '.join(given)}: without effect, as --random-ltd is not given; give it, or leave them out"
     return [words] if given else []
 
 

@@ -1,6 +1,8 @@
 """The flags of the model's shape, what follows from them, and the rules between them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from megatron.config.arguments import flag, spelling
 from megatron.config.data import DataConfig
@@ -147,6 +149,14 @@ def _rotary(model: ModelConfig) -> list[str]:
     ]
 
 
+def without_idle_angles(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags of a model that is there without those of angles that turn nothing in it: nobody gives them
+    now, so that no rule can ask to leave them out."""
+    turns = flags.get("position_embedding_type") == "rope" or flags.get("use_rotary_position_embeddings")
+    idle = () if turns and flags.get("use_rope_scaling") else ("rope_scaling_factor",) if turns else ANGLES
+    return {name: value for name, value in flags.items() if name not in idle}
+
+
 def _idle_angles(model: ModelConfig) -> list[str]:
     """Flags of rotary angles where nothing rotates, and the factor of a stretch that is not asked for."""
     usual = {one.name: one.default for one in fields(ModelConfig)}
@@ -157,7 +167,10 @@ def _idle_angles(model: ModelConfig) -> list[str]:
             for name in given
         ]
     if "rope_scaling_factor" in given and not model.use_rope_scaling:
-        return [f"--rope-scaling-factor {model.rope_scaling_factor} needs --use-rope-scaling; give both"]
+        return [
+            f"--rope-scaling-factor {model.rope_scaling_factor} needs --use-rope-scaling; give it, or leave "
+            "this out"
+        ]
     return []
 
 

@@ -118,7 +118,10 @@ def _images(vision: VisionConfig) -> list[str]:
                 f"--num-channels {vision.num_channels}"
             )
     if vision.rand_augment_magnitude != 9 and not vision.rand_augment:
-        found.append(f"--rand-augment-magnitude {vision.rand_augment_magnitude} needs --rand-augment")
+        found.append(
+            f"--rand-augment-magnitude {vision.rand_augment_magnitude} needs --rand-augment; give it, or "
+            "leave this out"
+        )
     return found
 
 

@@ -73,6 +73,8 @@ def pixels_of(path: Path, channels: int) -> dict[str, Any]:
     all equal are of any number of channels. UserError where the file says no such numbers."""
     try:
         content = _json(path)
+        if content.get("do_normalize") is False:  # its numbers are not used then, and need not be there
+            return {"img_mean": (0.0,) * channels, "img_std": (1.0,) * channels}
         named = {"img_mean": content["image_mean"], "img_std": content["image_std"]}
         numbers = {flag: tuple(float(one) for one in values) for flag, values in named.items()}
         return {flag: one[:1] * channels if len({*one}) == 1 else one for flag, one in numbers.items()}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from megatron.base.errors import UserError
 from megatron.config.arguments import flags_of, spelling
-from megatron.config.model import ModelConfig
+from megatron.config.model import ModelConfig, without_idle_angles
 from megatron.conversion.folder import Like
 from megatron.conversion.megatron_ranks import tensors_of_ranks
 from megatron.conversion.origins import Origin, origin
@@ -106,6 +106,7 @@ def _flags(folder: Path, settings: SimpleNamespace) -> dict[str, Any]:
         flags.pop("num_query_groups", None)
     if "norm_epsilon" not in flags and there.get("layernorm_epsilon") is not None:
         flags["norm_epsilon"] = there["layernorm_epsilon"]
+    flags = without_idle_angles(flags)
     flags["disable_bias_linear"] = not there.get("add_bias_linear", True)
     gelu = not (flags.get("swiglu") or flags.get("squared_relu"))
     if gelu and there.get("bias_gelu_fusion") and not flags["disable_bias_linear"]:

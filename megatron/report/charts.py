@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.typing import DrawStyleType
 
-from megatron.base.units import axis_label, axis_scale, power_of_ten
+from megatron.base.units import axis_label, axis_scale, power_of_ten, time_scale
 from megatron.report.comparison import gap
 from megatron.report.figures import (
     FAINT,
@@ -31,7 +31,6 @@ X_AXES = {
     "consumed_tokens": "effective tokens",
     "seconds": "training time",
 }
-TIME_UNITS = ((7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 EARLY = 0.15
 PAUSE = 3.0
 
@@ -150,10 +149,7 @@ def over(runs: list[RecordedRun], x: str) -> tuple[Figure, Axes, float, str]:
     """A figure whose horizontal axis is the same in every chart over `x`: its scale and label."""
     columns = [run.train[x] for run in runs]
     longest = max(float(np.nanmax(column, initial=0.0)) for column in columns)
-    if x == "seconds":
-        size, name = next((size, unit) for least, size, unit in TIME_UNITS if longest >= least)
-    else:
-        size, name = axis_scale(*columns)
+    size, name = time_scale(longest) if x == "seconds" else axis_scale(*columns)
     figure, axes = single()
     axes.set_xlim(0, 1.01 * max(longest, 1e-9) / size)
     return figure, axes, size, axis_label(X_AXES[x], name)

@@ -23,6 +23,7 @@ DOTS_PER_INCH = 200
 MOST_POINTS, MOST_MARKERS = 4000, 50
 PLOT = (4.6, 2.6)  # inches inside the axes of a chart
 ROOM = 318.0  # points for a title, or for a line of a key
+HEADING = FontProperties(size=13, weight="bold")
 TITLE, TEXT = FontProperties(size=10, weight="bold"), FontProperties(size=8)
 HANDLE, BETWEEN = 20.0, 10.0  # points: what stands before the text of an entry, and between two entries
 
@@ -70,13 +71,16 @@ def _around(figure: Figure) -> tuple[float, float, float, float]:
     return left, bottom, right, top
 
 
-def panels(rows: int, columns: int, title: str) -> tuple[Figure, list[Axes]]:
-    """A figure of several charts under one title."""
+def panels(
+    rows: int, columns: int, title: str, size: tuple[float, float] | None = None
+) -> tuple[Figure, list[Axes]]:
+    """A figure of several charts under one title. `size`: in inches, where it is not by their number."""
     layout = ConstrainedLayoutEngine(wspace=0.05, hspace=0.06)
-    size = (5.0 * columns, 3.5 * rows + 0.4)
+    size = size or (5.0 * columns, 3.5 * rows + 0.4)
     figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, x=0.006, ha="left", fontsize=13, fontweight="bold", color=INK)
+    text = plain(fitting(title, 0.98 * 72 * size[0], HEADING))
+    figure.suptitle(text, x=0.006, ha="left", fontproperties=HEADING, color=INK)
     return figure, list(np.ravel(figure.subplots(rows, columns)))
 
 

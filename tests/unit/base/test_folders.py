@@ -23,7 +23,7 @@ def test_the_nearest_of_what_is_there(tmp_path: Path, monkeypatch: pytest.Monkey
         nearest("corpora/lookz", ".idx") == nearest("nowhere/books", ".idx") == nearest("/", ".idx") is None
     )
     assert or_nearest("corpora/boks.txt") == "; did you mean corpora/books.txt?"
-    assert or_nearest("corpora/xyz") == ""
+    assert or_nearest("corpora/xyz") == or_nearest("corpora") == or_nearest("corpora/") == ""
 
 
 def fill(folder: Path, *names: str) -> None:

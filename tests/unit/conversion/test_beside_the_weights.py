@@ -12,6 +12,9 @@ import transformers
 from tokenizers import ByteLevelBPETokenizer
 
 from megatron.base.errors import UserError
+from megatron.config.vision import VisionConfig
+from megatron.conversion.folder import open_folder
+from megatron.conversion.pretrained import Pretrained, other_pixels
 from megatron.evaluation.restore import restore
 from megatron.tasks.gpt import GPT_TASK
 from megatron.train.pretrain import pretrain
@@ -61,8 +64,21 @@ def test_pixels_of_a_vision_transformer_stay_its_own(values: list[float], tool: 
     (theirs / "config.json").write_text(json.dumps(content | odd))
     assert "id2label does not number its classes" in refused(tool, "hf", "megatron", theirs, tmp_path / "odd")
     (theirs / "config.json").write_text(json.dumps(content))
+    beside.write_text('{"do_normalize": false}')
+    assert open_folder(theirs).theirs.flags["img_mean"] == (0.0,) * channels
+    assert open_folder(theirs).theirs.flags["img_std"] == (1.0,) * channels
     beside.write_text("{}")
     assert "tells no image_mean and image_std" in refused(tool, "hf", "megatron", theirs, tmp_path / "more")
+
+
+def test_other_pixels_than_those_of_given_weights_are_told(tmp_path: Path) -> None:
+    def notes(mean: tuple[float, ...]) -> list[str]:
+        source = Pretrained(tmp_path, {"img_mean": mean, "img_std": (0.5,)}, lambda name: None)
+        return other_pixels(source, VisionConfig(num_channels=1, img_mean=(0.485,), img_std=(0.5,)))
+
+    assert notes((0.485,)) == notes((0.48500001430511475,)) == []
+    (line,) = notes((0.25,))
+    assert "by --img-mean 0.25, and these are by --img-mean 0.485; give --img-mean 0.25" in line
 
 
 def test_an_input_of_another_kind_is_told(tool: Tool, tmp_path: Path) -> None:

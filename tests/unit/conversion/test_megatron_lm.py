@@ -97,6 +97,19 @@ def test_the_names_of_older_versions_are_read(tool: Tool, written_by_megatron: P
         open_checkpoint(str(place.parent), None)
 
 
+def test_settings_of_angles_that_turn_nothing_are_passed_over(
+    tool: Tool, written_by_megatron: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(written_by_megatron / "gelu" / "torch", tmp_path / "theirs")
+    file = next((tmp_path / "theirs").rglob("*.pt"))
+    content = torch.load(file, weights_only=False)
+    vars(content["args"]).update(rotary_percent=0.5, rotary_base=500000, rope_scaling_factor=32.0)
+    torch.save(content, file)
+    assert content["args"].position_embedding_type == "learned_absolute"
+    tool("megatron-lm", "megatron", tmp_path / "theirs", tmp_path / "ours", "--no-verify")
+    assert restore(str(tmp_path / "ours"), None, torch.device("cpu")).config.model.rotary_percent == 1
+
+
 class Planted:
     """A pickle of it runs a command."""
 

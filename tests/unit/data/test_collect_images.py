@@ -45,7 +45,14 @@ def test_letters_differ_by_class_and_by_font_and_fill_their_image(tmp_path: Path
     found = read(tmp_path / "letters")
     sides = [(one.max(1)[[0, -1]].min(), one.max(0)[[0, -1]].min()) for _, one in found]
     assert sum(max(pair) > 0 for pair in sides) > 0.99 * len(found)  # a faint edge may round to nothing
-    assert len({one.tobytes() for _, one in found}) > 0.9 * len(found)
+    assert len({one.tobytes() for _, one in found}) == len(found)  # none is in both splits, or in two classes
+
+
+def test_a_matplotlib_without_fonts_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("matplotlib.get_data_path", lambda: str(tmp_path))
+    with pytest.raises(UserError, match=r"holds no font named DejaVuSans\*; install matplotlib by pip"):
+        write_images(tmp_path / "letters", "letters", 20, 7)
+    assert not (tmp_path / "letters").exists()
 
 
 def test_too_many_for_validation_are_told(tmp_path: Path) -> None:

@@ -41,6 +41,22 @@ def test_the_model_of_a_checkpoint_wins_over_the_command_line(checkpoint: str) -
         assert found == [told + notes]
 
 
+def test_angles_that_turn_nothing_in_a_checkpoint_are_no_flags_of_its_model(
+    checkpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody gives them now, and older versions took them."""
+    rope = "--position-embedding-type rope --rotary-base 7"
+    for flags, idle in (
+        ("", {"rotary_base": 7.0, "use_rope_scaling": True}),
+        (rope, {"rope_scaling_factor": 9.0}),
+    ):
+        saved = make_config(f"{SMALL} {flags}")
+        index = manifest_of(dataclasses.replace(saved, model=dataclasses.replace(saved.model, **idle)))
+        monkeypatch.setattr(configure, "read_manifest", lambda folder, index=index: index)
+        config, _ = read_config((OTHERS + STOP + checkpoint).split(), "", "")
+        assert config.model == dataclasses.replace(saved.model, max_position_embeddings=128)
+
+
 def test_experts_of_a_checkpoint_are_its_model_too(checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for the group of samples, which fits this run's batch, and what is logged."""
     flags = "--num-experts 8 --moe-layer-freq 2 --moe-router-topk 1 --moe-router-pre-softmax "
