@@ -20,6 +20,7 @@ from megatron.base.files import whole_file, writable_file
 from megatron.config.arguments import flag, parse, unused_flags
 from megatron.config.config import Config, TokenizerOptions
 from megatron.config.evaluation import BOS_TOKEN, DomainOptions, HarnessOptions, QuestionOptions
+from megatron.config.foreign import Foreign
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
 from megatron.data.corpora import SPLITS
 from megatron.data.tokenizer_value import Tokenizer
@@ -35,6 +36,8 @@ from megatron.parallel.roll_call import open_roll_call
 from megatron.report import evaluation_tables as tables
 from megatron.tasks.gpt import GPT_TASK
 
+LENGTH = "windows are as long as the sequences that it was trained on"
+FOREIGN = {**OF_THE_CHECKPOINT, **{name: Foreign(None, LENGTH) for name in ("seq-length", "max-length")}}
 EXAMPLES = """\
   # the validation and test parts of the data it was trained on
   python tools/evaluate.py --load runs/small --splits valid test --output runs/small/evaluation.json
@@ -95,8 +98,8 @@ class Options:
 
 
 def main() -> None:
-    options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES, foreign=OF_THE_CHECKPOINT)
-    for line in unused_flags(Options, sys.argv[1:], OF_THE_CHECKPOINT) if launched_rank() == 0 else ():
+    options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES, foreign=FOREIGN)
+    for line in unused_flags(Options, sys.argv[1:], FOREIGN) if launched_rank() == 0 else ():
         print(f"note: {line}", file=sys.stderr)
     if options.question.compare and options.asked in ([], ["--lm-eval"]):
         raise UserError("--compare: is of --cloze, --multiple-choice and --domains; give one of them, too")
@@ -231,6 +234,11 @@ def _with_data(config: Config, options: Options) -> Config:
             valid_data_path=(),
             test_data_path=(),
             mock_data=False,
+        )
+    if options.split and data.train_data_path:
+        raise UserError(
+            f"--split {options.split}: without effect, as the checkpoint in {options.load} was trained on "
+            "whole files for every part; leave it out, or name what is split by --data-path"
         )
     if options.split:
         data = dataclasses.replace(data, split=options.split)

@@ -32,6 +32,15 @@ EXAMPLES = """\
 LENGTHS = "out-seq-length max-new-tokens maximum-tokens tokens-to-generate num-tokens-to-generate"
 FROM_CHECKPOINT = "the checkpoint says it"
 OTHER_WORD = "it is another word for a flag of ours"
+REPEATS = "repetition-penalty no-repeat-ngram-size frequency-penalty presence-penalty penalty-alpha"
+PENALTIES = (
+    "texts are drawn by the model's own probabilities; give --temperature 1 and --top-p 0.9 where the "
+    "likeliest tokens repeat themselves"
+)
+BEAMS = "num-beams beam-width num-beam-groups length-penalty early-stopping"
+SEARCHES = "no texts are searched; give --temperature 0 for the likeliest token at every place"
+STOPS = "a text ends at the end of a document, or behind --num-tokens; give that, and cut the text yourself"
+CUTS = "min-p typical-p top-a tfs epsilon-cutoff eta-cutoff"
 FOREIGN = {
     **OF_THE_CHECKPOINT,
     **{name: Foreign(None, FROM_CHECKPOINT) for name in ("seq-length", "bf16", "use-checkpoint-args")},
@@ -41,6 +50,12 @@ FOREIGN = {
     "num-samples": Foreign(("1",), "give --prompt once for each text"),
     "sample-input-file": Foreign((), "give --prompt once for each text"),
     "text-gen-type": Foreign((), "give --prompt TEXT, or none for a text from its beginning"),
+    **{name: Foreign((), PENALTIES) for name in REPEATS.split()},
+    **{name: Foreign(("1",), SEARCHES) for name in BEAMS.split()},
+    **{name: Foreign((), STOPS) for name in ("stop", "stop-sequences", "stop-token", "eos-token-id")},
+    **{name: Foreign((), "give --top-p or --top-k to leave unlikely tokens out") for name in CUTS.split()},
+    "num-return-sequences": Foreign(("1",), "give --prompt once for each text"),
+    "do-sample": Foreign(None, "tokens are drawn by their probabilities, unless --temperature is 0"),
     "recompute": Foreign(None, "keys and values are kept, which gives the same tokens"),
 }
 

@@ -21,12 +21,13 @@ from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag, parse
+from megatron.config.foreign import Foreign
 from megatron.data.bert_files import SPECIAL
 from megatron.data.end_of_document import CONFIG
 from megatron.preprocess.bad_lines import BadLineOptions, LeftOut, leave_out, refuse, report
 from megatron.preprocess.documents import cut_into_pieces
 from megatron.preprocess.inputs import find_files
-from megatron.preprocess.wordpiece_training import train_wordpiece
+from megatron.preprocess.wordpiece_training import MOST_LETTERS, train_wordpiece
 
 EXAMPLES = """\
   python tools/train_tokenizer.py --input corpus.jsonl --output tokenizer.json
@@ -36,6 +37,9 @@ EXAMPLES = """\
       --output my_wordpiece/vocab.txt
       writes vocab.txt and, beside it, tokenizer.json for --tokenizer-type BertWordPieceLowerCase"""
 
+LETTERS = f"a BPE of bytes has all characters, WordPiece the {MOST_LETTERS:,} most frequent; leave it out"
+FOREIGN = dict.fromkeys(("limit-alphabet", "character-coverage"), Foreign((), LETTERS))
+FOREIGN["min-frequency"] = Foreign((), "give a smaller --vocab-size, which leaves the rarest merges out")
 BETWEEN_DOCUMENTS = b"\xff"
 """A byte that no UTF-8 text holds."""
 LARGEST_VOCABULARY = 1 << 24
@@ -72,7 +76,7 @@ class Options:
 
 
 def main() -> None:
-    options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
+    options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES, foreign=FOREIGN)
     files = find_files(options.input)
     outputs = output_files(options)
     if problems := _problems(options, files, outputs):

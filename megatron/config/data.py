@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from megatron.config.arguments import flag
 from megatron.config.tokenizer import TokenizerOptions
 
+USUAL_SPLIT = "969,30,1"
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -14,7 +16,7 @@ class DataConfig:
         (), "prefix of the .bin/.idx files, or weights and prefixes: W1 P1 W2 P2 ...", resume="meaning"
     )
     split: str = flag(
-        "969,30,1", "shares of training, validation and test, as ranges of sequences", resume="meaning"
+        USUAL_SPLIT, "shares of training, validation and test, as ranges of sequences", resume="meaning"
     )
     train_data_path: tuple[str, ...] = flag(
         (), "like --data-path, for training alone; whole files, no split", resume="meaning"
@@ -70,6 +72,11 @@ def split_problems(text: str) -> list[str]:
 
 
 def _split(data: DataConfig) -> list[str]:
+    if data.train_data_path and data.split != USUAL_SPLIT:
+        return [
+            f"--split {data.split}: without effect, as --train-data-path and its fellows give whole files; "
+            "leave it out, or give one --data-path with it"
+        ]
     return split_problems(data.split)
 
 

@@ -62,6 +62,11 @@ def _zero_stage(given: list[str], _: Mapping[str, Any]) -> dict[str, list[str]]:
     return {"data_parallel_sharding_strategy": [{"2": GRADIENTS, "3": WEIGHTS}.get(stage, stage)]}
 
 
+def _stages(given: list[str], _: Mapping[str, Any]) -> dict[str, list[str]]:
+    """gpt-neox writes 0 where there is no pipeline."""
+    return {"pipeline_model_parallel_size": ["1"] if given == ["0"] else given}
+
+
 def _kept_weights(_: list[str], raw: Mapping[str, Any]) -> dict[str, list[str]]:
     """Weights that stay whole behind the forward pass, where fully_shard is asked for."""
     asked = flatten(raw.get("use_torch_fsdp2"))
@@ -102,6 +107,8 @@ TRANSLATED: dict[str, Translation] = {
     "zero-stage": _zero_stage,
     "torch-fsdp2-no-reshard-after-forward": _kept_weights,
     "block-size": is_our("seq_length"),
+    "pipe-parallel-size": _stages,
+    "model-parallel-size": is_our("tensor_model_parallel_size"),
     "n-layer": is_our("num_layers"),
     "n-head": is_our("num_attention_heads"),
     "n-embd": is_our("hidden_size"),
@@ -497,8 +504,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         "mask-type mask-factor swin-backbone-type iter-per-epoch dino-*",
     ),
     **_refused(
-        "flags of old are gone in Megatron, too; give --micro-batch-size, --lr-warmup-fraction or "
-        "--tensor-model-parallel-size in their place",
-        "batch-size warmup model-parallel-size",
+        "flags of old are gone in Megatron, too; give --micro-batch-size or --lr-warmup-fraction",
+        "batch-size warmup",
     ),
 }

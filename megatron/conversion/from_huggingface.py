@@ -1,5 +1,7 @@
 """What a folder of Hugging Face's holds, as what a checkpoint of ours is written from."""
 
+import torch
+
 from megatron.base.errors import UserError
 from megatron.conversion.folder import Folder, Reader, spelled_as
 from megatron.conversion.origins import Origin
@@ -10,6 +12,7 @@ LEFT_OUT = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "embeddings.
 """What older files hold beside weights."""
 TIED = ("lm_head.weight", "decoder.weight", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
 """The embedding and its bias once more, by another name."""
+BIAS = "cls.predictions.bias"
 
 
 def source_of(folder: Folder) -> Source:
@@ -47,4 +50,20 @@ def _matched(folder: Folder) -> dict[str, Origin]:
                 else f"it is a {named[0]}, and what is converted is a whole {whole}; bring such a one"
             )
         )
+    if tied:
+        _refuse_other_heads(folder, origins)
     return origins
+
+
+def _refuse_other_heads(folder: Folder, origins: dict[str, Origin]) -> None:
+    """UserError where what a tied model holds once more is not what it is tied to: it would be lost."""
+    own = "untie_embeddings_and_output_weights" in folder.theirs.flags
+    way = 'write "tie_word_embeddings": false into its config.json where the head is of its own, or ' * own
+    with Reader(folder.tensors) as read:
+        for name in sorted({*TIED} & folder.tensors.keys()):
+            twin = origins["word_embeddings.weight"].name if name.endswith(".weight") else BIAS
+            if twin in folder.tensors and not torch.equal(read(name), read(twin)):
+                raise UserError(
+                    f"{folder.path}: {name} is not {twin}, which it is tied to; {way}bring the weights "
+                    "that the config.json is of"
+                )

@@ -13,6 +13,7 @@ BOM = b"\xef\xbb\xbf"
 """What some editors write before UTF-8 text; it is not part of the text."""
 
 UTF16 = "is UTF-16, not UTF-8; convert the file with iconv -f UTF-16 -t UTF-8"
+NULL = ValueError("holds null, not an object with keys")
 ONE_LINE = "jq -c . writes objects so, and jq -c '.[]' those of a list"
 
 
@@ -52,7 +53,8 @@ def _json_line(line: bytes) -> Any:
     if not line.strip():
         return None
     try:
-        return orjson.loads(line)
+        value = orjson.loads(line)
+        return NULL if value is None else value
     except orjson.JSONDecodeError:
         pass
     try:

@@ -77,6 +77,8 @@ def model_of_checkpoint(
     for one in (*flags_of(ModelConfig), *flags_of(ExpertsConfig)):
         if (one.field.metadata["resume"] == "free" or one.name in free) and one.name in values:
             own.add(one.name)
+    if saved.model.position_embedding_type != "learned_absolute" and values.get("max_position_embeddings"):
+        own.add("max_position_embeddings")  # which no weight depends on
     every = dataclasses.asdict(saved.model) | dataclasses.asdict(saved.experts)
     if manifest.task == "bert":
         encoder = dataclasses.asdict(saved.bert) | dataclasses.asdict(saved.sentences)

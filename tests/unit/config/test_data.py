@@ -51,3 +51,11 @@ def test_a_split_that_would_be_read_as_something_else_is_one_problem(text: str) 
     assert "--split" in problem
     with pytest.raises(UserError, match="--split"):
         parse_split(text)
+
+
+def test_a_split_that_nothing_is_split_by_is_refused() -> None:
+    whole = f"{STOP} --mock-data false --train-data-path a --valid-data-path b"
+    (problem,) = problems_of(f"{whole} --split 90,5,5")
+    assert problem.startswith("--split 90,5,5: without effect, as --train-data-path and its fellows ")
+    assert problem.endswith("leave it out, or give one --data-path with it")
+    assert problems_of(whole) == problems_of(f"{whole} --split 969,30,1") == []

@@ -84,7 +84,7 @@ REFUSED_ALONE = """
 --vocab-extra-ids 100|--padded-vocab-size 32000|--kd|--mos|--perform-rl-step|--sft|--use-mup|--spec local x
 --non-persistent-save-interval 5|--ckpt-convert-format torch|--vision-pretraining-type dino
 --vision-backbone-type mit
---hybrid-override-pattern M*M|--batch-size 8|--warmup 0.1|--model-parallel-size 2|--mlp-type residual
+--hybrid-override-pattern M*M|--batch-size 8|--warmup 0.1|--mlp-type residual
 --load x --no-load-optim|--load x --use-checkpoint-opt_param-scheduler|--save x --no-save-optim
 --load x --no-load-lr-state|--aml-data-download-path x|--append-eod|--logits-load-dir x|--qk-clip
 --curriculum-learning
@@ -223,6 +223,9 @@ def test_one_line_refuses_all_flags_of_a_reason() -> None:
             "--pipeline-model-parallel-size 2 --pipeline-schedule zero-bubble",
             "--enable-zbh1-pipeline as --pipeline-schedule zero-bubble",
         ),
+        ("--pipe_parallel_size 2", "--pipeline-model-parallel-size 2", "--pipeline-model-parallel-size 2"),
+        ("--pipe-parallel-size 0", "--pipeline-model-parallel-size 1", "--pipeline-model-parallel-size 1"),
+        ("--model_parallel_size 2", "--tensor-model-parallel-size 2", "--tensor-model-parallel-size 2"),
         ("--profile_steps 2,3", "--profile-step-start 2 --profile-step-end 3", "--profile-step-start 2"),
     ],
 )

@@ -237,6 +237,24 @@ def test_mistakes_are_told_in_one_line(tool: Tool, gpt2: Path, tmp_path: Path) -
     )
 
 
+def test_a_head_that_is_not_what_it_is_tied_to_is_not_lost(tool: Tool, gpt2: Path, tmp_path: Path) -> None:
+    """Files may hold the head of a tied model, too; another one than the embedding is refused, whether or not
+    logits are compared."""
+    weights = load_file(gpt2 / "model.safetensors")
+    embedding = weights["transformer.wte.weight"]
+    theirs = Path(shutil.copytree(gpt2, tmp_path / "hf"))
+    save_file(weights | {"lm_head.weight": embedding + 1}, theirs / "model.safetensors", {"format": "pt"})
+    told = refused(tool, "hf", "megatron", theirs, tmp_path / "out", "--no-verify")
+    assert "lm_head.weight is not transformer.wte.weight, which it is tied to; " in told
+    assert 'write "tie_word_embeddings": false into its config.json' in told
+    config = json.loads((theirs / "config.json").read_text())
+    (theirs / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    tool("hf", "megatron", theirs, tmp_path / "out")
+    theirs = Path(shutil.copytree(gpt2, tmp_path / "same"))
+    save_file(weights | {"lm_head.weight": embedding.clone()}, theirs / "model.safetensors", {"format": "pt"})
+    tool("hf", "megatron", theirs, tmp_path / "tied")
+
+
 def test_memory_is_that_of_a_few_tensors(gpt2: Path, tmp_path: Path) -> None:
     """A model of 230 MB whose largest tensors have 9 MB is converted in much less than it needs."""
     content = json.loads((gpt2 / "config.json").read_text())

@@ -159,6 +159,8 @@ _cut = train_tokenizer.cut_into_pieces
     "arguments, message",
     [
         (["--vocab-size", 256], "--vocab-size 256 must be at least 257, for 256 bytes and 1 special tokens"),
+        (["--min_frequency", 5], "--min_frequency 5 is refused: give a smaller --vocab-size"),
+        (["--character-coverage", 1], "--character-coverage 1 is refused: .*; leave it out"),
         (["--json-keys", "title"], r"line 1: has no key 'title'; its keys are text"),
         (["--json-keys", "text,text"], r"its keys are text; give each as a word of its own: text text"),
         (["--output", "/proc/none/t.json"], "cannot write to the folder /proc/none"),

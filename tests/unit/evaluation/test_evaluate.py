@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from megatron.base.errors import UserError
+from megatron.config.arguments import parse, unused_flags
 from megatron.config.evaluation import DomainOptions, QuestionOptions
 from megatron.data.indexed_dataset import IndexedDataset
 from megatron.data.tokenizer import build_tokenizer
@@ -26,7 +27,7 @@ from tests.support.checkpoints import kept_with, tokenizer_in, trained
 from tests.support.made_up_text import make_options, write_lines
 from tests.support.ranks import run_ranks
 from tests.unit.evaluation.test_items import DOCUMENTS
-from tools.evaluate import main
+from tools.evaluate import FOREIGN, Options, main
 
 CONTEXT = 16
 
@@ -186,3 +187,11 @@ def test_what_is_no_gpt_or_has_no_tokenizer_is_refused(
     monkeypatch.delitem(sys.modules, "megatron.evaluation.harness", raising=False)
     with pytest.raises(UserError, match=r"--lm-eval: the package lm-eval is not installed: .*\[eval\]"):
         evaluate(monkeypatch, "--load", made.run, "--lm-eval", "arc_easy")
+
+
+def test_the_length_of_windows_is_that_of_training() -> None:
+    argv = ["--load", "run", "--seq-length", "64"]
+    assert parse(Options, argv, description="", foreign=FOREIGN) == parse(Options, argv[:2], description="")
+    assert unused_flags(Options, argv, FOREIGN) == [
+        "not used here: --seq-length (windows are as long as the sequences that it was trained on)"
+    ]

@@ -290,6 +290,12 @@ def test_a_launch_script_of_training_generates() -> None:
     ("words", "told"),
     [
         ("--num-samples 10", "--num-samples 10 is refused: give --prompt once for each text"),
+        ("--repetition_penalty 1.2", "give --temperature 1 and --top-p 0.9 where the likeliest"),
+        ("--no-repeat-ngram-size 3", "--no-repeat-ngram-size 3 is refused: texts are drawn by "),
+        ("--num-beams 4", "give --temperature 0 for the likeliest token at every place"),
+        ("--stop the", "--stop the is refused: a text ends at the end of a document, or behind --num-tokens"),
+        ("--min-p 0.1", "give --top-p or --top-k"),
+        ("--num-return-sequences 2", "give --prompt once for each text"),
         ("--text-gen-type unconditional", "or none for a text from its beginning"),
         ("--top_p 0.0 --top_k 0", "--top-p 0 would leave no token; give 1 for all, or --temperature 0"),
     ],

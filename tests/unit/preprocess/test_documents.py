@@ -137,6 +137,8 @@ BAD_LINES = {
     b'{"text": "a",': "jq -c",
     b'{"text": "a"},': "Extra data; every line must be one JSON object; jq -c",
     b"[": r"column 2: Expecting value; every line must be one JSON object; jq -c \. writes objects so",
+    b"null": "line 3: holds null, not an object with keys$",
+    b" null\r": "line 3: holds null, not an object",
     b'"text"': "line 3: holds a text, not an object",
     b"17": "line 3: holds a number, not an object",
     b'{"content": "a", "id": 1}': "line 3: has no key 'text'; its keys are content, id; choose with "

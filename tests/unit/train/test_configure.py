@@ -98,6 +98,16 @@ def test_what_resuming_may_change_is_as_it_is_given(checkpoint: str, monkeypatch
         assert notes == ["the model's flags are those of run/iter_5"]
 
 
+def test_rotary_positions_of_a_checkpoint_go_on_to_longer_texts(checkpoint: str) -> None:
+    """No weight depends on their number; of learned positions it is the checkpoint's."""
+    longer = OTHERS + STOP + checkpoint + "--seq-length 256 "
+    config, notes = read_config((longer + "--max-position-embeddings 256").split(), "", "")
+    assert config.model.max_position_embeddings == config.data.seq_length == 256
+    assert notes == ["the model's flags are those of run/iter_5"]
+    with pytest.raises(UserError, match="--max-position-embeddings 128 is below --seq-length 256; raise"):
+        read_config(longer.split(), "", "")
+
+
 def test_flags_of_a_yaml_file_may_ask_for_the_model_of_a_checkpoint(checkpoint: str, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("checkpoint: {load: run, use-checkpoint-args: true}\n")
