@@ -28,6 +28,7 @@ from megatron.config.foreign import (
 )
 from megatron.config.include import read_with_includes
 from megatron.config.values import TAKES, Known, as_words, bounds, chosen, convert, converts, flatten, within
+from megatron.config.yaml_file import without_switched_off
 
 RESUME = ("same", "schedule", "meaning", "free")
 """What a run that goes on from a checkpoint does about a changed value, the strictest first: refuse it;
@@ -137,6 +138,7 @@ def understand(
     flags = flags_of(options)
     foreign = _without_own(foreign, flags)
     typed, from_file, problems = _read(flags, argv, description, examples, foreign)
+    from_file = without_switched_off(from_file, typed)
     raw = from_file | typed
     ours, more = translate(raw, foreign)
     problems += more

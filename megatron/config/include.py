@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from megatron.config.yaml_file import read_settings, read_yaml
+from megatron.config.yaml_file import read_settings, read_yaml, without_switched_off
 
 KEY = "include"
 
@@ -40,7 +40,7 @@ def _read(path: str, flags: tuple[Any, ...], above: tuple[str, ...]) -> tuple[di
     for other in included:
         inherited, more = _read(other, flags, (*above, path))
         problems += more
-        for name, one in inherited.items():
+        for name, one in without_switched_off(inherited, own).items():
             met = found.setdefault(name, one)
             if name not in own and met.value != one.value:
                 key = name.removeprefix("foreign-")

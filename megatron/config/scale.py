@@ -96,7 +96,7 @@ def _rewritten(values: Values, scale: Scale, typed: Values) -> Values:
     steps = (values | typed).get("scale_steps") or scale.steps
     shorter, smaller = new["seq_length"] / length, new["global_batch_size"] / batch
     narrower = new["hidden_size"] / values["hidden_size"]
-    if values.get("random_ltd"):
+    if (values | typed).get("random_ltd"):
         new = {"random_ltd_min": 128, "random_ltd_quantum": 16} | new
     _apply(new, LENGTHS, lambda value: _at_least_one(value * shorter))
     _apply(new, STEPS, lambda value: _at_least_one(value / steps))

@@ -117,6 +117,13 @@ def read_settings(
     return values, problems
 
 
+def without_switched_off(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says, but for what goes with a switch that is turned off by the command line or a file that
+    includes it: `random_ltd_min` with `--random-ltd false`."""
+    off = tuple(f"{name}_" for name, value in above.items() if str(value).lower() == "false")
+    return {name: value for name, value in below.items() if not name.startswith(off)}
+
+
 def _pairs(content: Mapping[Any, Any], groups: Collection[str]) -> Iterator[tuple[str, Any, Any]]:
     """Places, keys and values, of sections the inner ones."""
     for key, value in content.items():

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from megatron.config.arguments import understand
+from megatron.config.other_megatrons import FOREIGN_FLAGS
+from megatron.reproduce.plans import RECIPES, Options
 from tests.support.kitchen import problems, read
 
 
@@ -100,3 +103,14 @@ def test_a_mistake_in_a_shared_base_is_told_once(tmp_path: Path) -> None:
         base="gests: 7\n",
     )
     assert len(problems("--config", path)) == 1
+
+
+@pytest.mark.parametrize("where", ["above", "command line"])
+def test_a_switch_that_is_turned_off_takes_what_belongs_to_it_along(tmp_path: Path, where: str) -> None:
+    base = RECIPES / "gpt3_1.3b" / "composed_300b.yaml"
+    path = files(tmp_path, run=f"include: {base}\n" + "random_ltd: false\n" * (where == "above"))
+    words = ["--scale", "mini", *(("--random-ltd", "false") if where == "command line" else ())]
+    off = understand(Options, ["--config", path, *words], "", "", FOREIGN_FLAGS)
+    assert "random_ltd_min" in understand(Options, ["--config", str(base)], "", "", FOREIGN_FLAGS)[0]
+    assert off[0]["random_ltd"] is False and off[1] == []
+    assert not [name for name in off[0] if name.startswith("random_ltd_")] and off[0]["curriculum"]
