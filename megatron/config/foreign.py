@@ -9,6 +9,7 @@ import fnmatch
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from megatron.config.elsewhere import our_word
 from megatron.config.values import flatten
 
 ANY = "*"
@@ -84,13 +85,15 @@ def negated(name: str, switches: Collection[str]) -> str:
 def unknown_word(
     text: str, ours: Collection[str], foreign: Mapping[str, Foreign], switches: Collection[str]
 ) -> str:
-    """What is said of a word that is not known: which known flag is nearest, unless that is one that may be
-    refused."""
+    """What is said of a word that is not known: what it is called here, or which known flag is nearest,
+    unless that is one that may be refused."""
     word = text.split("=")[0]
     if not word.startswith("-"):
         return f"{text!r} stands where no value is expected; flags begin with --"
     if switch := negated(word, switches):
         return f"unknown flag {word}; to turn it off, give --{switch} false"
+    if here := our_word(word, ours):
+        return f"unknown flag {word}; here it is {here}"
     others = {"--" + name: entry for name, entry in foreign.items() if "*" not in name}
     nearest = difflib.get_close_matches(word.replace("_", "-"), [*ours, *others], n=1, cutoff=0.75)
     if nearest and (nearest[0] in ours or others[nearest[0]].accepted is None):

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from megatron.config.elsewhere import our_word
 from megatron.config.foreign import dashed, negated
 from megatron.config.values import flatten
 
@@ -157,6 +158,8 @@ def _unknown(key: Any, value: Any, names: Collection[str], groups: Collection[st
     section = isinstance(value, dict)
     if section and str(key).replace("-", "_") in groups:
         return f"the section {key} stands inside another one; sections stand side by side, without indent"
+    if not section and (here := our_word(str(key), [f"--{name}" for name in names])):
+        return f"unknown key {key}; here it is {here.removeprefix('--').replace('-', '_')}"
     known = [name.replace("-", "_") for name in ((*groups, *names) if section else names)]
     nearest = difflib.get_close_matches(
         str(key).removeprefix("--").replace("-", "_"), known, n=1, cutoff=0.75
