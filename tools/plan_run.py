@@ -128,7 +128,8 @@ def main(argv: list[str] | None = None) -> None:
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
     task = task_of(words, values.get("task"))
     # A plan depends on no token, no checkpoint and no log, so that rules about them have nothing to ask for.
-    apart = (*data.RULES, *checkpoint.RULES, *logging.RULES)
+    # But a split that is none is refused by the run, too.
+    apart = {*data.RULES, *checkpoint.RULES, *logging.RULES} - {data.known_split}
     rules: list[Rule] = [rule for rule in RULES if rule not in apart]
     every: list[Rule] = [*rules, *data_efficiency_flags.RULES, *task.rules]
     config: Options = complete(Options, task.given(values), problems, rules=every)

@@ -71,7 +71,7 @@ def split_problems(text: str) -> list[str]:
     return []
 
 
-def _split(data: DataConfig) -> list[str]:
+def known_split(data: DataConfig) -> list[str]:
     if data.train_data_path and data.split != USUAL_SPLIT:
         return [
             f"--split {data.split}: without effect, as --train-data-path and its fellows give whole files; "
@@ -80,4 +80,4 @@ def _split(data: DataConfig) -> list[str]:
     return split_problems(data.split)
 
 
-RULES = (_once, _made_up, _split)
+RULES = (_once, _made_up, known_split)

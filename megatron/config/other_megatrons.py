@@ -421,6 +421,14 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     **_refused("give --finetune to load the weights alone", "no-load-optim", needs="load"),
     **_refused("a checkpoint is whole; leave that out", "no-save-optim", needs="save"),
     **_refused("give --load FOLDER --finetune to start from its weights", "reset-iteration"),
+    **_refused(
+        "give --save-interval N, which saves every N steps; saves at other steps are not built here",
+        "checkpoint-scale=linear checkpoint-factor extra-save-iters",
+    ),
+    **_refused(
+        "the warm-up is linear; leave that out, or give --lr-warmup-init the rate of --lr to stay at it",
+        "lr-warmup-style=linear",
+    ),
     **_refused("give --ckpt-step to take another step than the newest", "load-tag override-ckpt-iteration"),
     **_refused(
         "use --override-opt_param-scheduler to take the flags' schedule",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from megatron.base.errors import UserError, collect_problems
-from megatron.data.bpe_files import made_by, read_bpe, shared_ids, unmade
+from megatron.data.bpe_files import NO_TEXT, made_by, read_bpe, shared_ids, unmade
 from megatron.data.end_of_document import EOD_NAMES, config_beside, find_end
 from megatron.data.mistaken_files import is_tokenizer_json, which_it_is
 from megatron.data.token_engines import Encode, gigatoken_engine, probe, tokenizers_engine
@@ -99,9 +99,10 @@ def gpt2_bpe(options: Any, engine: str) -> Tokenizer:
     tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    made = made_by(merges)
-    names = [name for name in (options.eod_token, *EOD_NAMES) if name in vocabulary and name not in made]
-    tokenizer.add_special_tokens(names)
+    made, ends = made_by(merges), (options.eod_token, *EOD_NAMES)
+    # Names of special tokens would be cut to letters else: these two files do not say which they are.
+    beside = [name for name in vocabulary if name in ends or NO_TEXT.fullmatch(name)]
+    tokenizer.add_special_tokens([name for name in beside if name not in made])
     return from_library(options, engine, tokenizer, files, made)
 
 

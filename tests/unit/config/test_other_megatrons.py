@@ -34,7 +34,7 @@ def test_the_lists_are_whole() -> None:
     assert [(path.stem, len(names_of(path))) for path in LISTS] == [
         ("megatron_deepspeed", 330),
         ("megatron_lm", 877),
-        ("others", 21),
+        ("others", 25),
     ]
 
 
@@ -297,3 +297,12 @@ def test_flags_of_another_megatron_may_stand_in_yaml(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         make_config(f"--config {path} --train-iters 1")
     assert len(caught.value.problems) == 2
+
+
+def test_saves_of_gpt_neox_and_other_warm_ups_are_refused_with_a_way_out() -> None:
+    assert problems_of("--train-iters 5 --checkpoint-scale linear --lr-warmup-style linear") == []
+    given = "--checkpoint-scale log --checkpoint-factor 10 --extra-save-iters 0 3"
+    (saves,) = problems_of(f"--train-iters 5 {given}")
+    assert saves.startswith(given.replace(" --", ", --")) and "give --save-interval N" in saves
+    (warmup,) = problems_of("--train-iters 5 --lr-warmup-style constant")
+    assert "give --lr-warmup-init the rate of --lr" in warmup

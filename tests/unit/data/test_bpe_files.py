@@ -135,3 +135,14 @@ def test_ids_of_a_tokenizer_json_are_those_that_are_used(tmp_path, added, messag
         return
     with pytest.raises(UserError, match=message):
         build_tokenizer(options)
+
+
+def test_special_tokens_of_a_vocab_json_are_tokens_wherever_they_stand(files):
+    vocabulary = json.loads(files[0].read_text())
+    count = len(vocabulary)
+    files[0].write_text(json.dumps(vocabulary | {"<|x|>": count, "[Y]": count + 1}))
+    flags = {"vocab_file": str(files[0]), "merge_file": str(files[1])}
+    tokenizer = build_tokenizer(TokenizerOptions(tokenizer_type="GPT2BPETokenizer", **flags))
+    ids = tokenizer.encode_batch(["a<|x|>b[Y]"])[0]
+    assert [one for one in ids if one >= count] == [count, count + 1]
+    assert tokenizer.decode(list(ids)) == "a<|x|>b[Y]"

@@ -266,3 +266,10 @@ def test_the_plan_of_other_ranks_than_the_command_says_so(capsys):
     flags = f"{SMALL} --train-iters 4 --tensor-model-parallel-size 2"
     plan_run.main(f"torchrun --nproc-per-node 3 pretrain_gpt.py {flags}".split())
     assert "note: the command starts 3 ranks, which is no multiple of the 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", ["-1,1,0", "90,abc5,5", "0,0,0"])
+def test_a_split_that_the_run_refuses_has_no_plan(split):
+    with pytest.raises(UserError) as caught:
+        plan_run.main(f"{SMALL} --train-iters 4 --split={split}".split())
+    assert f"--split {split}: " in str(caught.value)
