@@ -72,6 +72,7 @@ def split_problems(text: str) -> list[str]:
 
 
 def known_split(data: DataConfig) -> list[str]:
+    """Where a split is none, or is given beside whole files, which it does not split."""
     if data.train_data_path and data.split != USUAL_SPLIT:
         return [
             f"--split {data.split}: without effect, as --train-data-path and its fellows give whole files; "
