@@ -87,6 +87,11 @@ has_finished() {
     done < <(tail -n +2 "$run/steps/$1.done")
 }
 
+# last_step_of RUN_JSON: of the whole run, as checkpoints are named.
+last_step_of() {
+    python -c 'import json, sys; print("{:07}".format(json.load(open(sys.argv[1]))["steps"]))' "$1"
+}
+
 # make_room OUTPUTS: what an earlier attempt left is removed; but hours of training are kept beside, unless --clean asks for all anew.
 make_room() {
     local kept
@@ -131,6 +136,11 @@ step() {
         exit "$status"
         ;;
     esac
+    # Training that was stopped past this script has saved and ended well, but before its last step.
+    if [[ "$name" = train-* ]] && ! compgen -G "$outputs/iter_$(last_step_of "$outputs/run.json")" > /dev/null; then
+        stopped=143
+        end_stopped
+    fi
     # shellcheck disable=SC2086
     { echo "$stamp"; [ -z "$outputs" ] || find $outputs -type f; } > "$run/steps/$name.done.new"
     mv "$run/steps/$name.done.new" "$run/steps/$name.done"

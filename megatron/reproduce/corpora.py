@@ -51,8 +51,8 @@ KINDS = {
     "small_vocabulary": Kind(
         ("collect", "small_tokenizer", "small_vocabulary"),
         ("--data-path", "{data}/small_vocabulary_text_document"),
-        "small_vocabulary_difficulty_{order.length}",
-        ("--metrics", "vocab_rarity"),
+        "small_vocabulary_difficulties_{order.length}",
+        ("--metrics", "vocab_rarity", "distinct_tokens"),
         "small_vocabulary_text_document.bin",
     ),
     "sentences": Kind(

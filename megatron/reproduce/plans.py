@@ -17,7 +17,7 @@ from megatron.schedule import data_efficiency_flags
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, build_plan, fullest_step
-from megatron.tasks.prices import pipeline_of, prices, share_of, step_flops
+from megatron.tasks.prices import micro_batches, pipeline_of, prices, share_of, step_flops
 from megatron.tasks.task import Task
 from megatron.tasks.tasks import TASKS
 
@@ -149,6 +149,11 @@ def price(table: Table, row: Row, hardware: Hardware, efficiency: float) -> Pric
     task, config, vocabulary = planned.task, planned.config, planned.vocabulary
     layout = layout_of(config.parallel, table.gpus)
     step = fullest_step(planned.plan)
+    if not micro_batches(config, layout, step):
+        raise UserError(
+            f"{table.name}: {row.recipe} has a batch of {step.batch_size} at full size, too few for {table.gpus} "
+            f"GPUs with {config.training.micro_batch_size} samples each; give it a smaller micro_batch_size"
+        )
     share = share_of(task, config, planned.efficiency, vocabulary, layout)
     fullest = max(prices(config, share, step, "cuda"), key=lambda one: one.total)
     machines = Machines(hardware.peak, efficiency, hardware.inside, hardware.between, 8)

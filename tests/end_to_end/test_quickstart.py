@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from tests.support.commands import ROOT
 from tests.support.quickstarts import commands, copy_of_the_tree, folder_of, quickstart
 from tools import plan_run
 
+Stop = Callable[["subprocess.Popen[str]", Path], None]
 INTERVALS = ("--eval-interval", "--save-interval", "--log-interval")
 
 
@@ -100,8 +103,27 @@ def test_a_corpus_that_would_hold_its_own_results_is_refused() -> None:
         assert done.returncode == 2 and "holds runs/quickstart" in done.stderr
 
 
-def stop_where(said: str, words: list[str], tree: Path, environment: dict[str, str]) -> tuple[int, str, str]:
-    """Start a command, stop it by Ctrl-C once it says something, and give its status and outputs."""
+def interrupt(process: subprocess.Popen[str], tree: Path) -> None:
+    process.send_signal(signal.SIGINT)
+
+
+def terminate_ranks(process: subprocess.Popen[str], tree: Path) -> None:
+    """Ask the training alone to stop, as a scheduler's warning does."""
+    for rank in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (rank / "cmdline").read_bytes()
+            if (
+                (rank / "cwd").resolve() == tree
+                and b"pretrain_gpt.py" in command
+                and b"torchrun" not in command
+            ):
+                os.kill(int(rank.name), signal.SIGTERM)
+
+
+def stop_where(
+    said: str, words: list[str], tree: Path, environment: dict[str, str], stop: Stop = interrupt
+) -> tuple[int, str, str]:
+    """Start a command, stop it once it says something, and give its status and outputs."""
     process = subprocess.Popen(
         words, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
@@ -110,7 +132,7 @@ def stop_where(said: str, words: list[str], tree: Path, environment: dict[str, s
     for line in process.stdout:
         lines.append(line)
         if said in line:
-            process.send_signal(signal.SIGINT)
+            stop(process, tree)
             break
     rest, errors = process.communicate(timeout=120)  # whoever holds the pipes must be gone
     return process.returncode, "".join(lines) + rest, errors
@@ -150,6 +172,8 @@ def test_quickstart_stops_goes_on_reuses_and_mends(prepared: Prepared, tmp_path:
         assert errors.endswith(stop.format(step)) and "Traceback" not in errors and "ailed" not in errors
         if step == "analyze":
             assert "left out 1 lines that hold no document" in told and f"{corpus}, line 41" in told
+    status, told, errors = stop_where(" iteration        6/", words, tree, environment, terminate_ranks)
+    assert status == 143 and errors.endswith(stop.format("train-efficient")), told[-2000:] + errors[-2000:]
     folder = next((tree / "runs" / "quickstart").iterdir())
     with open(folder / ".lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no process is left that holds it

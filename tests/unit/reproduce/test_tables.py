@@ -17,7 +17,7 @@ from megatron.reproduce.table import Table, read_table
 
 ROOT = Path(__file__).parents[3]
 TABLES = sorted((ROOT / "scripts" / "reproduce").glob("*.yaml"))
-TABLES = [path for path in TABLES if not path.name.startswith("longer_")]
+TABLES = [path for path in TABLES if "\nrows:" in path.read_text(encoding="utf-8")]  # the others are recipes
 SIZE = Size("mini", None)
 
 
@@ -65,6 +65,12 @@ def own_table(folder: Path, text: str = "rows: {a: {recipe: mine, share: 0.5}}",
     (folder / "mine.yaml").write_text(included + recipe)
     (folder / "t.yaml").write_text(OWN + text)
     return read_table(folder / "t.yaml")
+
+
+def test_a_batch_that_64_gpus_cannot_share_has_no_price(tmp_path: Path) -> None:
+    table = own_table(tmp_path, recipe="global_batch_size: 256\n")
+    with pytest.raises(UserError, match="mine has a batch of 256 at full size, too few for 64 GPUs"):
+        price(table, table.rows["a"], HARDWARE["H100"], 0.4)
 
 
 def test_a_changed_recipe_is_another_run_and_a_moved_one_the_same(tmp_path: Path) -> None:
