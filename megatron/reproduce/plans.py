@@ -152,7 +152,8 @@ def price(table: Table, row: Row, hardware: Hardware, efficiency: float) -> Pric
     if not micro_batches(config, layout, step):
         raise UserError(
             f"{table.name}: {row.recipe} has a batch of {step.batch_size} at full size, too few for "
-            f"{table.gpus} GPUs with {config.training.micro_batch_size} samples each; give it a smaller micro_batch_size"
+            f"{table.gpus} GPUs with {config.training.micro_batch_size} samples each; give it a smaller "
+            "micro_batch_size"
         )
     share = share_of(task, config, planned.efficiency, vocabulary, layout)
     fullest = max(prices(config, share, step, "cuda"), key=lambda one: one.total)
