@@ -111,8 +111,8 @@ def _require_columns(path: str, names: Sequence[str], keys: Sequence[str]) -> No
             )
         if names.count(key) > 1:
             raise UserError(
-                f"{path}: {names.count(key)} columns are named {key!r}; write the file again with one of each "
-                "name, or choose another with --json-keys"
+                f"{path}: {names.count(key)} columns are named {key!r}; write the file again with one each, "
+                "or choose another with --json-keys"
             )
 
 
