@@ -82,8 +82,8 @@ def parse_blend(paths: tuple[str, ...], flag: str = "--data-path") -> list[tuple
         return [(None, prefix) for prefix in paths]
     if any(weight is not None and not 0 < weight < math.inf for weight in weights):
         raise UserError(
-            f"{flag} {' '.join(paths)}: weights must be above 0 and finite; leave out a dataset that is not to "
-            "be drawn from"
+            f"{flag} {' '.join(paths)}: weights must be above 0 and finite; leave out datasets that "
+            "shall not be drawn from"
         )
     return list(zip(weights, paths[1::2]))
 

@@ -65,7 +65,8 @@ def read_tokenizer_json(path: Path) -> Any:
     content = json.loads(text)
     if dropout := content["model"].get("dropout"):
         raise UserError(
-            f"{path}: has a dropout of {dropout}, by which a text has other tokens every time; write null there"
+            f"{path}: has a dropout of {dropout}, by which a text has other tokens every time; "
+            "write null there"
         )
     if problem := _wrong_ids(content, tokenizer.get_vocab(with_added_tokens=True)):
         raise UserError(f"{path}: {problem}")
