@@ -137,8 +137,8 @@ def _samples(dataset: IndexedDataset, count: int, tokenizer: Tokenizer | None) -
         ids = np.concatenate([np.empty(0, dataset.dtype), *sequences])[:SAMPLE_TOKENS]
         if tokenizer and len(ids) and not 0 <= ids.min() <= ids.max() < tokenizer.vocab_size:
             raise UserError(
-                f"{dataset.prefix}: document {document:,} begins with ids up to {ids.max()}, and the tokenizer "
-                f"has {tokenizer.vocab_size:,} tokens; name the one that made the dataset"
+                f"{dataset.prefix}: document {document:,} begins with ids up to {ids.max()}, and the "
+                f"tokenizer has {tokenizer.vocab_size:,} tokens; name the one that made the dataset"
             )
         table.add_row(
             f"{document:,}",
