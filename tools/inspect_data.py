@@ -57,7 +57,8 @@ def main() -> None:
         show(_table(f"{dataset.prefix}.json", _flat(sidecar)))
     if options.validate:
         dataset.validate()
-        print(f"valid: lengths, pointers and documents fit; ids reach from {id_range(dataset, sidecar)}")
+        size = sidecar["vocab_size"] if sidecar else tokenizer.vocab_size if tokenizer else None
+        print(f"valid: lengths, pointers and documents fit; ids reach from {id_range(dataset, size)}")
     if options.samples:
         show(_samples(dataset, options.samples, tokenizer))
 
@@ -97,17 +98,18 @@ def _flat(facts: dict[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
-def id_range(dataset: IndexedDataset, sidecar: dict[str, Any] | None) -> str:
-    """The smallest and largest id. UserError where the vocabulary does not reach that far."""
+def id_range(dataset: IndexedDataset, vocab_size: int | None) -> str:
+    """The smallest and largest id. UserError where the vocabulary, if its size is known, does not reach that
+    far."""
     if not len(dataset.tokens):
         return "none"
     pieces = [dataset.tokens[first : first + CHUNK] for first in range(0, len(dataset.tokens), CHUNK)]
     smallest, largest = min(int(piece.min()) for piece in pieces), max(int(piece.max()) for piece in pieces)
-    if smallest < 0 or (sidecar and largest >= sidecar["vocab_size"]):
-        limit = f"the vocabulary of {sidecar['vocab_size']:,}" if sidecar else "any vocabulary"
+    if smallest < 0 or (vocab_size is not None and largest >= vocab_size):
+        limit = f"the vocabulary of {vocab_size:,}" if vocab_size else "any vocabulary"
         raise UserError(
             f"{dataset.prefix}.bin: ids reach from {smallest} to {largest}, outside {limit}; make the "
-            "dataset again"
+            "dataset again, or name the tokenizer that made it"
         )
     return f"{smallest} to {largest}"
 
@@ -133,6 +135,11 @@ def _samples(dataset: IndexedDataset, count: int, tokenizer: Tokenizer | None) -
         length = int(dataset.sequence_lengths[first:last].sum())
         sequences = dataset[first : min(last, first + SAMPLE_TOKENS)]
         ids = np.concatenate([np.empty(0, dataset.dtype), *sequences])[:SAMPLE_TOKENS]
+        if tokenizer and len(ids) and not 0 <= ids.min() <= ids.max() < tokenizer.vocab_size:
+            raise UserError(
+                f"{dataset.prefix}: document {document:,} begins with ids up to {ids.max()}, and the "
+                f"tokenizer has {tokenizer.vocab_size:,} tokens; name the one that made the dataset"
+            )
         table.add_row(
             f"{document:,}",
             f"{length:,}",

@@ -16,7 +16,7 @@ from megatron.base.files import require_room
 from megatron.base.folders import list_folder
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag, parse
-from megatron.config.foreign import Foreign
+from megatron.config.foreign import Foreign, is_our
 from megatron.data.corpora import open_source
 from megatron.data.index_builder import IndexedDatasetBuilder, existing_dataset
 from megatron.data.tokenizer import describe_maker
@@ -29,7 +29,10 @@ EXAMPLES = """\
 
 EQUAL_FACTS = ("tokenizer", "vocab_size", "eod", "append_eod", "sentences")
 HOLDS = ("whole documents", "sentences")
-FOREIGN = {"multimodal": Foreign((), "multimodal datasets are not supported")}
+FOREIGN = {
+    "multimodal": Foreign((), "multimodal datasets are not supported"),
+    "datasets": Foreign(None, "it is another word for a flag of ours", ours=is_our("input")),
+}
 
 
 @dataclass(frozen=True)

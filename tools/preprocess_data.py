@@ -42,6 +42,7 @@ FOREIGN = {
         for name, ours in {
             "json-key": "json_keys",
             "jsonl-keys": "json_keys",
+            "columns": "json_keys",
             "vocab": "vocab_file",
             "tokenizer-name-or-path": "tokenizer_model",
         }.items()
@@ -58,6 +59,25 @@ FOREIGN = {
     "workers-to-check": Foreign(None, "one worker a core is best"),
     "max-documents": Foreign(None, "it belongs to --find-optimal-num-workers"),
     "dataset-impl": Foreign(("mmap",), "there is one format, read through memory maps"),
+    **dict.fromkeys(("performance-dir",), Foreign(None, "it belongs to --find-optimal-num-workers")),
+    **dict.fromkeys(
+        ("torch-backend", "dist-backend", "local-rank", "merge", "scratch"),
+        Foreign(None, "one process with --workers writes the files"),
+    ),
+    **dict.fromkeys(
+        ("tokenizer-library", "legacy-tokenizer", "tokenizer-metadata", "trust-remote-code", "use-fast"),
+        Foreign(None, "--tokenizer-type and the tokenizer's files say all"),
+    ),
+    "tokenizer-hf-*": Foreign(None, "a tokenizer.json is read by HF's tokenizers, and no token is added"),
+    "make-vocab-size-divisible-by": Foreign(None, "training pads the vocabulary"),
+    "extra-vocab-size": Foreign(None, "training pads the vocabulary"),
+    "patch-tokenizer-type": Foreign((), "give HuggingFaceTokenizer and its folder as --tokenizer-model"),
+    "handler-name": Foreign((), "one text a line is read; write dialogues as texts first"),
+    "apply-ftfy": Foreign((), "texts are taken as they are; mend them before"),
+    "preproc-folder": Foreign(None, "--input takes folders, too"),
+    "files-filter": Foreign((), "give the files by a glob as --input"),
+    "shuffle": Foreign((), "give --shuffle-documents SEED"),
+    "count": Foreign((), "the whole input is read; cut it before, as by head -n"),
     "vocab-extra-ids": Foreign(("0",), "the tokenizer's own tokens are all that there are"),
 }
 

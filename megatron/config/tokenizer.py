@@ -99,4 +99,33 @@ def _of_tiktokenizer(tokenizer: TokenizerOptions) -> list[str]:
     ]
 
 
-RULES = (_kind_of_files, _of_tiktokenizer)
+BERT = ("BertWordPieceLowerCase", "BertWordPieceCase")
+READ_BY = {
+    "vocab_file": ("GPT2BPETokenizer", *BERT),
+    "merge_file": ("GPT2BPETokenizer",),
+    "tokenizer_model": (
+        *("HuggingFaceTokenizer", "SentencePieceTokenizer", "GPTSentencePieceTokenizer", "Llama2Tokenizer"),
+        *("TikTokenizer", *BERT),
+    ),
+}
+
+
+def unread_files(tokenizer: TokenizerOptions) -> list[str]:
+    """Files that are given beside a type that does not read them, or reads another."""
+    kind = tokenizer.tokenizer_type
+    if kind is None:
+        return []
+    found = [
+        f"{spelling(name)} {value}: {kind} does not read it; leave it out, or give another --tokenizer-type"
+        for name, kinds in READ_BY.items()
+        if (value := getattr(tokenizer, name, None)) and kind not in kinds
+    ]
+    if kind in BERT and tokenizer.vocab_file and tokenizer.tokenizer_model:
+        found.append(
+            f"--vocab-file {tokenizer.vocab_file} and --tokenizer-model {tokenizer.tokenizer_model}: {kind} "
+            "reads one of them; leave the other out"
+        )
+    return found
+
+
+RULES = (_kind_of_files, _of_tiktokenizer, unread_files)

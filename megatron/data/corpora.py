@@ -81,7 +81,10 @@ def parse_blend(paths: tuple[str, ...], flag: str = "--data-path") -> list[tuple
     if len(paths) % 2 or any(weight is None for weight in weights):
         return [(None, prefix) for prefix in paths]
     if any(weight is not None and not 0 < weight < math.inf for weight in weights):
-        raise UserError(f"{flag} {' '.join(paths)}: weights must be above 0 and finite")
+        raise UserError(
+            f"{flag} {' '.join(paths)}: weights must be above 0 and finite; leave out datasets that "
+            "shall not be drawn from"
+        )
     return list(zip(weights, paths[1::2]))
 
 

@@ -5,7 +5,7 @@ import os
 
 from megatron.base.errors import UserError
 from megatron.base.folders import nearest
-from megatron.config.values import as_words
+from megatron.config.values import as_words, converts
 
 AGAIN = "make the dataset again, or copy it again if it came from elsewhere"
 
@@ -40,6 +40,8 @@ def _what_to_give(prefix: str) -> str:
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         return f"there {'are' if len(found) > 1 else 'is'} {', '.join(found[:3])}{more}"
+    if converts(prefix, float):
+        return "a number is a weight where one stands before every prefix: W1 P1 W2 P2 ..."
     if not os.path.exists(prefix) and (meant := nearest(prefix, ".idx")):
         return f"did you mean {meant}?"
     if os.path.isfile(prefix) and ending in NO_TEXT:

@@ -62,7 +62,13 @@ def read_tokenizer_json(path: Path) -> Any:
             way_out = OTHER_VERSION.format(tokenizers.__version__)
         why = f"{error}; {way_out}"
         raise UserError(f"{path}: is no tokenizer.json that HF tokenizers can read: {why}") from None
-    if problem := _wrong_ids(json.loads(text), tokenizer.get_vocab(with_added_tokens=True)):
+    content = json.loads(text)
+    if dropout := content["model"].get("dropout"):
+        raise UserError(
+            f"{path}: has a dropout of {dropout}, by which a text has other tokens every time; "
+            "write null there"
+        )
+    if problem := _wrong_ids(content, tokenizer.get_vocab(with_added_tokens=True)):
         raise UserError(f"{path}: {problem}")
     return tokenizer
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from megatron.base.errors import UserError
 from megatron.base.files import checksum
+from megatron.config.tokenizer import unread_files
 from megatron.data.bert_files import bert_wordpiece
 from megatron.data.huggingface import gpt2_bpe, huggingface
 from megatron.data.sentencepiece_models import llama2, sentencepiece_model
@@ -25,6 +26,8 @@ def build_tokenizer(options: Any, engine: str = "tokenizers") -> Tokenizer:
     the fast one (UserError where it cannot), "auto" the fast one where it can."""
     if options.tokenizer_type not in TOKENIZERS:
         raise UserError(f"--tokenizer-type {options.tokenizer_type}: choose one of {', '.join(TOKENIZERS)}")
+    if unread := unread_files(options):
+        raise UserError(*unread)
     tokenizer = TOKENIZERS[options.tokenizer_type](options, engine)
     if tokenizer.files and options.vocab_size not in (None, tokenizer.vocab_size):
         raise UserError(
@@ -83,6 +86,11 @@ def _null(options: Any, engine: str) -> Tokenizer:
         raise UserError(
             f"--tokenizer-type {options.tokenizer_type} needs --vocab-size, the number of ids, at least 1"
         )
+    name = "<eod>"
+    if options.eod_token not in (None, name):
+        raise UserError(
+            f"--eod-token {options.eod_token}: that of NullTokenizer is {name}; leave the flag out"
+        )
     if engine == "gigatoken":
         raise UserError(
             f"--tokenizer-engine gigatoken: {options.tokenizer_type} needs no engine; leave the flag out"
@@ -101,10 +109,10 @@ def _null(options: Any, engine: str) -> Tokenizer:
         reference=encode,
         decode=decode,
         vocab_size=eod + 1,
-        end=EndOfDocument(eod, "<eod>", "the id behind the vocabulary"),
+        end=EndOfDocument(eod, name, "the id behind the vocabulary"),
         pad=None,
-        special_tokens={"<eod>": eod},
-        vocabulary={"<eod>": eod},
+        special_tokens={name: eod},
+        vocabulary={name: eod},
         continues=lambda: np.zeros(eod + 1, bool),
         text_sizes=lambda rows: np.array([len(decode(row)) for row in rows], np.int64),
     )

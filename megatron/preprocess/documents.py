@@ -89,13 +89,7 @@ class ParquetRows:
 
     def read(self, keys: Sequence[str]) -> Records:
         with _open_parquet(self.path) as file:
-            names = file.schema_arrow.names
-            for key in keys:
-                if key not in names:
-                    raise UserError(
-                        f"{self.path}: no column {key!r}; its columns are {', '.join(names)}; choose with "
-                        "--json-keys"
-                    )
+            _require_columns(self.path, file.schema_arrow.names, keys)
             with _whole_parquet(self.path):
                 batches = file.iter_batches(
                     self.batch_rows, row_groups=[self.group], columns=list(keys), use_threads=False
@@ -106,6 +100,20 @@ class ParquetRows:
 
     def place(self, number: int) -> str:
         return f"{self.path}, row {self.row + number}"
+
+
+def _require_columns(path: str, names: Sequence[str], keys: Sequence[str]) -> None:
+    """UserError where a key names no column, or more than one."""
+    for key in keys:
+        if key not in names:
+            raise UserError(
+                f"{path}: no column {key!r}; its columns are {', '.join(names)}; choose with --json-keys"
+            )
+        if names.count(key) > 1:
+            raise UserError(
+                f"{path}: {names.count(key)} columns are named {key!r}; write the file again with one each, "
+                "or choose another with --json-keys"
+            )
 
 
 def _row(keys: Sequence[str], values: Sequence[Any]) -> Any:

@@ -18,15 +18,21 @@ LIES_BESIDE = (".part", ".aria2")
 RENAME = "give files of other names the ending of what they hold, such as .jsonl, or link them so"
 TABLES = "write its rows as Parquet first: pyarrow.parquet.write_table(pyarrow.{}, 'OUTPUT.parquet')"
 UNPACK = "unpack it first; JSON lines alone are read as .gz and .zst"
+TAKE_OUT = "take its text out first, into a .txt or .jsonl"
+PACKED = "give JSON lines that are packed the ending .jsonl.gz or .jsonl.zst, or link them so; unpack others"
 OTHER_KINDS = {
     (".csv",): TABLES.format("csv.read_csv('FILE')"),
     (".tsv",): TABLES.format("csv.read_csv('FILE', parse_options=pyarrow.csv.ParseOptions(delimiter='\\t'))"),
     (".arrow",): TABLES.format("ipc.open_stream('FILE').read_all()"),
     (".feather",): TABLES.format("feather.read_table('FILE')"),
     (".tar", ".tgz", ".tar.gz", ".tar.zst", ".txt.gz", ".txt.zst", ".zip", ".bz2", ".xz", ".7z"): UNPACK,
-    (".pdf", ".docx", ".epub", ".xlsx"): "take its text out first, into a .txt or .jsonl",
+    (".lz4", ".br", ".snappy", ".rar"): UNPACK,
+    (".warc", ".warc.gz", ".wet.gz", ".wat.gz", ".xml.gz", ".html.gz"): TAKE_OUT,
+    (".pdf", ".docx", ".epub", ".xlsx", ".html", ".htm", ".xml", ".ipynb"): TAKE_OUT,
+    (".gz", ".zst", ".gzip", ".zstd"): PACKED,
 }
-"""Endings of files that another ending would not make readable, with what would."""
+"""Endings of files that another ending would not make readable, with what would; the first that fits."""
+JSON_FILES = ".json file (name those that hold JSON lines by path or glob)"
 LFS_POINTER, LARGEST_LFS_POINTER = b"version https://git-lfs.github.com/spec/", 1024
 
 
@@ -54,9 +60,9 @@ def _behind(given: str, flag: str) -> list[str]:
         others: list[str] = []
         found = list_folder(given, lambda path: _left_out(path, others))
         if not found:
+            known = ", ".join(ending for ending in FORMATS if ending != ".json")
             raise UserError(
-                f"{flag} {given}: the folder holds no file that ends in {', '.join(FORMATS)}; "
-                f"{_way_out(others)}"
+                f"{flag} {given}: the folder holds no file that ends in {known}; {_way_out(others, given)}"
             )
         return found
     is_file = os.path.isfile(given)
@@ -86,23 +92,26 @@ def _matches(given: str) -> list[str]:
     return glob.glob(glob.escape(folder) + given[len(folder) :], recursive=True)
 
 
-def _way_out(paths: Sequence[str]) -> str:
-    """What to do with files of no known ending: the first of them that is known to be of another kind says
-    it for all."""
+def _way_out(paths: Sequence[str], folder: str = "") -> str:
+    """What to do with files that are not taken: the first of them that is known to be of another kind says
+    it for all. `folder`: which holds them, if one does."""
     known = (way for path in paths for endings, way in OTHER_KINDS.items() if path.lower().endswith(endings))
-    return next(known, RENAME)
+    rest = RENAME
+    if folder and any(map(known_ending, paths)):
+        pattern = os.path.join(glob.escape(folder), "**", "*.json")
+        rest = f"if its .json files hold JSON lines, name them by a glob in quotes: '{pattern}'"
+    return next(known, rest)
 
 
 def _left_out(path: str, others: list[str]) -> str:
     """Why a file of a folder is not taken; "" where it is. Those of no known ending join the `others`."""
     if path.lower().endswith(UNFINISHED):
         return "file of an unfinished download"
-    if known_ending(path) == ".json":  # most such hold settings, not documents
-        return ".json file (name those that hold JSON lines by path or glob)"
-    if known_ending(path):
+    if known_ending(path) not in ("", ".json"):
         return ""
     others.append(path)
-    return "file of another kind"
+    # Most .json files hold settings, not documents.
+    return JSON_FILES if known_ending(path) else "file of another kind"
 
 
 def _not_the_file(path: str) -> str:

@@ -13,6 +13,8 @@ BOM = b"\xef\xbb\xbf"
 """What some editors write before UTF-8 text; it is not part of the text."""
 
 UTF16 = "is UTF-16, not UTF-8; convert the file with iconv -f UTF-16 -t UTF-8"
+EMPTY_BLOCK = bytes(8)
+NULS = "holds NUL bytes, as a file that was not written to its end does; bring the file again"
 NULL = ValueError("holds null, not an object with keys")
 ONE_LINE = "jq -c . writes objects so, and jq -c '.[]' those of a list"
 
@@ -64,8 +66,8 @@ def _json_line(line: bytes) -> Any:
     except RecursionError:
         return ValueError("its brackets are nested too deep to be read; every line must be one JSON object")
     except json.JSONDecodeError as error:
-        if _is_utf16(line):
-            return ValueError(UTF16)
+        if wrong := _of_nuls(line):
+            return ValueError(wrong)
         goes_on = line.strip().endswith((b"{", b"[", b":", b","))  # no line of JSON lines ends so
         hint = f"; {ONE_LINE}" if goes_on else ""
         return ValueError(f"column {error.colno}: {error.msg}; every line must be one JSON object{hint}")
@@ -74,7 +76,7 @@ def _json_line(line: bytes) -> Any:
 def read_text_file(path: str) -> Any:
     content = Path(path).read_bytes().removeprefix(BOM)
     try:
-        return ValueError(UTF16) if _is_utf16(content) else {"text": content.decode("utf-8")}
+        return ValueError(wrong) if (wrong := _of_nuls(content)) else {"text": content.decode("utf-8")}
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         byte = error.start - content.rfind(b"\n", 0, error.start)
@@ -83,15 +85,19 @@ def read_text_file(path: str) -> Any:
 
 def no_utf8(error: UnicodeDecodeError, where: str = "") -> ValueError:
     """Which byte of a text is no UTF-8."""
-    if _is_utf16(error.object):
-        return ValueError(UTF16)
+    if wrong := _of_nuls(error.object):
+        return ValueError(wrong)
     return ValueError(f"byte {error.start + 1}{where} is no UTF-8 (0x{error.object[error.start]:02x})")
 
 
-def _is_utf16(content: bytes) -> bool:
-    """Whether a text begins as UTF-16 does: with its mark, or with a NUL in every other byte."""
+def _of_nuls(content: bytes) -> str:
+    """What is wrong with a text that holds NULs in a row, which neither UTF-8 nor UTF-16 has, or begins as
+    UTF-16 does: with its mark, or with a NUL in every other byte. "" of other texts."""
     start = content[:100]
-    return start.startswith((b"\xff\xfe", b"\xfe\xff")) or start.count(0) * 3 > max(len(start), 3)
+    if EMPTY_BLOCK in content or (start and not start.strip(b"\0")):
+        return NULS
+    marked = start.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return UTF16 if marked or start.count(0) * 3 > max(len(start), 3) else ""
 
 
 def sift(records: list[Any], keys: Sequence[str]) -> Records:

@@ -182,6 +182,14 @@ def test_the_reference_takes_what_gigatoken_cannot(changed, changes):
         build_tokenizer(given, "gigatoken")
 
 
+def test_a_bpe_that_encodes_at_random_is_refused(folder, changed):
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    with pytest.raises(UserError, match=r"tokenizer\.json: has a dropout of 0\.1, .*; write null there"):
+        build_tokenizer(changed(model=model | {"dropout": 0.1}))
+    for none in (None, 0.0):
+        assert build_tokenizer(changed(model=model | {"dropout": none})).vocab_size == 400
+
+
 @pytest.mark.parametrize("engine", ["tokenizers", "auto"])
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 def test_sentencepiece(folder, kind, engine):
@@ -253,7 +261,8 @@ def test_end_of_document(folder, changed):
 @pytest.mark.parametrize("kind", ["HuggingFaceTokenizer", "GPT2BPETokenizer", "SentencePieceTokenizer"])
 def test_any_token_can_end_documents(folder, kind):
     files = {"tokenizer_model": folder / "bpe.model"} if kind.startswith("S") else {"tokenizer_model": folder}
-    files |= {"vocab_file": folder / "vocab.json", "merge_file": folder / "merges.txt"}
+    if kind == "GPT2BPETokenizer":
+        files = {"vocab_file": folder / "vocab.json", "merge_file": folder / "merges.txt"}
     tokenizer = build_tokenizer(
         options(kind, eod_token="x", **{name: str(path) for name, path in files.items()}), "auto"
     )
@@ -328,6 +337,19 @@ MISTAKES = [
         {"tokenizer_model": "wrong", "tiktoken_pattern": "v2"},
         "wrong: is no whole list of tiktoken's tokens",
     ),
+    (
+        "HuggingFaceTokenizer",
+        {"tokenizer_model": "wrong", "merge_file": "m"},
+        "--merge-file m: HuggingFaceTokenizer does not read it; leave it out",
+    ),
+    ("GPT2BPETokenizer", {"tokenizer_model": "a"}, "--tokenizer-model a: GPT2BPETokenizer does not read it"),
+    ("NullTokenizer", {"vocab_file": "v", "vocab_size": 9}, "--vocab-file v: NullTokenizer does not read it"),
+    ("NullTokenizer", {"eod_token": "x", "vocab_size": 9}, "--eod-token x: that of NullTokenizer is <eod>"),
+    (
+        "BertWordPieceCase",
+        {"tokenizer_model": "a", "vocab_file": "v"},
+        "--vocab-file v and --tokenizer-model a: BertWordPieceCase reads one of them; leave the other out",
+    ),
     ("BertTokenizer", {}, "--tokenizer-type BertTokenizer: choose one of BertWordPieceLowerCase"),
 ]
 
@@ -361,6 +383,8 @@ def test_the_name_of_the_end_inside_a_text(folder, kind, name, is_token, engine)
         "vocab_file": folder / "vocab.json",
         "merge_file": folder / "merges.txt",
     }
+    read = ("vocab_file", "merge_file") if kind == "GPT2BPETokenizer" else ("tokenizer_model",)
+    files = {flag: path for flag, path in files.items() if flag in read}
     tokenizer = build_tokenizer(options(kind, **{flag: str(path) for flag, path in files.items()}), engine)
     assert tokenizer.end.name == name
     (ids,) = rows(tokenizer, [f"a {name} b"])

@@ -19,7 +19,7 @@ from megatron.base.errors import UserError
 from megatron.data.index_builder import IndexedDatasetBuilder
 from megatron.data.indexed_dataset import HEADER, IndexedDataset, read_sidecar
 from megatron.preprocess.preprocess import preprocess
-from tests.support.made_up_text import TEXTS, make_options, many_texts, write_lines
+from tests.support.made_up_text import TEXTS, make_options, many_texts, write_lines, write_sentencepiece
 from tools import analyze_data, collect_corpus, inspect_data, merge_datasets, train_tokenizer
 
 ROOT = Path(__file__).parents[3]
@@ -323,6 +323,24 @@ def test_what_reads_a_whole_dataset_checks_its_whole_index(tmp_path, call):
     assert sorted(os.listdir(tmp_path)) == ["a.bin", "a.idx"]
 
 
+def test_the_command_of_megatron_deepspeeds_analysis(tmp_path, call, two):
+    given = ["--analyzing-task", "map", "--analyzing-data-type", "GPT", "--analyzing-metric", "vocab_rarity"]
+    given += [
+        "--analyzing-num-workers",
+        1,
+        "--analyzing-worker-id",
+        0,
+        "--data-impl",
+        "mmap",
+        "--num-layers",
+        1,
+    ]
+    given += ["--train-data-exact-num-epochs", 1, "--return-data-index", "--save", tmp_path / "out"]
+    said = call(analyze_data, "--data-path", two[0], "--seq-length", 8, "--split", "949,50,1", *given)
+    assert "not used here: --analyzing-task (one command does both)" in said
+    assert (tmp_path / "out" / "vocab_rarity.npy").is_file()
+
+
 def test_merging_files_without_sidecars(tmp_path, call, two):
     os.unlink(two[0] + ".json")
     with pytest.raises(UserError, match=r"a_text_document: has no \.json .*b_text_document has"):
@@ -400,6 +418,19 @@ def test_inspecting_finds_what_is_wrong(tmp_path, call, two):
         call(inspect_data, "--data-path", two[0], "--validate")
     with pytest.raises(UserError, match=r"was made by .* and the flags name"):
         call(inspect_data, "--data-path", two[0], "--tokenizer-type", "NullTokenizer", "--vocab-size", 5)
+
+
+def test_inspecting_by_a_tokenizer_of_fewer_tokens(tmp_path, call):
+    """Files of another Megatron say nothing of their tokenizer."""
+    with IndexedDatasetBuilder(tmp_path / "a", np.uint16) as builder:
+        builder.add_documents(np.array([5, 1000]), [2])
+    write_sentencepiece(tmp_path / "a.model")
+    given = ("--data-path", tmp_path / "a", "--tokenizer-type", "GPTSentencePieceTokenizer")
+    given += ("--tokenizer-model", tmp_path / "a.model")
+    with pytest.raises(UserError, match=r"document 0 begins with ids up to 1000, and the tokenizer has 4"):
+        call(inspect_data, *given, "--samples", 3)
+    with pytest.raises(UserError, match=r"outside the vocabulary of 4\d\d; .* the tokenizer that made it"):
+        call(inspect_data, *given, "--validate")
 
 
 def test_inspecting_a_dataset_of_empty_documents(tmp_path, call):

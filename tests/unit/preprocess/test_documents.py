@@ -183,6 +183,24 @@ def test_a_nul_makes_no_utf16(tmp_path):
     assert read([str(tmp_path / "a.txt")]) == [["a\0b"]]
 
 
+def test_nuls_in_a_row_are_no_text(tmp_path):
+    """As a disk leaves a file whose last blocks were never written."""
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "one"}\n' + bytes(50))
+    (tmp_path / "b.txt").write_bytes(b"one" * 50 + bytes(50))
+    files = [str(tmp_path / name) for name in ("a.jsonl", "b.txt")]
+    way_out = "holds NUL bytes, as a file that was not written to its end does; bring the file again"
+    assert complaints(files) == [f"{files[0]}, line 2: {way_out}", f"{files[1]}: {way_out}"]
+
+
+def test_a_column_that_is_there_twice(tmp_path):
+    path = str(tmp_path / "a.parquet")
+    columns = [pyarrow.array(["one"]), pyarrow.array(["two"]), pyarrow.array(["three"])]
+    parquet.write_table(pyarrow.table(columns, names=["text", "text", "title"]), path)
+    with pytest.raises(UserError, match=r"a\.parquet: 2 columns are named 'text'; write the file again"):
+        read([path])
+    assert read([path], keys=("title",)) == [["three"]]
+
+
 def test_bad_rows_and_text_files(tmp_path):
     rows = as_parquet(tmp_path / "a.parquet", ["a", None, "b", None], row_group_size=1)
     assert complaints([rows]) == [f"{rows}, row {row}: key 'text' holds null, not a text" for row in (2, 4)]

@@ -167,6 +167,29 @@ def test_files_of_other_kinds_are_not_to_be_renamed(tmp_path: Path, monkeypatch:
         find_files(["folder"])
 
 
+@pytest.mark.parametrize("name", ["a.jsonl.lz4", "a.warc.gz", "a.html", "a.jsonl.gzip", "a.json.zstd"])
+def test_what_another_ending_does_not_make_readable(tmp_path: Path, name: str) -> None:
+    write_lines(tmp_path / name, ["text"])
+    with pytest.raises(
+        UserError, match=r"unpack it first|take its text out first|\.jsonl\.gz or \.jsonl\.zst"
+    ):
+        find_files([str(tmp_path / name)])
+
+
+def test_a_folder_of_json_files_alone(tmp_path: Path) -> None:
+    """The way out that is told reads them, and no known ending is said to be missing that is there."""
+    folder = tmp_path / "[AA]"
+    (folder / "AB").mkdir(parents=True)
+    paths = [write_lines(folder / name, ["text"]) for name in ("AB/wiki_00.json", "wiki_01.json")]
+    with pytest.raises(
+        UserError, match=r"folder holds no file that ends in .*; if its \.json files"
+    ) as caught:
+        find_files([str(folder)])
+    (problem,) = caught.value.problems
+    assert ".jsonl, .ndjson, .jsonl.gz" in problem
+    assert find_files([problem.split("'")[1]]) == paths
+
+
 def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
     folder.mkdir()
