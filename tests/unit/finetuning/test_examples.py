@@ -286,9 +286,7 @@ def test_a_test_file_whose_labels_are_none_is_told_the_way_out(tmp_path: Path):
     task = LabelledTask(("text",), "label", ("0", "1"), (), ())
     path = tmp_path / "test.jsonl"
     path.write_text('{"text": "a", "label": -1}\n')
-    with pytest.raises(
-        UserError, match=r"label '-1', .* or leave the column label out, and the file"
-    ):
+    with pytest.raises(UserError, match=r"label '-1', .* or leave the column label out, and the file"):
         read_examples(path, task, False)
     with pytest.raises(UserError, match=r"label '-1', .* or leave the line out$"):
         read_examples(path, task, True)
