@@ -70,5 +70,5 @@ def axis_label(what: str, *notes: str) -> str:
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss), cut at exp(20) as Megatron does, so that a loss of any size has one."""
-    return math.exp(min(20.0, loss))
+    """exp(loss), cut at exp(20) as Megatron does, so that a loss of any size has one; NaN has none."""
+    return math.exp(min(loss, 20.0))

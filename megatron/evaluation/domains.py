@@ -25,7 +25,8 @@ def gather_domains(documents: Iterable[tuple[str, str]], most: int | None) -> di
 
 
 def score_domains(scorer: Scorer, domains: dict[str, list[str]]) -> dict[str, Domain]:
-    """Losses, tokens and bytes of every document."""
+    """Losses, tokens and bytes of every document. UserError for a domain of which the tokenizer makes no
+    token."""
     texts = [text for one in domains.values() for text in one]
     ids = encode(scorer.tokenizer, texts)
     found = score(scorer, [Pair(scorer.start, one) for one in ids], "domains")
@@ -37,4 +38,9 @@ def score_domains(scorer: Scorer, domains: dict[str, list[str]]) -> dict[str, Do
     )
     ends = itertools.accumulate(len(one) for one in domains.values())
     parts = np.split(columns, list(ends)[:-1])
-    return {name: Domain(*part.T) for name, part in zip(domains, parts)}
+    found_by_name = {name: Domain(*part.T) for name, part in zip(domains, parts)}
+    if empty := [name for name, one in found_by_name.items() if not one.tokens.any()]:
+        raise UserError(
+            f"--domains: the tokenizer makes no token of the texts of {', '.join(empty)}; leave that out"
+        )
+    return found_by_name

@@ -6,12 +6,26 @@ from typing import NamedTuple
 
 import numpy as np
 
+from megatron.base.errors import UserError
+
+NO_NUMBERS = (
+    "the model's outputs are no numbers (NaN), as behind a step that has diverged; name an older step by "
+    "--ckpt-step, or another checkpoint"
+)
+
 
 class Estimate(NamedTuple):
     """A value and its standard error; None where one sample says nothing of it."""
 
     value: float
     error: float | None
+
+
+def require_numbers(values: Sequence[float] | np.ndarray) -> None:
+    """UserError where a model's losses or log-probabilities are NaN: what they are compared with would be
+    judged all the same."""
+    if np.isnan(np.asarray(values, np.float64)).any():
+        raise UserError(NO_NUMBERS)
 
 
 def mean(values: Sequence[float] | np.ndarray) -> Estimate:

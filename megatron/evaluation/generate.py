@@ -10,8 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from megatron.base.errors import UserError
 from megatron.base.keys import key
 from megatron.data.tokenizer_value import Tokenizer
+from megatron.evaluation.estimates import NO_NUMBERS
 from megatron.model.cache import Cache, Recall
 from megatron.model.gpt import GPT
 from megatron.model.inputs import to_device
@@ -140,7 +142,10 @@ def decode_documents(tokenizer: Tokenizer, ids: list[int]) -> str:
 
 
 def _choose(logits_V: Tensor, choice: Choice, draw: int) -> int:
-    """A token by a key of 64 bits: where it falls among the probabilities, the likeliest first."""
+    """A token by a key of 64 bits: where it falls among the probabilities, the likeliest first. UserError
+    where the model gives no numbers."""
+    if bool(logits_V.isnan().any()):
+        raise UserError(NO_NUMBERS)
     if choice.temperature == 0:
         return int(logits_V.argmax())
     below_V = (logits_V - logits_V.max()).double()  # so no temperature, however small, makes infinity of it

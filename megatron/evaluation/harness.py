@@ -4,27 +4,24 @@ Every rank makes all requests of a task. They are scored or continued in batches
 rank gets all answers, so the harness counts as on one rank. Importing this needs the package lm-eval.
 """
 
-import difflib
 import hashlib
 import json
-import logging
 import random
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from lm_eval import evaluate
 from lm_eval.api.model import LM
-from lm_eval.tasks import TaskManager
 
 from megatron.base.errors import UserError
 from megatron.base.terminal import print_line
 from megatron.config.evaluation import HarnessOptions
 from megatron.evaluation.generate import Choice, continuation, generate
-from megatron.evaluation.paper_tasks import GROUP, TASKS
+from megatron.evaluation.harness_tasks import Tasks, one_line, open_tasks
 from megatron.evaluation.score import Pair, Scorer, encode, encode_pairs, in_shares, score
-from megatron.parallel.mesh import agree, share_bytes, together
+from megatron.parallel.mesh import agree, share_bytes
 
 SEED = 1234
 """Of the examples before a question, as the harness' own command draws them."""
@@ -155,66 +152,6 @@ def _before(text: str, until: Sequence[str]) -> str:
     return text
 
 
-class Tasks(TaskManager):
-    """The harness' tasks and those of folders, or with `local` the latter alone, as reading all of the former
-    takes many seconds. The first rank gets their data before the others."""
-
-    def __init__(self, scorer: Scorer, folders: Sequence[str], local: bool):
-        super().__init__(include_path=list(folders) or None, include_defaults=not local)
-        self.scorer = scorer
-
-    def load(self, names: Any) -> Any:
-        """UserError where the data cannot be had."""
-        loaded = []
-
-        def first() -> bytes:
-            if self.scorer.mesh.first:
-                loaded.append(self._load(names))
-            return b""
-
-        together(first, self.scorer.mesh)
-        return loaded[0] if loaded else self._load(names)
-
-    def _load(self, names: Any) -> Any:
-        try:
-            return super().load(names)
-        except UserError:
-            raise
-        except Exception as error:  # of the harness, of datasets, of the hub, or of a task's own code
-            what = " ".join(map(str, names if isinstance(names, list) else [names]))
-            raise UserError(
-                f"--lm-eval {what}: the harness cannot load it: {_one_line(error)}; it downloads data once, "
-                "into --lm-eval-cache or HF_HOME, which another machine may fill"
-            ) from error
-
-
-def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines)[:400]}"
-
-
-def open_tasks(scorer: Scorer, names: Sequence[str], folders: Sequence[str]) -> tuple[Tasks, list[str]]:
-    """All tasks there are, and the names to run, the paper's group as its tasks; UserError where one is
-    unknown, with the names that are near."""
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    if missing := [folder for folder in folders if not Path(folder).is_dir()]:
-        raise UserError(f"--include-path {missing[0]}: is no folder; name one that holds tasks as YAML files")
-    wanted = list(dict.fromkeys(one for name in names for one in (TASKS if name == GROUP else [name])))
-    if folders and set(wanted) <= set((local := Tasks(scorer, folders, local=True)).all_subtasks):
-        return local, wanted
-    tasks = Tasks(scorer, folders, local=False)
-    known = [*tasks.all_tasks, GROUP]
-    problems = []
-    for name in wanted:
-        if name not in known and not (name.endswith(".yaml") and Path(name).is_file()):
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-            hint = f"did you mean {' or '.join(near)}?" if near else "lm-eval ls tasks lists all"
-            problems.append(f"--lm-eval {name}: is no task of the harness or of --include-path; {hint}")
-    if problems:
-        raise UserError(*problems)
-    return tasks, wanted
-
-
 def earlier(path: str | None, content: Mapping[str, Any]) -> dict[str, Any]:
     """The tasks in a file of results of the same checkpoint; none where it is of another one, or no such
     file."""
@@ -234,7 +171,7 @@ def run_tasks(
     save: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     """The harness' numbers by task. Those that are `there` with the same settings are taken from there;
-    `save` is called behind every other one."""
+    `save` is called behind every other one, and loses none of them."""
     tasks, names = open_tasks(scorer, options.lm_eval, options.include_path)
     settings: dict[str, Any] = {"num_fewshot": options.num_fewshot, "limit": options.limit}
     found = dict[str, Any]()
@@ -249,7 +186,7 @@ def run_tasks(
         limit = int(options.limit) if options.limit and options.limit >= 1 else options.limit
         numbers = run_task(scorer, tasks, name, options.num_fewshot, limit)
         found[name] = {"settings": settings} | numbers
-        save(found)
+        save(kept | found)
         print_line(f"{name}: {len(found)} of {len(names)} tasks are done")
     return found
 
@@ -277,17 +214,35 @@ def run_task(
             bootstrap_iters=BOOTSTRAPS if scorer.mesh.first else 0,
             log_samples=False,
         )
-    except ValueError as error:
-        if "marked as unsafe" not in str(error):
+    except UserError:
+        raise
+    except Exception as error:  # of the harness, or of a task's own code
+        if _is_of_the_model(error):
             raise
-        what = "runs code that the model writes, which is not done here; leave it out"
-        raise UserError(f"--lm-eval {name}: {what}") from error
+        raise UserError(f"--lm-eval {name}: {_why_not(error)}") from error
     return {
         "results": _plain(found["results"]),
         "n-shot": found.get("n-shot", {}),
         "n-samples": found.get("n-samples", {}),
         "versions": found.get("versions", {}),
     }
+
+
+def _is_of_the_model(error: BaseException) -> bool:
+    """Whether it was raised in answering a request, and so by no task."""
+    answering = {one for one in vars(HarnessModel) if not one.startswith("_")}
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(frame.filename == __file__ and frame.name in answering for frame in frames)
+
+
+def _why_not(error: BaseException) -> str:
+    """Why a task cannot be done, and the ways out."""
+    if "marked as unsafe" in str(error):
+        return "runs code that the model writes, which is not done here; leave it out"
+    return (
+        f"the harness cannot do it: {one_line(error)}; lower --num-fewshot where it has fewer examples, mend "
+        "a YAML file of your own, or leave it out"
+    )
 
 
 def _plain(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

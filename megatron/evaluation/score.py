@@ -16,6 +16,7 @@ import torch
 from megatron.base.errors import UserError
 from megatron.base.terminal import progress
 from megatron.data.tokenizer_value import Tokenizer
+from megatron.evaluation.estimates import require_numbers
 from megatron.evaluation.generate import Documents, padded
 from megatron.evaluation.restore import Restored, documents_as_trained
 from megatron.model.gpt import GPT
@@ -149,7 +150,7 @@ def windows(pair: Pair, context: int) -> list[Window]:
 
 def score(scorer: Scorer, pairs: Sequence[Pair], title: str = "") -> list[Score]:
     """Of every pair. The longest are computed first; which ones share a batch depends on all of them, and not
-    on the number of ranks."""
+    on the number of ranks. UserError where the model gives no numbers."""
     parts = [
         (number, window) for number, pair in enumerate(pairs) for window in windows(pair, scorer.context)
     ]
@@ -162,7 +163,8 @@ def score(scorer: Scorer, pairs: Sequence[Pair], title: str = "") -> list[Score]
     in_shares(scorer, order, work, title)
     found = sum_over(torch.from_numpy(found).to(scorer.mesh.device), scorer.mesh.world).cpu().numpy()
     totals = np.zeros((len(pairs), 2))
-    np.add.at(totals, [number for number, _ in parts], found)
+    require_numbers(found)
+    np.add.at(totals, np.array([number for number, _ in parts], np.int64), found)
     return [Score(float(total), unlikely == 0) for total, unlikely in totals]
 
 

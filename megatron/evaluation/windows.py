@@ -16,7 +16,7 @@ from megatron.data.corpora import Corpus
 from megatron.data.images import ImageCorpus, as_classes
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.data.vocabulary import Vocabulary, find_vocabulary
-from megatron.evaluation.estimates import ratio_of_sums
+from megatron.evaluation.estimates import ratio_of_sums, require_numbers
 from megatron.evaluation.losses import Weighted, window_sums
 from megatron.evaluation.restore import Restored, require_same_tokenizer
 from megatron.evaluation.text_bytes import TextBytes, count_text
@@ -44,13 +44,15 @@ def evaluate_windows(
     micro_batch_size: int,
     mesh: Mesh,
 ) -> list[dict[str, Any]]:
-    """One result a corpus of a split. Bytes are counted by the rank that writes them alone."""
+    """One result a corpus of a split. Bytes are counted by the rank that writes them alone. UserError where
+    the model gives no numbers."""
     if not corpora:
         return []
     members = [_as_trained(restored, corpus) for _, corpus in corpora]
     vocabulary = _vocabulary(restored, config, members)
     counts = [min(corpus.windows, max_windows or corpus.windows) for corpus in members]
     sums = _sums(restored, config, vocabulary, members, counts, split, micro_batch_size, mesh)
+    require_numbers(sums.numpy())
     names = list(restored.task.measures(config))
     results: list[dict[str, Any]] = [
         {"corpus": corpus.name, "split": split, "windows": count} | _result(names, count, part.tolist())

@@ -47,11 +47,15 @@ def read_examples(
         if number == 0:
             labelled = _is_labelled(path, task, row, must_be_labelled)
             index = next((name for name in NAMES if name in row), NAMES[0])
+        if task.label in row and not labelled:
+            raise UserError(
+                f"{path}: line {place} has a {task.label}, the first one none; give it to all or none"
+            )
         if keep is None or number in keep:
             names.append(row.get(index, "") or str(len(texts)))
             texts.append(tuple(_value(path, place, row, name) for name in task.texts))
             if labelled:
-                labels.append(_label(path, place, row, task))
+                labels.append(_label(path, place, row, task, must_be_labelled))
         number += 1
     if not texts:
         raise UserError(f"{path}: holds no example; name a file with some")
@@ -173,15 +177,16 @@ def _label_text(path: Path, place: int, row: Row, task: LabelledTask) -> str:
     return text
 
 
-def _label(path: Path, place: int, row: Row, task: LabelledTask) -> float | int:
+def _label(path: Path, place: int, row: Row, task: LabelledTask, must_be: bool) -> float | int:
     """A class by its number, or a value."""
+    without = "" if must_be else f", or leave the column {task.label} out, and the file is predicted alone"
     text = _label_text(path, place, row, task)
     if task.labels:
         if text not in task.labels:
             known = ", ".join(task.labels[:10]) + (", ..." if len(task.labels) > 10 else "")
             raise UserError(
                 f"{path}: line {place} has the label {text!r}, and the task knows {known}; mend it, or leave "
-                "the line out"
+                f"the line out{without}"
             )
         return task.labels.index(text)
     try:
@@ -191,7 +196,9 @@ def _label(path: Path, place: int, row: Row, task: LabelledTask) -> float | int:
     low, high = task.bounds or (-math.inf, math.inf)
     if not math.isfinite(value) or not low <= value <= high:
         wanted = f"a number from {low:g} to {high:g}" if task.bounds else "a number"
-        raise UserError(f"{path}: line {place} has the label {text!r}, and the task wants {wanted}; mend it")
+        raise UserError(
+            f"{path}: line {place} has the label {text!r}, and the task wants {wanted}; mend it{without}"
+        )
     return value
 
 

@@ -50,7 +50,7 @@ class CurriculumBatchSampler(data.Sampler[list[int]]):
         self.batch_size, self.steps, self.rank, self.ranks = batch_size, steps, rank, ranks
         self.micro_batch_size = micro_batch_size or max(batch_size // max(ranks, 1), 1)
         self.first_step = 1
-        problems = _shares(self)
+        problems = _shares(self, samples)
         metrics = _metrics(curriculum, reference_schedules, problems)
         values = {metric.name: metric for metric in metrics if metric.name != TRUNCATE}
         problems += _columns_problems(values, difficulties or {}, samples)
@@ -94,21 +94,34 @@ class CurriculumBatchSampler(data.Sampler[list[int]]):
 
 def cut(batch: Any, length: int | None) -> Any:
     """The batch with rows of at most `length` tokens: tensors of two axes or more are cut along the second,
-    in dicts, lists and tuples, too. None cuts nothing."""
+    in dicts, lists and tuples, too, which stay what they are. None cuts nothing."""
     if length is None:
         return batch
     if isinstance(batch, Tensor):
         return batch[:, :length] if batch.ndim > 1 else batch
     if isinstance(batch, Mapping):
-        return {name: cut(value, length) for name, value in batch.items()}
+        return _like(batch, {name: cut(value, length) for name, value in batch.items()})
+    if hasattr(batch, "_fields"):  # a named tuple, which takes its values one by one
+        return type(batch)(*(cut(value, length) for value in batch))
     if isinstance(batch, list | tuple):
         return type(batch)(cut(value, length) for value in batch)
     return batch
 
 
-def _shares(sampler: CurriculumBatchSampler) -> list[str]:
-    """What is wrong with how ranks share a batch."""
+def _like(batch: Mapping[str, Any], values: dict[str, Any]) -> Any:
+    """Values in a mapping of the kind that a collator gave, as a BatchEncoding that goes to a device; a dict
+    where it cannot be made of one."""
+    try:
+        return type(batch)(values)  # type: ignore[call-arg]
+    except TypeError:
+        return values
+
+
+def _shares(sampler: CurriculumBatchSampler, samples: int) -> list[str]:
+    """What is wrong with how ranks share a batch, or with there being none."""
     batch_size, ranks, micro_batch_size = sampler.batch_size, sampler.ranks, sampler.micro_batch_size
+    if samples < 1:
+        return [f"curriculum: a dataset of {samples} samples; give one that holds some"]
     if sampler.steps < 1 or batch_size < 1 or micro_batch_size < 1:
         return [f"curriculum: {sampler.steps} steps of {batch_size} samples; both must be at least 1"]
     if not 0 <= sampler.rank < ranks:

@@ -18,9 +18,9 @@ WHOLE = ("encoder_hidden_states",)
 """Arguments that do not go along the sequence, whatever their shape."""
 
 
-def argument_names(layer: nn.Module) -> list[str]:
-    """The names of what a layer takes by position, hidden states first."""
-    parameters = inspect.signature(type(layer).forward).parameters.values()
+def argument_names(module: nn.Module) -> list[str]:
+    """The names of what a layer takes by position, hidden states first, or of what a model takes."""
+    parameters = inspect.signature(type(module).forward).parameters.values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [one.name for one in parameters if one.kind in positional][1:]
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from megatron.base.errors import UserError
 from megatron.batches.kept import choose_kept
-from megatron.library.kept_arguments import HIDDEN, kept_arguments
+from megatron.library.kept_arguments import HIDDEN, argument_names, kept_arguments
 from megatron.library.layer_stack import KNOWN_LAYERS, choose_layers, find_stack
 from megatron.schedule.pacing import Pacing, levels, pacing_problems
 
@@ -121,7 +121,7 @@ class Dropping:
         """Before a forward pass of the model: its rows come after those of the pass before."""
         self._rows_before += self._rows_taken * self.ranks
         self._rows_taken, self._kept = 0, None
-        mask = kwargs.get("attention_mask")
+        mask = _given(model, args, kwargs).get("attention_mask")
         self._mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
         caches = [one for one in (*args, *kwargs.values()) if hasattr(one, "get_seq_length")]
         if model.training and any(int(cache.get_seq_length()) for cache in caches):
@@ -161,6 +161,11 @@ class Dropping:
         places = choose_kept(self.layers, numbers, real.sum(1).numpy(), kept_length, self.seed, self._step)
         order = order.expand(len(self.layers), -1, -1)
         return order.gather(2, torch.from_numpy(places)).sort(dim=2).values
+
+
+def _given(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by their names, as far as the model names what it takes by position."""
+    return dict(zip(argument_names(model), args)) | kwargs
 
 
 def forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:

@@ -152,8 +152,12 @@ def validation_fields(
     kind: str, iteration: int, totals: dict[str, int], losses: Losses, windows: int
 ) -> dict[str, Any]:
     """The JSON record of a validation on so many windows: every loss over all corpora, and under `corpora`
-    the first loss by corpus, under `corpora_<loss>` each other one."""
+    the first loss by corpus, under `corpora_<loss>` each other one; None where weights give no numbers."""
     fields = {"kind": kind, "iteration": iteration, **totals, "windows": windows}
+    losses = {
+        corpus: {name: loss if loss is None or math.isfinite(loss) else None for name, loss in values.items()}
+        for corpus, values in losses.items()
+    }
     for number, (name, loss) in enumerate(losses[""].items()):
         fields[key_of(name)] = loss
         if name == "lm loss":

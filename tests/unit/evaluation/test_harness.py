@@ -349,3 +349,31 @@ def test_the_mean_of_the_paper_and_its_standard_error() -> None:
     partly = paper_mean(results)
     assert partly is not None and partly.missing == ("copa",) and partly.error is None
     assert paper_mean({"mine": {"acc,none": 1.0}}) is None
+
+
+def test_what_a_task_of_the_harness_cannot_do_is_one_line(made: SimpleNamespace) -> None:
+    """More examples than its training part has; what our own model raises is no task's fault."""
+    from megatron.evaluation.harness import open_tasks, run_task
+
+    tasks, _ = open_tasks(made.scorer, ["local_choice", "local_word"], [made.tasks])
+    with pytest.raises(UserError) as caught:
+        run_task(made.scorer, tasks, "local_choice", 9, None)
+    (problem,) = caught.value.problems
+    assert problem.startswith("--lm-eval local_choice: the harness cannot do it: ValueError: Sample larger")
+    assert "lower --num-fewshot" in problem and "\n" not in problem
+    with pytest.raises(AttributeError):
+        run_task(made.scorer._replace(model=None), tasks, "local_word", 0, None)
+
+
+def test_what_is_done_is_lost_at_no_moment(made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another task comes before those that are there already."""
+    from megatron.config.evaluation import HarnessOptions
+    from megatron.evaluation import harness
+
+    options = HarnessOptions(lm_eval=("local_word", "local_choice"), include_path=(made.tasks,))
+    monkeypatch.setattr(harness, "run_task", lambda *given: {"results": {}})
+    there = {"local_choice": {"settings": {"num_fewshot": None, "limit": None}, "results": {"x": {}}}}
+    saved = list[dict[str, Any]]()
+    found = harness.run_tasks(made.scorer, options, there, lambda one: saved.append(dict(one)))
+    assert [*found] == ["local_word", "local_choice"]
+    assert saved[0].keys() == found.keys() and saved[0]["local_choice"] == there["local_choice"]

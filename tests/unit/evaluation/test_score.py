@@ -13,6 +13,9 @@ from megatron.config.config import TokenizerOptions
 from megatron.config.data import DataConfig
 from megatron.data.tokenizer import build_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
+from megatron.evaluation import domains
+from megatron.evaluation.domains import score_domains
+from megatron.evaluation.generate import Choice, generate
 from megatron.evaluation.score import Pair, Scorer, begin_of, encode, encode_pairs, score, windows
 from megatron.parallel.mesh import Mesh
 from tests.support.made_up_text import TEXTS, write_tokenizer
@@ -117,3 +120,30 @@ def test_the_token_before_every_text_is_asked_for_and_converted_weights_remind_o
         assert capsys.readouterr().err.count("--bos-token 'fox' does so here") == told
     with pytest.raises(UserError, match="--bos-token <s>: the tokenizer of runs/llama has no such token"):
         begin_of(restored(), begun, "<s>")
+
+
+def test_a_model_of_no_numbers_is_refused(tokenizer: Tokenizer) -> None:
+    """NaN is above nothing and below nothing, so every question would be judged all the same."""
+    model = make_moved_model("").eval()
+    model.final_norm.weight.data.fill_(float("nan"))
+    scorer = Scorer(model, tokenizer, CONTEXT, None, 3, Mesh())
+    with pytest.raises(UserError, match=r"outputs are no numbers .*; name an older step by --ckpt-step"):
+        score(scorer, PAIRS)
+    with pytest.raises(UserError, match="outputs are no numbers"):
+        generate(model, [[3, 5]], 2, CONTEXT, Choice())
+
+
+def test_nothing_to_tell_is_certain(tokenizer: Tokenizer) -> None:
+    scorer = Scorer(make_moved_model("").eval(), tokenizer, CONTEXT, None, 3, Mesh())
+    assert score(scorer, [Pair([1], [])]) == [(0.0, True)] and score(scorer, []) == []
+
+
+def test_a_domain_without_a_token_is_refused(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a tokenizer that drops white space, where all of a domain is blank."""
+    scorer = Scorer(make_moved_model("").eval(), tokenizer, CONTEXT, None, 3, Mesh())
+    monkeypatch.setattr(
+        domains, "encode", lambda tokenizer, texts: [[3, 4] * bool(one.strip()) for one in texts]
+    )
+    assert score_domains(scorer, {"a": ["x", " "]})["a"].tokens.tolist() == [2, 0]
+    with pytest.raises(UserError, match="--domains: the tokenizer makes no token of the texts of b; leave"):
+        score_domains(scorer, {"a": ["x"], "b": [" ", "  "]})

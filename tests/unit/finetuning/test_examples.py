@@ -279,3 +279,19 @@ def test_own_values_are_of_a_regression(tmp_path: Path):
     task, files = own(tmp_path, rows, rows, **flags)
     assert not task.labels and files["dev"].labels.tolist() == [0.5, -3.0]
     assert isinstance(files["train"], Examples) and files["train"].texts == [("x", "y")] * 2
+
+
+def test_a_test_file_whose_labels_are_none_is_told_the_way_out(tmp_path: Path):
+    """-1 stands for no label in the test parts of many data sets; half of the labels are a mistake."""
+    task = LabelledTask(("text",), "label", ("0", "1"), (), ())
+    path = tmp_path / "test.jsonl"
+    path.write_text('{"text": "a", "label": -1}\n')
+    with pytest.raises(UserError, match=r"label '-1', .* or leave the column label out, and the file"):
+        read_examples(path, task, False)
+    with pytest.raises(UserError, match=r"label '-1', .* or leave the line out$"):
+        read_examples(path, task, True)
+    path.write_text('{"text": "a", "label": null}\n{"text": "b", "label": 1}\n')
+    with pytest.raises(UserError, match="line 2 has a label, the first one none; give it to all or none"):
+        read_examples(path, task, False)
+    path.write_text('{"text": "a", "label": null}\n{"text": "b"}\n')
+    assert read_examples(path, task, False).labels is None

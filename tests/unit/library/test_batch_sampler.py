@@ -1,9 +1,12 @@
 """The curriculum for a DataLoader: the draws of the training command, shared among ranks, from any step
 on."""
 
+from collections import defaultdict, namedtuple
+
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch.utils.data import DataLoader, Dataset
 
 from megatron.base.errors import UserError
@@ -176,3 +179,18 @@ def test_mistakes_are_told_in_one_line(tmp_path) -> None:
     (tmp_path / "seqlen.npy").write_bytes(b"nothing")
     assert "damaged" in refused(lambda: load_difficulties(tmp_path))[0]
     assert "sample 1 holds the token id 7" in refused(lambda: measure([[1], [2, 7]], 5, quiet=True))[0]
+
+
+def test_what_is_cut_stays_what_it_is() -> None:
+    """Named tuples take their values one by one; the batches of transformers go to a device by a method."""
+    Pair = namedtuple("Pair", "ids number")
+    pair = cut(Pair(torch.zeros(2, 8), torch.zeros(2)), 3)
+    assert type(pair) is Pair and pair.ids.shape == (2, 3) and pair.number.shape == (2,)
+    batch = cut(transformers.BatchEncoding({"input_ids": torch.zeros(2, 8)}), 3)
+    assert batch.to("cpu")["input_ids"].shape == (2, 3)
+    assert cut(defaultdict(list, {"input_ids": torch.zeros(2, 8)}), 3)["input_ids"].shape == (2, 3)
+
+
+def test_an_empty_dataset_is_refused() -> None:
+    with pytest.raises(UserError, match="a dataset of 0 samples; give one that holds some"):
+        CurriculumBatchSampler(0, 4, 10)

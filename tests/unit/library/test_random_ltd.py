@@ -353,3 +353,20 @@ def test_flash_attention_gets_no_positions_and_is_refused_what_it_would_lose() -
     packed = torch.cat([torch.arange(10), torch.arange(14)])[None]
     assert "packed rows" in refused(lambda: kept_arguments(layer, [x], {"position_ids": packed}, kept))
     assert "cu_seq_lens_q" in refused(lambda: kept_arguments(layer, [x], {"cu_seq_lens_q": mask}, kept))
+
+
+def test_a_mask_by_position_is_seen_as_one_by_its_name() -> None:
+    """As loops call model(input_ids, attention_mask)."""
+    model = transformers.BertModel(
+        transformers.BertConfig(
+            vocab_size=50, hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=8
+        )
+    ).train()
+    dropping, found = drop(model, 16, 4), []
+    ids, mask = torch.ones(2, 16, dtype=torch.int64), torch.ones(2, 16, dtype=torch.int64)
+    mask[:, :10] = 0
+    for args, named in (((ids, mask), {}), ((ids,), {"attention_mask": mask})):
+        dropping.step = STEP
+        model(*args, **named)
+        found.append(dropping._kept)
+    assert torch.equal(*found) and int(found[0].min()) >= 10

@@ -16,7 +16,7 @@ from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.train.log import Log, process_environment
 from megatron.train.log_line import log_line, validation_block
-from megatron.train.records import Outcome, Start
+from megatron.train.records import Losses, Outcome, Start, validation_fields, validation_scalars
 from tests.support.configurations import make_config, make_plan
 
 FLAGS = (
@@ -474,3 +474,14 @@ def test_settings_of_the_process_are_told_where_they_are_made(monkeypatch: pytes
     assert process_environment() == {"OMP_NUM_THREADS": "3", "CUDA_DEVICE_MAX_CONNECTIONS": "1"}
     monkeypatch.setenv("NCCL_ALGO", "Ring")
     assert process_environment()["NCCL_ALGO"] == "Ring"
+
+
+def test_a_validation_that_gives_no_numbers_is_recorded_as_such() -> None:
+    """As behind a step that has diverged: JSON knows no NaN, and exp(20) would be a perplexity."""
+    losses: Losses = {"": {"lm loss": math.nan}, "a": {"lm loss": 2.0}, "b": {"lm loss": math.inf}}
+    fields = validation_fields("valid", 3, {}, losses, 8)
+    assert fields["lm_loss"] is None and fields["perplexity"] is None
+    assert fields["corpora"] == {"a": 2.0, "b": None}
+    json.dumps(fields, allow_nan=False)
+    assert "lm loss value: NAN | lm loss PPL: NAN" in validation_block(3, losses, "validation")
+    assert math.isnan(validation_scalars(losses, "validation")["lm loss validation ppl"])

@@ -1,0 +1,77 @@
+"""The tasks of EleutherAI's lm-evaluation-harness and those of folders, found and loaded. Importing this
+needs the package lm-eval."""
+
+import difflib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lm_eval.tasks import TaskManager
+
+from megatron.base.errors import UserError
+from megatron.evaluation.paper_tasks import GROUP, TASKS
+from megatron.evaluation.score import Scorer
+from megatron.parallel.mesh import together
+
+
+class Tasks(TaskManager):
+    """The harness' tasks and those of folders, or with `local` the latter alone, as reading all of the former
+    takes many seconds. The first rank gets their data before the others."""
+
+    def __init__(self, scorer: Scorer, folders: Sequence[str], local: bool):
+        super().__init__(include_path=list(folders) or None, include_defaults=not local)
+        self.scorer = scorer
+
+    def load(self, names: Any) -> Any:
+        """UserError where the data cannot be had."""
+        loaded = []
+
+        def first() -> bytes:
+            if self.scorer.mesh.first:
+                loaded.append(self._load(names))
+            return b""
+
+        together(first, self.scorer.mesh)
+        return loaded[0] if loaded else self._load(names)
+
+    def _load(self, names: Any) -> Any:
+        try:
+            return super().load(names)
+        except UserError:
+            raise
+        except Exception as error:  # of the harness, of datasets, of the hub, or of a task's own code
+            what = " ".join(map(str, names if isinstance(names, list) else [names]))
+            raise UserError(
+                f"--lm-eval {what}: the harness cannot load it: {one_line(error)}; it downloads data once, "
+                "into --lm-eval-cache or HF_HOME, which another machine may fill; mend a YAML file "
+                "of your own"
+            ) from error
+
+
+def one_line(error: BaseException) -> str:
+    """An error of the harness in a line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines)[:400]}"
+
+
+def open_tasks(scorer: Scorer, names: Sequence[str], folders: Sequence[str]) -> tuple[Tasks, list[str]]:
+    """All tasks there are, and the names to run, the paper's group as its tasks; UserError where one is
+    unknown, with the names that are near."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    if missing := [folder for folder in folders if not Path(folder).is_dir()]:
+        raise UserError(f"--include-path {missing[0]}: is no folder; name one that holds tasks as YAML files")
+    wanted = list(dict.fromkeys(one for name in names for one in (TASKS if name == GROUP else [name])))
+    if folders and set(wanted) <= set((local := Tasks(scorer, folders, local=True)).all_subtasks):
+        return local, wanted
+    tasks = Tasks(scorer, folders, local=False)
+    known = [*tasks.all_tasks, GROUP]
+    problems = []
+    for name in wanted:
+        if name not in known and not (name.endswith(".yaml") and Path(name).is_file()):
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+            hint = f"did you mean {' or '.join(near)}?" if near else "lm-eval ls tasks lists all"
+            problems.append(f"--lm-eval {name}: is no task of the harness or of --include-path; {hint}")
+    if problems:
+        raise UserError(*problems)
+    return tasks, wanted
