@@ -31,7 +31,8 @@ def _shortens(parts: list[str], of: list[str]) -> bool:
 
 def _abbreviates(short: str, long: str) -> bool:
     letters = iter(long)
-    return short[:1] == long[:1] and len(short) > 1 and all(letter in letters for letter in short)
+    begins = short[:1] == long[:1] and len(short) > 2
+    return short == long or (begins and all(letter in letters for letter in short))
 
 
 def _edits(one: str, other: str) -> int:
