@@ -77,8 +77,9 @@ def _says_replicas(flags: list[str]) -> bool:
 def _started(launcher: str) -> int | None:
     """How many ranks a launcher starts; None where it does not say. UserError where it says so otherwise than
     by a number."""
-    if found := re.search(r"(--include|-i)[= ](\S+)", launcher) if "deepspeed" in launcher else None:
-        raise UserError(f"{found[1]} {found[2]}: the ranks are not counted here; give --data-parallel-size")
+    chosen = re.search(r"\s(--include|-i)[= ](\S+)", launcher) if "deepspeed" in launcher else None
+    if chosen:
+        raise UserError(f"{chosen[1]} {chosen[2]}: the ranks are not counted here; give --data-parallel-size")
     if total := _number(TOTAL, launcher):
         return total
     ranks = None
