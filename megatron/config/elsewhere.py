@@ -2,70 +2,102 @@
 torchtitan, litgpt, NeMo, lm-evaluation-harness, SentencePiece, llama.cpp. Their words are not read, as they
 differ in what they count and in what is usual."""
 
+import re
 from collections.abc import Collection
 
 WORDS = {
     # Lengths of a run, and its batches
-    "train-iters": "max-steps steps num-steps total-steps train-steps training-steps num-training-steps",
+    "train-iters": "max-steps steps num-steps total-steps train-steps training-steps "
+    "num-training-steps iters n-iters niter iterations num-iterations max-iter "
+    "max-iterations max-update n-steps stop-at max-duration",
     "epochs": "num-train-epochs num-epochs max-epochs n-epochs train-epochs",
     "train-tokens": "max-tokens num-tokens total-tokens token-budget",
-    "train-samples": "epochs num-train-epochs num-epochs max-epochs max-samples num-samples",
+    "train-samples": "epochs num-train-epochs num-epochs max-epochs max-samples num-samples "
+    "max-epoch train-num-samples max-train-samples",
     "micro-batch-size": "per-device-train-batch-size per-device-batch-size per-device-eval-batch-size "
-    "per-gpu-train-batch-size device-batch-size local-batch-size batch-size train-batch-size "
-    "eval-batch-size train-micro-batch-size-per-gpu",
-    "seq-length": "max-seq-length max-length max-seq-len seq-len sequence-length context-length n-ctx "
-    "ctx-size block-size max-source-length model-max-length",
+    "per-gpu-train-batch-size device-batch-size local-batch-size batch-size "
+    "train-batch-size eval-batch-size train-micro-batch-size-per-gpu "
+    "device-train-batch-size device-train-microbatch-size device-eval-batch-size "
+    "max-sentences microbatch-size validation-batch-size val-batch-size "
+    "max-batch-size",
+    "seq-length": "max-seq-length max-length max-seq-len seq-len sequence-length context-length "
+    "n-ctx ctx-size block-size max-source-length model-max-length tokens-per-sample "
+    "max-sequence-length sequence-len cutoff-len max-seqlen context-len",
     # Learning rates and the optimizer
-    "lr": "learning-rate max-lr base-lr peak-lr",
-    "min-lr": "lr-min eta-min final-lr",
-    "lr-warmup-iters": "warmup-steps num-warmup-steps lr-warmup-steps warmup-iters",
+    "lr": "learning-rate max-lr base-lr peak-lr learning-rate.base peak-learning-rate",
+    "min-lr": "lr-min eta-min final-lr end-learning-rate end-lr lr-end min-decay-lr "
+    "learning-rate.minimum min-learning-rate",
+    "lr-warmup-iters": "warmup-steps num-warmup-steps lr-warmup-steps warmup-iters warmup-updates "
+    "t-warmup learning-rate.warmup-iterations",
     "lr-warmup-fraction": "warmup-ratio warmup-fraction warmup-proportion",
-    "lr-decay-style": "lr-scheduler-type lr-scheduler lr-schedule scheduler decay-type",
-    "weight-decay": "wd",
-    "clip-grad": "max-grad-norm max-norm gradient-clipping gradient-clip-val grad-clip clip-grad-norm",
-    "adam-eps": "adam-epsilon",
+    "lr-decay-style": "lr-scheduler-type lr-scheduler lr-schedule scheduler decay-type sched "
+    "lr-scheduler.name scheduler.name sched.name learning-rate.decay-style",
+    "weight-decay": "wd weight-decay-rate",
+    "clip-grad": "max-grad-norm max-norm gradient-clipping gradient-clip-val grad-clip "
+    "clip-grad-norm clip-norm gradient-clip-norm clipping-threshold",
+    "adam-eps": "adam-epsilon opt-eps optimizer.eps optim.eps",
     # Where things lie
-    "save": "output-dir out-dir save-dir save-path save-folder checkpoint-dir ckpt-dir dump-folder",
-    "load": "resume resume-from-checkpoint resume-from init-from ckpt-path load-checkpoint checkpoint "
-    "checkpoint-path model-name-or-path model-name pretrained-model-name-or-path model-path model-args "
-    "model hf-model hf-path pretrained",
+    "save": "output-dir out-dir save-dir save-path save-folder checkpoint-dir ckpt-dir "
+    "dump-folder checkpoints-path checkpoint.folder exp-dir explicit-log-dir "
+    "experiment-dir output",
+    "load": "resume resume-from-checkpoint resume-from init-from ckpt-path load-checkpoint "
+    "checkpoint checkpoint-path model-name-or-path model-name "
+    "pretrained-model-name-or-path model-path model-args model hf-model hf-path "
+    "pretrained load-path restore-file load-from restore restore-from "
+    "restore-from-path initial-checkpoint initial-load-path resume-checkpoint-path "
+    "continue-from initial-checkpoint-dir checkpoint.load",
     "train-file": "train-data train-dataset dataset dataset-name data data-dir",
     "valid-file": "validation-file eval-file dev-file valid-data",
     "test-file": "predict-file",
-    "data-path": "dataset dataset-name dataset-path data data-dir data-file data-files train-data train-file",
+    "data-path": "dataset dataset-name dataset-path data data-dir data-file data-files "
+    "train-data train-file data-prefix blend data-set data.path data.paths",
     "input": "load-dir files file corpus input-file input-dir train-file text-file checkpoint-path "
     "gpt2-checkpoint-path llama-checkpoint-path pretrained-model-name-or-path model-name-or-path hf-model "
     "hf-path model-path model data-path dataset",
     "output-prefix": "output output-dir out-dir dataset-prefix",
     "output": "save-dir save-path output-dir output-path output-file out-dir out-file outfile model-prefix "
     "pytorch-dump-folder-path destination-dir",
-    "tokenizer-model": "tokenizer tokenizer-name tokenizer-path sp-model spm-model",
+    "tokenizer-model": "tokenizer tokenizer-name tokenizer-path sp-model spm-model tokenizer-dir "
+    "tokenizer.path tokenizer.model tokenizer.identifier tokenizer.name",
     "json-keys": "text-key text-column text-field jsonl-keys content-key",
     "text-column": "text-column-name sentence-column input-columns",
     "label-column": "label-column-name target-column",
     # Logging and validation
-    "log-interval": "logging-steps log-freq log-every log-every-n-steps",
-    "eval-interval": "eval-steps eval-freq eval-every val-check-interval validation-interval",
-    "eval-iters": "max-eval-batches limit-val-batches",
-    "save-interval": "save-steps save-freq save-every checkpoint-interval ckpt-interval",
-    "save-retain-interval": "save-total-limit keep-latest-k max-to-keep",
-    "wandb-exp-name": "run-name wandb-name wandb-run-name",
-    "tensorboard-dir": "logging-dir log-dir tb-dir",
+    "log-interval": "logging-steps log-freq log-every log-every-n-steps console-log-interval "
+    "steps-per-print print-freq iteration-step-info-interval logs.interval "
+    "logging-strategy",
+    "eval-interval": "eval-steps eval-freq eval-every val-check-interval validation-interval "
+    "validate-interval validate-interval-updates val-loss-every evaluation-interval "
+    "val-interval validation.freq eval.interval validation.interval eval-strategy "
+    "evaluation-strategy",
+    "eval-iters": "max-eval-batches limit-val-batches eval-subset-num-batches val-max-steps "
+    "eval.max-iters validation.steps validation.iterations limit-test-batches",
+    "save-interval": "save-steps save-freq save-every checkpoint-interval ckpt-interval "
+    "save-every-n-steps checkpoint-every ckpt-every save-interval-updates "
+    "checkpoint.interval save-iters save-strategy",
+    "wandb-exp-name": "run-name wandb-name wandb-run-name experiment-name exp-name wandb.name",
+    "tensorboard-dir": "logging-dir log-dir tb-dir tensorboard-logdir save-tb-folder",
     # Shape and precision of a model
-    "hidden-size": "d-model dim model-dim embed-dim embedding-dim n-embd",
-    "num-layers": "n-layers n-layer num-hidden-layers depth",
-    "num-attention-heads": "n-heads n-head nhead num-heads",
+    "hidden-size": "d-model dim model-dim embed-dim embedding-dim n-embd decoder-embed-dim "
+    "encoder-embed-dim n-embed",
+    "num-layers": "n-layers n-layer num-hidden-layers depth decoder-layers encoder-layers",
+    "num-attention-heads": "n-heads n-head nhead num-heads decoder-attention-heads encoder-attention-heads",
     "num-query-groups": "n-kv-heads num-kv-heads",
-    "ffn-hidden-size": "intermediate-size d-ff ffn-dim mlp-dim",
-    "position-embedding-type": "pos-emb pos-embedding",
-    "rotary-base": "rope-theta rope-base",
-    "norm-epsilon": "rms-norm-eps layer-norm-eps layer-norm-epsilon",
-    "hidden-dropout": "dropout hidden-dropout-prob resid-pdrop",
+    "ffn-hidden-size": "intermediate-size d-ff ffn-dim mlp-dim decoder-ffn-embed-dim "
+    "encoder-ffn-embed-dim mlp-hidden-size d-inner n-inner",
+    "position-embedding-type": "pos-emb pos-embedding rope use-rope rotary",
+    "rotary-base": "rope-theta rope-base rotary-emb-base",
+    "norm-epsilon": "rms-norm-eps layer-norm-eps layer-norm-epsilon rms-norm-epsilon norm-eps",
+    "hidden-dropout": "dropout hidden-dropout-prob resid-pdrop residual-dropout embedding-dropout",
     "attention-dropout": "attention-probs-dropout-prob attn-pdrop",
     "dtype": "torch-dtype precision outtype",
-    "bf16": "dtype precision mixed-precision torch-dtype use-bf16",
-    "recompute-granularity": "gradient-checkpointing activation-checkpointing grad-checkpointing",
-    "compile": "torch-compile use-compile",
+    "bf16": "dtype precision mixed-precision torch-dtype use-bf16 amp use-amp amp-dtype "
+    "model-dtype training-dtype mixed-precision-param bfloat16 pure-bf16 autocast",
+    "recompute-granularity": "gradient-checkpointing activation-checkpointing grad-checkpointing "
+    "enable-activation-checkpointing activations-checkpoint-granularity "
+    "activation-checkpoint.mode grad-ckpt",
+    "compile": "torch-compile use-compile torchcompile torch-compile-mode "
+    "torch-compile-backend compile.enable",
     # Ranks
     "tensor-model-parallel-size": "tp tp-size tensor-parallel-size tensor-parallel-degree "
     "tensor-model-parallel-degree",
@@ -89,13 +121,237 @@ WORDS = {
     "task": "task-name task-type dataset dataset-name",
     "seeds": "num-seeds",
     "sweep-lr": "learning-rates lrs",
+    "global-batch-size": "global-train-batch-size total-batch-size total-train-batch-size "
+    "effective-batch-size",
+    "max-position-embeddings": "max-positions n-positions max-target-positions",
+    "seed": "random-seed manual-seed set-seed global-seed rng-seed",
+    "data-efficiency-seed": "data-seed data.seed dataset.random-seed",
+    "lr-decay-iters": "lr-decay-steps decay-steps total-num-update t-max learning-rate.decay-iterations",
+    "lr-warmup-samples": "warmup-samples warmup-epochs",
+    "lr-warmup-tokens": "warmup-tokens",
+    "lr-warmup-init": "warmup-lr warmup-init-lr warmup-min-lr",
+    "lr-wsd-decay-iters": "warmdown-iters cooldown-steps",
+    "optimizer": "optim opt optimizer-name optimizer.name optim.name optimizer.type",
+    "adam-beta1": "beta1 beta-1",
+    "adam-beta2": "beta2 beta-2",
+    "initial-loss-scale": "fp16-init-scale native-amp-init-scale initial-scale",
+    "loss-scale-window": "fp16-scale-window native-amp-growth-interval",
+    "min-loss-scale": "min-scale",
+    "ckpt-step": "load-step",
+    "overwrite-run": "overwrite-output-dir save-overwrite overwrite",
+    "skip-train": "eval-only evaluate-only validate-only test-only",
+    "pretrained-checkpoint": "pretrained-path",
+    "tokenizer-type": "tokenizer.type",
+    "vocab-file": "vocab vocab-path",
+    "merge-file": "merges merges-path merges-file",
+    "eod-token": "eos-token",
+    "exit-duration-in-mins": "max-time time-limit",
+    "distributed-timeout-minutes": "ddp-timeout dist-timeout distributed-timeout",
+    "distributed-backend": "ddp-backend dist-backend backend",
+    "wandb-project": "wandb.project project wandb-project-name wandb.project-name",
+    "wandb-entity": "wandb-team wandb.entity",
+    "profile-step-end": "profile-step-stop",
+    "normalization": "norm norm-type layer-norm-type",
+    "rotary-percent": "rotary-pct rotary-percentage",
+    "init-method-std": "initializer-range init-std",
+    "attention-backend": "attn-implementation attn-impl",
+    "num-experts": "moe-num-experts num-local-experts n-routed-experts",
+    "moe-router-topk": "moe-top-k num-experts-per-tok",
+    "moe-input-jitter-eps": "moe-jitter-eps router-jitter-noise",
+    "moe-expert-capacity-factor": "capacity-factor",
+    "moe-z-loss-coeff": "z-loss router-z-loss-coef",
+    "moe-aux-loss-coeff": "router-aux-loss-coef aux-loss-coef",
+    "fp16": "half float16 use-fp16 half-precision",
+    "recompute-method": "activations-checkpoint-method",
+    "recompute-num-layers": "activations-checkpoint-num-layers",
+    "num-virtual-stages-per-pipeline-rank": "virtual-pipeline-model-parallel-size",
+    "num-channels": "in-chans in-channels",
+    "patch-dim": "patch-size",
+    "num-classes": "nb-classes num-labels",
+    "img-mean": "mean",
+    "img-std": "std",
+    "img-interpolation": "interpolation train-interpolation",
+    "img-flip": "hflip",
+    "img-eval-crop": "crop-pct",
+    "label-smoothing": "smoothing label-smoothing-factor",
+    "rand-augment": "aa auto-augment randaug",
+    "image-workers": "num-data-workers dataloader-num-workers",
+    "random-ltd": "token-dropping ltd",
+    "use-torch-fsdp2": "fsdp fully-shard",
+    "sequence-parallel": "sequence-parallel-degree",
 }
 """By our flag; a word of several flags is that of the first that a command has."""
 
 
+ANSWERS = (
+    (
+        "text is generated by tools/generate_text.py; leave it out",
+        "top-k top-p temperature text-gen-type maximum-tokens sample-input-file sample-output-file",
+    ),
+    (
+        "ranks are started by a launcher, whose flags stand before the script: torchrun --nproc-per-node N "
+        "--nnodes M SCRIPT",
+        "nproc-per-node nnodes node-rank master-addr master-port rdzv-backend rdzv-endpoint rdzv-id "
+        "num-gpus num-nodes num-processes num-machines machine-rank main-process-ip main-process-port n-gpu "
+        "n-gpus ngpus devices world-size distributed-world-size distributed-rank distributed-port hostfile "
+        "launcher gpus nodes multi-gpu",
+    ),
+    (
+        "all GPUs that the launcher has ranks for are used; CUDA_VISIBLE_DEVICES in the environment says "
+        "which, and an empty one leaves the CPU",
+        "device gpu gpu-id gpu-ids cpu no-cuda use-cpu accelerator",
+    ),
+    (
+        "ranks that share no model are replicas; start more of them with torchrun",
+        "dp dp-size data-parallel-degree data-parallel-size data-parallel-shard-degree "
+        "data-parallel-replicate-degree",
+    ),
+    (
+        "the batch of all ranks is --global-batch-size, which is --micro-batch-size x data-parallel ranks x "
+        "accumulated micro-batches; give that",
+        "grad-accum-steps grad-accumulation-steps accumulation-steps accumulate-steps accum-iter "
+        "update-freq batch-accumulation-per-replica device-train-grad-accum gradient-accumulation",
+    ),
+    (
+        "checkpoints are kept by their steps; --save-retain-interval N keeps those at multiples of N steps, "
+        "and the newest",
+        "save-total-limit keep-latest-k max-to-keep keep-last-n-checkpoints save-num-checkpoints-to-keep "
+        "checkpoint-hist keep-interval-updates keep-last-epochs save-top-k most-recent-k max-checkpoints",
+    ),
+    (
+        "give the rate itself, by --min-lr",
+        "min-lr-ratio lr-min-ratio cosine-min-lr-ratio min-lr-factor min-lr-rate final-lr-frac alpha-f",
+    ),
+    (
+        "rates do not follow the size of a batch; give the rate itself, by --lr",
+        "blr lr-base lr-base-size lr-base-scale scale-lr",
+    ),
+    (
+        "give each: --adam-beta1 0.9 --adam-beta2 0.95",
+        "betas adam-betas opt-betas",
+    ),
+    (
+        "give the factor itself, 2 to this power, by --initial-loss-scale",
+        "initial-loss-scale-power initial-scale-power",
+    ),
+    (
+        "the factor adapts itself, unless --loss-scale says another than 0",
+        "dynamic-loss-scale",
+    ),
+    (
+        "the embedding is the output matrix, too, unless --untie-embeddings-and-output-weights is given",
+        "tie-word-embeddings tie-embeddings tie-weights weight-tying no-weight-tying untie-weights "
+        "share-embeddings-and-output-weights share-decoder-input-output-embed",
+    ),
+    (
+        "linear layers have biases, unless --disable-bias-linear is given",
+        "bias use-bias no-bias include-bias add-bias use-bias-in-mlp use-bias-in-attn-linear",
+    ),
+    (
+        "the MLP has GELU, unless --swiglu, --geglu, --openai-gelu or --squared-relu is given; give one of "
+        "these",
+        "activation hidden-act activation-type activation-function activation-fn",
+    ),
+    (
+        "--position-embedding-type knows learned_absolute, rope and none",
+        "alibi use-alibi",
+    ),
+    (
+        "give the width itself, by --ffn-hidden-size",
+        "mlp-ratio expansion-ratio expansion-factor",
+    ),
+    (
+        "runs compute in fp32, unless --bf16 or --fp16 is given",
+        "fp32 float32 full-precision",
+    ),
+    (
+        "shares are given by --split 90,10,0: training, validation and test",
+        "val-split test-split validation-split train-split eval-split val-size val-set-size test-size "
+        "validation-split-percentage splits-string val-ratio",
+    ),
+    (
+        "give --img-h N and --img-w N",
+        "img-size image-size input-size train-crop-size resolution",
+    ),
+    (
+        "give --wandb-project or --tensorboard-dir",
+        "report-to log-with use-wandb log-wandb wandb-log enable-wandb create-wandb-logger wandb "
+        "use-tensorboard enable-tensorboard",
+    ),
+    (
+        "set WANDB_MODE in the environment, beside --wandb-project",
+        "wandb-mode",
+    ),
+    (
+        "a run trains to its stop, and --ckpt-step takes the checkpoint that was best in its validations",
+        "early-stopping patience early-stopping-patience load-best-model-at-end metric-for-best-model "
+        "save-best greater-is-better best-checkpoint-metric",
+    ),
+    (
+        "a run trains, and validates by --eval-interval and --eval-iters; leave it out",
+        "do-train do-eval do-valid do-predict do-test",
+    ),
+    (
+        "all weights are trained, as they are; leave it out",
+        "lora-r lora-rank lora-alpha lora-dropout lora-target lora-target-modules lora-layers use-peft "
+        "use-lora adapter load-in-4bit load-in-8bit quantization-bit neftune-noise-alpha finetuning-type",
+    ),
+    (
+        "rows are always full windows of the token stream; leave it out",
+        "packing sample-packing neat-packing packed group-by-length pad-to-max-length pad-to-sequence-len",
+    ),
+    (
+        "the optimizer is AdamW without more than --adam-beta1, --adam-beta2 and --adam-eps; leave it out",
+        "momentum nesterov amsgrad layer-decay optim-args opt-kwargs",
+    ),
+    (
+        "no average of the weights is kept; leave it out",
+        "model-ema model-ema-decay ema-decay use-ema",
+    ),
+    (
+        "images are changed by --img-crop-scale, --img-flip and --rand-augment alone; leave it out",
+        "mixup cutmix mixup-prob mixup-mode color-jitter reprob remode random-erasing repeated-aug "
+        "aug-splits drop-path drop-path-rate stochastic-depth vflip",
+    ),
+    (
+        "tools/convert_checkpoint.py --to hf makes a folder to upload; leave it out",
+        "push-to-hub hub-model-id hub-token",
+    ),
+    (
+        "each of --curriculum METRIC:min=...,max=...,duration=... says it",
+        "curriculum-type curriculum-steps curriculum-min curriculum-max curriculum-learning-type",
+    ),
+)
+"""What is said of words for which no one flag of ours stands, behind the sentence; it counts where a command
+has all flags that the sentence names."""
+OF_LAUNCHERS = ("--nproc-per-node", "--nnodes", "--to")
+
+
 def our_word(word: str, ours: Collection[str]) -> str:
     """Our flag for a word of another program, with its dashes; empty where there is none of `ours`. Of words
-    with dots, as in `--training.steps`, the last part counts."""
-    name = word.lstrip("-").replace("_", "-").rpartition(".")[2]
-    found = (f"--{flag}" for flag, others in WORDS.items() if name in others.split())
-    return next((flag for flag in found if flag in ours), "")
+    with dots, as in `--training.steps`, the last parts count, the more of them the better."""
+    for name in _ends(word):
+        found = (f"--{flag}" for flag, others in WORDS.items() if name in others.split())
+        here = f"--{name}" if "." in word and f"--{name}" in ours else ""
+        if here := here or next((flag for flag in found if flag in ours), ""):
+            return here
+    return ""
+
+
+def answer(word: str, ours: Collection[str]) -> str:
+    """What is to be said of a word of another program: our flag for it, or a sentence; empty where nothing
+    is known of it."""
+    if here := our_word(word, ours):
+        return f"here it is {here}"
+    for name in _ends(word):
+        for sentence, words in ANSWERS:
+            flags = {one for one in re.findall(r"--[a-z0-9-]+", sentence) if one not in OF_LAUNCHERS}
+            if name in words.split() and flags <= set(ours):
+                return sentence
+    return ""
+
+
+def _ends(word: str) -> list[str]:
+    """The name in a word without its dashes, then without the part before its first dot, and so on."""
+    parts = word.lstrip("-").replace("_", "-").split(".")
+    return [".".join(parts[first:]) for first in range(len(parts))]

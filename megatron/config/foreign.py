@@ -4,12 +4,12 @@ says of some that they do nothing, and refuses the others.
 A table of them has their names in dashes, or patterns such as `moe-*`, and a Foreign for each.
 """
 
-import difflib
 import fnmatch
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from megatron.config.elsewhere import our_word
+from megatron.config.elsewhere import answer
+from megatron.config.guess import likely
 from megatron.config.values import flatten
 
 ANY = "*"
@@ -92,12 +92,11 @@ def unknown_word(
         return f"{text!r} stands where no value is expected; flags begin with --"
     if switch := negated(word, switches):
         return f"unknown flag {word}; to turn it off, give --{switch} false"
-    if here := our_word(word, ours):
-        return f"unknown flag {word}; here it is {here}"
-    others = {"--" + name: entry for name, entry in foreign.items() if "*" not in name}
-    nearest = difflib.get_close_matches(word.replace("_", "-"), [*ours, *others], n=1, cutoff=0.75)
-    if nearest and (nearest[0] in ours or others[nearest[0]].accepted is None):
-        return f"unknown flag {word}; did you mean {nearest[0]}?"
+    if said := answer(word, ours):
+        return f"unknown flag {word}; {said}"
+    others = ["--" + name for name, one in foreign.items() if "*" not in name and one.accepted is None]
+    if meant := likely(word, ours, others):
+        return f"unknown flag {word}; did you mean {meant}?"
     return f"unknown flag {word}; --help lists all flags"
 
 

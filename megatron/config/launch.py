@@ -13,6 +13,11 @@ LAUNCHERS = re.compile(
 )
 """How a launch command begins where other flags stand before it."""
 
+EACH = ("--nproc[-_]per[-_]node", "--nnodes", "--num_gpus", "--num_nodes")
+"""Flags of torchrun and DeepSpeed, whose numbers are multiplied."""
+TOTAL = "--num[-_]processes"
+"""Of accelerate: the ranks of all machines."""
+
 
 def unwrap(words: list[str]) -> list[str]:
     """The flags of a launch command such as `torchrun --nproc-per-node 8 pretrain_gpt.py ...`, with the
@@ -70,14 +75,26 @@ def _says_replicas(flags: list[str]) -> bool:
 
 
 def _started(launcher: str) -> int | None:
-    """How many ranks a launcher starts; None where it does not say."""
+    """How many ranks a launcher starts; None where it does not say. UserError where it says so otherwise than
+    by a number."""
+    chosen = re.search(r"\s(--include|-i)[= ](\S+)", launcher) if "deepspeed" in launcher else None
+    if chosen:
+        raise UserError(f"{chosen[1]} {chosen[2]}: the ranks are not counted here; give --data-parallel-size")
+    if total := _number(TOTAL, launcher):
+        return total
     ranks = None
-    for name in ("--nproc[-_]per[-_]node", "--nnodes", "--num_gpus", "--num_nodes"):
-        found = re.search(rf"({name})[= ](\S+)", launcher)
-        if found and not found.group(2).isdigit():
-            raise UserError(f"{found.group(1)} {found.group(2)}: is no number; give --data-parallel-size")
-        ranks = (ranks or 1) * int(found.group(2)) if found else ranks
+    for name in EACH:
+        found = _number(name, launcher)
+        ranks = (ranks or 1) * found if found else ranks
     return ranks
+
+
+def _number(name: str, launcher: str) -> int | None:
+    """The number behind a flag, whose name is a pattern."""
+    found = re.search(rf"(?:^|\s)({name})[= ](\S+)", launcher)
+    if found and not found[2].isdigit():
+        raise UserError(f"{found[1]} {found[2]}: is no number; give --data-parallel-size")
+    return int(found[2]) if found else None
 
 
 def _start(words: list[str]) -> int:

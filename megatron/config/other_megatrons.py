@@ -62,6 +62,12 @@ def _zero_stage(given: list[str], _: Mapping[str, Any]) -> dict[str, list[str]]:
     return {"data_parallel_sharding_strategy": [{"2": GRADIENTS, "3": WEIGHTS}.get(stage, stage)]}
 
 
+def _deepspeed(given: list[str], _: Mapping[str, Any]) -> dict[str, list[str]]:
+    """A switch of Megatron-DeepSpeed, and the name of the JSON in transformers and what is built on it."""
+    named = bool(given) and " ".join(given).lower() != "true"
+    return {"data_efficiency_config": given} if named else {}
+
+
 def _stages(given: list[str], _: Mapping[str, Any]) -> dict[str, list[str]]:
     """gpt-neox writes 0 where there is no pipeline."""
     return {"pipeline_model_parallel_size": ["1"] if given == ["0"] else given}
@@ -103,6 +109,7 @@ TRANSLATED: dict[str, Translation] = {
     "override-lr-scheduler": is_our("override_opt_param_scheduler", "true"),
     "persistent-save-interval": is_our("save_interval"),
     "deepscale-config": is_our("data_efficiency_config"),
+    "deepspeed": _deepspeed,
     "profile-steps": _profiled_steps,
     "zero-stage": _zero_stage,
     "torch-fsdp2-no-reshard-after-forward": _kept_weights,
@@ -176,7 +183,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         no-use-layer-wise-param-layout gtp-*""",
     ),
     **_always("updated weights arrive while the next forward pass runs", "overlap-param-gather"),
-    **_always("DeepSpeed is not needed", "deepspeed deepscale"),
+    **_always("DeepSpeed is not needed", "deepscale"),
     **_refused(
         "what is shared is not shared again between --num-distributed-optimizer-instances; leave that out",
         "outer-dp-sharding-strategy=no_shard",

@@ -1,6 +1,6 @@
 """YAML files of settings, in which no key may stand twice."""
 
-import difflib
+import re
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from megatron.config.elsewhere import our_word
+from megatron.config.elsewhere import answer
 from megatron.config.foreign import dashed, negated
+from megatron.config.guess import likely
 from megatron.config.values import flatten
 
 NUMBERS = ("int", "float", "timestamp")
@@ -109,7 +110,7 @@ def read_settings(
         elif switch := negated(name, switches):
             problems.append(f"--config {path}: unknown key {key}; to turn it off, say {switch}: false")
         else:
-            problems.append(f"--config {path}: {_unknown(key, value, names, groups)}")
+            problems.append(f"--config {path}: {_unknown(place, key, value, names, groups)}")
     problems += [
         f"--config {path}: {' and '.join(where)} are one flag, given {len(where)} times; keep one"
         for where in places.values()
@@ -153,17 +154,24 @@ def _of_deepspeed(content: Mapping[Any, Any]) -> list[str]:
     ]
 
 
-def _unknown(key: Any, value: Any, names: Collection[str], groups: Collection[str]) -> str:
-    """What is said of a key that is no flag, or of a section that is none, with the nearest that is one."""
-    section = isinstance(value, dict)
+def _unknown(place: str, key: Any, value: Any, names: Collection[str], groups: Collection[str]) -> str:
+    """What is said of a key that is no flag, or of a section that is none, with the nearest that is one.
+    `place`: the key behind its section."""
+    section, ours = isinstance(value, dict), [f"--{name}" for name in names]
     if section and str(key).replace("-", "_") in groups:
         return f"the section {key} stands inside another one; sections stand side by side, without indent"
-    if not section and (here := our_word(str(key), [f"--{name}" for name in names])):
-        return f"unknown key {key}; here it is {here.removeprefix('--').replace('-', '_')}"
-    known = [name.replace("-", "_") for name in ((*groups, *names) if section else names)]
-    nearest = difflib.get_close_matches(
-        str(key).removeprefix("--").replace("-", "_"), known, n=1, cutoff=0.75
-    )
+    if not section and (said := answer(place, ours)):
+        return f"unknown key {key}; {_as_keys(said, ours)}"
+    nearest = likely(str(key), [*groups, *ours] if section else ours).removeprefix("--").replace("-", "_")
     kind = "section" if section else "key"
     otherwise = f"; sections are {', '.join(sorted(groups))}" if section and groups else ""
-    return f"unknown {kind} {key}" + (f"; did you mean {nearest[0]}?" if nearest else otherwise)
+    return f"unknown {kind} {key}" + (f"; did you mean {nearest}?" if nearest else otherwise)
+
+
+def _as_keys(text: str, ours: Collection[str]) -> str:
+    """A text with our flags as keys of a file."""
+
+    def as_key(found: re.Match[str]) -> str:
+        return found[1].replace("-", "_") if found[0] in ours else found[0]
+
+    return re.sub(r"--([a-z0-9-]+)", as_key, text)

@@ -114,6 +114,13 @@ def _legacy_spec(legacy: dict[str, Any]) -> str:
     return f"{TRUNCATE}:{','.join(f'{name}={value}' for name, value in words.items())}"
 
 
+def _layer_ids(value: Any) -> tuple[int, ...]:
+    """A list of layers; TypeError or ValueError where it is none: of "123" each letter would be one."""
+    if not isinstance(value, list):
+        raise TypeError(f"random_ltd_layer_id takes a list of whole numbers, not {json.dumps(value)}")
+    return tuple(number_of("random_ltd_layer_id", one, int) for one in value)
+
+
 class DataEfficiencySection:
     """A `data_efficiency` section. What is wrong goes to `problems`, what is not used to `notes`, folders
     of analyses to `paths`."""
@@ -130,20 +137,28 @@ class DataEfficiencySection:
     def _enabled(self, *names: str) -> dict[str, Any] | None:
         """The inner section `names`, or None where it is off; an outer "off" around an inner "on" is a
         problem."""
-        off = "data_efficiency" if not self.section.get("enabled", False) else ""
+        off = "data_efficiency" if not self._switch(self.section, "data_efficiency") else ""
         inner: Any = self.section
         for depth, name in enumerate(names):
             inner = inner.get(name, {}) if isinstance(inner, Mapping) else {}
             if not isinstance(inner, Mapping):
                 self.problems.append(f"{self.where}: {'.'.join(names[: depth + 1])} must be a section")
                 return None
-            if not inner.get("enabled", False):
+            if not self._switch(inner, ".".join(names[: depth + 1])):
                 off = off or ".".join(names[: depth + 1])
             elif off and depth == len(names) - 1:
                 self.problems.append(
                     f"{self.where}: {'.'.join(names)} is enabled inside {off}, which is not; set both alike"
                 )
         return None if off else dict(inner)
+
+    def _switch(self, section: Mapping[str, Any], name: str) -> bool:
+        """Whether a section is enabled. A text such as "false" would count as true in DeepSpeed."""
+        value = section.get("enabled", False)
+        problem = f"{self.where}: {name}.enabled takes true or false, not {json.dumps(value)}"
+        if not isinstance(value, bool) and problem not in self.problems:
+            self.problems.append(problem)
+        return bool(value)
 
     def _unused(self, section: Any, name: str, *used: str) -> None:
         if isinstance(section, Mapping):
@@ -253,7 +268,7 @@ class DataEfficiencySection:
         if section is None or self._random_ltd_lacks(section):
             return None
         try:
-            schedule, layers = section["random_ltd_schedule"], tuple(map(int, section["random_ltd_layer_id"]))
+            schedule, layers = section["random_ltd_schedule"], _layer_ids(section["random_ltd_layer_id"])
             inner = schedule["schedule_config"]
             total = int(section.get("total_layer_num", num_layers))
             counted = int(section.get("random_ltd_layer_num", len(layers)))

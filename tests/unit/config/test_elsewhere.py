@@ -1,5 +1,6 @@
 """Words of other programs are answered with ours."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from megatron.base.errors import UserError
 from megatron.config.arguments import flags_of, parse, understand
 from megatron.config.config import Config
-from megatron.config.elsewhere import WORDS
+from megatron.config.elsewhere import ANSWERS, OF_LAUNCHERS, WORDS
 from megatron.config.finetuning import FinetuningConfig
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.preprocess.preprocess import PreprocessOptions
@@ -24,6 +25,17 @@ OPTIONS += [one.Options for one in (convert_checkpoint, evaluate, generate_text,
         (Config, "--num_train_epochs=3", "--train-samples"),
         (Config, "--training.steps=3", "--train-iters"),  # of torchtitan
         (Config, "--train.max_tokens=3", "--train-tokens"),  # of litgpt
+        (Config, "--model.tokenizer.model=x", "--tokenizer-model"),  # of NeMo
+        (Config, "--model.optim.name=x", "--optimizer"),
+        (Config, "--optimizer.lr=3", "--lr"),  # of torchtitan
+        (Config, "--validation.steps=3", "--eval-iters"),
+        (Config, "--checkpoint.interval=3", "--save-interval"),
+        (Config, "--training.seed=3", "--seed"),
+        (Config, "--eval_strategy=steps", "--eval-interval"),  # of transformers' Trainer
+        (Config, "--val_batch_size=3", "--micro-batch-size"),
+        (Config, "--min_scale=1", "--min-loss-scale"),  # of gpt-neox
+        (Config, "--wandb_team=x", "--wandb-entity"),
+        (Config, "--max-update=3", "--train-iters"),  # of fairseq
         (FinetuningConfig, "--num_train_epochs=3", "--epochs"),
         (FinetuningConfig, "--model_name_or_path=x", "--load"),
         (evaluate.Options, "--tasks=x", "--lm-eval"),  # of lm-evaluation-harness
@@ -44,6 +56,100 @@ def test_a_key_of_another_program_in_a_yaml_file(tmp_path: Any) -> None:
     path.write_text("max_grad_norm: 1\n")
     _, problems = understand(Config, ["--config", str(path)], "", "", FOREIGN_FLAGS)
     assert problems == [f"--config {path}: unknown key max_grad_norm; here it is clip_grad"]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("--save_total_limit=2", "--save-retain-interval N keeps those at multiples of N steps"),
+        ("--checkpoint.keep_latest_k=2", "--save-retain-interval N keeps those at multiples of N steps"),
+        ("--grad_accum_steps=2", "the batch of all ranks is --global-batch-size"),
+        ("--cosine_min_lr_ratio=0.1", "give the rate itself, by --min-lr"),
+        ("--initial_loss_scale_power=16", "2 to this power, by --initial-loss-scale"),
+        ("--tie_word_embeddings=false", "unless --untie-embeddings-and-output-weights is given"),
+        ("--model.share_embeddings_and_output_weights=true", "unless --untie-embeddings-and-output-weights"),
+        ("--num_processes=8", "whose flags stand before the script: torchrun --nproc-per-node N"),
+        ("--optim.betas=[0.9,0.95]", "give each: --adam-beta1 0.9 --adam-beta2 0.95"),
+        ("--lora_rank=8", "all weights are trained, as they are; leave it out"),
+        ("--blr=1e-4", "give the rate itself, by --lr"),
+    ],
+)
+def test_a_word_that_no_one_flag_stands_for(word: str, said: str) -> None:
+    (problem,) = understand(Config, [word], foreign=FOREIGN_FLAGS)[1]
+    assert problem.startswith(f"unknown flag {word.partition('=')[0]}; ") and said in problem
+    assert "did you mean" not in problem and "here it is" not in problem
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *(
+            "min-length",
+            "stage",
+            "expert-parallel",
+            "recovery-interval",
+            "pad-token",
+            "bos-token",
+            "use-sharp-rope",
+        ),
+        *(
+            "data-parallel-shard",
+            "task-name",
+            "train-impl",
+            "manual-gd",
+            "random-lr",
+            "precompute-model-name",
+        ),
+    ],
+)
+def test_what_is_near_by_chance_is_no_guess(word: str) -> None:
+    (problem,) = understand(Config, [f"--{word}=1"], foreign=FOREIGN_FLAGS)[1]
+    assert problem == f"unknown flag --{word}; --help lists all flags"
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("lr-dekay-style", "lr-decay-style"),
+        ("sede", "seed"),
+        ("num-attn-heads", "num-attention-heads"),
+        ("untie-embeddings", "untie-embeddings-and-output-weights"),
+        ("log_param_norm", "log-params-norm"),
+        ("random_ltd_layer", "random-ltd-layers"),
+    ],
+)
+def test_a_mistyped_word(word: str, meant: str) -> None:
+    (problem,) = understand(Config, [f"--{word}=1"], foreign=FOREIGN_FLAGS)[1]
+    assert problem == f"unknown flag --{word}; did you mean --{meant}?"
+
+
+def test_keys_of_sections_in_a_yaml_file(tmp_path: Any) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("optimizer: {name: adamw, betas: [0.9, 0.95]}\ntie_word_embeddings: false\n")
+    _, problems = understand(Config, ["--config", str(path)], "", "", FOREIGN_FLAGS)
+    assert problems == [
+        f"--config {path}: unknown key name; here it is optimizer",
+        f"--config {path}: unknown key betas; give each: adam_beta1 0.9 adam_beta2 0.95",
+        f"--config {path}: unknown key tie_word_embeddings; the embedding is the output matrix, too, unless "
+        "untie_embeddings_and_output_weights is given",
+    ]
+
+
+def test_a_switch_that_names_a_file() -> None:
+    assert understand(Config, ["--deepspeed", "ds.json"], foreign=FOREIGN_FLAGS)[0] == {
+        "data_efficiency_config": "ds.json"
+    }
+    assert understand(Config, ["--deepspeed"], foreign=FOREIGN_FLAGS) == ({}, [])
+
+
+def test_sentences_name_flags_that_are_there() -> None:
+    known = {spelling for one in flags_of(Config) for spelling in one.spellings}
+    words = [word for _, text in ANSWERS for word in text.split()]
+    named = {flag for sentence, _ in ANSWERS for flag in re.findall(r"--[a-z0-9-]+", sentence)}
+    assert named <= known | set(OF_LAUNCHERS)
+    assert len(words) == len(set(words))
+    assert not set(words) & {word for text in WORDS.values() for word in text.split()}
+    assert not {f"--{word}" for word in words} & known
 
 
 def test_all_words_lead_to_flags_that_are_there() -> None:

@@ -198,3 +198,15 @@ def deepspeed_json() -> dict:
             "data_sampling": {"enabled": True, "curriculum_learning": curriculum},
         },
     }
+
+
+def test_the_ranks_of_accelerate_are_those_of_all_machines() -> None:
+    command = "accelerate launch --num_processes 8 --num_machines 2 pretrain_gpt.py"
+    assert unwrap(command.split()) == ["--data-parallel-size", "8"]
+
+
+def test_chosen_gpus_are_not_counted() -> None:
+    command = "deepspeed --include localhost:0,1 pretrain_gpt.py"
+    with pytest.raises(UserError, match="--include localhost:0,1: the ranks are not counted here; give"):
+        unwrap(command.split())
+    assert unwrap([*command.split(), "--data-parallel-size", "2"]) == ["--data-parallel-size", "2"]

@@ -564,6 +564,14 @@ def test_single_cluster_on_an_ordering_metric_is_refused(write: Callable[[Any], 
         (ROUTING, {"random_ltd": [1]}, ["data_routing.random_ltd must be a section"]),
         (SAMPLING, {"dynamic_batching": {"enabled": True}}, ["dynamic_batching"]),
         (("data_efficiency",), {"seed": "lucky"}, ["seed", "lucky"]),
+        (
+            ("data_efficiency",),
+            {"enabled": "false"},
+            ['data_efficiency.enabled takes true or false, not "false"'],
+        ),
+        (LTD, {"enabled": "true"}, ['data_routing.random_ltd.enabled takes true or false, not "true"']),
+        (LTD, {"random_ltd_layer_id": "123"}, ["random_ltd_layer_id takes a list of whole numbers"]),
+        (LTD, {"random_ltd_layer_id": [1.5]}, ["random_ltd_layer_id takes a whole number, not 1.5"]),
     ],
 )
 def test_every_mistake_in_a_json_is_one_problem_that_names_the_file(
