@@ -96,7 +96,6 @@ def test_a_word_that_no_one_flag_stands_for(word: str, said: str) -> None:
             "data-parallel-shard",
             "task-name",
             "train-impl",
-            "manual-gd",
             "random-lr",
             "precompute-model-name",
         ),
