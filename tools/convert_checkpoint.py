@@ -152,7 +152,8 @@ def _from_huggingface(options: Options) -> None:
     found = named if named.tokenizer_type else tokenizer_in(folder.path)
     if found and named.eod_token and not named.tokenizer_type:
         found = dataclasses.replace(found, eod_token=named.eod_token)
-    end = folder.theirs.content.get("eos_token_id")
+    ends = folder.theirs.content.get("eos_token_id")
+    end = ends[0] if isinstance(ends, list) and ends else ends  # others end turns of a talk
     check = _check(options, source.parameters, lambda ours: _compared(folder.theirs, ours, folder.path))
     _write(options, source, found, end if isinstance(end, int) else None, check)
 

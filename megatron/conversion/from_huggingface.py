@@ -4,7 +4,7 @@ import torch
 
 from megatron.base.errors import UserError
 from megatron.conversion.folder import Folder, Reader, spelled_as
-from megatron.conversion.origins import Origin
+from megatron.conversion.origins import Origin, origin
 from megatron.conversion.to_ours import Source
 from megatron.conversion.vit import classes_named
 
@@ -39,9 +39,11 @@ def _matched(folder: Folder) -> dict[str, Origin]:
     """The origin of every tensor, all there and nothing else beside them. UserError otherwise."""
     flags = folder.theirs.flags
     origins = spelled_as(folder.theirs.family.names(flags), folder.tensors)
+    tied = set() if flags.get("untie_embeddings_and_output_weights") else {*TIED}
+    if tied:
+        origins = _by_the_head(folder, origins)
     used = {name for one in origins.values() for name in one.names}
     problems = [f"has no {name}" for name in sorted(used - folder.tensors.keys())]
-    tied = set() if flags.get("untie_embeddings_and_output_weights") else {*TIED}
     more = sorted(folder.tensors.keys() - used - tied)
     problems += [f"has {name}, which has no like here" for name in more]
     if problems:
@@ -50,6 +52,16 @@ def _matched(folder: Folder) -> dict[str, Origin]:
     if tied:
         _refuse_other_heads(folder, origins)
     return origins
+
+
+def _by_the_head(folder: Folder, origins: dict[str, Origin]) -> dict[str, Origin]:
+    """The same, where a file holds a tied embedding by the name of the head alone, as save_model of
+    safetensors leaves out one of both."""
+    mine = "word_embeddings.weight"
+    heads = [name for name in TIED if name.endswith("weight") and name in folder.tensors]
+    if mine not in origins or origins[mine].name in folder.tensors or not heads:
+        return origins
+    return origins | {mine: origin(heads[0])}
 
 
 def _way_out(folder: Folder) -> str:

@@ -160,7 +160,7 @@ def _words(like: Mapping[str, Tensor], tokenizer: Tokenizer | None, vocabulary: 
     """What a config.json says of types, tokens and classes; older versions call the type torch_dtype."""
     largest = max(like.values(), key=lambda one: math.prod(one.shape))
     name = TORCH_NAMES.get(largest.dtype, "float32")
-    end, known = (tokenizer.eod, tokenizer.vocabulary) if tokenizer else (None, {})
+    end, known = (tokenizer.eod, tokenizer.vocabulary) if tokenizer else (vocabulary.eod, {})
     tokens = {"bos": _begin(tokenizer), "eos": end, "pad": tokenizer and tokenizer.pad}
     tokens |= {"cls": known.get("[CLS]"), "sep": known.get("[SEP]")}
     if classes := (vocabulary.tokenizer or {}).get("classes"):

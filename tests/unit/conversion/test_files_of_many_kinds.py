@@ -1,6 +1,7 @@
 """Files as other versions and programs write them: what lies beside weights, names that wrappers add,
 settings that a file leaves out, types on the way out, and the names that Megatron-LM has had."""
 
+import json
 import signal
 from argparse import Namespace
 from pathlib import Path
@@ -76,6 +77,40 @@ def test_numbers_that_a_type_cannot_hold_are_refused(tool: Tool, tmp_path: Path)
     assert "model.norm.weight has numbers up to 1e+05, which float16 cannot hold; give --dtype bf16" in told
     assert not (tmp_path / "again").exists()
     tool(*words, "bf16")
+
+
+@pytest.mark.parametrize(
+    ("kind", "embedding", "head"),
+    [
+        ("gpt2", "transformer.wte.weight", "lm_head.weight"),
+        ("llama 3", "model.embed_tokens.weight", "lm_head.weight"),
+        ("modernbert", "model.embeddings.tok_embeddings.weight", "decoder.weight"),
+    ],
+)
+def test_a_tied_embedding_may_have_the_name_of_the_head_alone(
+    kind: str, embedding: str, head: str, tool: Tool, tmp_path: Path
+) -> None:
+    theirs = write_model(kind, tmp_path / "hf")
+    tool("hf", "megatron", theirs, tmp_path / "usual", "--no-verify")
+    weights = load_file(theirs / "model.safetensors")
+    weights[head] = weights.pop(embedding)
+    save_file(weights, theirs / "model.safetensors", {"format": "pt", embedding: head})
+    tool("hf", "megatron", theirs, tmp_path / "other", "--no-verify")
+    one, other = (find_checkpoint(tmp_path / name) for name in ("usual", "other"))
+    assert one is not None and other is not None
+    assert compare((one, read_manifest(one)), (other, read_manifest(other))).equal
+
+
+@pytest.mark.parametrize(("ends", "end"), [(7, 7), ([7, 8, 9], 7), (None, None)])
+def test_the_end_of_texts_goes_along_without_a_tokenizer(
+    ends: Any, end: int | None, tool: Tool, tmp_path: Path
+) -> None:
+    theirs = write_model("llama", tmp_path / "hf")
+    content = json.loads((theirs / "config.json").read_text())
+    (theirs / "config.json").write_text(json.dumps(content | {"eos_token_id": ends}))
+    tool("hf", "megatron", theirs, tmp_path / "ours", "--no-verify")
+    tool("megatron", "hf", tmp_path / "ours", tmp_path / "again", "--no-verify")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["eos_token_id"] == end
 
 
 def test_wrappers_and_adapters_are_told_with_a_way_out(tool: Tool, tmp_path: Path) -> None:
