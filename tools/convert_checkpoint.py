@@ -152,7 +152,8 @@ def _from_huggingface(options: Options) -> None:
     found = named if named.tokenizer_type else tokenizer_in(folder.path)
     if found and named.eod_token and not named.tokenizer_type:
         found = dataclasses.replace(found, eod_token=named.eod_token)
-    end = folder.theirs.content.get("eos_token_id")
+    ends = folder.theirs.content.get("eos_token_id")
+    end = ends[0] if isinstance(ends, list) and ends else ends  # others end turns of a talk
     check = _check(options, source.parameters, lambda ours: _compared(folder.theirs, ours, folder.path))
     _write(options, source, found, end if isinstance(end, int) else None, check)
 
@@ -213,7 +214,9 @@ def _to_huggingface(options: Options) -> None:
     tokenizer = _tokenizer_kept(folder, manifest, options.tokenizer)
     weights = [one for name, one in manifest.tensors.items() if kind_of(name) == "weights"]
     count, total = sum(math.prod(one.global_shape) for one in weights), sum(map(size_of, weights))
-    check = _check(options, count, lambda written: _compared(checkpoint.theirs, folder, written))
+    check = _check(
+        options, count, lambda written: _compared(checkpoint.theirs, folder, written, checkpoint.dtype)
+    )
     _verify(folder, manifest)
     with progress("converting", total, "MB", 1e6) as advance:
         write_theirs(
@@ -240,8 +243,8 @@ def _check(options: Options, parameters: int, compare: Callable[[Path], str]) ->
     return lambda written: print(compare(written), flush=True)
 
 
-def _compared(theirs: Theirs, ours: Path, hers: Path) -> str:
-    found = compare_logits(ours, hers, theirs)
+def _compared(theirs: Theirs, ours: Path, hers: Path, rounded: torch.dtype | None = None) -> str:
+    found = compare_logits(ours, hers, theirs, rounded)
     return (
         f"{found.logits:,} logits differ by {found.difference:.1e} at most, where the largest is "
         f"{found.largest:.3g}"

@@ -18,12 +18,21 @@ from megatron.parallel.mesh import Mesh, together
 from megatron.parallel.placement import Placement
 
 ELSEWHERE = (
-    *("global_step*", "mp_rank_*", "iter_*/mp_rank_*", "iter_*/*.distcp", "*.distcp"),
-    *("pytorch_model*.bin", "lit_model.pth", "model*.safetensors"),
+    *("global_step*", "mp_rank_*", "iter_*/mp_rank_*", "release/mp_rank_*"),
+    *("*.distcp", "iter_*/*.distcp", "release/*.distcp", "step-*/*.distcp", "weights/*.distcp"),
+    *("pytorch_model*.bin", "checkpoint-*/pytorch_model*.bin", "lit_model.pth", "consolidated.*.pth"),
+    *("model*.safetensors", "checkpoint-*/model*.safetensors"),
 )
 """Files and folders in the checkpoints of Megatron, DeepSpeed and others, which are not read."""
-CONVERTED = {"mp_rank_": "megatron-lm", ".distcp": "megatron-lm", "model": "hf"}
-"""Parts of their names, and the --from of tools/convert_checkpoint.py, which reads such folders."""
+CONVERTED = {
+    "mp_rank_*[0-9]": "tools/convert_checkpoint.py --from megatron-lm reads",
+    "iter_*/*.distcp": "tools/convert_checkpoint.py --from megatron-lm reads",
+    "release/*.distcp": "tools/convert_checkpoint.py --from megatron-lm reads",
+    "model*.safetensors": "tools/convert_checkpoint.py --from hf reads",
+    "pytorch_model*.bin": "tools/convert_checkpoint.py --from hf reads once save_pretrained of a newer "
+    "transformers has written it as safetensors",
+}
+"""Some of them, and what reads such folders."""
 
 
 def find_checkpoint(
@@ -47,11 +56,9 @@ def find_checkpoint(
         text = pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.is_file() else ""
         if not text:
             return _newest_whole(root, tell)
-        if not text.isdigit():
-            raise UserError(
-                f"{pointer}: holds {text[:40]!r}, not a number of steps; write the number of an iter_ "
-                "folder there"
-            )
+        if not text.isdecimal():
+            way = made_elsewhere(root) or "write the number of an iter_ folder there"
+            raise UserError(f"{pointer}: holds {text[:40]!r}, not a number of steps; {way}")
         iteration = int(text)
     folder = folder_of(root, iteration)
     if not (folder / NAME).is_file():
@@ -75,14 +82,15 @@ def made_elsewhere(root: str | Path) -> str:
     found = sorted(
         path
         for path in {path for pattern in ELSEWHERE for path in Path(root).glob(pattern)}
-        if not path.match("model*") or path.with_name("config.json").is_file()
+        if not path.match("model*.safetensors") or path.with_name("config.json").is_file()
     )
     if not found:
         return ""
     more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
     name = found[0].relative_to(root)
-    kind = next((kind for part, kind in CONVERTED.items() if part in found[0].name), None)
-    how = f"tools/convert_checkpoint.py --from {kind} reads" if kind else "is not read here"
+    how = next((how for pattern, how in CONVERTED.items() if found[0].match(pattern)), "is not read here")
+    if found[0].with_name("common.pt").is_file():  # which of all such folders Megatron's alone have
+        how = CONVERTED["iter_*/*.distcp"]
     return f"the folder holds what another program has saved ({name}{more}), which {how}"
 
 

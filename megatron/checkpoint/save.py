@@ -7,9 +7,10 @@ offset) of a global tensor; everything that is not a tensor is in the index.
 
 import dataclasses
 import json
+import secrets
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +144,8 @@ def _joined(manifest: Manifest, written: list[dict[str, Any]]) -> Manifest:
 
 
 def clear_unfinished(root: str | Path) -> None:
-    """Remove what a run that was killed while saving has left, and put back a checkpoint that it was about
-    to replace. Only the holder of the folder's lock may call this."""
+    """Remove what a run that was killed while saving or deleting has left, and put back a checkpoint that it
+    was about to replace. Only the holder of the folder's lock may call this."""
     for old in Path(root).glob(".iter_*.old"):
         target = old.with_name(old.name.split(".")[1])
         if not target.exists():
@@ -154,8 +155,12 @@ def clear_unfinished(root: str | Path) -> None:
 
 
 def retain(root: str | Path, interval: int | None, newest: int) -> None:
-    """Delete checkpoints that are neither the newest nor at a multiple of `interval`."""
+    """Delete checkpoints that are neither the newest nor at a multiple of `interval`: by a hidden name, so
+    that of one that is deleted in part nothing is taken for a checkpoint, and `clear_unfinished` finds it."""
     for step, folder in checkpoints_in(root).items():
         own = (folder / NAME).is_file()  # other programs' checkpoints stay
         if interval and step % interval and step != newest and own:
-            shutil.rmtree(folder, ignore_errors=True)
+            going = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.partial")
+            with suppress(OSError):
+                folder.rename(going)
+            shutil.rmtree(going, ignore_errors=True)

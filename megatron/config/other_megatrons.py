@@ -492,7 +492,8 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         ft-num-warmup-iters adlr-autoresume adlr-autoresume-interval fault-injector-* error-injection-*""",
     ),
     **_unused(
-        "SIGTERM, SIGINT and SIGUSR1 always end a run with a checkpoint", "exit-signal=sigterm|sigint|sigusr1"
+        "SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 always end a run with a checkpoint",
+        "exit-signal=sigterm|sigint|sigusr1|sigusr2",
     ),
     **_refused("SIGTERM ends a run with a checkpoint; leave that out", "kill-switch-file"),
     # Other programs

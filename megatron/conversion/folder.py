@@ -20,6 +20,11 @@ from megatron.data.end_of_document import read_config
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PIXELS = "preprocessor_config.json"
+ADAPTER = "adapter_config.json"
+WAY_OF_ADAPTERS = (
+    "it is an adapter of PEFT to another model; merge both by merge_and_unload, and name the folder to which "
+    "save_pretrained writes the whole"
+)
 TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 TOKENIZERS = {
     "tokenizer.json": ("HuggingFaceTokenizer", "tokenizer_model"),
@@ -27,6 +32,11 @@ TOKENIZERS = {
     "vocab.json": ("GPT2BPETokenizer", "vocab_file"),
 }
 """The types of tokenizers by their files, and the flags that name these; the first file that is there."""
+LEFT_OUT = (
+    *(".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"),
+    *("embeddings.position_ids", "embeddings.token_type_ids"),
+)
+"""What older files hold beside weights, of whatever type."""
 POINTER = b"version https://git-lfs"
 """How the file begins that git-lfs leaves in the place of one that it has not fetched."""
 
@@ -53,7 +63,11 @@ def open_folder(path: str | Path) -> Folder:
     """The model of a folder, by the headers of its files. UserError where there is none that is known."""
     folder = Path(path)
     if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder}: holds no {CONFIG}; name a folder that save_pretrained has written")
+        adapter = (folder / ADAPTER).is_file()
+        raise UserError(
+            f"{folder}: holds no {CONFIG}; "
+            + (WAY_OF_ADAPTERS if adapter else "name a folder that save_pretrained has written")
+        )
     try:
         theirs = read_content(_json(folder / CONFIG))
     except UserError as error:
@@ -126,7 +140,7 @@ def _header(file: Path) -> dict[str, Like]:
     found = {}
     with opened(file) as content:
         names: list[str] = list(content.keys())
-        for name in names:
+        for name in (one for one in names if not one.endswith(LEFT_OUT)):
             part = content.get_slice(name)
             if part.get_dtype() not in TYPES:
                 raise UserError(

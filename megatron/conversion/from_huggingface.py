@@ -4,15 +4,20 @@ import torch
 
 from megatron.base.errors import UserError
 from megatron.conversion.folder import Folder, Reader, spelled_as
-from megatron.conversion.origins import Origin
+from megatron.conversion.origins import Origin, origin
 from megatron.conversion.to_ours import Source
 from megatron.conversion.vit import classes_named
 
-LEFT_OUT = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "embeddings.position_ids")
-"""What older files hold beside weights."""
 TIED = ("lm_head.weight", "decoder.weight", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
 """The embedding and its bias once more, by another name."""
 BIAS = "cls.predictions.bias"
+WRAPPERS = {
+    "_orig_mod.": "torch.compile",
+    "_fsdp_wrapped_module.": "FSDP",
+    "base_model.model.": "PEFT",
+    "module.": "DistributedDataParallel",
+}
+"""Parts of names that are no model's own, and where they come from."""
 
 
 def source_of(folder: Folder) -> Source:
@@ -34,25 +39,40 @@ def _matched(folder: Folder) -> dict[str, Origin]:
     """The origin of every tensor, all there and nothing else beside them. UserError otherwise."""
     flags = folder.theirs.flags
     origins = spelled_as(folder.theirs.family.names(flags), folder.tensors)
+    tied = set() if flags.get("untie_embeddings_and_output_weights") else {*TIED}
+    if tied:
+        origins = _by_the_head(folder, origins)
     used = {name for one in origins.values() for name in one.names}
     problems = [f"has no {name}" for name in sorted(used - folder.tensors.keys())]
-    tied = set() if flags.get("untie_embeddings_and_output_weights") else {*TIED}
-    more = sorted(name for name in folder.tensors.keys() - used - tied if not name.endswith(LEFT_OUT))
+    more = sorted(folder.tensors.keys() - used - tied)
     problems += [f"has {name}, which has no like here" for name in more]
     if problems:
         rest = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
-        whole, named = folder.theirs.family.architecture, folder.theirs.content.get("architectures") or []
-        raise UserError(
-            f"{folder.path}: {'; '.join(problems[:3])}{rest}; "
-            + (
-                "bring the weights that the config.json is of"
-                if whole in named or not named
-                else f"it is a {named[0]}, and what is converted is a whole {whole}; bring such a one"
-            )
-        )
+        raise UserError(f"{folder.path}: {'; '.join(problems[:3])}{rest}; {_way_out(folder)}")
     if tied:
         _refuse_other_heads(folder, origins)
     return origins
+
+
+def _by_the_head(folder: Folder, origins: dict[str, Origin]) -> dict[str, Origin]:
+    """The same, where a file holds a tied embedding by the name of the head alone, as save_model of
+    safetensors leaves out one of both."""
+    mine = "word_embeddings.weight"
+    heads = [name for name in TIED if name.endswith("weight") and name in folder.tensors]
+    if mine not in origins or origins[mine].name in folder.tensors or not heads:
+        return origins
+    return origins | {mine: origin(heads[0])}
+
+
+def _way_out(folder: Folder) -> str:
+    """What to do where tensors are not those of the config.json."""
+    whole, named = folder.theirs.family.architecture, folder.theirs.content.get("architectures") or []
+    wrapper = next((one for one in WRAPPERS if any(one in name for name in folder.tensors)), None)
+    if wrapper:
+        return f"{wrapper} is what {WRAPPERS[wrapper]} puts around a model; save the inner one anew"
+    if whole in named or not named:
+        return "bring the weights that the config.json is of"
+    return f"it is a {named[0]}, and what is converted is a whole {whole}; bring such a one"
 
 
 def _refuse_other_heads(folder: Folder, origins: dict[str, Origin]) -> None:

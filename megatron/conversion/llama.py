@@ -75,9 +75,16 @@ def _rotary(content: Mapping[str, Any]) -> Described:
     ]
 
 
+def where_silent(
+    describe: Callable[[Mapping[str, Any]], Described], usual: Mapping[str, Any]
+) -> Callable[[Mapping[str, Any]], Described]:
+    """The same, where what a config.json does not say is what its class in transformers takes then."""
+    return lambda content: describe({**usual, **content})
+
+
 def describe_qwen2(content: Mapping[str, Any]) -> Described:
-    """Its window is off unless it says otherwise."""
-    flags, problems = describe({"use_sliding_window": False} | dict(content))
+    """The same with biases."""
+    flags, problems = describe(content)
     return flags | {"add_qkv_bias": True}, problems
 
 
@@ -226,7 +233,15 @@ def state_mixtral(config: Config, vocab_size: int) -> Described:
     }, problems + (["--add-qkv-bias"] if config.model.add_qkv_bias else [])
 
 
-LLAMA = Family("gpt", describe, names, state_llama, "LlamaForCausalLM")
-MISTRAL = Family("gpt", describe, names, None, "MistralForCausalLM")
-QWEN2 = Family("gpt", describe_qwen2, names, state_qwen2, "Qwen2ForCausalLM")
-MIXTRAL = Family("gpt", describe_mixtral, names, state_mixtral, "MixtralForCausalLM")
+LLAMA_TAKES = {"max_position_embeddings": 2048}
+MISTRAL_TAKES = {"num_key_value_heads": 8, "sliding_window": 4096}
+QWEN2_TAKES = {"num_key_value_heads": 32, "use_sliding_window": False}
+MIXTRAL_TAKES = {"num_key_value_heads": 8, "rms_norm_eps": 1e-5, "rope_theta": 1e6}
+"""What their classes take where a file does not say it, and others take something else."""
+
+LLAMA = Family("gpt", where_silent(describe, LLAMA_TAKES), names, state_llama, "LlamaForCausalLM")
+MISTRAL = Family("gpt", where_silent(describe, MISTRAL_TAKES), names, None, "MistralForCausalLM")
+QWEN2 = Family("gpt", where_silent(describe_qwen2, QWEN2_TAKES), names, state_qwen2, "Qwen2ForCausalLM")
+MIXTRAL = Family(
+    "gpt", where_silent(describe_mixtral, MIXTRAL_TAKES), names, state_mixtral, "MixtralForCausalLM"
+)

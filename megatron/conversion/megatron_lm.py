@@ -28,13 +28,29 @@ NEUTRAL = {
             "multi_latent_attention",
             "rotary_interleaved",
             "mtp_num_layers",
+            "qk_l2_norm",
+            "attention_output_gate",
+            "glu_linear_offset",
+            "quick_geglu",
         ),
         (None, False, 0),
     ),
-    **dict.fromkeys(("heterogeneous_layers_config_path", "hybrid_override_pattern", "no_rope_freq"), (None,)),
+    **dict.fromkeys(
+        (
+            *("heterogeneous_layers_config_path", "hybrid_override_pattern", "no_rope_freq"),
+            *("window_size", "softmax_scale", "activation_func_clamp_value"),
+            *("experimental_attention_variant", "linear_attention_freq"),
+        ),
+        (None,),
+    ),
+    "softmax_type": (None, "vanilla"),
+    "position_embedding_type": (None, "learned_absolute", "rope", "none"),
+    "normalization": (None, "LayerNorm", "RMSNorm"),
 }
 """Settings of models that have no like here, and the values that mean nothing."""
 OF_THE_MODEL = ("embedding.", "decoder.", "output_layer.")
+EXTRA = "_extra_state"
+"""Scales of fp8, which Transformer Engine keeps in every layer, of no number where there are none."""
 
 
 def open_checkpoint(path: str, step: int | None) -> Source:
@@ -46,7 +62,11 @@ def open_checkpoint(path: str, step: int | None) -> Source:
     else:
         settings, tensors = tensors_of_ranks(folder)
     flags = _flags(folder, settings)
-    known = {name: one for name, one in tensors.items() if name.startswith(OF_THE_MODEL)}
+    known = {
+        name: one
+        for name, one in tensors.items()
+        if name.startswith(OF_THE_MODEL) and not name.endswith(EXTRA)
+    }
     if "embedding.word_embeddings.weight" not in known:
         raise UserError(f"{folder}: holds no word embeddings of a GPT; name the checkpoint of a GPT")
 

@@ -23,12 +23,20 @@ OLDER_NAMES = (
     ("encoder.", "decoder."),
     (".attention.", ".self_attention."),
     ("query_key_value", "linear_qkv"),
+    ("layernorm_qkv", "linear_qkv"),
     ("self_attention.dense", "self_attention.linear_proj"),
+    ("self_attention.proj", "self_attention.linear_proj"),
+    (".input_norm.", ".input_layernorm."),
+    ("post_attention_norm", "pre_mlp_layernorm"),
     ("post_attention_layernorm", "pre_mlp_layernorm"),
+    (".final_norm.", ".final_layernorm."),
+    ("layernorm_mlp.layer_norm_", "mlp.linear_fc1.layer_norm_"),
+    ("layernorm_mlp.fc1_", "mlp.linear_fc1."),
+    ("layernorm_mlp.fc2_", "mlp.linear_fc2."),
     ("dense_h_to_4h", "linear_fc1"),
     ("dense_4h_to_h", "linear_fc2"),
 )
-"""What older versions call the same, in the order in which it is replaced."""
+"""What older versions call the same, and Transformer Engine in them, in the order in which it is replaced."""
 ROWS = ("word_embeddings.weight", "output_layer.weight", "linear_qkv.weight", "linear_qkv.bias")
 FIRST = ("linear_fc1.weight", "linear_fc1.bias")
 COLUMNS = ("linear_proj.weight", "linear_fc2.weight")

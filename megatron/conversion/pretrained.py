@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from megatron.base.errors import UserError
@@ -21,7 +20,7 @@ from megatron.config.arguments import spelling
 from megatron.config.config import Config
 from megatron.config.vision import VisionConfig
 from megatron.conversion.encoders import found_in
-from megatron.conversion.folder import PIXELS, pixels_of
+from megatron.conversion.folder import PIXELS, opened, pixels_of
 from megatron.conversion.origins import take
 from megatron.conversion.vit import HEAD, describe, names
 from megatron.model.vit import resized_positions
@@ -117,7 +116,7 @@ def _of_checkpoint(folder: Path) -> Pretrained:
 def _of_huggingface(folder: Path) -> Pretrained:
     where = f"--pretrained-checkpoint {folder / CONFIG}"
     try:
-        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        content = json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
         if (kind := content.get("model_type")) != "vit":
             raise UserError(f"{where}: model_type {kind!r} is not vit, which is read here")
         flags, problems = describe(content)
@@ -140,12 +139,9 @@ def _of_huggingface(folder: Path) -> Pretrained:
     origins = names(flags)
 
     def read(name: str) -> Tensor | None:
-        try:
-            with safe_open(path, "pt") as file:
-                found = found_in(origins, file.keys())
-                return take(found[name], file.get_tensor) if name in found else None
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); bring the file again") from None
+        with opened(path) as file:
+            found = found_in(origins, file.keys())
+            return take(found[name], file.get_tensor) if name in found else None
 
     return Pretrained(folder, flags, read)
 

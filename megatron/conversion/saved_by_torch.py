@@ -36,7 +36,7 @@ HEADER, NAME_LENGTH = 30, 26
 """Of an entry of a zip archive: bytes before its name, and where that says how long the name is."""
 NAMED_ALONE = (
     *("megatron.", "numpy", "_codecs", "_io", "pathlib", "datetime", "torch.distributed.checkpoint."),
-    *("torch.serialization", "torch.storage"),
+    *("torch.serialization", "torch.storage", "signal."),
 )
 """Beginnings of the modules whose names stand for settings, states of random numbers and the like: they are
 kept as names, and not called."""

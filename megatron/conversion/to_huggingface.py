@@ -132,8 +132,20 @@ def _parts(
         ((_, tensor),) = read_boxes(checkpoint.folder, checkpoint.manifest, {mine: box})
         return tensor
 
-    yield put(pieces[name], tuple(like[name].shape), read).to(like[name].dtype)
+    yield _rounded(name, put(pieces[name], tuple(like[name].shape), read), like[name].dtype)
     advance(like[name].nbytes)
+
+
+def _rounded(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor in a type. UserError where numbers of it are too large for that: they would be infinite."""
+    found = tensor.to(dtype)
+    if found.dtype != tensor.dtype and not found.isfinite().all() and tensor.isfinite().all():
+        largest = float(tensor.abs().max())
+        raise UserError(
+            f"--dtype: {name} has numbers up to {largest:.3g}, which {TORCH_NAMES[dtype]} cannot hold; give "
+            "--dtype bf16, or leave it out"
+        )
+    return found
 
 
 def _write_index(folder: Path, shards: Mapping[str, list[str]], like: Mapping[str, Tensor]) -> None:
@@ -148,7 +160,7 @@ def _words(like: Mapping[str, Tensor], tokenizer: Tokenizer | None, vocabulary: 
     """What a config.json says of types, tokens and classes; older versions call the type torch_dtype."""
     largest = max(like.values(), key=lambda one: math.prod(one.shape))
     name = TORCH_NAMES.get(largest.dtype, "float32")
-    end, known = (tokenizer.eod, tokenizer.vocabulary) if tokenizer else (None, {})
+    end, known = (tokenizer.eod, tokenizer.vocabulary) if tokenizer else (vocabulary.eod, {})
     tokens = {"bos": _begin(tokenizer), "eos": end, "pad": tokenizer and tokenizer.pad}
     tokens |= {"cls": known.get("[CLS]"), "sep": known.get("[SEP]")}
     if classes := (vocabulary.tokenizer or {}).get("classes"):
@@ -195,7 +207,7 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, content: Mapping[str, An
     else:
         return
     beside = source.with_name("tokenizer_config.json")
-    words: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    words: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8-sig")) if beside.is_file() else {}
     if tokenizer.kind in BERT_KINDS:
         words.pop("tokenizer_class", None)
     text = json.dumps(usual | words, indent=2) + "\n"

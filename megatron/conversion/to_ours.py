@@ -185,6 +185,12 @@ def _require_shapes(source: Source, boxes: Mapping[str, Box]) -> None:
             f"{source.path}: has nothing for {', '.join(lacking[:3])}, which the model has here; bring the "
             "files of one model"
         )
+    if more := sorted(source.origins.keys() - boxes.keys()):
+        names = ", ".join(source.origins[mine].name for mine in more[:3])
+        raise UserError(
+            f"{source.path}: has {names}, which a model of its settings has not here; bring the files of one "
+            "model"
+        )
     for mine, one in source.origins.items():
         expected = boxes[mine].global_shape
         if mine in PADDED:

@@ -12,7 +12,7 @@ from megatron.data.tokenizer_value import EndOfDocument
 EOD_NAMES = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[EOD]")
 SEPARATOR = "[SEP]"
 """What BERT's tokenizers have in the place of an end, of a usual name or none."""
-CONFIG = "tokenizer_config.json"
+CONFIG, ADDED = "tokenizer_config.json", "added_tokens.json"
 SHOWN = 5
 Ranks = Sequence[tuple[str, Collection[str]]]
 """Groups of tokens by what they are, in words, from those that most likely end documents."""
@@ -72,6 +72,7 @@ def _cannot(config: Path, why: object) -> str:
 def config_beside(path: Path, vocabulary: Mapping[str, int]) -> dict[str, str]:
     """The names of the special tokens in a tokenizer_config.json beside a tokenizer's file, or nothing.
     UserError where it is of another tokenizer."""
+    _require_added(path, vocabulary)
     config, content = path.with_name(CONFIG), read_config(path)
     try:
         named = {
@@ -95,6 +96,25 @@ def config_beside(path: Path, vocabulary: Mapping[str, int]) -> dict[str, str]:
             f"{'; '.join(wrong[:SHOWN])}{rest}; bring the files that belong together, or move this one away"
         )
     return named
+
+
+def _require_added(path: Path, vocabulary: Mapping[str, int]) -> None:
+    """UserError where the file of tokens that were added to a tokenizer later has some that it lacks: texts
+    would be cut to their letters. A tokenizer.json has its own."""
+    beside = path.with_name(ADDED)
+    if path.name == "tokenizer.json" or not beside.is_file():
+        return
+    try:
+        added = list(json.loads(beside.read_text(encoding="utf-8-sig")))
+    except (ValueError, TypeError) as error:
+        raise UserError(_cannot(beside, error)) from None
+    if lacking := [str(name) for name in added if name not in vocabulary]:
+        rest = f", and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+        raise UserError(
+            f"{beside}: has {', '.join(lacking[:SHOWN])}{rest}, and {path.name} has not; write a "
+            "tokenizer.json by save_pretrained of transformers' AutoTokenizer and name that, or move this "
+            "away where texts have no such token"
+        )
 
 
 def _text(value: Any) -> str | None:

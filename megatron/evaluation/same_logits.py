@@ -55,10 +55,10 @@ def require_room(parameters: int, free: int | None) -> None:
         )
 
 
-def compare_logits(ours: Path, theirs: Path, model: Theirs) -> Agreement:
-    """Compare the logits of both for the same inputs, one model after the other in memory. UserError where
-    they differ."""
-    mine, inputs = _ours(ours, model)
+def compare_logits(ours: Path, theirs: Path, model: Theirs, rounded: torch.dtype | None = None) -> Agreement:
+    """Compare the logits of both for the same inputs, one model after the other in memory. `rounded`: the
+    type that weights of ours had on their way. UserError where they differ."""
+    mine, inputs = _ours(ours, model, rounded)
     gc.collect()
     transformers = require_transformers()
     transformers.logging.set_verbosity_error()
@@ -75,9 +75,11 @@ def compare_logits(ours: Path, theirs: Path, model: Theirs) -> Agreement:
 
 
 @torch.no_grad()
-def _ours(folder: Path, theirs: Theirs) -> tuple[Tensor, Tensor]:
+def _ours(folder: Path, theirs: Theirs, rounded: torch.dtype | None) -> tuple[Tensor, Tensor]:
     """Our logits, and what their model has to be given for the same."""
     restored = restore(str(folder), None, CPU)
+    for weight in restored.model.parameters() if rounded else ():
+        weight.copy_(weight.to(rounded))
     found, inputs = LOGITS[theirs.family.task](restored, theirs)
     return found.flatten(), inputs
 

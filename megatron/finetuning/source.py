@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from megatron.base.errors import UserError
@@ -18,7 +17,7 @@ from megatron.checkpoint.manifest import NAME, Manifest, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.config import TokenizerOptions
 from megatron.conversion.encoders import Foreign, found_in, read_config_json
-from megatron.conversion.folder import tokenizer_in
+from megatron.conversion.folder import opened, tokenizer_in
 from megatron.conversion.origins import Origin, origin, take
 from megatron.data.tokenizer import build_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
@@ -152,21 +151,18 @@ def _tokenizer_in(folder: Path) -> TokenizerOptions:
 
 
 def _read_huggingface(path: Path, foreign: Foreign, boxes: Mapping[str, Box]) -> Iterator[tuple[str, Tensor]]:
-    try:
-        with safe_open(path, "pt") as file:
-            found = found_in(foreign.names, file.keys())
-            for name in [name for name in found if name.startswith(OUTPUT)]:
-                there = tuple(file.get_slice(found[name].name).get_shape())
-                if name not in boxes or there != boxes[name].global_shape:
-                    del found[name]  # it is of another task
-            if missing := [n for n in boxes if n not in found and not n.startswith(HEADS)]:
-                lacking = ", ".join(foreign.names.get(name, origin(name)).name for name in missing[:3])
-                raise UserError(f"{path}: has no {lacking}; bring the weights that belong to the config.json")
-            for name, box in boxes.items():
-                if name in found:
-                    yield name, _cut(path, file.get_tensor(found[name].name), name, found[name], box)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); bring the file again") from None
+    with opened(path) as file:
+        found = found_in(foreign.names, file.keys())
+        for name in [name for name in found if name.startswith(OUTPUT)]:
+            there = tuple(file.get_slice(found[name].name).get_shape())
+            if name not in boxes or there != boxes[name].global_shape:
+                del found[name]  # it is of another task
+        if missing := [n for n in boxes if n not in found and not n.startswith(HEADS)]:
+            lacking = ", ".join(foreign.names.get(name, origin(name)).name for name in missing[:3])
+            raise UserError(f"{path}: has no {lacking}; bring the weights that belong to the config.json")
+        for name, box in boxes.items():
+            if name in found:
+                yield name, _cut(path, file.get_tensor(found[name].name), name, found[name], box)
 
 
 def _cut(path: Path, theirs: Tensor, name: str, found: Origin, box: Box) -> Tensor:

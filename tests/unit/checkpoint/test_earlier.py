@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from megatron.base.errors import UserError
 from megatron.checkpoint.earlier import BESIDE, goes_on, set_aside, start_problems
+from megatron.checkpoint.load import find_checkpoint, made_elsewhere
 from megatron.config.checkpoint import CheckpointConfig
 
 LATEST = "latest_checkpointed_iteration.txt"
@@ -111,6 +113,39 @@ def test_what_another_program_has_saved_is_neither_gone_on_from_nor_mixed_with(t
     assert line.endswith("megatron-lm reads; save elsewhere, or set it aside with --overwrite-run")
     assert start_problems(flags(megatron, None, overwrite_run=True), False) == []
     assert start_problems(flags(run_with(deepspeed, 4), deepspeed), False) == []
+
+
+CONVERT = "tools/convert_checkpoint.py --from"
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("release/mp_rank_00", f"which {CONVERT} megatron-lm reads"),
+        ("release/__0_0.distcp", f"which {CONVERT} megatron-lm reads"),
+        ("mp_rank_00_001", f"which {CONVERT} megatron-lm reads"),
+        ("mp_rank_00_model_states.pt", "which is not read here"),
+        ("step-500/__0_0.distcp", "which is not read here"),
+        ("weights/__0_0.distcp", "which is not read here"),
+        ("lit_model.pth", "which is not read here"),
+        ("pytorch_model-00001-of-00002.bin", f"which {CONVERT} hf reads once save_pretrained"),
+        ("checkpoint-500/pytorch_model.bin", f"which {CONVERT} hf reads once save_pretrained"),
+    ],
+)
+def test_what_reads_a_checkpoint_of_another_program_is_named_and_nothing_else(
+    name: str, how: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    assert f"({name}), {how}" in made_elsewhere(tmp_path)
+    (line,) = start_problems(flags(None, tmp_path, finetune=True), False)
+    assert how in line
+
+
+def test_a_pointer_to_a_release_names_what_reads_it(tmp_path: Path) -> None:
+    (tmp_path / LATEST).write_text("release")
+    (tmp_path / "release" / "mp_rank_00").mkdir(parents=True)
+    with pytest.raises(UserError, match=f"holds 'release', not a number of steps; .*{CONVERT} megatron-lm"):
+        find_checkpoint(tmp_path)
 
 
 def test_a_run_that_goes_back_sets_later_checkpoints_aside(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from megatron.base.errors import UserError
 from megatron.checkpoint.load import Box, find_checkpoint, load_model, read_boxes, require_file, verify_files
 from megatron.checkpoint.manifest import Manifest, read_manifest, sealed
-from megatron.checkpoint.save import checkpoints_in, retain, save_checkpoint
+from megatron.checkpoint.save import checkpoints_in, clear_unfinished, retain, save_checkpoint
 from megatron.data.vocabulary import Vocabulary
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.placement import Placement
@@ -264,6 +264,22 @@ def test_only_own_checkpoints_beside_the_interval_are_deleted(tmp_path: Path) ->
     assert list(checkpoints_in(tmp_path)) == [2, 3, 4, 6, 8, 10]
     retain(tmp_path, 4, 10)
     assert list(checkpoints_in(tmp_path)) == [3, 4, 8, 10], "another program's 3 stays"
+
+
+def test_a_checkpoint_that_is_deleted_in_part_is_none_and_the_next_run_removes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (2, 4):
+        save(tmp_path, step)
+    monkeypatch.setattr(
+        "shutil.rmtree", lambda folder, **how: (folder / "index.json").unlink()
+    )  # then killed
+    retain(tmp_path, 3, 4)
+    assert list(checkpoints_in(tmp_path)) == [4]
+    (left,) = tmp_path.glob(f".iter_0000002.*/{MODEL}")
+    monkeypatch.undo()
+    clear_unfinished(tmp_path)
+    assert not left.parent.exists() and list(checkpoints_in(tmp_path)) == [4]
 
 
 def damage(folder: Path) -> str:

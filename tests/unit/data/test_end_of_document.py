@@ -112,3 +112,20 @@ def test_sentencepiece_without_its_own(tmp_path):
     path = write_sentencepiece(tmp_path / "a.model", eos_id=-1, control_symbols=["<eos>"])
     options = TokenizerOptions(tokenizer_type="GPTSentencePieceTokenizer", tokenizer_model=path)
     assert "<eos>" in end(options) and "among the control tokens" in end(options)
+
+
+def test_tokens_that_were_added_later_and_are_lost_are_told(tmp_path):
+    """Beside a tokenizer.json they may lie, as it has its own."""
+    path, beside = write_sentencepiece(tmp_path / "tokenizer.model"), tmp_path / "added_tokens.json"
+    options = TokenizerOptions(tokenizer_type="SentencePieceTokenizer", tokenizer_model=path)
+    beside.write_text('{"</s>": 2, "<s>": 1}')
+    assert "</s>" in end(options)
+    beside.write_text('{"</s>": 2, "<|im_start|>": 32000}')
+    with pytest.raises(
+        UserError, match=r"has <\|im_start\|>, and tokenizer.model has not; write a tokenizer.json"
+    ):
+        end(options)
+    assert "<eos>" in end(write(tmp_path, ["<eos>"], []))
+    beside.write_text("[")
+    with pytest.raises(UserError, match=r"added_tokens.json: cannot be read"):
+        end(options)
