@@ -16,7 +16,7 @@ from megatron.config.foreign import Foreign
 from megatron.config.optimizer import SCALING
 from megatron.config.parallel import ParallelConfig
 from megatron.config.patterns import layer_pattern
-from megatron.config.values import convert
+from megatron.config.values import convert, parse_list
 
 Values = dict[str, Any]
 
@@ -150,6 +150,8 @@ def _shape(values: Values, scale: Scale, typed: Values) -> Values:
     if values.get("num_experts", 1) > 1:
         shape["num_experts"] = 2 ** round(math.log2(values["num_experts"]) * scale.experts)
         shape["moe_layer_freq"] = _pattern(values.get("moe_layer_freq", "1"), values["num_layers"], depth)
+    if text := values.get("random_ltd_layers"):
+        shape["random_ltd_layers"] = _places(text, values["num_layers"], depth)
     return shape
 
 
@@ -160,6 +162,17 @@ def _pattern(text: str, layers: int, depth: int) -> str:
     except UserError:
         return text
     return str(pattern[:depth]).replace(" ", "") if isinstance(pattern, list) else text
+
+
+def _places(text: str, layers: int, depth: int) -> str:
+    """Layers by their numbers, where those in the middle are left out; what is no list stays."""
+    try:
+        named = parse_list(text)
+    except ValueError:
+        return text
+    before = [place if 2 * place < depth else place + layers - depth for place in range(depth)]
+    found = [place for place in range(depth) if before[place] in named]
+    return ",".join(map(str, found)) or text
 
 
 def _curriculum(text: str, shorter: float, steps: float) -> str:

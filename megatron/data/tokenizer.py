@@ -12,7 +12,6 @@ import numpy as np
 
 from megatron.base.errors import UserError
 from megatron.base.files import checksum
-from megatron.config.tokenizer import unread_files
 from megatron.data.bert_files import bert_wordpiece
 from megatron.data.huggingface import gpt2_bpe, huggingface
 from megatron.data.sentencepiece_models import llama2, sentencepiece_model
@@ -26,8 +25,6 @@ def build_tokenizer(options: Any, engine: str = "tokenizers") -> Tokenizer:
     the fast one (UserError where it cannot), "auto" the fast one where it can."""
     if options.tokenizer_type not in TOKENIZERS:
         raise UserError(f"--tokenizer-type {options.tokenizer_type}: choose one of {', '.join(TOKENIZERS)}")
-    if unread := unread_files(options):
-        raise UserError(*unread)
     tokenizer = TOKENIZERS[options.tokenizer_type](options, engine)
     if tokenizer.files and options.vocab_size not in (None, tokenizer.vocab_size):
         raise UserError(

@@ -23,6 +23,7 @@ from megatron.base.errors import UserError, collect_problems
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag
 from megatron.config.config import TokenizerOptions
+from megatron.config.tokenizer import unread_files
 from megatron.data.index_builder import IndexedDatasetBuilder, existing_dataset
 from megatron.data.indexed_dataset import token_dtype
 from megatron.data.tokenizer import build_tokenizer, describe_around, describe_end
@@ -158,6 +159,8 @@ def _inputs_lost(options: PreprocessOptions, files: list[str]) -> list[str]:
 def _tokenizer(options: PreprocessOptions) -> Tokenizer:
     if options.tokenizer.tokenizer_type is None:
         raise UserError("--tokenizer-type is required: it says how text becomes tokens")
+    if unread := unread_files(options.tokenizer):
+        raise UserError(*unread)
     return build_tokenizer(options.tokenizer)
 
 

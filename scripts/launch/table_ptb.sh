@@ -2,6 +2,7 @@
 # GPT-2 350M on Penn Treebank: 1 GPU; give its converted weights by --load.
 # Use: scripts/launch/recipes.sh
 set -euo pipefail
-rows=(gpt2_350m_ptb/{baseline,cl_seqres,random_ltd,composed})
+rows=(gpt2_350m_ptb/{baseline,cl_seqres,random_ltd,composed}
+    gpt2_350m_ptb/first_{baseline,random_ltd,random_ltd_but_first,random_ltd_but_last})
 # shellcheck source=scripts/launch/recipes.sh
 . "$(dirname "$0")/recipes.sh"

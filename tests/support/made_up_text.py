@@ -150,6 +150,8 @@ def make_options(folder: Path, *inputs: str, **changes: Any) -> PreprocessOption
         "tokenizer_type": "HuggingFaceTokenizer",
         "tokenizer_model": str(model) if model.exists() else write_tokenizer(folder),
     }
+    if "tokenizer_type" in tokenizer:
+        trained = {}
     return PreprocessOptions(
         **{**defaults, **changes},
         tokenizer=TokenizerOptions(**{**trained, **tokenizer}),

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.base.errors import UserError
-from megatron.config.tokenizer import TokenizerOptions
+from megatron.config.tokenizer import TokenizerOptions, unread_files
 from megatron.data.token_engines import first_difference
 from megatron.data.tokenizer import build_tokenizer, describe_around
 from megatron.data.tokenizer_value import Tokenizer
@@ -337,21 +337,36 @@ MISTAKES = [
         {"tokenizer_model": "wrong", "tiktoken_pattern": "v2"},
         "wrong: is no whole list of tiktoken's tokens",
     ),
-    (
-        "HuggingFaceTokenizer",
-        {"tokenizer_model": "wrong", "merge_file": "m"},
-        "--merge-file m: HuggingFaceTokenizer does not read it; leave it out",
-    ),
-    ("GPT2BPETokenizer", {"tokenizer_model": "a"}, "--tokenizer-model a: GPT2BPETokenizer does not read it"),
-    ("NullTokenizer", {"vocab_file": "v", "vocab_size": 9}, "--vocab-file v: NullTokenizer does not read it"),
     ("NullTokenizer", {"eod_token": "x", "vocab_size": 9}, "--eod-token x: that of NullTokenizer is <eod>"),
-    (
-        "BertWordPieceCase",
-        {"tokenizer_model": "a", "vocab_file": "v"},
-        "--vocab-file v and --tokenizer-model a: BertWordPieceCase reads one of them; leave the other out",
-    ),
     ("BertTokenizer", {}, "--tokenizer-type BertTokenizer: choose one of BertWordPieceLowerCase"),
 ]
+
+
+@pytest.mark.parametrize(
+    "kind, given, message",
+    [
+        ("HuggingFaceTokenizer", {"tokenizer_model": "a"}, None),
+        (
+            "HuggingFaceTokenizer",
+            {"tokenizer_model": "a", "merge_file": "m"},
+            "--merge-file m: HuggingFaceTokenizer does not read it; leave it out, or give another "
+            "--tokenizer-type",
+        ),
+        (
+            "NullTokenizer",
+            {"vocab_file": "v"},
+            "--vocab-file v: NullTokenizer does not read it; leave it out, or give another --tokenizer-type",
+        ),
+        (
+            "BertWordPieceCase",
+            {"tokenizer_model": "a", "vocab_file": "v"},
+            "--vocab-file v and --tokenizer-model a: BertWordPieceCase reads one of them; leave the other "
+            "out",
+        ),
+    ],
+)
+def test_files_that_are_given_and_not_read_are_told(kind, given, message):
+    assert unread_files(options(kind, **given)) == ([message] if message else [])
 
 
 @pytest.mark.parametrize("kind, given, message", MISTAKES)

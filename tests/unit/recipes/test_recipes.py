@@ -169,6 +169,18 @@ CALCULATED = {
     "composed_150b": (188_632, 170.0),
 }
 """Steps and billions of raw tokens of GPT-3 1.3B, counted by two independent programs."""
+FIRST = {
+    "gpt3_350m/first_random_ltd_200b": (256, 2048, 22, 128, 400_543, 31.3),
+    "gpt3_1.3b/first_random_ltd_200b": (512, 2048, 22, 128, 200_272, 31.3),
+    "bert_large/first_random_ltd_1_774b": (1024, 512, 22, 208, 1_785_278, 26.2),
+    "bert_large/first_random_ltd_2_721b": (1024, 512, 22, 128, 1_739_502, 31.1),
+    "gpt2_350m_ptb/first_baseline": (32, 1024, 0, 128, 1, 0.0),
+    "gpt2_350m_ptb/first_random_ltd": (32, 1024, 22, 128, 405, 33.7),
+    "gpt2_350m_ptb/first_random_ltd_but_first": (32, 1024, 23, 128, 405, 35.2),
+    "gpt2_350m_ptb/first_random_ltd_but_last": (32, 1024, 23, 128, 405, 35.2),
+}
+"""Of arXiv 2211.11586: batch, length, layers that drop, the first kept length, steps until nothing is
+dropped, and what is saved in per cent; the paper states 26.2, 31.1 and 33.7 %."""
 SECONDS, SPEED = 3600, 2e10
 """What a run at --scale mini may take at so many FLOP/s, a slow core; 13B and 175B take hours."""
 
@@ -192,14 +204,19 @@ def steps_by_hand(model: Model, run: Run) -> int:
 
 def test_every_recipe_is_in_the_tables_and_the_reverse() -> None:
     found = {name: {path.stem for path in recipes(name)} for name in families() if task_name(name) != "vit"}
-    assert found == {name: set(runs) for name, runs in RUNS.items()}
+    first = {name: {path.name for path in map(Path, FIRST) if path.parts[0] == name} for name in RUNS}
+    assert found == {name: set(runs) | first[name] for name, runs in RUNS.items()}
 
 
 @pytest.mark.parametrize("family", sorted(RUNS))
 def test_recipes_plan_what_the_papers_state(family: str) -> None:
     model, page = MODELS[family], head_of(family)
     for path in recipes(family):
-        run, (config, plan) = RUNS[family][path.stem], expand(path, ranks=ranks_of(path))
+        config, plan = expand(path, ranks=ranks_of(path))
+        page += row(path, plan)
+        if f"{family}/{path.stem}" in FIRST:
+            continue
+        run = RUNS[family][path.stem]
         check_shape(model, run, config, ranks_of(path))
         assert plan.steps == steps_by_hand(model, run), path
         batch, longest = run.batch or model.batch, run.full or model.full
@@ -211,7 +228,6 @@ def test_recipes_plan_what_the_papers_state(family: str) -> None:
         check_warmup(run, plan)
         check_schedules(model, run, plan)
         assert not layout_problems(config, plan, ranks_of(path) // ranks_of_one(config)), path
-        page += row(path, plan)
     assert page in PAGE.read_text(encoding="utf-8"), "python scripts/make_recipes_page.py writes it anew"
 
 
@@ -251,6 +267,39 @@ def check_schedules(model: Model, run: Run, plan: Plan) -> None:
     assert set(plan.caps) == ({run.metric} if run.order else set())
 
 
+@pytest.mark.parametrize("name", FIRST)
+def test_recipes_of_the_first_paper_on_random_ltd(name: str) -> None:
+    """Layer tokens as a sum that is written out; GPT-3 ends with the 4,800 B that the paper states."""
+    path, (batch, length, dropping, least, grown, saved) = FOLDER / f"{name}.yaml", FIRST[name]
+    config, plan = expand(path, ranks=ranks_of(path))
+    begins = config.data_efficiency.random_ltd_min or least
+    number = np.arange(plan.steps)
+    kept = np.maximum(np.minimum((begins + (length - begins) * number // grown) // 16 * 16, length), least)
+    layer_tokens = batch * (dropping * kept.sum() + (24 - dropping) * length * plan.steps)
+    assert plan.layer_tokens[-1] == layer_tokens
+    assert round(100 * (1 - layer_tokens / (24 * batch * length * plan.steps)), 1) == saved
+    assert plan.steps == 2_000_000 or "bert" not in name
+    assert "gpt3" not in name or layer_tokens == pytest.approx(4_800e9, rel=1e-3)
+    smaller, small = expand(path, "--scale", "mini", vocab_size=8192)
+    still = 1 - small.layer_tokens[-1] / (smaller.model.num_layers * small.raw_tokens[-1])
+    assert (still > 0) == (saved > 0)
+
+
+def test_the_first_paper_s_kept_lengths_grow_by_16() -> None:
+    """For every 1.75, 48 and 38 billion raw tokens, counted from the sums of the plan."""
+    for name, each, tokens in (
+        ("gpt3_1.3b/first_random_ltd_200b", 1.75, 210),
+        ("bert_large/first_random_ltd_1_774b", 48, 936),
+        ("bert_large/first_random_ltd_2_721b", 38, 912),
+    ):
+        _, plan = expand(FOLDER / f"{name}.yaml", ranks=64)
+        raw = plan.raw_tokens / 1e9
+        grows = raw[:-1][np.diff(plan.kept_length) > 0]
+        assert np.diff(grows) == pytest.approx(each, abs=0.01 * each) or name.endswith("774b")
+        assert np.median(np.diff(grows)) == pytest.approx(each, rel=1e-3)
+        assert grows[-1] == pytest.approx(tokens, rel=1e-3)
+
+
 def test_reshaping_has_the_reference_s_steps_behind_its_switch() -> None:
     """Micro-batches of 8, and pieces that overlap."""
     _, plan = expand(FOLDER / "gpt3_1.3b" / "cl_seqres_300b.yaml", "--reference-schedules", ranks=64)
@@ -270,7 +319,7 @@ def test_shares_of_the_steps() -> None:
 @pytest.mark.parametrize("family", sorted(RUNS))
 def test_mini_keeps_the_shape_of_every_recipe(family: str) -> None:
     model, shorter = MODELS[family], 1 if family == "gpt2_350m_ptb" else 200
-    for path in recipes(family):
+    for path in (FOLDER / family / f"{name}.yaml" for name in RUNS[family]):
         run, (config, plan) = RUNS[family][path.stem], expand(path, "--scale", "mini", vocab_size=8192)
         batch, longest = config.training.global_batch_size, (run.full or model.full) // 8
         assert (batch, config.data.seq_length) == (max((run.batch or model.batch) // 64, 4), longest)

@@ -12,8 +12,8 @@ from tools import plan_run
 BASE = "--task vit --num-layers 12 --hidden-size 768 --num-attention-heads 12 --num-classes 1000 --lr 5e-5 "
 RECIPES = {
     "ImageNet": (
-        BASE + "--micro-batch-size 256 --train-samples 17937338 --random-ltd-min 66 --random-ltd-quantum 1 "
-        "--random-ltd-duration 56054",
+        BASE + "--micro-batch-size 256 --train-samples 17936338 --random-ltd-min 66 --random-ltd-quantum 1 "
+        "--random-ltd-duration 56051",
         0.223,
     ),
     "CIFAR": (

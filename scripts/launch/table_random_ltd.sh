@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# GPT-3 350M and 1.3B of arXiv 2211.11586, the baseline and random-LTD: 64 V100.
+# Use: scripts/launch/recipes.sh
+set -euo pipefail
+rows=({gpt3_350m,gpt3_1.3b}/{baseline_300b,first_random_ltd_200b})
+# shellcheck source=scripts/launch/recipes.sh
+. "$(dirname "$0")/recipes.sh"
