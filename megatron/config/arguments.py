@@ -50,12 +50,13 @@ def flag(
     follows: Callable[..., Any] | None = None,
     resume: str = "same",
     rewrites: Callable[[dict[str, Any], dict[str, Any]], tuple[dict[str, Any], list[str]]] | None = None,
+    of_several: str = "",
 ) -> Any:
     """A dataclass field that is a flag; without a default it is required. `repeat`: given several times,
     each one value. `follows`: from groups by their names, the value where the flag has its default, which
     the field's type need not allow. `resume`: one of RESUME. `rewrites`: from the values by flag name
-    of files, and of the command line, what files say instead, and problems. One without `help` is read and
-    not shown."""
+    of files, and of the command line, what files say instead, and problems. `of_several`: what to do with
+    several values where one is taken. One without `help` is read and not shown."""
     metadata = {
         "help": help,
         "choices": tuple(choices),
@@ -69,6 +70,7 @@ def flag(
         "follows": follows,
         "resume": resume,
         "rewrites": rewrites,
+        "of_several": of_several,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -331,7 +333,8 @@ def _misfit(one: Flag, items: list[Any]) -> list[str]:
     if not items:
         return [f"{name} needs a value: {metadata['help']}"]
     if len(items) > 1 and not one.many:
-        return [f"{name} takes one value, not {len(items)}: {' '.join(map(str, items))}"]
+        instead = f"; {metadata['of_several']}" if metadata["of_several"] else ""
+        return [f"{name} takes one value, not {len(items)}: {' '.join(map(str, items))}{instead}"]
     return []
 
 

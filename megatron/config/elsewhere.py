@@ -92,7 +92,7 @@ WORDS = {
     "norm-epsilon": "rms-norm-eps layer-norm-eps layer-norm-epsilon rms-norm-epsilon norm-eps",
     "hidden-dropout": "dropout hidden-dropout-prob resid-pdrop residual-dropout embedding-dropout",
     "attention-dropout": "attention-probs-dropout-prob attn-pdrop",
-    "dtype": "torch-dtype precision outtype",
+    "dtype": "torch-dtype precision outtype params-dtype bf16 fp16 half",
     "bf16": "dtype precision mixed-precision torch-dtype use-bf16 amp use-amp amp-dtype "
     "model-dtype training-dtype mixed-precision-param bfloat16 pure-bf16 autocast",
     "recompute-granularity": "gradient-checkpointing activation-checkpointing grad-checkpointing "

@@ -23,7 +23,12 @@ from megatron.data.wordpiece import bert_tokens
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisOptions:
-    data_path: str = flag(help="prefix of the .bin/.idx files", metavar="PREFIX")
+    data_path: str = flag(
+        help="prefix of the .bin/.idx files",
+        metavar="PREFIX",
+        of_several="analyse every dataset of a blend by itself, and give training all folders by "
+        "--difficulty-path",
+    )
     seq_length: int = flag(help="tokens of a sample, as in training", at_least=1)
     output_dir: str = flag(
         help="folder for the analysis; an older analysis there is replaced", metavar="FOLDER"

@@ -204,6 +204,8 @@ def run_task(
         elif fixed is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=SEED)
+        if num_fewshot and scorer.mesh.first and _has_questions_alone(task):
+            print_line(f"note: {name} has no training part, so its examples are of the questions themselves")
     random.seed(SEED)
     np.random.seed(SEED)  # noqa: NPY002, which tasks of the harness draw from
     try:
@@ -226,6 +228,12 @@ def run_task(
         "n-samples": found.get("n-samples", {}),
         "versions": found.get("versions", {}),
     }
+
+
+def _has_questions_alone(task: Any) -> bool:
+    """Whether the harness, which tells it to its own log alone, takes examples from the test part."""
+    named = task.get_config("fewshot_split")
+    return not (named or task.has_training_docs() or task.has_validation_docs())
 
 
 def _is_of_the_model(error: BaseException) -> bool:

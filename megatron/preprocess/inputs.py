@@ -3,6 +3,7 @@
 import glob
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 from megatron.base.errors import UserError, collect_problems
@@ -51,6 +52,9 @@ def find_files(inputs: Sequence[str], flag: str = "--input") -> list[str]:
         print(
             f"note: {len(empty):,} of {len(files):,} files are empty, the first: {empty[0]}", file=sys.stderr
         )
+    if again := [path for path, times in Counter(map(os.path.realpath, files)).items() if times > 1]:
+        told = f"{len(again):,} files are named more than once, and read as often: {again[0]}"
+        print(f"note: {told}", file=sys.stderr)
     return files
 
 

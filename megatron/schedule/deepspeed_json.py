@@ -114,11 +114,12 @@ def _legacy_spec(legacy: dict[str, Any]) -> str:
     return f"{TRUNCATE}:{','.join(f'{name}={value}' for name, value in words.items())}"
 
 
-def _layer_ids(value: Any) -> tuple[int, ...]:
-    """A list of layers; TypeError or ValueError where it is none: of "123" each letter would be one."""
+def _numbers(name: str, value: Any) -> tuple[int, ...]:
+    """A list of whole numbers; TypeError or ValueError where it is none, as in "123", whose every letter is
+    one."""
     if not isinstance(value, list):
-        raise TypeError(f"random_ltd_layer_id takes a list of whole numbers, not {json.dumps(value)}")
-    return tuple(number_of("random_ltd_layer_id", one, int) for one in value)
+        raise TypeError(f"{name} takes a list of whole numbers, not {json.dumps(value)}")
+    return tuple(number_of(name, one, int) for one in value)
 
 
 class DataEfficiencySection:
@@ -223,8 +224,8 @@ class DataEfficiencySection:
                 duration=number_of(TOTAL, schedule[TOTAL], int) if grows else 1,
                 quantum=number_of("difficulty_step", schedule.get("difficulty_step", 1), int),
                 root=number_of("root_degree", schedule["root_degree"], float) if rooted else 1.0,
-                values=tuple(number_of("difficulty", one, int) for one in schedule.get("difficulty", ())),
-                until=tuple(number_of("max_step", one, int) for one in schedule.get("max_step", ())),
+                values=_numbers("difficulty", schedule.get("difficulty", [])),
+                until=_numbers("max_step", schedule.get("max_step", [])),
                 function=str(schedule.get("function", "")),
             )
             metric = CurriculumMetric(
@@ -268,7 +269,8 @@ class DataEfficiencySection:
         if section is None or self._random_ltd_lacks(section):
             return None
         try:
-            schedule, layers = section["random_ltd_schedule"], _layer_ids(section["random_ltd_layer_id"])
+            schedule = section["random_ltd_schedule"]
+            layers = _numbers("random_ltd_layer_id", section["random_ltd_layer_id"])
             inner = schedule["schedule_config"]
             total = int(section.get("total_layer_num", num_layers))
             counted = int(section.get("random_ltd_layer_num", len(layers)))

@@ -351,6 +351,21 @@ def test_the_mean_of_the_paper_and_its_standard_error() -> None:
     assert paper_mean({"mine": {"acc,none": 1.0}}) is None
 
 
+def test_examples_of_the_test_part_are_told(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from megatron.evaluation.harness import open_tasks, run_task
+
+    text = (Path(made.tasks) / "local_choice.yaml").read_text()
+    (tmp_path / "alone.yaml").write_text(
+        text.replace("fewshot_split: train\n", "").replace("task: local_choice", "task: alone")
+    )
+    tasks, _ = open_tasks(made.scorer, ["alone", "local_choice"], [made.tasks, str(tmp_path)])
+    for name, told in (("alone", True), ("local_choice", False)):
+        run_task(made.scorer, tasks, name, 2, 2)
+        assert ("examples are of the questions themselves" in capsys.readouterr().out) == told
+
+
 def test_what_a_task_of_the_harness_cannot_do_is_one_line(made: SimpleNamespace) -> None:
     """More examples than its training part has; what our own model raises is no task's fault."""
     from megatron.evaluation.harness import open_tasks, run_task

@@ -69,6 +69,13 @@ def test_a_pointer_of_git_lfs_is_no_document(tmp_path: Path, name: str) -> None:
     assert find_files([str(tmp_path)]) == [str(tmp_path / name)]
 
 
+def test_a_file_that_is_named_twice_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lines(tmp_path / "a.jsonl", ["text"])
+    assert len(find_files([str(tmp_path), str(tmp_path / "a.jsonl")])) == 2
+    told = "note: 1 files are named more than once, and read as often: "
+    assert capsys.readouterr().err == f"{told}{tmp_path.resolve()}/a.jsonl\n"
+
+
 def test_empty_files_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_lines(tmp_path / "a.jsonl", ["text"])
     for name in ("b.jsonl", "c.jsonl"):
