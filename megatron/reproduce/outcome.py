@@ -71,19 +71,21 @@ def goal_grid(table: Table, records: Records) -> Grid:
     that row took."""
     if table.goal is None:
         return Grid([], [])
-    columns = ["tokens in % of the row to reach", "CPU time in %", "seeds that reach it", "of"]
+    columns = ["tokens in % of the row to reach", "FLOPs in %", "CPU time in %", "seeds that reach it", "of"]
     rows = []
     for group, names in table.goal.groups.items():
-        tokens, seconds = (
-            _shares(table, records, names, amount) for amount in (effective_tokens, cpu_seconds)
-        )
-        reached = sum(map(math.isfinite, tokens))
-        rows.append([group, _median(tokens), _median(seconds), str(reached), str(len(tokens))])
+        shares = [_shares(table, records, names, amount) for amount in (effective_tokens, flops, cpu_seconds)]
+        reached = sum(map(math.isfinite, shares[0]))
+        rows.append([group, *map(_median, shares), str(reached), str(len(shares[0]))])
     return Grid(columns, rows)
 
 
 def effective_tokens(record: Mapping[str, Any]) -> float:
     return float(record["tokens"]["effective"])
+
+
+def flops(record: Mapping[str, Any]) -> float:
+    return float(record["flops"])
 
 
 def cpu_seconds(record: Mapping[str, Any]) -> float:

@@ -181,7 +181,8 @@ def test_mistakes_of_a_table_are_told(tmp_path: Path) -> None:
 def record(quality: float, tokens: float, seconds: float, **more: Any) -> dict[str, Any]:
     counts = dict.fromkeys(("effective", "raw", "drawn"), tokens)
     qualities = {"bits_per_byte": quality}
-    return {"quality": qualities, "tokens": counts, "cpu_seconds": seconds, "rate": 1e-3} | more
+    amounts = {"tokens": counts, "flops": tokens, "cpu_seconds": seconds}
+    return {"quality": qualities, **amounts, "rate": 1e-3} | more
 
 
 def test_a_table_of_records_by_hand() -> None:
@@ -206,8 +207,8 @@ def test_the_goal_by_hand() -> None:
     records = {f"composed_{one}": {1: record(told[0], told[1], told[1])} for one, told in shares.items()}
     records |= {"baseline": {1: record(2.0, 100, 100)}}
     rows = {row[0]: row[1:] for row in goal_grid(table, records).rows}
-    assert rows["composed"] == [f"{math.sqrt(50 * 75):.1f}"] * 2 + ["1", "1"]
-    assert rows["without_voc"] == ["-", "-", "0", "0"]
+    assert rows["composed"] == [f"{math.sqrt(50 * 75):.1f}"] * 3 + ["1", "1"]
+    assert rows["without_voc"] == ["-", "-", "-", "0", "0"]
 
 
 def test_a_best_rate_at_the_end_of_the_grid_is_told() -> None:

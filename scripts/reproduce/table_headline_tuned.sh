@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Tokens and time to the loss of a baseline whose batch and last rate are tuned, too, small.
+# Use: scripts/reproduce/reproduce.sh
+set -euo pipefail
+table=headline_tuned
+# shellcheck source=scripts/reproduce/reproduce.sh
+. "$(dirname "$0")/reproduce.sh"
