@@ -89,7 +89,7 @@ has_finished() {
 
 # last_step_of RUN_JSON: of the whole run, as checkpoints are named.
 last_step_of() {
-    python -c 'import json, sys; print("{:07}".format(json.load(open(sys.argv[1]))["steps"]))' "$1"
+    python -c 'import json, sys; print("{:07}".format(json.load(open(sys.argv[1]))["steps"]))' "$1" 2> /dev/null || true
 }
 
 # make_room OUTPUTS: what an earlier attempt left is removed; but hours of training are kept beside, unless --clean asks for all anew.

@@ -112,7 +112,7 @@ WORDS = {
     "vocab-size": "num-merges n-vocab num-vocab",
     "model": "model-type tokenizer-type algorithm",
     "special-tokens": "user-defined-symbols control-symbols added-tokens",
-    "workers": "num-workers num-proc nproc n-jobs processes threads num-threads",
+    "workers": "num-workers num-processes num-proc nproc n-jobs processes threads num-threads",
     "append-eod": "add-eos append-eos add-eos-token",
     "num-tokens": "max-tokens max-new-tokens n-predict num-predict n max-length max-gen-len gen-length",
     "prompt": "p prompts text input-text start",
@@ -204,10 +204,10 @@ def answer(word: str, ours: Collection[str]) -> str:
     if here := our_word(word, ours):
         return f"here it is {here}"
     for name in _ends(word):
-        for sentence, words in ANSWERS:
-            flags = {one for one in re.findall(r"--[a-z0-9-]+", sentence) if one not in OF_LAUNCHERS}
-            if name in words.split() and flags <= set(ours):
-                return sentence
+        for one in ANSWERS:
+            flags = {flag for flag in re.findall(r"--[a-z0-9-]+", one.sentence) if flag not in OF_LAUNCHERS}
+            if name in one.words.split() and flags | {one.needs or name} <= {*ours, name}:
+                return one.sentence
     return ""
 
 

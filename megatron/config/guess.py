@@ -10,12 +10,16 @@ def likely(word: str, ours: Collection[str], others: Collection[str] = ()) -> st
     eight, or the one of `ours` whose parts it shortens or leaves out; empty where there is none."""
     name = word.lstrip("-").replace("_", "-")
     known = {flag.lstrip("-").replace("_", "-"): flag for flag in (*others, *ours)}
-    if near := difflib.get_close_matches(name, known, n=1, cutoff=min(0.87, 1 - 1 / max(len(name), 2))):
+    if near := difflib.get_close_matches(
+        name, known, n=1, cutoff=min(0.87, 1 - 1 / max(len(name), 2) - 1e-9)
+    ):
         return known[near[0]]
     if name.removeprefix("no-") in known:
         return known[name.removeprefix("no-")]
     mine = {flag.lstrip("-").replace("_", "-"): flag for flag in ours}
-    shorter = {mine[one] for one in mine if _shortens(name.split("-"), one.split("-"))}
+    shorter = {mine[one] for one in mine if one.startswith(f"{name}-")}
+    if len(shorter) != 1:
+        shorter = {mine[one] for one in mine if _shortens(name.split("-"), one.split("-"))}
     return shorter.pop() if len(shorter) == 1 else ""
 
 

@@ -170,6 +170,8 @@ def _places(text: str, layers: int, depth: int) -> str:
         named = parse_list(text)
     except ValueError:
         return text
+    if max(named) >= layers:
+        return text
     before = [place if 2 * place < depth else place + layers - depth for place in range(depth)]
     found = [place for place in range(depth) if before[place] in named]
     return ",".join(map(str, found)) or text

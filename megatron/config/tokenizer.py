@@ -128,4 +128,4 @@ def unread_files(tokenizer: TokenizerOptions) -> list[str]:
     return found
 
 
-RULES = (_kind_of_files, _of_tiktokenizer, unread_files)
+RULES = (_kind_of_files, _of_tiktokenizer)

@@ -91,8 +91,8 @@ def no_utf8(error: UnicodeDecodeError, where: str = "") -> ValueError:
 
 
 def _of_nuls(content: bytes) -> str:
-    """What is wrong with a text that holds NULs in a row, which neither UTF-8 nor UTF-16 has, or begins as
-    UTF-16 does: with its mark, or with a NUL in every other byte. "" of other texts."""
+    """What is wrong with a text that holds NULs in a row, as no text does, or begins as UTF-16
+    does: with its mark, or with a NUL in every other byte. "" of other texts."""
     start = content[:100]
     if EMPTY_BLOCK in content or (start and not start.strip(b"\0")):
         return NULS

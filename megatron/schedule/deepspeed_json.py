@@ -157,7 +157,7 @@ class DataEfficiencySection:
         """Whether a section is enabled. A text such as "false" would count as true in DeepSpeed."""
         value = section.get("enabled", False)
         problem = f"{self.where}: {name}.enabled takes true or false, not {json.dumps(value)}"
-        if not isinstance(value, bool) and problem not in self.problems:
+        if value not in (None, False, True) and problem not in self.problems:
             self.problems.append(problem)
         return bool(value)
 

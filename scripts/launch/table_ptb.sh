@@ -3,6 +3,6 @@
 # Use: scripts/launch/recipes.sh
 set -euo pipefail
 rows=(gpt2_350m_ptb/{baseline,cl_seqres,random_ltd,composed}
-    gpt2_350m_ptb/first_{baseline,random_ltd,random_ltd_but_first,random_ltd_but_last})
+    gpt2_350m_ptb/first_{baseline,random_ltd,random_ltd_all,random_ltd_but_first,random_ltd_but_last})
 # shellcheck source=scripts/launch/recipes.sh
 . "$(dirname "$0")/recipes.sh"

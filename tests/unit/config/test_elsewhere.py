@@ -142,15 +142,38 @@ def test_a_switch_that_names_a_file() -> None:
     assert understand(Config, ["--deepspeed"], foreign=FOREIGN_FLAGS) == ({}, [])
 
 
+@pytest.mark.parametrize(
+    ("options", "word", "said"),
+    [
+        (PreprocessOptions, "--num-processes=8", "here it is --workers"),
+        (Config, "--num-processes=8", "ranks are started by a launcher"),
+        (train_tokenizer.Options, "--device=cpu", "--help lists all flags"),
+        (
+            FinetuningConfig,
+            "--packing=1",
+            "a GPT always trains on full windows of the token stream, an encoder",
+        ),
+        (evaluate.Options, "--patience=3", "--help lists all flags"),
+        (Config, "--porfile", "did you mean --profile?"),
+        (Config, "--ffn-hidden=3", "did you mean --ffn-hidden-size?"),
+    ],
+)
+def test_what_is_said_is_of_the_command(options: Any, word: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(options, [word], description="")
+    name = word.partition("=")[0]
+    assert [one for one in caught.value.problems if one.startswith(f"unknown flag {name}; {said}")]
+
+
 def test_sentences_name_flags_that_are_there() -> None:
     mine = {spelling for one in flags_of(Config) for spelling in one.spellings}
     known = {spelling for options in OPTIONS for one in flags_of(options) for spelling in one.spellings}
-    words = [word for _, text in ANSWERS for word in text.split()]
-    named = {flag for sentence, _ in ANSWERS for flag in re.findall(r"--[a-z0-9-]+", sentence)}
+    words = [word for one in ANSWERS for word in one.words.split()]
+    named = {flag for one in ANSWERS for flag in re.findall(r"--[a-z0-9-]+", f"{one.sentence} {one.needs}")}
     assert named <= known | set(OF_LAUNCHERS)
     assert len(words) == len(set(words))
     flags = {word for text in WORDS.values() for word in text.split()}
-    assert set(words) & flags == {"num-threads"}  # which training a tokenizer has no flag for
+    assert set(words) & flags == {"num-threads", "num-processes"}  # which not all commands have a flag for
     assert not {f"--{word}" for word in words} & mine
 
 

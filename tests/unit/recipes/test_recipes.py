@@ -176,6 +176,7 @@ FIRST = {
     "bert_large/first_random_ltd_2_721b": (1024, 512, 22, 128, 1_739_502, 31.1),
     "gpt2_350m_ptb/first_baseline": (32, 1024, 0, 128, 1, 0.0),
     "gpt2_350m_ptb/first_random_ltd": (32, 1024, 22, 128, 405, 33.7),
+    "gpt2_350m_ptb/first_random_ltd_all": (32, 1024, 24, 128, 405, 36.7),
     "gpt2_350m_ptb/first_random_ltd_but_first": (32, 1024, 23, 128, 405, 35.2),
     "gpt2_350m_ptb/first_random_ltd_but_last": (32, 1024, 23, 128, 405, 35.2),
 }
