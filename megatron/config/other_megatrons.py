@@ -445,8 +445,8 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         "use --override-opt_param-scheduler to take the flags' schedule", "no-load-lr-state", needs="load"
     ),
     **_refused(
-        "a run that goes on keeps the schedule of its checkpoint, and refuses flags that say otherwise; leave "
-        "out --override-opt_param-scheduler, which takes theirs",
+        "a run that goes on keeps the schedule of its checkpoint, and refuses flags that say otherwise; "
+        "leave out --override-opt_param-scheduler, which takes theirs",
         "use-checkpoint-opt-param-scheduler use-checkpoint-lr-scheduler",
         needs="override_opt_param_scheduler override-lr-scheduler",
     ),

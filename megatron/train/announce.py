@@ -51,7 +51,9 @@ def print_start(prepared: Prepared, notes: list[str]) -> None:
         f"{plan.sequence_length[0]}-{plan.sequence_length[-1]}, kept length "
         f"{plan.kept_length[0]}-{plan.kept_length[-1]}, {plan.flops.sum():.3E} FLOPs"
     )
-    print("\n".join([_validation_line(config, prepared.data.splits), *unscored(config, prepared.data.splits)]))
+    print(
+        "\n".join([_validation_line(config, prepared.data.splits), *unscored(config, prepared.data.splits)])
+    )
     sys.stdout.flush()
 
 

@@ -164,5 +164,7 @@ def test_weights_of_another_number_of_tokens_are_told_a_way(tmp_path: Path) -> N
 
     compared(words=1024, inner=8)
     compared(words=512, inner=16)
-    with pytest.raises(UserError, match="know 1,000 tokens.*has 400; preprocess the text with the tokenizer"):
+    with pytest.raises(
+        UserError, match=r"know 1,000 tokens.*has 400; preprocess the text with the tokenizer"
+    ):
         compared(words=512, inner=8)
