@@ -34,7 +34,7 @@ from megatron.conversion.to_ours import Source, Target, configuration, vocabular
 from megatron.data.tokenizer import build_tokenizer, describe_identity
 from megatron.data.tokenizer_files import kept_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
-from megatron.data.vocabulary import Vocabulary
+from megatron.data.vocabulary import Vocabulary, few_tokens
 from megatron.evaluation.same_logits import compare_logits, require_room, require_transformers
 from megatron.tasks.tasks import TASKS
 from megatron.train.memory_estimate import free_memory
@@ -198,7 +198,10 @@ def _vocabulary(source: Source, named: TokenizerOptions | None, end: int | None)
             file=sys.stderr,
         )
         return Vocabulary(source.vocab_size, end, None)
-    return vocabulary_of(source, build_tokenizer(named))
+    tokenizer = build_tokenizer(named)
+    for line in few_tokens(tokenizer.vocab_size, source.vocab_size):
+        print(f"note: {line}", file=sys.stderr)
+    return vocabulary_of(source, tokenizer)
 
 
 def _to_huggingface(options: Options) -> None:

@@ -383,7 +383,11 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     **_refused(
         "a validation is of the first --eval-iters global batches of all data; give that alone, and evaluate "
         "the rest with tools/evaluate.py",
-        "full-validation multiple-validation-sets eval-global-batch-size",
+        "full-validation eval-global-batch-size",
+    ),
+    **_unused(
+        "every dataset has a validation loss of its own; its part of the windows is that of its weight",
+        "multiple-validation-sets",
     ),
     **_unused(
         "it does not change what is evaluated",
@@ -438,9 +442,13 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     ),
     **_refused("give --ckpt-step to take another step than the newest", "load-tag override-ckpt-iteration"),
     **_refused(
-        "use --override-opt_param-scheduler to take the flags' schedule",
-        "use-checkpoint-opt-param-scheduler use-checkpoint-lr-scheduler no-load-lr-state",
-        needs="load",
+        "use --override-opt_param-scheduler to take the flags' schedule", "no-load-lr-state", needs="load"
+    ),
+    **_refused(
+        "a run that goes on keeps the schedule of its checkpoint, and refuses flags that say otherwise; "
+        "leave out --override-opt_param-scheduler, which takes theirs",
+        "use-checkpoint-opt-param-scheduler use-checkpoint-lr-scheduler",
+        needs="override_opt_param_scheduler override-lr-scheduler",
     ),
     **_refused(
         "whole checkpoints are saved; give --save-interval alone",
@@ -484,7 +492,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         pytorch-profiler-collect-* record-memory-history memory-snapshot-path record-shapes nvtx-ranges
         run-workload-inspector-server result-rejected-tracker-filename""",
     ),
-    **_always("a step that is not finite always stops the run", "no-check-for-nan-in-loss-and-grad"),
+    **_unused("a step that is not finite always stops the run", "no-check-for-nan-in-loss-and-grad"),
     **_unused(
         "of a step, it is checked that it is finite; a run that has stopped goes on by the same command",
         """rerun-mode check-for-* check-weight-hash-across-dp-replicas-interval gpu-sniff-test-interval

@@ -204,6 +204,8 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, content: Mapping[str, An
         for flag, file in files.items():
             shutil.copyfile(tokenizer.files[flag], folder / file)
         usual |= {"tokenizer_class": name, "eos_token": tokenizer.end.name}
+        if name == "LlamaTokenizer":  # which begins texts with <s> unless told otherwise
+            usual |= {"add_bos_token": tokenizer.kind == "Llama2Tokenizer" or bool(tokenizer.around)}
     else:
         return
     beside = source.with_name("tokenizer_config.json")

@@ -98,6 +98,14 @@ def config_beside(path: Path, vocabulary: Mapping[str, int]) -> dict[str, str]:
     return named
 
 
+def begun_by(path: Path, vocabulary: Mapping[str, int]) -> tuple[str, ...]:
+    """The token before every text that a tokenizer_config.json beside a tokenizer's file asks for, in its
+    words or as the class of LLaMA does; none where there is no such file."""
+    name, config = config_beside(path, vocabulary).get("bos_token"), read_config(path)
+    of_llama = str(config.get("tokenizer_class")).removeprefix("Code").startswith("LlamaTokenizer")
+    return (name,) if name and config.get("add_bos_token", of_llama) else ()
+
+
 def _require_added(path: Path, vocabulary: Mapping[str, int]) -> None:
     """UserError where the file of tokens that were added to a tokenizer later has some that it lacks: texts
     would be cut to their letters, but for padding, which no text has. A tokenizer.json has its own."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from megatron.base.errors import UserError, collect_problems
 from megatron.data.bpe_files import NO_TEXT, made_by, read_bpe, shared_ids, unmade
-from megatron.data.end_of_document import EOD_NAMES, config_beside, find_end
+from megatron.data.end_of_document import EOD_NAMES, begun_by, config_beside, find_end
 from megatron.data.mistaken_files import is_tokenizer_json, which_it_is
 from megatron.data.token_engines import Encode, gigatoken_engine, probe, tokenizers_engine
 from megatron.data.tokenizer_value import (
@@ -185,7 +185,7 @@ def from_library(
         continues=lambda: _continues(tokenizer, vocabulary),
         text_sizes=_text_sizes(tokenizer, vocabulary),
         settings=settings,
-        around=_around(tokenizer),
+        around=_around(tokenizer) or begun_by(next(iter(files.values())), vocabulary),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from megatron.base.errors import UserError
-from megatron.data.end_of_document import config_beside, find_end
+from megatron.data.end_of_document import begun_by, config_beside, find_end
 from megatron.data.mistaken_files import which_it_is
 from megatron.data.token_engines import (
     Encode,
@@ -91,6 +91,7 @@ def _build(options: Any, engine: str, kind: str, begins: bool) -> Tokenizer:
         text_sizes=sizes_by_decoding(
             processor.decode, {number for number in range(len(pieces)) if processor.is_byte(number)}
         ),
+        around=() if begins else begun_by(path, vocabulary),
     )
 
 

@@ -11,6 +11,8 @@ from megatron.data.tokenizer import build_tokenizer, describe_end, describe_iden
 from megatron.data.tokenizer_value import EndOfDocument
 
 OF_FLAGS = "the tokenizer of the flags"
+MANY = 0.9
+"""Of a model's tokens, which its own tokenizer has; models have some more for even matrices."""
 UNKNOWN_END = "which token ends documents is unknown"
 
 
@@ -58,6 +60,11 @@ def endless(data: DataConfig, corpora: list[Corpus]) -> list[str]:
         f"warning: {wishes} will find no end of a document in {', '.join(names)}, made without --append-eod; "
         "preprocess the text again with it, or leave the flags out"
     ]
+
+
+def few_tokens(tokenizer: int, model: int) -> list[str]:
+    """What lets the tokenizer of another model be seen: it has far fewer tokens than the model."""
+    return [f"the tokenizer has {tokenizer:,} tokens, and the model {model:,}"] * (tokenizer < MANY * model)
 
 
 def in_sentences(corpora: list[Corpus]) -> list[str]:

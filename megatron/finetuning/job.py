@@ -23,6 +23,7 @@ from megatron.config.finetuning import (
 )
 from megatron.config.foreign import Foreign
 from megatron.config.tokenizer import TokenizerOptions
+from megatron.data.vocabulary import few_tokens
 from megatron.data.wordpiece import tokens_of
 from megatron.finetuning.examples import Examples, classes_of, picked_lines, read_examples
 from megatron.finetuning.rows import ExampleCorpus, encode
@@ -45,8 +46,6 @@ OTHER_WORDS = {
     ),
 }
 """Flags of Megatron-LM's tasks/main.py."""
-MANY = 0.9
-"""Of a model's tokens, which its own tokenizer has; models have some more for even matrices."""
 MOST_UNKNOWN = 0.9
 """Of the training texts' tokens, where a tokenizer knows so little of them that it must be another's."""
 STOPS = tuple(f"train_{unit}" for unit in finetuning.UNITS)
@@ -261,9 +260,8 @@ def _unknown(vocabulary: Mapping[str, int]) -> int:
 def tokens_notes(job: Job) -> list[str]:
     """What lets a wrong tokenizer be seen: tokens of the model that it lacks, and what it does not know."""
     mine, models = job.source.tokenizer.vocab_size, job.source.vocabulary.size
-    share, notes = unknown_share(job.corpora[TRAIN], job.source), list[str]()
-    if mine < MANY * models:
-        notes.append(f"note: the tokenizer has {mine:,} tokens, and the model {models:,}")
+    share = unknown_share(job.corpora[TRAIN], job.source)
+    notes = [f"note: {line}" for line in few_tokens(mine, models)]
     if share:
         notes.append(f"{share:.2%} of the tokens of the training texts are [UNK]")
     return notes

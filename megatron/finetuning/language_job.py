@@ -19,7 +19,7 @@ from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.config.scale import scale_notes
 from megatron.config.training import UNITS
 from megatron.data.corpora import open_splits, require_samples
-from megatron.data.vocabulary import Vocabulary
+from megatron.data.vocabulary import Vocabulary, few_tokens
 from megatron.finetuning.base_model import Base, open_base
 from megatron.finetuning.text_files import count_tokens, open_text, tokenized, with_ends
 from megatron.schedule import data_efficiency_flags
@@ -135,6 +135,7 @@ def read_language_job(argv: list[str], description: str, examples: str) -> Langu
     config = complete(Config, GPT_TASK.given(given), problems, replicas, rules)
     notes += [*scale_notes(LanguageModelFlags, argv, FOREIGN_FLAGS)]
     notes += unused_flags(LanguageModelFlags, argv, FOREIGN_FLAGS)
+    notes += few_tokens(base.tokenizer.vocab_size, base.vocabulary.size)
     files, load = _files(flags), values["load"]
     return LanguageJob(flags, config, base, load, files, prefixes, steps_of_epoch, whole, cache, tuple(notes))
 

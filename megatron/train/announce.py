@@ -51,7 +51,10 @@ def print_start(prepared: Prepared, notes: list[str]) -> None:
         f"{plan.sequence_length[0]}-{plan.sequence_length[-1]}, kept length "
         f"{plan.kept_length[0]}-{plan.kept_length[-1]}, {plan.flops.sum():.3E} FLOPs"
     )
-    print(_validation_line(config, prepared.data.splits), flush=True)
+    print(
+        "\n".join([_validation_line(config, prepared.data.splits), *unscored(config, prepared.data.splits)])
+    )
+    sys.stdout.flush()
 
 
 def _validation_line(config: Config, splits: Splits) -> str:
@@ -63,6 +66,22 @@ def _validation_line(config: Config, splits: Splits) -> str:
         whole = f"all {there:,}" if scored == there else f"the first {scored:,} of {there:,}"
         parts.append(f"{what} on {whole} windows" if scored else f"no {what}")
     return f"losses: {', '.join(parts)} (--eval-iters x --global-batch-size)"
+
+
+def unscored(config: Config, splits: Splits) -> list[str]:
+    """Notes of the datasets of validation and test that --eval-iters leaves without a window, and so without
+    a loss of their own."""
+    notes = []
+    for what, split in (("validation", "valid"), ("test", "test")):
+        scored = set(validation_windows(config, splits[split])[:, 0].tolist())
+        names = [corpus.name for number, (_, corpus) in enumerate(splits[split]) if number not in scored]
+        if scored and names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            notes.append(
+                f"note: the {what} scores no window of {', '.join(names[:5])}{more}; for a loss of its own "
+                "give more --eval-iters, or a weight before every path"
+            )
+    return notes
 
 
 def print_sizes(prepared: Prepared, ranks: int) -> None:

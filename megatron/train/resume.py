@@ -30,6 +30,7 @@ from megatron.checkpoint.saved_config import with_new_flags
 from megatron.config.checkpoint import CheckpointConfig
 from megatron.config.optimizer import decay_horizon, warmup_horizon
 from megatron.conversion.pretrained import load_pretrained, open_pretrained, other_pixels
+from megatron.conversion.to_ours import PADDED
 from megatron.data.corpora import identity
 from megatron.data.tokenizer import describe_identity
 from megatron.optim.loss_scale import resumed
@@ -123,6 +124,18 @@ def other_tokens(folder: Path, saved: Manifest, run: Run) -> list[str]:
     ]
 
 
+def require_same_words(folder: Path, saved: Manifest, run: Run) -> None:
+    """UserError where the weights are a model of other flags in nothing but how many tokens it knows."""
+    theirs, mine, there = saved.vocabulary.size, run.data.vocabulary.size, saved.tensors
+    shapes = {name: one.global_shape for name, one in run.placements.items() if name in there}
+    other = {name for name, shape in shapes.items() if there[name].global_shape != shape}
+    if theirs != mine and other and other <= {*PADDED}:
+        raise UserError(
+            f"{folder}: its weights know {theirs:,} tokens, and the vocabulary of the data has {mine:,}; "
+            "preprocess the text with the tokenizer of the weights, or begin anew without --load"
+        )
+
+
 def start_from(run: Run, path: str) -> None:
     """Fill the weights of a vision transformer with those of another one."""
     architecture = run.task.architecture(run.config, run.data.vocabulary.size)
@@ -143,6 +156,7 @@ def start_from(run: Run, path: str) -> None:
 
 def _read(run: Run, folder: Path, saved: Manifest, weights_only: bool, known: set[str]) -> bytes:
     """Fill this rank's weights, and moments where there are any."""
+    require_same_words(folder, saved, run)
     load_model(run.parameters | run.states, run.placements | whole(run.states), folder, saved, known)
     if weights_only:
         return b""

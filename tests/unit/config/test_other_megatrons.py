@@ -80,12 +80,12 @@ REFUSED_ALONE = """
 --start-weight-decay 0.1|--weight-decay-incr-style cosine|--step-batch-size-schedule 0:768
 --iterations-to-skip 3 4|--data-args-path list.txt|--per-split-data-args-path list.json|--fim-data
 --train-weighted-split-paths-path list.txt|--valid-weighted-split-paths x
---sample-rate 0.5|--full-validation|--multiple-validation-sets|--eval-global-batch-size 64
+--sample-rate 0.5|--full-validation|--eval-global-batch-size 64
 --vocab-extra-ids 100|--padded-vocab-size 32000|--kd|--mos|--perform-rl-step|--sft|--use-mup|--spec local x
 --non-persistent-save-interval 5|--ckpt-convert-format torch|--vision-pretraining-type dino
 --vision-backbone-type mit
 --hybrid-override-pattern M*M|--batch-size 8|--warmup 0.1|--mlp-type residual
---load x --no-load-optim|--load x --use-checkpoint-opt_param-scheduler|--save x --no-save-optim
+--load x --no-load-optim|--save x --no-save-optim
 --load x --no-load-lr-state|--aml-data-download-path x|--append-eod|--logits-load-dir x|--qk-clip
 --curriculum-learning
 --gradient-accumulation-steps 4|--gas 4|--train-batch-size 64
@@ -135,6 +135,7 @@ UNUSED = """
 --mask-factor 0.2|--bert-load x|--dino-head-hidden-size 64|--inference-max-requests 8|--use-pin-memory
 --cuda-graph-impl local|--optimizer-cpu-offload|--cpu-offloading-num-layers 2|--trust-remote-code
 --moe-shared-expert-gate|--mamba-state-dim 64|--fim-rate 0.5|--fp8-margin 1|--muon-momentum 0.95
+--multiple-validation-sets|--use-checkpoint-opt_param-scheduler|--no-check-for-nan-in-loss-and-grad
 --no-load-optim|--no-save-optim|--flight-recorder-dump-path x|--log_optimizer_states_to_tensorboard
 """
 
@@ -144,6 +145,14 @@ def test_flags_that_change_nothing_are_told_once(text: str) -> None:
     assert understand(Config, shlex.split(SMALL + text), foreign=FOREIGN_FLAGS)[1] == []
     (note,) = notes_of(text)
     assert note.startswith(f"not used here: {text.split()[0]} (")
+
+
+def test_a_run_keeps_the_schedule_of_its_checkpoint_unless_asked_otherwise() -> None:
+    words = SMALL + "--load x --use-checkpoint-opt_param-scheduler"
+    assert understand(Config, shlex.split(words), foreign=FOREIGN_FLAGS)[1] == []
+    for other in ("--override-opt_param-scheduler", "--override-lr-scheduler"):
+        (problem,) = understand(Config, shlex.split(f"{words} {other}"), foreign=FOREIGN_FLAGS)[1]
+        assert "leave out --override-opt_param-scheduler" in problem
 
 
 def test_one_note_tells_of_all_flags_that_do_nothing_with_each_reason_once() -> None:

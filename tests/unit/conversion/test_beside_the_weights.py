@@ -18,7 +18,7 @@ from megatron.conversion.pretrained import Pretrained, other_pixels
 from megatron.evaluation.restore import restore
 from megatron.tasks.gpt import GPT_TASK
 from megatron.train.pretrain import pretrain
-from megatron.train.resume import other_tokens
+from megatron.train.resume import other_tokens, require_same_words
 from tests.support.huggingface_folders import write_model
 from tests.unit.conversion.conftest import Tool
 from tools import evaluate
@@ -147,3 +147,24 @@ def test_data_of_another_tokenizer_is_warned_of(tmp_path: Path) -> None:
     assert line.startswith("warning: the weights of") and "GPT2BPETokenizer" in line
     for same in (mine, vocabulary(), vocabulary(classes=["cat"])):
         assert not other_tokens(tmp_path, same, SimpleNamespace(data=mine))  # type: ignore[arg-type]
+
+
+def test_weights_of_another_number_of_tokens_are_told_a_way(tmp_path: Path) -> None:
+    """A model that differs in more is left to what compares all tensors."""
+
+    def compared(words: int, inner: int) -> None:
+        def shaped(words: int, inner: int) -> dict[str, SimpleNamespace]:
+            shapes = {"word_embeddings.weight": (words, 4), "layers.0.mlp.up.weight": (inner, 4)}
+            return {name: SimpleNamespace(global_shape=shape) for name, shape in shapes.items()}
+
+        saved = SimpleNamespace(vocabulary=SimpleNamespace(size=1000), tensors=shaped(1024, 8))
+        data = SimpleNamespace(vocabulary=SimpleNamespace(size=400))
+        run = SimpleNamespace(data=data, placements=shaped(words, inner))
+        require_same_words(tmp_path, saved, run)  # type: ignore[arg-type]
+
+    compared(words=1024, inner=8)
+    compared(words=512, inner=16)
+    with pytest.raises(
+        UserError, match=r"know 1,000 tokens.*has 400; preprocess the text with the tokenizer"
+    ):
+        compared(words=512, inner=8)

@@ -146,6 +146,25 @@ def test_tokens_that_a_file_puts_around_texts_are_told(folder, changed):
     assert describe_around(plain) == ""
 
 
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"tokenizer_class": "LlamaTokenizer"}, True),
+        ({"tokenizer_class": "LlamaTokenizer", "add_bos_token": False}, False),
+        ({"tokenizer_class": "XGLMTokenizer"}, False),
+        ({"add_bos_token": True}, True),
+    ],
+)
+def test_a_token_that_the_settings_of_a_sentencepiece_model_put_before_texts_is_told(tmp_path, config, told):
+    """As a folder of LLaMA's has them; the weights have seen it."""
+    model = write_sentencepiece(tmp_path / "tokenizer.model")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>"} | config))
+    for kind, said in (("GPTSentencePieceTokenizer", told), ("Llama2Tokenizer", False)):
+        tokenizer = build_tokenizer(options(kind, tokenizer_model=model))
+        assert tokenizer.around == ("<s>",) * said
+        assert ("puts <s> around every text" in describe_around(tokenizer)) == said
+
+
 SPLIT = {"type": "Split", "pattern": {"Regex": "[a-z]+|[^a-z]+"}, "behavior": "Isolated", "invert": False}
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 ADDED = {

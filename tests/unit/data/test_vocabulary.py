@@ -10,7 +10,7 @@ from megatron.base.errors import UserError
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.data.corpora import Corpus
 from megatron.data.tokenizer import build_tokenizer
-from megatron.data.vocabulary import endless, find_vocabulary, in_sentences, tell_vocabulary
+from megatron.data.vocabulary import endless, few_tokens, find_vocabulary, in_sentences, tell_vocabulary
 from tests.support.configurations import make_config
 from tests.support.corpora import make_corpus
 
@@ -144,3 +144,8 @@ def test_a_gpt_on_sentences_is_warned() -> None:
     assert in_sentences([corpus("b"), corpus("c", sentences=None), corpus("d", None)]) == []
     (warning,) = in_sentences([of_sentences, corpus("b"), of_sentences])
     assert warning.startswith("warning: a is of sentences, made with --split-sentences for BERT: ")
+
+
+def test_a_tokenizer_of_far_fewer_tokens_than_the_model_is_told() -> None:
+    assert few_tokens(400, 1024) == ["the tokenizer has 400 tokens, and the model 1,024"]
+    assert few_tokens(1000, 1024) == []

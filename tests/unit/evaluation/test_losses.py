@@ -11,6 +11,7 @@ from megatron.parallel.initialization import initialize
 from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.tasks.gpt import GPT_TASK
+from megatron.train.announce import unscored
 from tests.support.configurations import make_config
 from tests.support.corpora import make_corpus
 from tests.support.ranks import run_ranks
@@ -59,6 +60,15 @@ def test_a_validation_scores_the_first_global_batches() -> None:
         found = validation_windows(make_config(FLAGS + flags), corpora(30))
         assert found.tolist() == [[0, window] for window in range(taken)]
     assert len(validation_windows(make_config(FLAGS), [])) == 0
+
+
+def test_datasets_that_a_validation_leaves_out_are_told() -> None:
+    config = make_config(FLAGS + "--eval-iters 1 --global-batch-size 4")
+    splits = {"train": [], "valid": corpora(900, 3), "test": corpora(900, 900)}
+    (note,) = unscored(config, splits)
+    assert "the validation scores no window of corpus1; for a loss of its own give" in note
+    assert unscored(config, splits | {"valid": [(0.5, one) for _, one in corpora(900, 3)]}) == []
+    assert unscored(make_config(FLAGS + "--eval-iters 0"), splits) == []
 
 
 def measured(mesh: Mesh, flags: str, windows: np.ndarray, *sizes: int) -> dict[str, dict[str, float | None]]:

@@ -22,6 +22,7 @@ from megatron.finetuning.sweep import parts_of
 from megatron.finetuning.text_files import count_tokens, open_whole
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.train.setup import Prepared, join
+from tests.support.made_up_text import write_tokenizer
 from tests.support.streams import write_streams
 
 LENGTH = 64
@@ -265,6 +266,14 @@ def test_mistakes_get_a_line(words, tmp_path, more, told):
         job_of(words, tmp_path / "run", *more)
     assert told in "\n".join(error.value.problems)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_tokenizer_of_another_model_is_told(words, tmp_path):
+    """Which a folder of Hugging Face's cannot refuse, as it does not say which one it had."""
+    named = ["--tokenizer-type", "HuggingFaceTokenizer", "--tokenizer-model", write_tokenizer(tmp_path, 262)]
+    (told,) = [note for note in job_of(words, tmp_path / "run", *named).notes if "and the model" in note]
+    assert told == "the tokenizer has 262 tokens, and the model 300"
+    assert not any("and the model" in note for note in job_of(words, tmp_path / "run").notes)
 
 
 def test_a_folder_with_another_kind_of_run_is_left_as_it_is(words, tmp_path):
