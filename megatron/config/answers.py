@@ -157,7 +157,8 @@ ANSWERS = (
         "--lr",
     ),
     Answer(
-        "a GPT always trains on full windows of the token stream, an encoder on rows of their length; leave it out",
+        "a GPT always trains on full windows of the token stream, an encoder on rows of their length; "
+        "leave it out",
         "packing sample-packing neat-packing packed group-by-length pad-to-max-length pad-to-sequence-len",
         "--train-tokens",
     ),

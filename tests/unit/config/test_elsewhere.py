@@ -148,11 +148,7 @@ def test_a_switch_that_names_a_file() -> None:
         (PreprocessOptions, "--num-processes=8", "here it is --workers"),
         (Config, "--num-processes=8", "ranks are started by a launcher"),
         (train_tokenizer.Options, "--device=cpu", "--help lists all flags"),
-        (
-            FinetuningConfig,
-            "--packing=1",
-            "a GPT always trains on full windows of the token stream, an encoder",
-        ),
+        (FinetuningConfig, "--packing=1", "--help lists all flags"),
         (evaluate.Options, "--patience=3", "--help lists all flags"),
         (Config, "--porfile", "did you mean --profile?"),
         (Config, "--ffn-hidden=3", "did you mean --ffn-hidden-size?"),
