@@ -30,7 +30,6 @@ MODELS = {
     "mixtral": ("gpt", LLAMA + "--num-experts 4 --moe-router-topk 2 "),
     "bert": ("bert", "--apply-residual-connection-post-layernorm "),
 }
-
 OF_A_RUN = {
     f"--{name}" for name in ("micro-batch-size", "global-batch-size", "train-iters", "lr", "mock-data")
 }
