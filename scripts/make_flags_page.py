@@ -80,7 +80,7 @@ def _reason(entry: Foreign) -> str:
     if not entry.ours:
         return entry.why
     words = [our_words(name, values).strip() for name, values in entry.ours([], {}).items()]
-    return f"`{' '.join(words)}`"
+    return f"`{' '.join(words)}`" if words else "what its value asks for"
 
 
 def _name(name: str, entry: Foreign) -> str:

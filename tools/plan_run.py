@@ -49,7 +49,7 @@ from megatron.schedule import data_efficiency_flags
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, build_plan, fullest_step
-from megatron.schedule.plan_layout import layout_problems
+from megatron.schedule.plan_layout import planned_problems
 from megatron.schedule.plan_notes import plan_notes
 from megatron.schedule.plan_summary import summarise, tables
 from megatron.tasks.prices import batch_of, pipeline_of, prices, share_of, step_flops
@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     ranks_of_node, of_ranks, argv = ranks_a_node(words), rank_notes(words), unwrap(words)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
-    task = task_of(words, values.get("task"))
+    task = task_of(words, values.get("task"), values)
     # A plan depends on no token, no checkpoint and no log, so that rules about them have nothing to ask for.
     # But a split that is none is refused by the run, too.
     apart = {*data.RULES, *checkpoint.RULES, *logging.RULES} - {data.known_split}
@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> None:
     task.make_rows(config, efficiency, Vocabulary(vocab_size, None, None))  # refuses what it cannot draw
     wanted = read_machines(config.suggest_layout) if config.suggest_layout else None
     plan = build_plan(config, efficiency, task.row_flops(config, efficiency, vocab_size))
-    if (problems := layout_problems(config, plan, config.data_parallel_size)) and not wanted:
+    if (problems := planned_problems(config, plan, config.data_parallel_size)) and not wanted:
         raise UserError(*problems)
     layout = layout_of(config.parallel, config.data_parallel_size * ranks_of_model(config.parallel))
     machines = _machines(config, ranks_of_node or config.gpus_per_node)

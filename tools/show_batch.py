@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     of_ranks, argv = rank_notes(words), unwrap(words)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
-    task = task_of(words, values.get("task"))
+    task = task_of(words, values.get("task"), values)
     rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES, *task.rules)
     config: Options = complete(Options, task.given(values), problems, rules=rules)
     alone = dataclasses.replace(config.bert, bert_pack=False)  # where samples share rows, each is the same

@@ -2,7 +2,7 @@
 tools/preprocess_data.py --metrics behind its own."""
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.terminal import show
-from megatron.config.arguments import flag
+from megatron.config.arguments import flag, spelling
 from megatron.config.bert import SentencesConfig, of_pairs
 from megatron.config.config import TokenizerOptions
 from megatron.curriculum.analysis import analyze, choose_metrics, folder_problems
@@ -49,7 +49,7 @@ class AnalysisOptions:
 def analysis_problems(options: AnalysisOptions, folder_flag: str = "--output-dir") -> list[str]:
     """What is wrong with the options, as far as it can be told without the data. `folder_flag`: the flag
     that names the folder."""
-    problems = of_pairs(options.sentences)
+    problems = of_pairs(options.sentences) if options.task == "bert" else _of_windows(options.sentences)
     with collect_problems(problems):
         chosen = choose_metrics(options.metrics)
         if options.task == "gpt" and (alike := [name for name, one in chosen.items() if one.of_texts]):
@@ -90,6 +90,13 @@ def analyze_dataset(options: AnalysisOptions) -> None:
     manifest = analyze(corpus, options.part, metrics, vocabulary.size, folder, options.workers)
     show(_table(options, manifest))
     print(f"wrote {folder}")
+
+
+def _of_windows(sentences: SentencesConfig) -> list[str]:
+    """Flags that do nothing where samples are windows."""
+    given = [spelling(one.name) for one in fields(sentences) if getattr(sentences, one.name) != one.default]
+    words = "says how sentences become samples; give --task bert, or leave it out"
+    return [f"{', '.join(given)}: {words}"] if given else []
 
 
 def _corpus(source: Source, options: AnalysisOptions) -> Corpus | None:

@@ -1,6 +1,7 @@
 """Whether ranks can share every step of a plan: its lengths are cut into equal slices, and its micro-batches
 go through the pipeline in groups."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,6 +9,9 @@ import numpy as np
 from megatron.config.config import Config
 from megatron.config.parallel import chunks_of, length_multiple
 from megatron.schedule.plan import Plan
+
+OTHER_RANKS = "start other ranks"
+"""A way out of a run; a plan says how many."""
 
 
 def layout_problems(config: Config, plan: Plan, data_parallel_size: int) -> list[str]:
@@ -20,6 +24,14 @@ def layout_problems(config: Config, plan: Plan, data_parallel_size: int) -> list
     ]
 
 
+def planned_problems(config: Config, plan: Plan, data_parallel_size: int) -> list[str]:
+    """The same of a plan, which starts no ranks: more of them are a flag."""
+    found = layout_problems(config, plan, data_parallel_size)
+    every = itertools.count(data_parallel_size)
+    more = next(size for size in every if not (_instances(config, size) or _experts(config, size)))
+    return [one.replace(OTHER_RANKS, f"plan for --data-parallel-size {more}") for one in found]
+
+
 def _instances(config: Config, data_parallel_size: int) -> list[str]:
     """Copies of what ranks share that these ranks cannot hold."""
     flags = config.parallel
@@ -29,7 +41,8 @@ def _instances(config: Config, data_parallel_size: int) -> list[str]:
     words = f" x --context-parallel-size {context}" if context > 1 else ""
     return [
         f"--num-distributed-optimizer-instances {copies}: {data_parallel_size} data-parallel ranks{words} "
-        "cannot be parted into so many equal groups; give a number that divides them, or start other ranks"
+        "cannot be parted into so many equal groups; give a number that divides them, "
+        f"or {OTHER_RANKS}"
     ]
 
 
@@ -46,7 +59,7 @@ def _experts(config: Config, data_parallel_size: int) -> list[str]:
     if ranks % (size * matrices):
         return [
             f"{words}: the {ranks} ranks that compute a layer (tensor x context x data) cannot be parted "
-            f"into groups of {size * matrices}; give {_fitting(config, ranks)}, or start other ranks"
+            f"into groups of {size * matrices}; give {_fitting(config, ranks)}, or {OTHER_RANKS}"
         ]
     copies, same = flags.num_distributed_optimizer_instances, ranks // (size * matrices)
     if same % copies == 0:

@@ -3,8 +3,6 @@ to the bit."""
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,13 +15,11 @@ from megatron.base.errors import UserError
 from megatron.checkpoint.contents import compare
 from megatron.checkpoint.load import find_checkpoint
 from megatron.checkpoint.manifest import read_manifest
-from megatron.checkpoint.tensor_file import write_parts
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.data.bert_files import bert_of_vocabulary
 from megatron.evaluation import same_logits
 from megatron.evaluation.restore import restore, tokenizer_of
 from tests.support.huggingface_folders import LENGTH, MODELS, VOCAB, write_model
-from tests.support.quickstarts import ROOT
 from tests.unit.conversion.conftest import Tool
 
 
@@ -253,44 +249,3 @@ def test_a_head_that_is_not_what_it_is_tied_to_is_not_lost(tool: Tool, gpt2: Pat
     theirs = Path(shutil.copytree(gpt2, tmp_path / "same"))
     save_file(weights | {"lm_head.weight": embedding.clone()}, theirs / "model.safetensors", {"format": "pt"})
     tool("hf", "megatron", theirs, tmp_path / "tied")
-
-
-def test_memory_is_that_of_a_few_tensors(gpt2: Path, tmp_path: Path) -> None:
-    """A model of 230 MB whose largest tensors have 9 MB is converted in much less than it needs."""
-    content = json.loads((gpt2 / "config.json").read_text())
-    hidden, layers = 768, 8
-    content |= {"n_embd": hidden, "n_layer": layers, "n_head": 12, "vocab_size": 512}
-    theirs = tmp_path / "hf"
-    theirs.mkdir()
-    (theirs / "config.json").write_text(json.dumps(content))
-    config = transformers.GPT2Config(**content)
-    with torch.device("meta"):
-        like = transformers.GPT2LMHeadModel(config).state_dict()
-    like.pop("lm_head.weight")
-    write_parts(
-        theirs / "model.safetensors", like, lambda name: [torch.ones(like[name].shape)], {"format": "pt"}
-    )
-    size = (theirs / "model.safetensors").stat().st_size
-    assert size > 200e6
-    code = (
-        "import sys, threading, time\n"
-        "from tools import convert_checkpoint as tool\n"
-        "def held(): return int(open('/proc/self/status').read().split('RssAnon:')[1].split()[0])\n"
-        "def convert(*words): sys.argv[1:] = [*words, '--no-verify']; tool.main()\n"
-        "small, there, back = (words.split('|') for words in sys.argv[1:])\n"
-        "convert(*small); start, peak = held(), [0]\n"
-        "def watch():\n"
-        "    while True: peak[0] = max(peak[0], held() - start); time.sleep(1e-3)\n"
-        "threading.Thread(target=watch, daemon=True).start()\n"
-        "convert(*there); convert(*back); print('peak', peak[0])"
-    )
-
-    def words(source: str, given: Path, output: str) -> str:
-        target = "megatron" if source == "hf" else "hf"
-        return f"--from|{source}|--to|{target}|--input|{given}|--output|{tmp_path / output}"
-
-    small, there = words("hf", gpt2, "small"), words("hf", theirs, "ours")
-    command = [sys.executable, "-c", code, small, there, words("megatron", tmp_path / "ours", "again")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    peak, largest = int(done.stdout.split()[-1]) * 1024, 4 * 4 * hidden * hidden
-    assert peak < 10 * largest < size / 2, peak

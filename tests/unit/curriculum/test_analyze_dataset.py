@@ -68,6 +68,8 @@ def test_what_is_wrong_is_told_without_the_data(tmp_path: Path) -> None:
         assert problem.startswith(f"--folder {folder} is the folder of the data {data};")
     several = options(str(data), tmp_path, "--metrics", "colour", "--split", "0,1")
     assert len(analysis_problems(several)) == 3
+    (problem,) = analysis_problems(options(str(data), tmp_path / "out", "--bert-passes", "5"))
+    assert problem.startswith("--bert-passes: ") and "give --task bert, or leave it out" in problem
 
 
 def test_an_analysis_is_replaced_and_other_files_are_not(tmp_path: Path) -> None:

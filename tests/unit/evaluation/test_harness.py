@@ -5,7 +5,6 @@ file."""
 import copy
 import importlib.util
 import json
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 from megatron.base.errors import UserError
 from megatron.config.config import TokenizerOptions
 from megatron.data.tokenizer import build_tokenizer
-from megatron.evaluation.paper_tasks import TASKS, paper_mean
+from megatron.evaluation.paper_tasks import paper_mean
 from megatron.evaluation.score import Scorer
 from megatron.model.gpt import GPT
 from megatron.parallel.initialization import initialize
@@ -241,6 +240,29 @@ def test_local_tasks_are_counted_as_with_the_harness_own_model(
     assert "acc_stderr,none" in limited["results"]["local_choice"]
 
 
+def test_tasks_on_two_ranks_have_the_numbers_of_one(made: SimpleNamespace) -> None:
+    """Through run_tasks, to the bit, counts and errors among them; the second rank draws no errors of its
+    own."""
+    from megatron.config.evaluation import HarnessOptions
+    from megatron.evaluation.harness import run_tasks
+
+    options = HarnessOptions(lm_eval=tuple(LOCAL), include_path=(made.tasks,), num_fewshot=2)
+
+    def run(mesh: Mesh) -> tuple[dict[str, Any], dict[str, Any]]:
+        saved = dict[str, Any]()
+        return run_tasks(made.scorer._replace(mesh=mesh), options, {}, saved.update), saved
+
+    one, ranks = run(Mesh()), run_ranks(2, run)
+    assert ranks[0] == one and [*one[0]] == list(LOCAL)
+    for name, found in ranks[1][0].items():
+        alone = one[0][name]
+        assert found | {"results": {}} == alone | {"results": {}}
+        numbers, wanted = found["results"][name], alone["results"][name]
+        drawn = wanted.keys() - numbers.keys()
+        assert all("_stderr" in metric for metric in drawn) and len(drawn) < len(wanted)
+        assert numbers == {metric: value for metric, value in wanted.items() if metric not in drawn}
+
+
 def test_mistakes_are_told_in_one_line(
     made: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,23 +354,6 @@ def test_the_paper_group_goes_on_where_it_was_stopped(
     said = capsys.readouterr().out
     assert f"mean of the paper's 19 tasks: {mean.value:.2f} ± {mean.error:.2f} %" in said
     assert said.count("its results are there already") == 9
-
-
-def test_the_mean_of_the_paper_and_its_standard_error() -> None:
-    """Independent means: their variances add up."""
-    numbers = {task: (number / 20, 0.01 + number / 1000) for number, task in enumerate(TASKS)}
-    results = {
-        task: {metric: numbers[task][0], metric.replace(",", "_stderr,"): numbers[task][1], "other,none": 9.0}
-        for task, metric in TASKS.items()
-    }
-    mean = paper_mean(results)
-    assert len(TASKS) == 19 and mean is not None and mean.missing == ()
-    assert mean.value == pytest.approx(100 * sum(value for value, _ in numbers.values()) / 19)
-    assert mean.error == pytest.approx(100 * math.hypot(*(error for _, error in numbers.values())) / 19)
-    del results["copa"], results["boolq"]["acc_stderr,none"]
-    partly = paper_mean(results)
-    assert partly is not None and partly.missing == ("copa",) and partly.error is None
-    assert paper_mean({"mine": {"acc,none": 1.0}}) is None
 
 
 def test_examples_of_the_test_part_are_told(

@@ -124,7 +124,7 @@ def test_parameters_of_bert_large(tmp_path: Path, capsys: pytest.CaptureFixture[
     ],
 )
 def test_which_task_a_command_is_of(words: str, asked: str | None, name: str) -> None:
-    assert task_of(words.split(), asked).name == name
+    assert task_of(words.split(), asked, {}).name == name
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,13 @@ def test_which_task_a_command_is_of(words: str, asked: str | None, name: str) ->
     [
         ("--task gpt python pretrain_bert.py", "--task gpt: the command starts pretrain_bert.py; leave one"),
         ("--task bert torchrun pretrain_gpt.py", "--task bert: the command starts pretrain_gpt.py"),
-        ("--mask-prob 0.3", "--mask-prob: belongs to pretrain_bert.py; leave it out"),
+        (
+            "--mask-prob 0.3 --bert-passes 2",
+            "--bert-passes, --mask-prob: belongs to pretrain_bert.py; give --task bert, or leave it out",
+        ),
+        ("--num-classes 10", "--num-classes: belongs to pretrain_vit.py; give --task vit, or leave it out"),
+        ("--task gpt --mask-prob 0.3", "--mask-prob: belongs to pretrain_bert.py; leave it out"),
+        ("pretrain_gpt.py --mask-prob 0.3", "--mask-prob: belongs to pretrain_bert.py; leave it out"),
         (
             "--task bert --num-experts 4",
             "--num-experts: mixtures of experts are built by pretrain_gpt.py alone",

@@ -3,7 +3,7 @@
 import pytest
 
 from megatron.schedule.data_efficiency_flags import describe
-from megatron.schedule.plan_layout import layout_problems
+from megatron.schedule.plan_layout import layout_problems, planned_problems
 from tests.support.configurations import make_config, make_plan
 
 GROWING = "--train-iters 20 --curriculum seqlen_truncate:min=8,max=128,duration=10,quantum=4 "
@@ -98,6 +98,39 @@ EXPERTS = "--train-iters 2 --num-experts 8 "
 def test_ranks_that_cannot_share_experts(flags: str, replicas: int, told: str) -> None:
     found = problems(EXPERTS + flags, replicas)
     assert len(found) == bool(told) and all(one.startswith(told) for one in found)
+
+
+@pytest.mark.parametrize(
+    ("flags", "replicas", "told"),
+    [
+        (
+            EXPERTS + "--expert-model-parallel-size 4",
+            1,
+            "give --expert-model-parallel-size 1, or plan for {} 4",
+        ),
+        (
+            EXPERTS + "--expert-model-parallel-size 4",
+            6,
+            "give --expert-model-parallel-size 2, or plan for {} 8",
+        ),
+        (
+            EXPERTS
+            + "--expert-model-parallel-size 8 --expert-tensor-parallel-size 2 --tensor-model-parallel-size 2",
+            1,
+            "give --expert-model-parallel-size 1, or plan for {} 8",
+        ),
+        ("--train-iters 2 --use-torch-fsdp2 --num-distributed-optimizer-instances 4", 6, "or plan for {} 8"),
+    ],
+)
+def test_a_plan_names_the_ranks_that_would_do(flags: str, replicas: int, told: str) -> None:
+    """It starts none; with so many nothing is wrong, and with no fewer above those there are."""
+    config = make_config(flags, replicas)
+    plan = make_plan(config, describe(config)[0])
+    (line,) = planned_problems(config, plan, replicas)
+    assert line.endswith(told.format("--data-parallel-size"))
+    more = int(line.split()[-1])
+    fits = [one for one in range(replicas, more + 1) if not problems(flags, one)]
+    assert fits == [more]
 
 
 def test_micro_batches_that_do_not_go_in_groups() -> None:
