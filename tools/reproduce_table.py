@@ -223,7 +223,7 @@ def _dry_run(table: Table, options: Options, names: Sequence[str], size: Size) -
     heads = ["row", "tokens", "FLOPs", "hours", "paper: GPU-hours"]
     heads += [f"{name}: {what}" for name in hardware for what in ("GPU-hours", "$")]
     for head in heads:
-        here.add_column(head, justify="left" if head == "row" else "right")
+        here.add_column(head, justify="left" if head == "row" else "right", overflow="fold")
     for name in names:
         row = table.rows[name]
         planned = plan_row(table, row, *size)

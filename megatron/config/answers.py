@@ -14,6 +14,11 @@ class Answer(NamedTuple):
 
 ANSWERS = (
     Answer(
+        "passes are counted in samples: give --train-samples, so many times the samples of a pass, which "
+        "tools/plan_run.py and the start of a run tell",
+        "epochs num-train-epochs num-epochs max-epochs max-epoch n-epochs train-epochs",
+    ),
+    Answer(
         "a BPE of bytes has no unknown text, and words and digits are cut as GPT-2 cuts them; "
         "--special-tokens names tokens of their own; leave it out",
         "byte-fallback split-digits unk-token unk-piece unk-surface hard-vocab-limit add-dummy-prefix "

@@ -14,8 +14,7 @@ WORDS = {
     "max-iterations max-update n-steps stop-at max-duration",
     "epochs": "num-train-epochs num-epochs max-epochs n-epochs train-epochs",
     "train-tokens": "max-tokens num-tokens total-tokens token-budget",
-    "train-samples": "epochs num-train-epochs num-epochs max-epochs max-samples num-samples "
-    "max-epoch train-num-samples max-train-samples",
+    "train-samples": "max-samples num-samples train-num-samples max-train-samples",
     "micro-batch-size": "per-device-train-batch-size per-device-batch-size per-device-eval-batch-size "
     "per-gpu-train-batch-size device-batch-size local-batch-size batch-size "
     "train-batch-size eval-batch-size train-micro-batch-size-per-gpu "
