@@ -5,7 +5,7 @@ differ in what they count and in what is usual."""
 import re
 from collections.abc import Collection
 
-from megatron.config.answers import ANSWERS
+from megatron.config.answers import ANSWERS, Answer
 
 WORDS = {
     # Lengths of a run, and its batches
@@ -184,6 +184,7 @@ WORDS = {
 """By our flag; a word of several flags is that of the first that a command has."""
 
 OF_LAUNCHERS = ("--nproc-per-node", "--nnodes", "--to")
+"""Flags in the answers that are of other commands than the one that is answered."""
 
 
 def our_word(word: str, ours: Collection[str]) -> str:
@@ -202,12 +203,13 @@ def answer(word: str, ours: Collection[str]) -> str:
     is known of it."""
     if here := our_word(word, ours):
         return f"here it is {here}"
-    for name in _ends(word):
-        for one in ANSWERS:
-            flags = {flag for flag in re.findall(r"--[a-z0-9-]+", one.sentence) if flag not in OF_LAUNCHERS}
-            if name in one.words.split() and flags | {one.needs or name} <= {*ours, name}:
-                return one.sentence
-    return ""
+    named = (one for name in _ends(word) for one in ANSWERS if name in one.words.split())
+    return next((one.sentence for one in named if _flags_of(one) <= {*ours}), "")
+
+
+def _flags_of(one: Answer) -> set[str]:
+    """The flags that a command must have for an answer to be true of it."""
+    return {*re.findall(r"--[a-z0-9-]+", f"{one.sentence} {one.needs}")} - {*OF_LAUNCHERS}
 
 
 def _ends(word: str) -> list[str]:

@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 
 def likely(word: str, ours: Collection[str], others: Collection[str] = ()) -> str:
-    """The flag that a mistyped word means, without a guess: one of `ours` or `others` but for a letter in
-    eight, or the one of `ours` whose parts it shortens or leaves out; empty where there is none."""
+    """The flag that a mistyped word means: one of `ours` or `others` but for a letter in eight or a no-
+    before it, or the one of `ours` whose parts it shortens or leaves out; empty where there is none."""
     name = word.lstrip("-").replace("_", "-")
     known = {flag.lstrip("-").replace("_", "-"): flag for flag in (*others, *ours)}
     if near := difflib.get_close_matches(

@@ -151,7 +151,7 @@ def make_options(folder: Path, *inputs: str, **changes: Any) -> PreprocessOption
         "tokenizer_model": str(model) if model.exists() else write_tokenizer(folder),
     }
     if "tokenizer_type" in tokenizer:
-        trained = {}
+        trained = {}  # a file beside a type that does not read it is refused
     return PreprocessOptions(
         **{**defaults, **changes},
         tokenizer=TokenizerOptions(**{**trained, **tokenizer}),
