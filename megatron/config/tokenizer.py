@@ -99,13 +99,13 @@ def _of_tiktokenizer(tokenizer: TokenizerOptions) -> list[str]:
     ]
 
 
-BERT = ("BertWordPieceLowerCase", "BertWordPieceCase")
+BERT_KINDS = ("BertWordPieceLowerCase", "BertWordPieceCase")
 READ_BY = {
-    "vocab_file": ("GPT2BPETokenizer", *BERT),
+    "vocab_file": ("GPT2BPETokenizer", *BERT_KINDS),
     "merge_file": ("GPT2BPETokenizer",),
     "tokenizer_model": (
         *("HuggingFaceTokenizer", "SentencePieceTokenizer", "GPTSentencePieceTokenizer", "Llama2Tokenizer"),
-        *("TikTokenizer", *BERT),
+        *("TikTokenizer", *BERT_KINDS),
     ),
 }
 
@@ -120,7 +120,7 @@ def unread_files(tokenizer: TokenizerOptions) -> list[str]:
         for name, kinds in READ_BY.items()
         if (value := getattr(tokenizer, name, None)) and kind not in kinds
     ]
-    if kind in BERT and tokenizer.vocab_file and tokenizer.tokenizer_model:
+    if kind in BERT_KINDS and tokenizer.vocab_file and tokenizer.tokenizer_model:
         found.append(
             f"--vocab-file {tokenizer.vocab_file} and --tokenizer-model {tokenizer.tokenizer_model}: {kind} "
             "reads one of them; leave the other out"

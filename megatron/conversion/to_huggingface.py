@@ -18,6 +18,7 @@ from megatron.checkpoint.load import Box, read_boxes
 from megatron.checkpoint.manifest import Manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.checkpoint.tensor_file import write_parts
+from megatron.config.tokenizer import BERT_KINDS
 from megatron.conversion.families import Theirs, state_content
 from megatron.conversion.folder import CONFIG, INDEX, PIXELS, WEIGHTS
 from megatron.conversion.origins import Piece, Shape, pieces_of, put, put_shape
@@ -30,7 +31,6 @@ from megatron.data.vocabulary import Vocabulary
 
 TORCH_NAMES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 SHARD_BYTES = 5 * 10**9
-BERT_KINDS = (LOWER, "BertWordPieceCase")
 READ_BY = {"format": "pt"}
 """What their loader asks of every file."""
 

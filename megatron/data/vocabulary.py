@@ -64,7 +64,9 @@ def endless(data: DataConfig, corpora: list[Corpus]) -> list[str]:
 
 def few_tokens(tokenizer: int, model: int) -> list[str]:
     """What lets the tokenizer of another model be seen: it has far fewer tokens than the model."""
-    return [f"the tokenizer has {tokenizer:,} tokens, and the model {model:,}"] * (tokenizer < MANY * model)
+    if tokenizer >= MANY * model:
+        return []
+    return [f"the tokenizer has {tokenizer:,} tokens, and the model {model:,}"]
 
 
 def in_sentences(corpora: list[Corpus]) -> list[str]:
