@@ -18,7 +18,7 @@ from rich.table import Table as Shown
 
 from megatron.base.errors import UserError
 from megatron.base.files import hold, whole_file, writable_folder
-from megatron.base.terminal import print_line, show
+from megatron.base.terminal import print_line, show, stop_by_signals
 from megatron.base.units import count_of, duration, short
 from megatron.config.arguments import flag, parse
 from megatron.config.finetuning import seeds_of
@@ -38,7 +38,7 @@ from megatron.reproduce.runs import (
     make_run,
 )
 from megatron.reproduce.table import Table, read_table
-from megatron.reproduce.work import cores, do_runs, prepare, stop_by_signals
+from megatron.reproduce.work import cores, do_runs, prepare
 
 EXAMPLES = """\
   bash scripts/reproduce/table_gpt.sh --dry-run

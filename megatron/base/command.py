@@ -3,7 +3,7 @@ status 2."""
 
 from megatron.base.start import imports_are_done, missing_module
 
-import errno
+import ctypes
 import gc
 import io
 import json
@@ -15,26 +15,10 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 
-from megatron.base.errors import RanksLost, UserError
+from megatron.base.errors import RanksLost, UserError, system_problem
 
-NAMELESS = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS), "a file could not be written"),
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "a file could not be opened"),
-    **dict.fromkeys((errno.EIO, errno.ESTALE), "a file could not be read or written"),
-    errno.ENOMEM: "the memory does not suffice",
-    errno.EAGAIN: "no process could be started",
-}
-"""What the system refused, where its error comes without the name of a file."""
-WAYS_OUT = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room, or choose a place on another disk"),
-    errno.EROFS: "choose a place that can be written",
-    errno.EACCES: "mend its permissions",
-    errno.EISDIR: "name a file",
-    errno.EFBIG: "raise the limit with ulimit -f",
-    errno.EMFILE: "raise the limit with ulimit -n",
-    errno.ENOMEM: "use a smaller model or batch, or fewer workers",
-    errno.EAGAIN: "use fewer workers, or raise the limit with ulimit -u",
-}
+PR_SET_PDEATHSIG = 1
+"""Of prctl(2): which signal comes when the parent ends."""
 
 
 def run_command(main: Callable[[], None], ranks: bool = False) -> None:
@@ -43,6 +27,7 @@ def run_command(main: Callable[[], None], ranks: bool = False) -> None:
     imports_are_done()
     if not ranks and _is_idle():
         _exit(0)
+    _end_with_torchrun()
     _print_everything()
     gc.freeze()  # imported modules stay: a collection that looks through them takes a tenth of a second
     try:
@@ -55,7 +40,7 @@ def run_command(main: Callable[[], None], ranks: bool = False) -> None:
     except KeyboardInterrupt:
         _stop(130, ["interrupted"])
     except Exception as error:
-        if problem := _system_error(error) or missing_module(error):
+        if problem := system_problem(error) or missing_module(error):
             _stop(2, [f"error: {problem}"])
         if "RANK" not in os.environ:
             raise
@@ -75,27 +60,18 @@ def _is_idle() -> bool:
     return rank != "0"
 
 
+def _end_with_torchrun() -> None:
+    """Have Linux send SIGTERM, by which a run saves and stops, once the torchrun that has started this rank
+    is gone. One that is killed alone would leave ranks behind that nobody sees and that hold the GPUs."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+
+
 def _print_everything() -> None:
     """What the encoding of the output lacks is shown by its number, as in error messages: no text that is
     read or generated may end a command."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _system_error(error: Exception) -> str | None:
-    """What the system refused, in one line; None where the error is no such thing."""
-    if isinstance(error, MemoryError) or _is_out_of_memory(error):
-        error = OSError(errno.ENOMEM, str(error) or os.strerror(errno.ENOMEM))
-    if not isinstance(error, OSError) or error.errno is None:
-        return None
-    what = error.filename or NAMELESS.get(error.errno, "the system refused something")
-    way_out = f"; {WAYS_OUT[error.errno]}" if error.errno in WAYS_OUT else ""
-    return f"{what}: {error.strerror}{way_out}"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether PyTorch found no memory; which of its errors says so depends on the device."""
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _stop(status: int, lines: list[str], at_once: bool = False) -> None:

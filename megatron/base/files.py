@@ -19,6 +19,7 @@ from megatron.base.errors import UserError
 
 _MADE: list[Path] = []
 """Folders that this process has made for what it is to write, inner ones behind outer ones."""
+NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -115,10 +116,14 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Force a folder's names to disk, so that a rename survives a power cut."""
+    """Force a folder's names to disk, so that a rename survives a power cut. A file system that cannot, as
+    CIFS and some of FUSE, says so by one of `NO_SYNC`."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
     finally:
         os.close(handle)
 

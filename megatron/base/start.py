@@ -4,7 +4,11 @@ imports the standard library alone, and Python 3.8 reads it."""
 import os
 import signal
 import sys
+import time
 from types import FrameType
+
+BEGAN = time.perf_counter()
+"""When this process began, but for what Python itself takes."""
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 FOLDERS = [ROOT, *(os.path.join(ROOT, name) for name in ("tools", "scripts", "benchmarks"))]

@@ -1,6 +1,10 @@
 """What people see: tables, and the progress of long work, as a bar with rate and estimate on a terminal
 and as a plain line now and then elsewhere."""
 
+import errno
+import os
+import select
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -20,8 +24,36 @@ def show(*parts: RenderableType, elsewhere: int = WIDTH_ELSEWHERE) -> None:
 
 
 def print_line(text: str) -> None:
-    """Print a text and the end of its line at once and as one: another thread may print between two."""
-    print(f"{text}\n", end="", flush=True)
+    """Print a text and the end of its line at once and as one: another thread may print between two. Where
+    nobody can read it any more, that is a hang-up: a run that minds those ends as it would by a signal, and
+    one that ignores them goes on."""
+    try:
+        print(f"{text}\n", end="", flush=True)
+    except OSError as error:
+        unheard = error.errno in (errno.EPIPE, errno.EIO)
+        if not unheard or signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+            raise
+        let_go_of_output()
+        signal.raise_signal(signal.SIGHUP)
+
+
+def let_go_of_output() -> None:
+    """Send nowhere what can be read by nobody any more: a terminal is closed, or a pipe's reader has ended.
+    Each further line would else be an error."""
+    for stream in (1, 2):
+        watch = select.poll()
+        watch.register(stream, select.POLLOUT)
+        if any(found & ~select.POLLOUT for _, found in watch.poll(0)):
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream)
+
+
+def stop_by_signals() -> None:
+    """Let SIGTERM and a closed terminal do what Ctrl-C does, as what this process has started would outlive
+    it; nohup's choice stays."""
+    for one in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(one) != signal.SIG_IGN:
+            signal.signal(one, signal.default_int_handler)
 
 
 class Advance(Protocol):

@@ -10,7 +10,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,11 @@ def save_checkpoint(
 
         def finish() -> bytes:
             if mesh.first:
-                write_manifest(folder, _joined(manifest, [json.loads(one) for one in written]))
-                held.close()
                 with whole_file(Path(root) / LATEST, "w") as file:
                     file.write(f"{manifest.iteration}\n")
+                    file.flush()  # a full disk refuses here, not behind a checkpoint that nothing names
+                    write_manifest(folder, _joined(manifest, [json.loads(one) for one in written]))
+                    held.close()
             return b""
 
         first, *_ = together(_told(begin, target), mesh)
@@ -154,13 +155,25 @@ def clear_unfinished(root: str | Path) -> None:
         shutil.rmtree(rest, ignore_errors=True)
 
 
-def retain(root: str | Path, interval: int | None, newest: int) -> None:
+def retain(root: str | Path, interval: int | None, newest: int, tell: Callable[[str], None] = print) -> None:
     """Delete checkpoints that are neither the newest nor at a multiple of `interval`: by a hidden name, so
-    that of one that is deleted in part nothing is taken for a checkpoint, and `clear_unfinished` finds it."""
+    that of one that is deleted in part nothing is taken for a checkpoint, and `clear_unfinished` finds it.
+    `tell` gets a warning where some stay. Of a link the link alone goes."""
+    left: dict[str, str] = {}
     for step, folder in checkpoints_in(root).items():
         own = (folder / NAME).is_file()  # other programs' checkpoints stay
-        if interval and step % interval and step != newest and own:
-            going = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.partial")
-            with suppress(OSError):
-                folder.rename(going)
-            shutil.rmtree(going, ignore_errors=True)
+        if not interval or step % interval == 0 or step == newest or not own:
+            continue
+        going = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.partial")
+        try:
+            folder.rename(going)
+            going.unlink() if going.is_symlink() else shutil.rmtree(going)
+        except OSError as error:
+            left[folder.name] = error.strerror or str(error)
+    if left:
+        name, why = next(iter(left.items()))
+        more = f", and {len(left) - 1} more" if len(left) > 1 else ""
+        tell(
+            f"warning: {Path(root) / name}: could not be deleted ({why}){more}, so --save-retain-interval "
+            "makes no room; mend its permissions, or delete it by hand"
+        )

@@ -27,12 +27,26 @@ from megatron.config.foreign import (
     unknown_word,
 )
 from megatron.config.include import read_with_includes
-from megatron.config.values import TAKES, Known, as_words, bounds, chosen, convert, converts, flatten, within
+from megatron.config.values import (
+    TAKES,
+    Known,
+    as_words,
+    bounds,
+    chosen,
+    convert,
+    converts,
+    flatten,
+    with_home,
+    within,
+)
 from megatron.config.yaml_file import without_switched_off
 
 RESUME = ("same", "schedule", "meaning", "free")
 """What a run that goes on from a checkpoint does about a changed value, the strictest first: refuse it;
 refuse it without --override-opt_param-scheduler; leave it to a comparison of what it means; take it."""
+
+PLACES = ("FOLDER", "FILE", "PREFIX")
+"""How what a path stands for begins."""
 
 
 def flag(
@@ -317,6 +331,8 @@ def _help(one: Flag) -> str:
 def _collect(one: Flag, raw: Any, problems: list[str]) -> Any:
     """The value of a flag from what argparse or YAML gave; None, and a problem told, where it is refused."""
     items = [chosen(item, one.field.metadata["choices"]) for item in flatten(raw)]
+    if one.kind is str and one.field.metadata["metavar"] not in ("TEXT", "TOKEN"):
+        items = [with_home(item) if isinstance(item, str) else item for item in items]
     found = _misfit(one, items) or [problem for item in items if (problem := _refusal(one, item))]
     problems += found
     if found:
@@ -348,6 +364,8 @@ def _refusal(one: Flag, item: Any) -> str:
         return f"{name} takes {TAKES[one.kind]}, not {item!r}" + (f"; {several}" if several else "")
     if not is_utf8(str(value)):
         return f"{name} {value!r} is no UTF-8; rename what it names, or mend how the terminal encodes it"
+    if str(metadata["metavar"]).startswith(PLACES) and re.match(r"\$[\w{]", str(value)):
+        return f"{name} {value}: the environment has no such variable; export it, or write the path out"
     if metadata["choices"] and value not in metadata["choices"]:
         return f"{name} {item}: choose one of {', '.join(map(str, metadata['choices']))}"
     if not within(value, metadata):

@@ -500,7 +500,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         ft-num-warmup-iters adlr-autoresume adlr-autoresume-interval fault-injector-* error-injection-*""",
     ),
     **_unused(
-        "SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 always end a run with a checkpoint",
+        "SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 always end a run with a checkpoint",
         "exit-signal=sigterm|sigint|sigusr1|sigusr2",
     ),
     **_refused("SIGTERM ends a run with a checkpoint; leave that out", "kill-switch-file"),

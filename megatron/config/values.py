@@ -2,6 +2,7 @@
 keep, and values of which some are unknown."""
 
 import math
+import os
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -61,6 +62,13 @@ def convert(value: Any, kind: type) -> Any:
     if kind is float:
         return float(value) if not isinstance(value, bool) and math.isfinite(float(value)) else _refuse()
     return _refuse() if value is None else kind(value)
+
+
+def with_home(text: str) -> str:
+    """A path whose first part is ~ or a variable as a shell reads it. A shell does not where it stands behind
+    = or in quotes, and nobody does in a file: a folder would come to be that is named ~."""
+    begins = re.match(r"~/|\$(\w+|\{\w+\})(/|$)", text)
+    return os.path.expandvars(os.path.expanduser(text)) if begins else text
 
 
 def converts(value: Any, kind: type) -> bool:

@@ -105,8 +105,12 @@ def kept_tokenizer(root: Path, vocabulary: Vocabulary) -> TokenizerOptions | Non
 def copy_tokenizer(source: Path, target: Path, vocabulary: Vocabulary) -> None:
     """Keep what one run has kept beside another's checkpoints, too, where there is any. UserError where its
     files are not as they were written."""
-    if kept_tokenizer(source, vocabulary) is not None:
-        shutil.copytree(_place(source, vocabulary), _place(target, vocabulary))
+    if kept_tokenizer(source, vocabulary) is None:
+        return
+    folder = _place(target, vocabulary)
+    folder.mkdir(parents=True)
+    for path in _place(source, vocabulary).iterdir():
+        shutil.copyfile(path, folder / path.name)
 
 
 def _place(root: str | Path, vocabulary: Vocabulary) -> Path:

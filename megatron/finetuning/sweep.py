@@ -19,7 +19,7 @@ import torch
 
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.files import hold, whole_file, writable_folder
-from megatron.base.terminal import print_line, progress, show
+from megatron.base.terminal import print_line, progress, show, stop_by_signals
 from megatron.base.units import count_of
 from megatron.config.arguments import spelling
 from megatron.config.finetuning import FinetuningConfig, rates_of, seeds_of
@@ -36,7 +36,8 @@ from megatron.tasks.gpt import GPT_TASK
 SWEEP, OUTPUT = "sweep.json", "output.txt"
 OF_SWEEPS = ("sweep_lr", "seeds", "parallel")
 SECONDS_BETWEEN_LOOKS = 2.0
-STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)  # statuses of a run that is stopped before it trains
+STOPPED = (130, *(-one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)))
+"""Statuses of a run that is stopped before it trains."""
 AnyFlags = FinetuningConfig | LanguageModelConfig
 
 
@@ -152,7 +153,7 @@ def _do(job: AnyJob, words: list[str], todo: list[Part]) -> dict[Part, str]:
     for number in range(at_a_time(job.flags.parallel)):
         places.put(number)
     work = Work(words, [], threading.Event(), _steps_of(job) if todo else 0)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # no run of the sweep outlives it
+    stop_by_signals()
     with progress("finetuning", work.steps * len(todo), "steps") as advance:
         lock = threading.Lock()
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 
-from megatron.base.errors import UserError
+from megatron.base.errors import UserError, system_problem
 from megatron.parallel.layout import AXES, Layout
 from megatron.parallel.ranks import launched_rank, local_rank, world_size
 
@@ -239,7 +239,7 @@ def together(work: Callable[[], bytes], mesh: Mesh) -> list[bytes]:
     try:
         mine = b"+" + work()
     except (UserError, OSError) as error:
-        mine = b"-" + str(error).encode()
+        mine = b"-" + (system_problem(error) or str(error)).encode()
     results = share_bytes(mine, mesh)
     if failed := next((one for one in results if one[:1] == b"-"), None):
         raise UserError(failed[1:].decode())

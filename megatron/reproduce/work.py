@@ -64,14 +64,6 @@ class Workers:
             process.wait()
 
 
-def stop_by_signals() -> None:
-    """Let SIGTERM and a closed terminal do what Ctrl-C does, as runs have groups of their own; nohup's choice
-    stays."""
-    for one in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(one) != signal.SIG_IGN:
-            signal.signal(one, signal.default_int_handler)
-
-
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))

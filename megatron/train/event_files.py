@@ -13,6 +13,7 @@ import struct
 from array import array
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
 
 from megatron.base.files import aside, whole_file
@@ -34,7 +35,7 @@ def cut_events(folder: Path, limits: Limits, afresh: bool) -> None:
         place = aside(folder / "until")
         place.mkdir()
         for path in ends:
-            shutil.copy2(path, place)
+            shutil.copyfile(path, place / path.name)
         print(f"note: the events of an earlier run in this place are kept in {place}", flush=True)
     for path, end in ends.items():
         with open(path, "rb") as old, whole_file(path) as new:
@@ -43,12 +44,14 @@ def cut_events(folder: Path, limits: Limits, afresh: bool) -> None:
 
 
 def _end(path: Path, limits: Limits) -> int:
-    """Where the first record past the limits begins, or one that a killed run has only begun."""
+    """Where the first record past the limits begins, or one that a killed run has only begun. No record is
+    empty: behind a power cut a file may end in zeros."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         places, place = array("q"), 0
         while place + BEFORE <= len(content):
-            behind = place + BEFORE + LENGTH.unpack_from(content, place)[0] + BEHIND
-            if behind > len(content):
+            length = LENGTH.unpack_from(content, place)[0]
+            behind = place + BEFORE + length + BEHIND
+            if not length or behind > len(content):
                 break
             places.append(place)
             place = behind
@@ -58,7 +61,10 @@ def _end(path: Path, limits: Limits) -> int:
 
 def _is_past(content: mmap.mmap, place: int, limits: Limits) -> bool:
     length = LENGTH.unpack_from(content, place)[0]
-    event = Event.FromString(content[place + BEFORE : place + BEFORE + length])
+    try:
+        event = Event.FromString(content[place + BEFORE : place + BEFORE + length])
+    except DecodeError:  # its end is lost
+        return True
     tag = event.summary.value[0].tag if event.summary.value else ""
     axis = tag.rpartition(" vs ")[2] if " vs " in tag else ""
     return bool(event.step > limits.get(axis, limits[""]))

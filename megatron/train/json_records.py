@@ -48,7 +48,7 @@ def cut_records(path: Path, kept: int, afresh: bool) -> None:
     own = [line for line in lines if (key := _key(line)) and key[0] <= kept]
     if afresh and len(own) < len(lines):
         place = aside(path.with_name(f"{path.stem}.until{path.suffix}"))
-        shutil.copy2(path, place)
+        shutil.copyfile(path, place)
         print(f"note: the records of an earlier run in this place are kept as {place}", flush=True)
     with whole_file(path, "w") as file:
         file.writelines(line + "\n" for line in own)

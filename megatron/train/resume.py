@@ -210,7 +210,7 @@ def write_checkpoint(flags: CheckpointConfig, content: Content, mesh: Mesh, how:
     folder = save_checkpoint(root, *content, mesh)
     if not mesh.first:
         return
-    retain(root, flags.save_retain_interval, iteration)
+    retain(root, flags.save_retain_interval, iteration, print_line)
     took = f"in {duration(time.perf_counter() - before)}{how}"
     print_line(
         f"saved {folder} {took}\n  successfully saved checkpoint from iteration {iteration:7d} to {root}"

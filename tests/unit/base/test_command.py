@@ -1,8 +1,10 @@
 from megatron.base.command import run_command
+from megatron.base.start import ROOT
 
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -148,3 +150,36 @@ def test_torchrun_is_told_the_mistake(tmp_path: Path) -> None:
     failure = ProcessFailure(0, 1, done.returncode, str(path))
     report = ChildFailedError("pretrain_gpt.py", {0: failure}).format_msg()
     assert done.returncode == 2 and "traceback : error: one is wrong\n  error: two is wrong\n" in report
+
+
+RANK = """
+from megatron.base.command import run_command
+import pathlib, signal, sys, time
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path(sys.argv[1], "saved").touch(), sys.exit(0)))
+    pathlib.Path(sys.argv[1], "ready").touch()
+    time.sleep(60)
+
+run_command(main, ranks=True)
+"""
+LAUNCHER = """
+import os, subprocess, sys
+subprocess.run([sys.executable, "-c", *sys.argv[1:]], env=os.environ | {"TORCHELASTIC_RUN_ID": "1"})
+"""
+
+
+def test_a_rank_whose_launcher_is_killed_is_told_to_stop(tmp_path: Path) -> None:
+    """It would else go on where nobody sees it."""
+
+    def wait_for(name: str) -> None:
+        end = time.monotonic() + 30
+        while not (tmp_path / name).exists():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, RANK, str(tmp_path)], cwd=ROOT)
+    wait_for("ready")
+    launcher.kill()
+    launcher.wait()
+    wait_for("saved")

@@ -1,5 +1,8 @@
+import errno
 import os
 import shutil
+import stat
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -170,3 +173,24 @@ def test_room_is_that_of_the_disk_of_a_path_to_come(tmp_path: Path, monkeypatch)
     assert f"{tmp_path}/no/such: {said}" in str(caught.value)
     total = 0  # a disk that does not say
     require_room(tmp_path / "no" / "such", 10**15, "it")
+
+
+@pytest.mark.parametrize(
+    ("number", "passes"), [(errno.EINVAL, True), (errno.ENOTSUP, True), (errno.EIO, False)]
+)
+def test_a_disk_that_syncs_no_folders_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, passes: bool
+) -> None:
+    """CIFS and some of FUSE refuse it; files they sync."""
+    sync = os.fsync
+
+    def refuse_folders(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, os.strerror(number))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    for write in (whole_file, whole_folder):
+        with nullcontext() if passes else pytest.raises(OSError), write(tmp_path / write.__name__):
+            pass
+    assert not passes or names(tmp_path) == ["whole_file", "whole_folder"]

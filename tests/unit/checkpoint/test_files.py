@@ -3,7 +3,10 @@
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from megatron.base.errors import UserError
+from megatron.checkpoint import save as save_module
 from megatron.checkpoint.load import Box, find_checkpoint, load_model, read_boxes, require_file, verify_files
 from megatron.checkpoint.manifest import Manifest, read_manifest, sealed
 from megatron.checkpoint.save import checkpoints_in, clear_unfinished, retain, save_checkpoint
@@ -356,3 +360,65 @@ def test_a_checkpoint_of_the_format_of_whole_tensors_is_read(tmp_path: Path) -> 
     }
     (folder / "index.json").write_text(json.dumps(content))
     assert read(folder, read_manifest(folder), BIAS)["bias"].tolist() == [3, 3]
+
+
+def test_what_could_not_be_deleted_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk would fill silently."""
+    for step in (1, 2, 3, 4):
+        save(tmp_path, step)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    told: list[str] = []
+    monkeypatch.setattr(Path, "rename", refuse)
+    retain(tmp_path, 3, 4, told.append)
+    assert told == [
+        f"warning: {tmp_path}/iter_0000001: could not be deleted (Permission denied), and 1 more, so "
+        "--save-retain-interval makes no room; mend its permissions, or delete it by hand"
+    ]
+    monkeypatch.undo()
+    retain(tmp_path, 3, 4, told.append)
+    assert list(checkpoints_in(tmp_path)) == [3, 4] and len(told) == 1
+
+
+def test_of_a_link_to_a_checkpoint_the_link_is_deleted(tmp_path: Path) -> None:
+    save(tmp_path, 2)
+    other = (tmp_path / "iter_0000002").rename(tmp_path / "elsewhere")
+    (tmp_path / "iter_0000002").symlink_to(other)
+    save(tmp_path, 4)
+    retain(tmp_path, 3, 4, pytest.fail)
+    assert names_in(tmp_path) == ["elsewhere", "iter_0000004", LATEST] and (other / MODEL).is_file()
+    assert not list(tmp_path.glob(".iter_*"))
+
+
+def test_where_the_pointer_has_no_room_there_is_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that nothing names would be done again by the run that goes on."""
+    save(tmp_path, 2)
+    whole = save_module.whole_file
+
+    @contextmanager
+    def full(path: Path, mode: str) -> Iterator[object]:
+        with whole(path, mode) as file:
+            file.flush = lambda: os.write(os.open("/dev/full", os.O_WRONLY), b"4")
+            yield file
+
+    monkeypatch.setattr(save_module, "whole_file", full)
+    found = refusal(save, tmp_path, 4)
+    assert found.startswith(f"{tmp_path}/iter_0000004: could not be written ([Errno 28]")
+    assert names_in(tmp_path) == ["iter_0000002", LATEST] and (tmp_path / LATEST).read_text() == "2\n"
+
+
+def test_a_file_that_may_not_be_read_is_told_with_a_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save(tmp_path, 3)
+
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("megatron.checkpoint.load.checksum", refuse)
+    told = refusal(verify_files, folder, read_manifest(folder), Mesh())
+    assert told == f"{folder / MODEL}: Permission denied; mend its permissions"

@@ -1,5 +1,6 @@
 import os
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from megatron.base.errors import UserError
 from megatron.config.arguments import build, known, missing, parse, understand, unused_flags
+from megatron.config.config import Config
 from megatron.config.foreign import Foreign
 from megatron.config.values import Unknown
 from tests.support.kitchen import FOREIGN, Kitchen, Options, problems, read
@@ -174,3 +176,22 @@ def test_a_flag_of_our_own_wins_over_one_of_another_megatron() -> None:
 def test_a_value_that_is_no_utf8_is_one_problem() -> None:
     (problem,) = problems("--cook", os.fsdecode(b"Z\xfcrich"))
     assert problem.startswith(r"--cook 'Z\udcfcrich' is no UTF-8; rename what it names")
+
+
+@pytest.mark.parametrize("words", [["--save=~/runs"], ["--save", "$SCRATCH"], ["--config"]])
+def test_a_path_may_begin_at_home_or_with_a_variable(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a folder would come to be that is named ~."""
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("SCRATCH", "/home/me/runs")
+    (tmp_path / "run.yaml").write_text("save: ~/runs\n")
+    words = [*words, str(tmp_path / "run.yaml")] if words == ["--config"] else words
+    assert understand(Config, words)[0]["save"] == "/home/me/runs"
+
+
+@pytest.mark.parametrize("place", ["$NOBODY_HAS_THIS/my", "${oc.env:SCRATCH}/my"])
+def test_a_path_of_no_variable_is_refused(place: str) -> None:
+    values, told = understand(Config, ["--save", place, "--wandb-exp-name", place])
+    why = "the environment has no such variable; export it, or write the path out"
+    assert told == [f"--save {place}: {why}"] and values["wandb_exp_name"] == place

@@ -1,7 +1,7 @@
 import pytest
 
 from megatron.config.arguments import flag
-from megatron.config.values import Known, Unknown, bounds, parse_list, within
+from megatron.config.values import Known, Unknown, bounds, parse_list, with_home, within
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,22 @@ def test_what_is_unknown_cannot_be_read() -> None:
     for read in (lambda: values.colour, lambda: values.group.colour):
         with pytest.raises(Unknown):
             read()
+
+
+@pytest.mark.parametrize(
+    "text, read",
+    [
+        ("~/runs/my", "/home/me/runs/my"),
+        ("$SCRATCH/my", "/scratch/my"),
+        ("${SCRATCH}", "/scratch"),
+        ("~", "~"),
+        ("~other/my", "~other/my"),
+        ("runs/~/$SCRATCH", "runs/~/$SCRATCH"),
+        ("$NOBODY_HAS_THIS/my", "$NOBODY_HAS_THIS/my"),
+        (r"(?:$|\s)", r"(?:$|\s)"),
+    ],
+)
+def test_a_path_begins_as_a_shell_reads_it(text: str, read: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    assert with_home(text) == read

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from megatron.reproduce.work import Workers, stop_by_signals
+from megatron.base.terminal import stop_by_signals
+from megatron.reproduce.work import Workers
 
 
 @pytest.mark.parametrize("ignored", [False, True])

@@ -256,19 +256,23 @@ def test_the_last_validation_of_a_finished_run_is_recorded_once(tmp_path: Path) 
     assert kinds == ["train"] * 20 + ["valid", "test"]
 
 
-@pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.parametrize("torn", ["", "begun", "zeros", "zeros within"])
 def test_tensorboard_lacks_on_every_axis_what_is_computed_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str
 ) -> None:
-    """Also where a killed run had only begun its last record; what stays is copied in many pieces."""
+    """Also where a killed run had only begun its last record, or a power cut has left zeros in the place of
+    some; what stays is copied in many pieces."""
     monkeypatch.setattr("megatron.train.event_files.PIECE", 100)
     log = make_log(tmp_path)
     for iteration in range(1, 9):
         log.train(iteration, outcome(8.0))
     log.close()
     (path,) = (tmp_path / "board").glob("events*")
-    if torn:
-        path.write_bytes(path.read_bytes()[:-5])
+    content = path.read_bytes()
+    if torn == "begun":
+        path.write_bytes(content[:-5])
+    elif torn:
+        path.write_bytes((content[:-5] if torn == "zeros within" else content) + bytes(300))
     log = make_log(tmp_path, 4)
     for iteration in (5, 6):
         log.train(iteration, outcome(6.0))
