@@ -22,6 +22,7 @@ HEAD = """\
 Made by `python scripts/make_flags_page.py` from `megatron/config/`. The names are Megatron's where
 Megatron has the flag. All of them may stand in a YAML file too (`--config FILE.yaml`), alone or grouped in
 sections named as below; flags on the command line win. Whole numbers may be written 300e9 or 1_000_000.
+Of a flag that is given twice the last value counts, and a note says so.
 
 *On resume* says what happens where the checkpoint has another value:
 

@@ -64,7 +64,12 @@ left out."""
 @dataclass(frozen=True)
 class Options:
     output: str = flag(help="the .jsonl file to write", metavar="FILE")
-    input: tuple[str, ...] = flag((), "folders to gather from instead of Python's own", metavar="FOLDER")
+    input: tuple[str, ...] = flag(
+        (),
+        "folders to gather from instead of Python's own",
+        metavar="FOLDER",
+        of_several="give all behind one --input",
+    )
     min_size: float = flag(
         20.0, "fail where less than so many MB of text are found", metavar="MB", at_least=0
     )

@@ -37,7 +37,11 @@ FOREIGN = {
 
 @dataclass(frozen=True)
 class Options:
-    input: tuple[str, ...] = flag(help="prefixes of datasets, or folders that hold some", metavar="PREFIX")
+    input: tuple[str, ...] = flag(
+        help="prefixes of datasets, or folders that hold some",
+        metavar="PREFIX",
+        of_several="give all behind one --input",
+    )
     output_prefix: str = flag(help="prefix of the merged dataset")
     overwrite: bool = flag(False, "replace a dataset that is there already")
 

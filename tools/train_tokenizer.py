@@ -48,7 +48,9 @@ LARGEST_VOCABULARY = 1 << 24
 @dataclass(frozen=True)
 class Options:
     input: tuple[str, ...] = flag(
-        help="files, globs or folders, as for tools/preprocess_data.py", metavar="FILES"
+        help="files, globs or folders, as for tools/preprocess_data.py",
+        metavar="FILES",
+        of_several="give all behind one --input",
     )
     output: str = flag(
         help="the tokenizer.json to write; of wordpiece also a vocab.txt or a folder: both files are written",

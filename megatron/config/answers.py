@@ -110,6 +110,64 @@ ANSWERS = (
         "bias use-bias no-bias include-bias add-bias use-bias-in-mlp use-bias-in-attn-linear",
     ),
     Answer(
+        "the MLP computes what attention gives, not its input; leave it out",
+        "gpt-j-residual gpt-j-tied parallel-residual use-parallel-residual parallel-attn parallel-attention "
+        "parallel-block",
+        "--num-layers",
+    ),
+    Answer(
+        "the first weights are drawn from one normal distribution; --init-method-std says its width",
+        "init-method output-layer-init-method init-fn init-type weight-init use-small-init",
+    ),
+    Answer(
+        "there is one implementation, with its fusions; leave it out",
+        "bias-gelu-fusion bias-swiglu-fusion bias-dropout-fusion bias-activation-fusion layernorm-fusion "
+        "scaled-masked-softmax-fusion scaled-upper-triang-masked-softmax-fusion masked-softmax-fusion "
+        "rope-fusion apply-rope-fusion rmsnorm-fusion persist-layer-norm gradient-accumulation-fusion "
+        "fused-adam output-layer-parallelism",
+        "--num-layers",
+    ),
+    Answer(
+        "products of fp32 are computed in fp32; leave it out, or give --bf16",
+        "tf32 allow-tf32 float32-matmul-precision matmul-precision",
+    ),
+    Answer(
+        "all layers attend in one way, by --attention-backend; leave it out",
+        "attention-config attention-type sparse-attention sparsity-config",
+    ),
+    Answer(
+        "batches are whole, and read ahead without worker processes; leave it out",
+        "dataloader-drop-last drop-last dataloader-pin-memory dataloader-persistent-workers prefetch-factor "
+        "dataloader-prefetch-factor remove-unused-columns persistent-workers",
+        "--lr",
+    ),
+    Answer(
+        "--position-embedding-type says it",
+        "add-position-embedding",
+    ),
+    Answer(
+        "pairs are told, unless --bert-no-binary-head is given",
+        "bert-binary-head",
+    ),
+    Answer(
+        "it tunes nothing here; leave it out",
+        "delay-grad-reduce delay-param-gather scatter-gather-tensors-in-pipeline manual-gc-eval "
+        "log-loss-scale-to-tensorboard enable-one-logger",
+        "--num-layers",
+    ),
+    Answer(
+        "give --lr-decay-style constant for a rate that stays",
+        "decay-lr",
+    ),
+    Answer(
+        "checkpoints are saved by --save-interval, whatever the loss",
+        "always-save-checkpoint only-save-checkpoint-at-end save-only-model",
+    ),
+    Answer(
+        "--timing-log-level 1 or 2 times the parts of a step",
+        "wall-clock-breakdown",
+    ),
+    Answer(
         "the MLP has GELU, unless --swiglu, --geglu, --openai-gelu or --squared-relu is given; give one of "
         "these",
         "activation hidden-act activation-type activation-function activation-fn",
@@ -139,7 +197,7 @@ ANSWERS = (
     Answer(
         "give --wandb-project or --tensorboard-dir",
         "report-to log-with use-wandb log-wandb wandb-log enable-wandb create-wandb-logger wandb "
-        "use-tensorboard enable-tensorboard",
+        "use-tensorboard enable-tensorboard logger-name logger loggers",
     ),
     Answer(
         "set WANDB_MODE in the environment, beside --wandb-project",

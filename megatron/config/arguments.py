@@ -27,6 +27,7 @@ from megatron.config.foreign import (
     unknown_word,
 )
 from megatron.config.include import read_with_includes
+from megatron.config.repeated import given_again, last_counts, lost
 from megatron.config.values import (
     TAKES,
     Known,
@@ -38,6 +39,7 @@ from megatron.config.values import (
     flatten,
     with_home,
     within,
+    written_out,
 )
 from megatron.config.yaml_file import without_switched_off
 
@@ -70,7 +72,8 @@ def flag(
     each one value. `follows`: from groups by their names, the value where the flag has its default, which
     the field's type need not allow. `resume`: one of RESUME. `rewrites`: from the values by flag name
     of files, and of the command line, what files say instead, and problems. `of_several`: what to do with
-    several values where one is taken. One without `help` is read and not shown."""
+    several values where one is taken, or instead of the flag several times. One without `help` is read and
+    not shown."""
     metadata = {
         "help": help,
         "choices": tuple(choices),
@@ -175,11 +178,12 @@ def _collected(flags: list[Flag], raw: Mapping[str, Any], foreign: Mapping[str, 
 
 def unused_flags(options: type, argv: list[str], foreign: Mapping[str, Foreign]) -> list[str]:
     """Lines that say which of the given flags of another Megatron do nothing here, and which are read as
-    others."""
+    others; and which of two values of one flag counts."""
     flags = flags_of(options)
     foreign = _without_own(foreign, flags)
     typed, from_file, _ = _read(flags, argv, "", "", foreign)
-    return foreign_notes(from_file | typed, foreign)
+    again = [last_counts(texts) for _, texts in _given_again(flags, argv, add_up=False)]
+    return [*foreign_notes(from_file | typed, foreign), *again]
 
 
 def missing(options: type, values: Mapping[str, Any]) -> list[str]:
@@ -224,6 +228,9 @@ def _read(
     strange = [word for word in unknown if word.startswith("-")] or unknown
     switches = {dashed(name) for one in flags if one.kind is bool for name in one.spellings}
     problems = [unknown_word(word, ours.values(), foreign, switches) for word in strange]
+    problems += [
+        lost(texts, one.field.metadata["of_several"]) for one, texts in _given_again(flags, argv, add_up=True)
+    ]
     raw = vars(given)
     if raw.get("config"):
         names = {dashed(name): one.name for one in flags for name in one.spellings}
@@ -250,6 +257,18 @@ def _joined(words: list[str]) -> list[str]:
         else:
             found.append(word)
     return found
+
+
+def _given_again(flags: list[Flag], argv: list[str], add_up: bool) -> list[tuple[Flag, list[str]]]:
+    """Flags that are given several times and count once, and the words of each time. `add_up`: those that say
+    what to do instead, as both values are meant, or the others."""
+    once = {
+        one.name: one
+        for one in flags
+        if not one.field.metadata["repeat"] and bool(one.field.metadata["of_several"]) == add_up
+    }
+    named = {dashed(name): one.name for one in once.values() for name in one.spellings}
+    return [(once[name], texts) for name, texts in given_again(argv, named).items()]
 
 
 def _kind(hint: Any) -> tuple[type, bool]:
@@ -361,7 +380,8 @@ def _refusal(one: Flag, item: Any) -> str:
         value = convert(item, one.kind)
     except (TypeError, ValueError, OverflowError):
         several = one.many and as_words(str(item), lambda word: converts(word, one.kind))
-        return f"{name} takes {TAKES[one.kind]}, not {item!r}" + (f"; {several}" if several else "")
+        way = several or written_out(str(item), one.kind)
+        return f"{name} takes {TAKES[one.kind]}, not {item!r}" + (f"; {way}" if way else "")
     if not is_utf8(str(value)):
         return f"{name} {value!r} is no UTF-8; rename what it names, or mend how the terminal encodes it"
     if str(metadata["metavar"]).startswith(PLACES) and re.match(r"\$[\w{]", str(value)):

@@ -200,4 +200,13 @@ def of_gpt(bert: BertConfig, sentences: SentencesConfig, model: ModelConfig) -> 
     return [f"{', '.join(given)}: belongs to pretrain_bert.py; leave it out"] if given else []
 
 
+def window_notes(bert: BertConfig, model: ModelConfig) -> list[str]:
+    """That angles of windows turn nothing."""
+    if bert.local_rotary_base == model.rotary_base:
+        return []
+    if bert.window_size and model.position_embedding_type == "rope":
+        return []
+    return ["--local-rotary-base: not used without --window-size and --position-embedding-type rope"]
+
+
 RULES = (_windows,)

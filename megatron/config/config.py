@@ -82,6 +82,7 @@ class Config:
         aliases=("--yaml-cfg",),
         metavar="FILE",
         resume="free",
+        of_several="write a file that says include: [FILE, FILE]",
     )
     scale: str | None = flag(
         None,

@@ -50,8 +50,8 @@ def _made_up(data: DataConfig, tokenizer: TokenizerOptions) -> list[str]:
 
 def split_numbers(text: str) -> list[float]:
     """The numbers of a split such as "969,30,1": at most three, apart by commas, slashes or spaces, and in
-    brackets or not, as Megatron reads them. ValueError where they are none."""
-    parts = re.split(r"\s*[,/]\s*|\s+", text.strip().strip("[]()").strip())
+    brackets or quotes or not, as Megatron reads them. ValueError where they are none."""
+    parts = re.split(r"\s*[,/]\s*|\s+", text.strip("[]()'\" \t\n"))
     if len(parts) > 3 or not all(re.fullmatch(r"\d+\.?\d*|\.\d+", part, re.ASCII) for part in parts):
         raise ValueError
     return [float(part) for part in parts]

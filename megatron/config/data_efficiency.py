@@ -54,7 +54,9 @@ class DataEfficiencyConfig:
 
 
 def _idle_dropping(data_efficiency: DataEfficiencyConfig, data: DataConfig) -> list[str]:
-    if data_efficiency.random_ltd or data_efficiency.data_efficiency_config:
+    """Flags of random-LTD beside a run without it, or beside a JSON that says all of it."""
+    json, duration = data_efficiency.data_efficiency_config, data_efficiency.random_ltd_duration
+    if data_efficiency.random_ltd and (duration is not None or not json):
         return []
     usual = {one.name: one.default for one in fields(DataEfficiencyConfig)}
     usual["random_ltd_max"] = data.seq_length
@@ -63,8 +65,10 @@ def _idle_dropping(data_efficiency: DataEfficiencyConfig, data: DataConfig) -> l
         for name in usual
         if name.startswith("random_ltd_") and getattr(data_efficiency, name) != usual[name]
     ]
-    words = f"{', '.join(given)}: without effect, as --random-ltd is not given; give it, or leave them out"
-    return [words] if given else []
+    why = "as --random-ltd is not given; give it, or leave them out"
+    if json:
+        why = f"as {json} says it; leave them out, or give --random-ltd and --random-ltd-duration, too"
+    return [f"{', '.join(given)}: without effect, {why}"] if given else []
 
 
 def _idle_difficulty(data_efficiency: DataEfficiencyConfig) -> list[str]:

@@ -180,6 +180,7 @@ WORDS = {
     "random-ltd": "token-dropping ltd",
     "use-torch-fsdp2": "fsdp fully-shard",
     "sequence-parallel": "sequence-parallel-degree",
+    "config": "config-file config-path config-name conf-file conf cfg yaml-config",
 }
 """By our flag; a word of several flags is that of the first that a command has."""
 

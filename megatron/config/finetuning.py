@@ -119,7 +119,11 @@ class FinetuneFlags:
     logging: LoggingConfig
     tokenizer: TokenizerOptions
     config: str | None = flag(
-        None, "YAML file of flags; flags on the command line win", metavar="FILE", resume="free"
+        None,
+        "YAML file of flags; flags on the command line win",
+        metavar="FILE",
+        resume="free",
+        of_several="write a file that says include: [FILE, FILE]",
     )
 
 

@@ -21,13 +21,14 @@ class Foreign(NamedTuple):
     """A flag of another Megatron. `accepted`: the values that change nothing, and nothing is said of them;
     None: any, and the user is told that it does nothing. `why` is told, too. `quiet`: values of which
     nothing is said. `needs`: without one of these flags it is never refused (ours are named as fields).
-    `ours`: our words for it."""
+    `ours`: our words for it. `beside`: from all that is given, what is to be said, too; empty for nothing."""
 
     accepted: tuple[str, ...] | None
     why: str
     quiet: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     ours: Translation | None = None
+    beside: Callable[[Mapping[str, Any]], str] | None = None
 
 
 class Given(NamedTuple):
@@ -89,6 +90,8 @@ def unknown_word(
     unless that is one that may be refused."""
     word = text.split("=")[0]
     if not word.startswith("-"):
+        if word.endswith((".yaml", ".yml")) and "--config" in ours:
+            return f"{text!r} stands where no value is expected; give it by --config"
         return f"{text!r} stands where no value is expected; flags begin with --"
     if switch := negated(word, switches):
         return f"unknown flag {word}; to turn it off, give --{switch} false"
@@ -129,12 +132,14 @@ def foreign_problems(raw: Mapping[str, Any], foreign: Mapping[str, Foreign]) -> 
 
 
 def foreign_notes(raw: Mapping[str, Any], foreign: Mapping[str, Foreign]) -> list[str]:
-    """What is done about the flags that are not refused: a line for those that are taken as our own, and
-    one for those that do nothing."""
+    """What is done about the flags that are not refused: a line for those that are taken as our own, one for
+    those that do nothing, and what is to be said beside them."""
     given = _given(raw, foreign)
     taken = [f"{one.words} as {words}" for one in given if (words := _in_our_words(one, raw))]
     idle = [one for one in given if not _quiet(one) and not _refused(one, given, raw)]
+    beside = [one.entry.beside(raw) for one in given if one.entry.beside]
     notes = [f"read {', '.join(taken)}"] if taken else []
+    notes += dict.fromkeys(filter(None, beside))
     reasons = [f"{', '.join(flags)} ({why})" for why, flags in _by_reason(idle, "flag").items()]
     return [*notes, f"not used here: {'; '.join(reasons)}"] if reasons else notes
 

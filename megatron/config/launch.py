@@ -13,6 +13,9 @@ LAUNCHERS = re.compile(
 )
 """How a launch command begins where other flags stand before it."""
 
+SCRIPT = re.compile(r"(?:.*[/.])?pretrain_(\w+?)(?:\.py)?")
+"""A script of training, or its module, and the name of its task."""
+
 EACH = ("--nproc[-_]per[-_]node", "--nnodes", "--num_gpus", "--num_nodes")
 """Flags of torchrun and DeepSpeed, whose numbers are multiplied."""
 TOTAL = "--num[-_]processes"
@@ -57,16 +60,20 @@ def _parts(words: list[str]) -> tuple[str, list[str]] | None:
 
 
 def _script(words: list[str]) -> int | None:
-    """Where the script of a launch command stands."""
-    start = _start(words)
-    return next((place for place in range(start, len(words)) if words[place].endswith(".py")), None)
+    """Where the script of a launch command stands, or the module that is one, as in `-m pretrain_gpt`."""
+    before = ["", *words]
+    for place in range(_start(words), len(words)):
+        is_module = before[place] in ("-m", "--module") and SCRIPT.fullmatch(words[place])
+        if is_module or words[place].endswith(".py"):
+            return place
+    return None
 
 
 def task_named(words: list[str]) -> str | None:
     """The task whose script a launch command starts, such as gpt of pretrain_gpt.py; None where it is another
     script, or none."""
     script = _script(words)
-    found = re.fullmatch(r"(?:.*/)?pretrain_(\w+)\.py", words[script]) if script is not None else None
+    found = SCRIPT.fullmatch(words[script]) if script is not None else None
     return found[1] if found else None
 
 

@@ -4,6 +4,7 @@ import functools
 from dataclasses import dataclass, fields
 
 from megatron.config.arguments import flag
+from megatron.config.parallel import ParallelConfig, ranks_of_model
 
 free_flag = functools.partial(flag, resume="free")
 
@@ -16,6 +17,7 @@ NEEDS = {
     "--tensorboard-dir": ("tensorboard_queue_size",),
     "--wandb-project": ("wandb_exp_name", "wandb_entity", "wandb_save_dir"),
     "--timing-log-level 1 or 2": ("log_timers_to_tensorboard", "timing_log_option"),
+    "--log-throughput": ("device_peak_tflops",),
     "--profile": ("profile_step_start", "profile_step_end", "profile_ranks"),
 }
 """Flags that do nothing without another one."""
@@ -75,6 +77,7 @@ def idle_notes(logging: LoggingConfig) -> list[str]:
         "--tensorboard-dir": logging.tensorboard_dir,
         "--wandb-project": logging.wandb_project,
         "--timing-log-level 1 or 2": logging.timing_log_level,
+        "--log-throughput": logging.log_throughput,
         "--profile": logging.profile,
     }
     idle = [
@@ -95,4 +98,12 @@ def _profile(logging: LoggingConfig) -> list[str]:
     ]
 
 
-RULES = (_profile,)
+def _profiled_ranks(logging: LoggingConfig, parallel: ParallelConfig, data_parallel_size: int) -> list[str]:
+    ranks = data_parallel_size * ranks_of_model(parallel)
+    if not logging.profile or any(one < ranks for one in logging.profile_ranks):
+        return []
+    given = " ".join(map(str, logging.profile_ranks))
+    return [f"--profile-ranks {given}: the run has ranks 0 to {ranks - 1}; name some of them"]
+
+
+RULES = (_profile, _profiled_ranks)

@@ -168,6 +168,23 @@ def _least_loss_scale(optimizer: OptimizerConfig) -> list[str]:
     return []
 
 
+def idle_rate_notes(optimizer: OptimizerConfig, training: TrainingConfig) -> list[str]:
+    """Notes about flags of the learning rate that do nothing."""
+    decay = decay_horizon(optimizer, training)
+    found = []
+    if optimizer.lr_warmup_init and not warmup_horizon(optimizer, decay).amount:
+        found.append("without effect, as there is no warm-up: --lr-warmup-init")
+    names = ["min_lr", *(f"lr_decay_{unit}" for unit in UNITS if optimizer.lr_warmup_fraction is None)]
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(optimizer, name)]
+    if optimizer.lr_decay_style == "constant" and given:
+        found.append(f"without effect, as --lr-decay-style constant stays at --lr: {', '.join(given)}")
+    others = [f"--lr-wsd-decay-{unit}" for unit in UNITS if unit != decay.unit]
+    idle = [name for name in others if getattr(optimizer, name[2:].replace("-", "_"))]
+    if optimizer.lr_decay_style == "WSD" and idle:
+        found.append(f"without effect, as the decay is over {decay.unit}: {', '.join(idle)}")
+    return found
+
+
 def idle_scale_notes(optimizer: OptimizerConfig, training: TrainingConfig) -> list[str]:
     """Notes about flags of loss scaling that do nothing."""
     defaults = {one.name: one.default for one in fields(optimizer)}

@@ -94,6 +94,28 @@ def _expert_interval(given: list[str], raw: Mapping[str, Any]) -> dict[str, list
     return {"moe_layer_freq": [f"([0]*{each - 1}+[1])*{layers // each}+[0]*{layers % each}"]}
 
 
+def _usual_experts(raw: Mapping[str, Any]) -> str:
+    """What Megatron-DeepSpeed takes of experts where it is not given, and is otherwise here."""
+    given = {dashed(name.removeprefix("foreign-")) for name in raw}
+    number = " ".join(map(str, flatten(raw.get("num_experts"))))
+    usual = [words for words, names in USUAL_EXPERTS.items() if given.isdisjoint(names.split())]
+    if not number.isdigit() or int(number) < 2 or not usual:
+        return ""
+    return (
+        f"Megatron-DeepSpeed takes {' '.join(usual)} where that is not given, and here other values "
+        "count; give it to have the same model"
+    )
+
+
+USUAL_EXPERTS = {
+    "--topk 1": "topk moe-router-topk",
+    "--expert-interval 2": "expert-interval moe-expert-interval moe-layer-freq",
+    "--moe-loss-coeff 0.1": "moe-loss-coeff moe-aux-loss-coeff",
+    "--moe-train-capacity-factor 1": "moe-train-capacity-factor moe-expert-capacity-factor "
+    "disable-moe-token-dropping",
+}
+"""Defaults of Megatron-DeepSpeed, and the flags of which one says otherwise."""
+
 TRANSLATED: dict[str, Translation] = {
     "checkpoint-activations": is_our("recompute_granularity", "full"),
     "recompute-activations": is_our("recompute_granularity", "selective"),
@@ -532,3 +554,13 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         "batch-size warmup",
     ),
 }
+
+FOREIGN_FLAGS |= {
+    name: FOREIGN_FLAGS[name]._replace(beside=_usual_experts)
+    for name in (
+        *("topk", "expert-interval", "moe-loss-coeff", "moe-train-capacity-factor"),
+        *("moe-eval-capacity-factor", "moe-min-capacity", "moe-expert-parallel-size"),
+        *("create-moe-param-group", "disable-moe-token-dropping"),
+    )
+}
+"""Those of Megatron-DeepSpeed's experts tell what it takes for granted."""

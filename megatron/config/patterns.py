@@ -8,7 +8,7 @@ from megatron.base.errors import UserError
 def layer_pattern(text: str, num_layers: int, flag: str, example: str) -> int | list[int]:
     """A number of at least 1, or 0 and 1 for layers. UserError where the text of `flag` is neither."""
     try:
-        value = _value(ast.parse(text.strip(), mode="eval").body, num_layers)
+        value = _value(ast.parse(text.strip(" '\""), mode="eval").body, num_layers)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         value = None
     if isinstance(value, int) and value > 0:

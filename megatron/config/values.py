@@ -71,6 +71,16 @@ def with_home(text: str) -> str:
     return os.path.expandvars(os.path.expanduser(text)) if begins else text
 
 
+def written_out(text: str, kind: type) -> str:
+    """A number such as 300B, 1,000 or 10% as it is written here; empty where it is none."""
+    powers = {"k": 3, "m": 6, "b": 9, "g": 9, "t": 12, "%": -2}
+    found = re.fullmatch(r"(\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)([kmbgt%]?)", text.strip().lower(), re.ASCII)
+    if kind not in (int, float) or found is None:
+        return ""
+    number = found[1].replace(",", "") + (f"e{powers[found[2]]}" if found[2] else "")
+    return f"write {number}" if converts(number, kind) else ""
+
+
 def converts(value: Any, kind: type) -> bool:
     """Whether a value is one of the kind."""
     try:

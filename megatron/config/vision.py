@@ -136,6 +136,9 @@ def _tokens(vision: VisionConfig, data: DataConfig, model: ModelConfig) -> list[
     ]
 
 
+TEXT = ("tokenizer_type", "tokenizer_model", "vocab_file", "eod_token")
+
+
 def _data(vision: VisionConfig, data: DataConfig, tokenizer: TokenizerOptions) -> list[str]:
     found = []
     names = [PurePath(path).name for path in data.data_path]
@@ -145,7 +148,7 @@ def _data(vision: VisionConfig, data: DataConfig, tokenizer: TokenizerOptions) -
             "or --train-data-path and --valid-data-path"
         )
     asked = vision.num_classes or (CLASSES if data.mock_data else None)
-    words = {name: getattr(tokenizer, name) for name in ("tokenizer_type", "tokenizer_model", "vocab_file")}
+    words = {name: getattr(tokenizer, name) for name in TEXT}
     words["vocab_size"] = tokenizer.vocab_size if tokenizer.vocab_size != asked else None
     for name in ("eod_mask_loss", "reset_position_ids", "reset_attention_mask", "allow_trailing_bytes"):
         words[name] = getattr(data, name)

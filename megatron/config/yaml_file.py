@@ -165,6 +165,7 @@ def _unknown(place: str, key: Any, value: Any, names: Collection[str], groups: C
     nearest = likely(str(key), [*groups, *ours] if section else ours).removeprefix("--").replace("-", "_")
     kind = "section" if section else "key"
     otherwise = f"; sections are {', '.join(sorted(groups))}" if section and groups else ""
+    otherwise = otherwise or ("" if section else "; --help lists all flags")
     return f"unknown {kind} {key}" + (f"; did you mean {nearest}?" if nearest else otherwise)
 
 

@@ -43,7 +43,9 @@ PIECES_IN_FLIGHT = 4
 @dataclass(frozen=True, kw_only=True)
 class PreprocessOptions:
     input: tuple[str, ...] = flag(
-        help="files, globs or folders; .jsonl, .jsonl.gz, .jsonl.zst, .parquet, .txt", metavar="FILES"
+        help="files, globs or folders; .jsonl, .jsonl.gz, .jsonl.zst, .parquet, .txt",
+        metavar="FILES",
+        of_several="give all behind one --input",
     )
     output_prefix: str = flag(
         help="path of the output; _{key}_document.bin, .idx and .json are added, or _{key}_sentence"

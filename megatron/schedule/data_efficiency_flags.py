@@ -72,6 +72,9 @@ def describe(config: Config | SimpleNamespace) -> tuple[DataEfficiency, list[str
     if exactly:
         metrics = [_cut_short(metric, notes) for metric in metrics]
     lengths = [metric for metric in metrics if metric.name in LENGTHS]
+    if flags.difficulty_path and metrics and len(lengths) == len(metrics):
+        path = flags.difficulty_path[0]
+        notes.append(f"--difficulty-path {path}: not used, as no curriculum orders by difficulty")
     if problems:
         raise UserError(*problems)
     described = DataEfficiency(

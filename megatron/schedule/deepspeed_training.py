@@ -32,6 +32,18 @@ PARAMS = {
     },
 }
 
+PRECISION = {
+    "fp16": {
+        *("enabled", "loss_scale", "initial_scale_power", "loss_scale_window", "hysteresis"),
+        *("min_loss_scale", "consecutive_hysteresis"),
+    },
+    "bf16": {"enabled"},
+    "bfloat16": {"enabled"},
+}
+"""What is compared of sections of precision."""
+OF_MEMORY = ("offload", "cpu_offload", "zero_quantized", "zero_hpz", "mics")
+"""How keys of zero_optimization begin that ask for more than its stage; others tune it."""
+
 
 class Pair(NamedTuple):
     """A key of the JSON with its value, and what the flags say: the words for it, and the value."""
@@ -47,6 +59,12 @@ def unused_keys(path: str, content: dict[str, Any]) -> list[str]:
     unused = [key for key in content if key not in COMPARED]
     for section, known in PARAMS.items():
         unused += [f"{section}.params.{key}" for key in _at(content, section, "params") if key not in known]
+    for section, known in PRECISION.items():
+        inner = _at(content, section)
+        others = [] if inner.get("enabled") is False else inner.keys() - known
+        unused += [f"{section}.{key}" for key in others]
+    shared = _at(content, "zero_optimization")
+    unused += [f"zero_optimization.{key}" for key in shared if key.startswith(OF_MEMORY)]
     notes = [f"{path}: {key} is not used" for key in sorted(unused)]
     warms_up = _at(content, "scheduler").get("type") in DECAYS
     if warms_up and "warmup_type" not in _at(content, "scheduler", "params"):

@@ -17,9 +17,10 @@ from megatron.config.config import RULES, Config, Rule, complete
 from megatron.config.experts import ExpertsConfig
 from megatron.config.logging import idle_notes
 from megatron.config.model import ModelConfig
-from megatron.config.optimizer import idle_scale_notes
+from megatron.config.optimizer import idle_rate_notes, idle_scale_notes
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.config.scale import scale_notes
+from megatron.config.tokenizer import unread_files
 from megatron.parallel.ranks import world_size
 from megatron.schedule import data_efficiency_flags
 
@@ -41,7 +42,13 @@ def read_config(
     given |= {name: value for name, value in model.items() if value is not None}
     config = complete(Config, with_followers(given), problems, replicas, rules)
     batch = [] if "global_batch_size" in values else _batch_of_ranks(config, replicas)
-    idle = [*idle_notes(config.logging), *idle_scale_notes(config.optimizer, config.training)]
+    idle = [
+        *unread_files(config.tokenizer),
+        *idle_rate_notes(config.optimizer, config.training),
+        *idle_scale_notes(config.optimizer, config.training),
+        *bert.window_notes(config.bert, config.model),
+        *idle_notes(config.logging),
+    ]
     scaling = scale_notes(Config, argv, FOREIGN_FLAGS)
     return config, [*scaling, *notes, *batch, *idle, *unused_flags(Config, argv, FOREIGN_FLAGS)]
 

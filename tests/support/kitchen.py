@@ -28,7 +28,7 @@ class Options:
     kitchen: Kitchen
     guests: int = flag(4, "people to feed")
     wish: tuple[str, ...] = flag((), "DISH:key=value,...", repeat=True, metavar="SPEC")
-    config: str | None = flag(None, "YAML file", metavar="FILE")
+    config: str | None = flag(None, "YAML file", metavar="FILE", of_several="include one in the other")
 
 
 FOREIGN = {

@@ -70,9 +70,49 @@ def test_whole_numbers_may_be_written_as_people_write_them(text: str, value: int
     assert mine == value and type(mine) is int
 
 
-@pytest.mark.parametrize("text", ["1.5", "1e-3", "many", "", "1e999", "inf", "nan", "0x10", "1,000", "12k"])
+@pytest.mark.parametrize("text", ["1.5", "1e-3", "many", "", "1e999", "inf", "nan", "0x10"])
 def test_what_is_no_whole_number_is_told(text: str) -> None:
     assert problems("--guests", text) == (f"--guests takes a whole number, not {text!r}",)
+
+
+@pytest.mark.parametrize(
+    "flag, text, way",
+    [
+        ("--guests", "1,000", "1000"),
+        ("--guests", "12k", "12e3"),
+        ("--guests", "1.5B", "1.5e9"),
+        ("--guests", "0.5", ""),
+        ("--guests", "10%", ""),
+        ("--heat", "10%", "10e-2"),
+        ("--heat", "0,1", ""),
+    ],
+)
+def test_a_number_as_people_write_it_elsewhere_is_shown_as_it_is_written_here(
+    flag: str, text: str, way: str
+) -> None:
+    (problem,) = problems(flag, text)
+    assert problem.partition(f"not {text!r}")[2] == (f"; write {way}" if way else "")
+
+
+def test_the_last_of_several_values_counts_and_is_told() -> None:
+    given = ["--oven-size", "9", "--heat", "7", "--fan", "--oven-size=60", "--heat", "7"]
+    assert read(*given).kitchen.oven_size == 60
+    told = "of --oven-size 9 and --oven-size=60 the last one counts"
+    assert unused_flags(Options, given, FOREIGN) == [told]
+    assert unused_flags(Options, ["--wish", "a:b=1", "--wish", "c:d=2"], FOREIGN) == []
+
+
+def test_values_that_add_up_are_not_lost_silently() -> None:
+    problem, _ = problems("--config", "a.yml", "--config=b.yml")
+    assert problem == (
+        "--config a.yml and --config=b.yml: only the last of them would count; include one in the other, or "
+        "keep one"
+    )
+
+
+def test_a_file_of_flags_alone_is_told_where_it_belongs() -> None:
+    (problem,) = understand(Options, ["run.yml"])[1]
+    assert problem == "'run.yml' stands where no value is expected; give it by --config"
 
 
 @given(st.integers(-(10**15), 10**15))

@@ -53,6 +53,10 @@ def test_a_split_that_would_be_read_as_something_else_is_one_problem(text: str) 
         parse_split(text)
 
 
+def test_the_quotes_of_a_script_that_quotes_twice_are_no_part_of_a_split() -> None:
+    assert split_numbers("'99,1,0'") == split_numbers('"99,1,0"') == [99, 1, 0]
+
+
 def test_a_split_that_nothing_is_split_by_is_refused() -> None:
     whole = f"{STOP} --mock-data false --train-data-path a --valid-data-path b"
     (problem,) = problems_of(f"{whole} --split 90,5,5")

@@ -34,6 +34,7 @@ OPTIONS += [one.Options for one in (convert_checkpoint, evaluate, generate_text,
         (Config, "--val_batch_size=3", "--micro-batch-size"),
         (Config, "--min_scale=1", "--min-loss-scale"),  # of gpt-neox
         (Config, "--wandb_team=x", "--wandb-entity"),
+        (Config, "--job.config_file=x", "--config"),  # of torchtitan
         (Config, "--max-update=3", "--train-iters"),  # of fairseq
         (FinetuningConfig, "--num_train_epochs=3", "--epochs"),
         (FinetuningConfig, "--model_name_or_path=x", "--load"),
@@ -72,6 +73,9 @@ def test_a_key_of_another_program_in_a_yaml_file(tmp_path: Any) -> None:
         ("--optim.betas=[0.9,0.95]", "give each: --adam-beta1 0.9 --adam-beta2 0.95"),
         ("--lora_rank=8", "all weights are trained, as they are; leave it out"),
         ("--blr=1e-4", "give the rate itself, by --lr"),
+        ("--gpt-j-residual", "the MLP computes what attention gives"),
+        ("--tf32=True", "products of fp32 are computed in fp32"),
+        ("--decay_lr=False", "give --lr-decay-style constant"),
     ],
 )
 def test_a_word_that_no_one_flag_stands_for(word: str, said: str) -> None:
@@ -178,3 +182,32 @@ def test_all_words_lead_to_flags_that_are_there() -> None:
     known = {spelling for options in OPTIONS for one in flags_of(options) for spelling in one.spellings}
     assert not {f"--{flag}" for flag in WORDS} - known
     assert all(words.split() == list(dict.fromkeys(words.split())) for words in WORDS.values())
+
+
+def test_every_key_of_a_file_of_gpt_neox_is_read_or_answered(tmp_path: Any) -> None:
+    """The keys of its configs/125M.yml."""
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "pipe_parallel_size: 0\nmodel_parallel_size: 2\nnum_layers: 12\nhidden_size: 768\nnorm: layernorm\n"
+        "num_attention_heads: 12\nseq_length: 2048\nmax_position_embeddings: 2048\npos_emb: rotary\n"
+        "no_weight_tying: true\ngpt_j_residual: false\noutput_layer_parallelism: column\n"
+        "scaled_upper_triang_masked_softmax_fusion: false\nbias_gelu_fusion: false\ninit_method: small_init\n"
+        "output_layer_init_method: wang_init\noptimizer: {type: Adam, params: {lr: 0.0006}}\nmin_lr: 6e-5\n"
+        "zero_optimization: {stage: 0}\ntrain_micro_batch_size_per_gpu: 4\ndata_impl: mmap\n"
+        "checkpoint_activations: true\ncheckpoint_num_layers: 1\npartition_activations: true\n"
+        "synchronize_each_layer: true\ngradient_clipping: 1.0\nweight_decay: 0.1\nhidden_dropout: 0.0\n"
+        "attention_dropout: 0.0\nfp16: {enabled: true, loss_scale: 0}\ntrain_iters: 320000\n"
+        "lr_decay_iters: 320000\ndistributed_backend: nccl\nlr_decay_style: cosine\nwarmup: 0.01\n"
+        "checkpoint_factor: 10000\neval_interval: 1000\neval_iters: 10\nlog_interval: 1\n"
+        "steps_per_print: 10\nkeep_last_n_checkpoints: 4\nwall_clock_breakdown: true\n"
+        "data-path: data\nvocab-file: vocab.json\nmerge-file: merges.txt\nhostfile: hosts\n"
+    )
+    _, problems = understand(Config, ["--config", str(path)], "", "", FOREIGN_FLAGS)
+    assert len(problems) == 18 and all("; " in one and "--help" not in one for one in problems), problems
+
+
+def test_a_key_of_which_nothing_is_known_has_a_way_out_too(tmp_path: Any) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("zebra: 1\n")
+    _, problems = understand(Config, ["--config", str(path)], "", "", FOREIGN_FLAGS)
+    assert problems == [f"--config {path}: unknown key zebra; --help lists all flags"]

@@ -18,6 +18,7 @@ from tests.support.configurations import STOP, make_config, problems_of
         ("--expert-interval 2", (1, 3)),
         ("--expert-interval 3", (2,)),
         ("--expert-interval 1", (0, 1, 2, 3)),
+        ("--moe-layer-freq \"'([0]+[1])*2'\"", (1, 3)),
     ],
 )
 def test_layers_with_experts(flags, layers):

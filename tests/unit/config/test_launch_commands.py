@@ -10,7 +10,7 @@ import pytest
 from megatron.base.errors import UserError
 from megatron.config.arguments import understand, unused_flags
 from megatron.config.config import RULES, complete
-from megatron.config.launch import unwrap
+from megatron.config.launch import task_named, unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.schedule.data_efficiency_flags import describe
 from tools.plan_run import Options
@@ -210,3 +210,25 @@ def test_chosen_gpus_are_not_counted() -> None:
     with pytest.raises(UserError, match="--include localhost:0,1: the ranks are not counted here; give"):
         unwrap(command.split())
     assert unwrap([*command.split(), "--data-parallel-size", "2"]) == ["--data-parallel-size", "2"]
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        "torchrun --nproc-per-node 4 -m pretrain_bert",
+        "torchrun --nproc-per-node 4 --module examples.pretrain_bert",
+        "python -m torch.distributed.run --nproc-per-node 4 -m pretrain_bert",
+        "python -m torch.distributed.run --nproc-per-node 4 pretrain_bert.py",
+    ],
+)
+def test_a_script_may_be_a_module(launcher: str) -> None:
+    words = f"{launcher} --lr 1".split()
+    assert (unwrap(words), task_named(words)) == (["--lr", "1", "--data-parallel-size", "4"], "bert")
+
+
+def test_two_files_of_flags_are_not_one() -> None:
+    with pytest.raises(UserError) as caught:
+        read(f"{GPT3_175B} --config a.yaml --config b.yaml")
+    assert caught.value.problems[0].startswith(
+        "--config a.yaml and --config b.yaml: only the last of them would count; write a file that says"
+    )

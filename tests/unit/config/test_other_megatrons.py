@@ -315,3 +315,28 @@ def test_saves_of_gpt_neox_and_other_warm_ups_are_refused_with_a_way_out() -> No
     assert saves.startswith(given.replace(" --", ", --")) and "give --save-interval N" in saves
     (warmup,) = problems_of("--train-iters 5 --lr-warmup-style constant")
     assert "give --lr-warmup-init the rate of --lr" in warmup
+
+
+@pytest.mark.parametrize(
+    "given, usual",
+    [
+        (
+            "--num-experts 8 --moe-loss-coeff 0.01 --moe-train-capacity-factor 1.0 --moe-min-capacity 4",
+            "--topk 1 --expert-interval 2",
+        ),
+        (
+            "--num-experts 8 --create-moe-param-group --moe_expert_parallel_size 2 --moe-router-topk 2",
+            "--expert-interval 2 --moe-loss-coeff 0.1 --moe-train-capacity-factor 1",
+        ),
+        (
+            "--num-experts 8 --topk 1 --expert-interval 2 --moe-loss-coeff 0.1 --disable-moe-token-dropping",
+            "",
+        ),
+        ("--num-experts 1 --moe-loss-coeff 0.01", ""),
+        ("--num-experts 8 --moe-aux-loss-coeff 0.01", ""),
+    ],
+)
+def test_what_megatron_deepspeed_takes_for_granted_of_experts_is_told(given: str, usual: str) -> None:
+    found = [note for note in notes_of(given) if note.startswith("Megatron-DeepSpeed takes ")]
+    words = f"Megatron-DeepSpeed takes {usual} where that is not given, and here other values count; give it"
+    assert [note.startswith(words) for note in found] == ([True] if usual else [])

@@ -54,6 +54,7 @@ def test_tokens_and_means_follow_from_images() -> None:
         ("--num-experts 4", "--num-experts: mixtures of experts are built by pretrain_gpt.py alone"),
         ("--mask-prob 0.3", "--mask-prob: belongs to pretrain_bert.py; leave it out"),
         ("--eod-mask-loss", "--eod-mask-loss: images have no tokens of text; leave it out"),
+        ("--eod-token x", "--eod-token: images have no tokens of text; leave it out"),
         ("--vocab-size 7", "--vocab-size: images have no tokens of text; leave it out"),
         ("--label-smoothing 1", "--label-smoothing 1.0 must be in [0, 1)"),
         ("--data-path x/train x/val", "--data-path x/train x/val: would train on both; give the folder that"),

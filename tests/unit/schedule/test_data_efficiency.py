@@ -24,7 +24,7 @@ from megatron.schedule.data_efficiency import (
 )
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.pacing import Pacing, levels
-from tests.support.configurations import GPT_1B, make_config
+from tests.support.configurations import GPT_1B, make_config, problems_of
 
 RARITY = CurriculumMetric("vocab_rarity", "percentile", Pacing("fixed_root", 1, 100, 110_000, 1, 2.0))
 LENGTH = Pacing("fixed_root", 80, 2048, 110_000, 8, 1.0)
@@ -316,6 +316,21 @@ def test_the_bare_flag_random_ltd_goes_with_the_json_that_describes_it(write: Ca
 def test_flags_and_a_json_that_differ_are_refused(flags: str, name: str, write: Callable[[Any], str]) -> None:
     (problem,) = problems(write(recipe("voc", "seqlen_truncate", "random_ltd")) + flags)
     assert problem.startswith(name) and "differ" in problem and "--data-efficiency-config" in problem
+
+
+def test_flags_of_random_ltd_beside_a_json_that_says_it_are_refused(write: Callable[[Any], str]) -> None:
+    file = write(recipe("random_ltd"))
+    for more in ("--random-ltd-min 64", "--random-ltd --random-ltd-min 64", "--random-ltd-duration 9"):
+        (problem,) = problems_of(f"{GPT_1B} --train-iters 5 {file} {more}")
+        assert problem.startswith("--random-ltd-") and "leave them out, or give --random-ltd and" in problem
+    assert problems_of(f"{GPT_1B} --train-iters 5 {file} --random-ltd") == []
+
+
+def test_difficulties_that_no_curriculum_asks_for_are_told() -> None:
+    flags = "--difficulty-path x --curriculum seqlen_truncate:min=8,max=128,duration=9,quantum=8 "
+    note = "--difficulty-path x: not used, as no curriculum orders by difficulty"
+    assert describe(make_config(flags))[1] == [note]
+    assert describe(make_config(flags + "--curriculum voc:min=1,max=5,duration=9"))[1] == []
 
 
 def test_the_seed_of_a_json_is_that_of_the_order_of_samples(write: Callable[[Any], str]) -> None:

@@ -156,3 +156,15 @@ def test_what_is_not_compared_is_noted(tmp_path: Path) -> None:
         "steps_per_print is not used",
         "without a warmup_type DeepSpeed's warm-up is logarithmic; here it is linear",
     ]
+
+
+def test_what_a_section_asks_for_beside_its_stage_or_precision_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    sharing = {"stage": 0, "offload_optimizer": {"device": "cpu"}, "overlap_comm": True}
+    fp16 = {"enabled": False, "type": "bfloat16"}
+    path.write_text(json.dumps({"train_batch_size": 8, "zero_optimization": sharing, "fp16": fp16}))
+    notes = describe(make_config(f"{FLAGS} --data-efficiency-config {path}"))[1]
+    assert notes == [f"{path}: zero_optimization.offload_optimizer is not used"]
+    path.write_text(json.dumps({"train_batch_size": 8, "fp16": fp16 | {"enabled": True}}))
+    notes = describe(make_config(f"{FLAGS} --data-efficiency-config {path}"))[1]
+    assert notes == [f"{path}: fp16.type is not used"]

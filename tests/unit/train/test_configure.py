@@ -100,7 +100,7 @@ def test_what_resuming_may_change_is_as_it_is_given(checkpoint: str, monkeypatch
 
 def test_rotary_positions_of_a_checkpoint_go_on_to_longer_texts(checkpoint: str) -> None:
     """No weight depends on their number; of learned positions it is the checkpoint's."""
-    longer = OTHERS + STOP + checkpoint + "--seq-length 256 "
+    longer = OTHERS.replace("--seq-length 128", "--seq-length 256") + STOP + checkpoint
     config, notes = read_config((longer + "--max-position-embeddings 256").split(), "", "")
     assert config.model.max_position_embeddings == config.data.seq_length == 256
     assert notes == ["the model's flags are those of run/iter_5"]
@@ -196,3 +196,39 @@ def test_a_batch_that_follows_from_the_ranks_is_told(monkeypatch: pytest.MonkeyP
 def test_what_is_asked_of_the_log_and_does_nothing_is_told(flags: str, told: list[str]) -> None:
     shape = "--num-layers 2 --hidden-size 32 --num-attention-heads 2 "
     assert read_config((OTHERS + STOP + shape + flags).split(), "", "")[1] == told
+
+
+@pytest.mark.parametrize(
+    "flags, note",
+    [
+        ("--lr-warmup-init 1e-5", "without effect, as there is no warm-up: --lr-warmup-init"),
+        ("--lr-warmup-init 1e-5 --lr-warmup-iters 5", None),
+        (
+            "--lr-decay-style constant --min-lr 1e-5 --lr-decay-iters 50",
+            "without effect, as --lr-decay-style constant stays at --lr: --min-lr, --lr-decay-iters",
+        ),
+        ("--lr-decay-style constant --lr-warmup-fraction 0.1 --lr-decay-iters 50", None),
+        (
+            "--lr-decay-style WSD --lr-wsd-decay-iters 5 --lr-wsd-decay-samples 9",
+            "without effect, as the decay is over iters: --lr-wsd-decay-samples",
+        ),
+        ("--device-peak-tflops 989", "--device-peak-tflops without --log-throughput writes nothing"),
+        (
+            "--tokenizer-type NullTokenizer --vocab-file v.json",
+            "--vocab-file v.json: NullTokenizer does not read it; leave it out, or give another "
+            "--tokenizer-type",
+        ),
+        ("--lr 1e-4", "of --lr 1e-3 and --lr 1e-4 the last one counts"),
+    ],
+)
+def test_what_has_no_effect_is_told(flags: str, note: str | None) -> None:
+    assert read_config((SMALL + STOP + flags).split(), "", "")[1] == ([note] if note else [])
+
+
+def test_angles_of_windows_that_turn_nothing_are_told() -> None:
+    more = "--local-rotary-base 90"
+    words = (SMALL + STOP + more).split()
+    told = "--local-rotary-base: not used without --window-size and --position-embedding-type rope"
+    assert read_config(words, "", "", BERT_TASK.rules)[1] == [told]
+    used = [*words, "--window-size", "8,8", "--position-embedding-type", "rope"]
+    assert read_config(used, "", "", BERT_TASK.rules)[1] == []
