@@ -146,8 +146,8 @@ def tell_cut(scorer: Scorer, lengths: Iterable[int], most: int, way: str) -> Non
     if (cut := sum(length > most for length in every)) and scorer.mesh.first:
         print_line(
             f"note: {cut:,} of {len(every):,} texts are longer than the model's {scorer.context} tokens "
-            f"allow ({max(every):,} at most), and are cut from the left: what stands first, such as examples, "
-            f"is not seen; {way}"
+            f"allow ({max(every):,} at most), and are cut from the left: what stands first, such as "
+            f"examples, is not seen; {way}"
         )
 
 
