@@ -16,10 +16,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from megatron.base.errors import UserError
-from megatron.base.files import whole_file, writable_file
-from megatron.config.arguments import flag, parse, unused_flags
+from megatron.base.files import checksum, whole_file, writable_file
+from megatron.checkpoint.manifest import NAME
+from megatron.config.arguments import flag, parse, understand, unused_flags
 from megatron.config.config import Config, TokenizerOptions
-from megatron.config.evaluation import BOS_TOKEN, DomainOptions, HarnessOptions, QuestionOptions
+from megatron.config.evaluation import (
+    BOS_TOKEN,
+    CHOICE,
+    CLOZE,
+    DOMAINS,
+    HARNESS,
+    DomainOptions,
+    HarnessOptions,
+    QuestionOptions,
+    without_effect,
+)
 from megatron.config.foreign import Foreign
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
 from megatron.data.corpora import SPLITS
@@ -27,6 +38,7 @@ from megatron.data.tokenizer_value import Tokenizer
 from megatron.evaluation.asked import ask
 from megatron.evaluation.paper_tasks import GROUP, paper_mean
 from megatron.evaluation.restore import Restored, require_same_tokenizer, restore, tokenizer_of
+from megatron.evaluation.results import earlier_results, with_earlier
 from megatron.evaluation.score import Scorer, make_scorer
 from megatron.evaluation.windows import evaluate_windows, require_scored
 from megatron.parallel.layout import Layout
@@ -76,7 +88,8 @@ class Options:
     )
     output: str | None = flag(
         None,
-        "also write the results as JSON; of --lm-eval, tasks that are there are left out",
+        "also write the results as JSON; what is there of the same checkpoint stays, and of --lm-eval, tasks "
+        "that are there are left out",
         metavar="FILE",
         aliases=("--json",),
     )
@@ -89,10 +102,10 @@ class Options:
     def asked(self) -> list[str]:
         """The flags that ask a GPT for more than the loss of windows."""
         given = {
-            "--domains": self.domain.domains,
-            "--cloze": self.question.cloze,
-            "--multiple-choice": self.question.multiple_choice,
-            "--lm-eval": self.harness.lm_eval,
+            DOMAINS: self.domain.domains,
+            CLOZE: self.question.cloze,
+            CHOICE: self.question.multiple_choice,
+            HARNESS: self.harness.lm_eval,
         }
         return [name for name, value in given.items() if value]
 
@@ -101,8 +114,8 @@ def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES, foreign=FOREIGN)
     for line in unused_flags(Options, sys.argv[1:], FOREIGN) if launched_rank() == 0 else ():
         print(f"note: {line}", file=sys.stderr)
-    if options.question.compare and options.asked in ([], ["--lm-eval"]):
-        raise UserError("--compare: is of --cloze, --multiple-choice and --domains; give one of them, too")
+    if idle := without_effect(understand(Options, sys.argv[1:], foreign=FOREIGN)[0], options.asked):
+        raise UserError(*idle)
     if options.output:
         writable_file(options.output)
     if options.harness.lm_eval_cache:
@@ -129,8 +142,12 @@ def _speaking(first: bool) -> Iterator[None]:
 def _run(options: Options, mesh: Mesh) -> None:
     restored = restore(options.load, options.ckpt_step, mesh.device)
     config, tokenizer = _with_tokenizer(restored, options)
-    content: dict[str, Any] = {"checkpoint": str(restored.folder), "iteration": restored.manifest.iteration}
-    content["results"] = []
+    content: dict[str, Any] = {
+        "checkpoint": str(restored.folder),
+        "iteration": restored.manifest.iteration,
+        "fingerprint": checksum(restored.folder / NAME),
+        "results": [],
+    }
     if not options.asked:
         content["results"] = _windows(restored, config, tokenizer, options, mesh)
     else:
@@ -144,6 +161,7 @@ def _run(options: Options, mesh: Mesh) -> None:
 
 def _write(options: Options, content: dict[str, Any], mesh: Mesh) -> None:
     if options.output and mesh.first:
+        content = with_earlier(content, earlier_results(options.output, content))
         with whole_file(options.output, "w") as file:
             json.dump(content, file, indent=1)
             file.write("\n")
@@ -207,10 +225,11 @@ def _harness(scorer: Scorer, options: Options, content: dict[str, Any], title: s
     def save(found: dict[str, Any]) -> None:
         _write(options, content | {"lm_eval": found}, scorer.mesh)
 
-    found = harness.run_tasks(scorer, options.harness, harness.earlier(options.output, content), save)
+    there = earlier_results(options.output, content).get("lm_eval", {})
+    found = harness.run_tasks(scorer, options.harness, there, save)
     tables.show_harness(found, title)
     results = {task: numbers for entry in found.values() for task, numbers in entry["results"].items()}
-    if GROUP in options.harness.lm_eval and (mean := paper_mean(results)):
+    if GROUP in options.harness.tasks and (mean := paper_mean(results)):
         print(tables.mean_in_words(mean))
         content["paper_mean"] = mean._asdict()
     return found

@@ -40,6 +40,9 @@ PENALTIES = (
 BEAMS = "num-beams beam-width num-beam-groups length-penalty early-stopping"
 SEARCHES = "no texts are searched; give --temperature 0 for the likeliest token at every place"
 STOPS = "a text ends at the end of a document, or behind --num-tokens; give that, and cut the text yourself"
+IN_FILES = "sample-input-file prompt-file prompts-file input-file file in-file"
+FILES = 'give --prompt "$(cat FILE)", once for each text'
+BEGINS = "no token stands before a prompt but where --bos-token names one; give that"
 CUTS = "min-p typical-p top-a tfs epsilon-cutoff eta-cutoff"
 FOREIGN = {
     **OF_THE_CHECKPOINT,
@@ -48,7 +51,8 @@ FOREIGN = {
     **{name: Foreign(None, OTHER_WORD, ours=is_our("output")) for name in ("genfile", "sample-output-file")},
     "greedy": Foreign(None, OTHER_WORD, ours=is_our("temperature", "0")),
     "num-samples": Foreign(("1",), "give --prompt once for each text"),
-    "sample-input-file": Foreign((), "give --prompt once for each text"),
+    **{name: Foreign((), FILES) for name in IN_FILES.split()},
+    **{name: Foreign((), BEGINS) for name in ("add-bos", "add-bos-token", "prepend-bos")},
     "text-gen-type": Foreign((), "give --prompt TEXT, or none for a text from its beginning"),
     **{name: Foreign((), PENALTIES) for name in REPEATS.split()},
     **{name: Foreign(("1",), SEARCHES) for name in BEAMS.split()},

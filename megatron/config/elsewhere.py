@@ -46,7 +46,7 @@ WORDS = {
     "pretrained-model-name-or-path model-path model-args model hf-model hf-path "
     "pretrained load-path restore-file load-from restore restore-from "
     "restore-from-path initial-checkpoint initial-load-path resume-checkpoint-path "
-    "continue-from initial-checkpoint-dir checkpoint.load",
+    "continue-from initial-checkpoint-dir checkpoint.load checkpoint-dir",
     "train-file": "train-data train-dataset dataset dataset-name data data-dir",
     "valid-file": "validation-file eval-file dev-file valid-data",
     "test-file": "predict-file",
@@ -57,7 +57,7 @@ WORDS = {
     "hf-path model-path model data-path dataset",
     "output-prefix": "output output-dir out-dir dataset-prefix",
     "output": "save-dir save-path output-dir output-path output-file out-dir out-file outfile model-prefix "
-    "pytorch-dump-folder-path destination-dir",
+    "pytorch-dump-folder-path destination-dir results-path eval-results-prefix save-filepath",
     "tokenizer-model": "tokenizer tokenizer-name tokenizer-path sp-model spm-model tokenizer-dir "
     "tokenizer.path tokenizer.model tokenizer.identifier tokenizer.name",
     "json-keys": "text-key text-column text-field jsonl-keys content-key",
@@ -116,9 +116,10 @@ WORDS = {
     "num-tokens": "max-tokens max-new-tokens n-predict num-predict n max-length max-gen-len gen-length",
     "prompt": "p prompts text input-text start",
     "temperature": "temp t",
-    "lm-eval": "tasks task task-list",
-    "num-fewshot": "shots num-shots n-shot fewshot",
-    "limit": "max-examples max-documents",
+    "lm-eval": "tasks task task-list eval-tasks",
+    "domains": "valid-data eval-data test-data eval-file text-file input-file input file",
+    "num-fewshot": "shots num-shots n-shot fewshot eval-num-fewshot",
+    "limit": "max-examples max-documents eval-task-limit",
     "task": "task-name task-type dataset dataset-name",
     "seeds": "num-seeds",
     "sweep-lr": "learning-rates lrs",

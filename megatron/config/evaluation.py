@@ -1,8 +1,9 @@
 """Flags of what a GPT is asked beside the loss of windows."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from megatron.config.arguments import flag
+from megatron.config.arguments import flag, spelling
 
 BOS_TOKEN = "token before every text, as <s> for weights of LLaMA; none"
 
@@ -34,9 +35,43 @@ class QuestionOptions:
 @dataclass(frozen=True, kw_only=True)
 class HarnessOptions:
     lm_eval: tuple[str, ...] = flag(
-        (), "tasks of EleutherAI's lm-evaluation-harness; paper: the 19 of the paper", metavar="TASK"
+        (),
+        "tasks of EleutherAI's lm-evaluation-harness, also with commas between; paper: the 19 of the paper",
+        metavar="TASK",
     )
     num_fewshot: int | None = flag(None, "examples before a question; what the task says", at_least=0)
     limit: float | None = flag(None, "questions of each task, below 1 a share of them; all", above=0)
     include_path: tuple[str, ...] = flag((), "folders with tasks of your own as YAML files", metavar="FOLDER")
     lm_eval_cache: str | None = flag(None, "where data sets are kept; HF_HOME", metavar="FOLDER")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names in --lm-eval, one by one: the harness' own command has commas between them."""
+        return tuple(name for word in self.lm_eval for name in word.split(",") if name)
+
+
+DOMAINS, CLOZE, CHOICE, HARNESS = "--domains", "--cloze", "--multiple-choice", "--lm-eval"
+WINDOWS = "the loss of windows"
+"""What is computed where no flag asks for something else."""
+OF: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("json_key", "domain_key", "max_documents"), (DOMAINS,)),
+    **dict.fromkeys(("num_fewshot", "limit", "include_path", "lm_eval_cache"), (HARNESS,)),
+    **dict.fromkeys(("splits", "data_path", "split"), (CLOZE, CHOICE, WINDOWS)),
+    "seed": (CLOZE, CHOICE),
+    "compare": (CLOZE, CHOICE, DOMAINS),
+    "bos_token": (DOMAINS, CLOZE, CHOICE, HARNESS),
+    "max_windows": (WINDOWS,),
+}
+"""What a flag is of; it does nothing without any of these."""
+
+
+def without_effect(given: Collection[str], asked: Collection[str]) -> list[str]:
+    """A line for every given flag, by its field's name, that does nothing beside what is `asked`."""
+    wanted = {*asked} or {WINDOWS}
+    found = []
+    for name in [name for name in given if name in OF and not wanted & {*OF[name]}]:
+        *others, last = OF[name]
+        words = f"{', '.join(others)} and {last}, none of which is" if others else f"{last}, which is not"
+        way = "one of them" if others else "that"
+        found.append(f"{spelling(name)}: is of {words} asked for; ask for {way}, too, or leave it out")
+    return found

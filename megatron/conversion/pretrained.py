@@ -4,7 +4,7 @@ flags."""
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from megatron.config.vision import VisionConfig
 from megatron.conversion.encoders import found_in
 from megatron.conversion.folder import PIXELS, opened, pixels_of
 from megatron.conversion.origins import take
-from megatron.conversion.vit import HEAD, describe, names
+from megatron.conversion.vit import HEAD, classes_named, describe, names
 from megatron.model.vit import resized_positions
 from megatron.parallel.layers import ONE_RANK
 from megatron.parallel.placement import Placement
@@ -34,15 +34,20 @@ SHAPE = (
     *("disable_qkv_bias", "norm_epsilon", "openai_gelu"),
 )
 """Flags that say what the weights compute, and must be theirs."""
+SHOWN = 3
+"""Classes that a note names."""
 
 
 class Pretrained(NamedTuple):
     """Weights before they are read. `flags`: of their model, as far as they are known; `read`: a whole tensor
-    of ours by its name, None where there is none."""
+    of ours by its name, None where there is none; `classes`: of their head, in order; `sure`: whether other
+    names of these are other classes, as those of another program need not be."""
 
     folder: Path
     flags: dict[str, Any]
     read: Callable[[str], Tensor | None]
+    classes: tuple[str, ...]
+    sure: bool
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -110,7 +115,9 @@ def _of_checkpoint(folder: Path) -> Pretrained:
         return tensor
 
     verify_files(folder, manifest, ONE_RANK, "model")
-    return Pretrained(folder, vars(config.model) | vars(config.vision), read)
+    classes = tuple((manifest.vocabulary.tokenizer or {}).get("classes", ()))
+    flags = vars(config.model) | vars(config.vision)
+    return Pretrained(folder, flags, read, classes, sure=not manifest.is_converted)
 
 
 def _of_huggingface(folder: Path) -> Pretrained:
@@ -143,7 +150,7 @@ def _of_huggingface(folder: Path) -> Pretrained:
             found = found_in(origins, file.keys())
             return take(found[name], file.get_tensor) if name in found else None
 
-    return Pretrained(folder, flags, read)
+    return Pretrained(folder, flags, read, tuple(classes_named(content)), sure=False)
 
 
 def other_pixels(source: Pretrained, vision: VisionConfig) -> list[str]:
@@ -168,10 +175,12 @@ def load_pretrained(
     parameters: Mapping[str, Tensor],
     table: Mapping[str, Placement],
     grid: tuple[int, int],
+    classes: tuple[str, ...],
 ) -> list[str]:
-    """Copy weights into a rank's parameters, whose images have this `grid` of patches. What was made new or
-    anew, in words. UserError where a tensor is missing, or of another shape."""
-    notes = []
+    """Copy weights into a rank's parameters, whose images have this `grid` of patches, and are of these
+    classes. What was made new or anew, in words. UserError where a tensor is missing, or of another shape."""
+    notes: list[str] = []
+    order, about = head_order(source, classes)
     for name, parameter in parameters.items():
         tensor, shape = source.read(name), table[name].global_shape
         if tensor is None and name not in HEAD:
@@ -183,6 +192,11 @@ def load_pretrained(
             notes += [f"the head over {shape[0]} classes is new; {source.folder} has {there}"]
             continue
         assert tensor is not None
+        if name in HEAD:
+            notes += about
+            if order is None:
+                continue
+            tensor = tensor[[*order, *range(len(order), len(tensor))]]
         if name == POSITIONS and source.grid != grid:
             flat = tensor.reshape(-1, shape[1])
             tensor = resized_positions(flat.to(parameter.dtype), source.grid, grid)
@@ -196,3 +210,23 @@ def load_pretrained(
         box = zip(table[name].offset, parameter.shape)
         parameter.copy_(tensor.reshape(shape)[tuple(slice(start, start + size) for start, size in box)])
     return list(dict.fromkeys(notes))
+
+
+def head_order(source: Pretrained, classes: tuple[str, ...]) -> tuple[list[int] | None, list[str]]:
+    """Which first rows of a head with as many outputs are those of `classes`; None where it tells others, and
+    begins anew; and a note where its classes are others or stand in another order."""
+    theirs = source.classes
+    if theirs == classes or not theirs:
+        return [], []
+    if sorted(theirs) == sorted(classes):
+        note = f"the head of {source.folder} is put into the order of the images' classes"
+        return [theirs.index(name) for name in classes], [note]
+    both = f"that of {source.folder} tells {few(theirs)}, and the images are of {few(classes)}"
+    if source.sure:
+        return None, [f"the head is new: {both}"]
+    return [], [f"the head goes on, a class for the one in its place: {both}"]
+
+
+def few(names: Sequence[str]) -> str:
+    """The first of many names."""
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

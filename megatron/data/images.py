@@ -4,18 +4,20 @@
 """
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from megatron.base.errors import UserError
 from megatron.data.corpora import Corpus
 
 MODES = {1: "L", 3: "RGB"}
+warnings.filterwarnings("ignore", "Corrupt EXIF data")  # which then says nothing
 FEW = 3
 """Names that a message tells of many."""
 
@@ -130,13 +132,22 @@ def _decoded(images: ImageSet, number: int, channels: int) -> Image.Image:
     try:
         with images.open(number) as image:
             image.load()
-            return in_mode(image, MODES[channels])
+            return in_mode(upright(image), MODES[channels])
     except Exception as error:  # whatever Pillow's many decoders raise
         why = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{images.name(number)}: cannot be decoded ({why}); mend or remove it, or give --on-bad-image "
             "next"
         ) from None
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image as it is shown: cameras write in its EXIF data how it is to be turned. What is damaged there
+    says nothing."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # whatever Pillow raises of such data
+        return image
 
 
 def in_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -19,8 +19,17 @@ from megatron.base.errors import UserError
 from megatron.base.terminal import print_line
 from megatron.config.evaluation import HarnessOptions
 from megatron.evaluation.generate import Choice, continuation, generate
-from megatron.evaluation.harness_tasks import Tasks, one_line, open_tasks
-from megatron.evaluation.score import Pair, Scorer, encode, encode_pairs, in_shares, score
+from megatron.evaluation.harness_tasks import Tasks, digest_of_own, one_line, open_tasks
+from megatron.evaluation.score import (
+    Pair,
+    Scorer,
+    encode,
+    encode_pairs,
+    in_shares,
+    length_of,
+    score,
+    tell_cut,
+)
 from megatron.parallel.mesh import agree, share_bytes
 
 SEED = 1234
@@ -29,8 +38,11 @@ BOOTSTRAPS = 100_000
 """Of errors that have no closed form, as of the harness' own command; the first rank tells them."""
 NEW_TOKENS = 256
 """That a text gets where its task does not say how many, as the harness' own models give."""
+FEWER = "lower --num-fewshot, or name a model of a greater --seq-length"
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 SAMPLING = ("temperature", "top_k", "top_p", "seed")
+KINDS: dict[str, type[float]] = {"temperature": float, "top_p": float}
+"""Of numbers that need not be whole."""
 READ = {*LENGTHS, *SAMPLING, "do_sample", "until"}
 
 
@@ -45,7 +57,9 @@ class HarnessModel(LM):
         """Of contexts and continuations: the log-probability, and whether greedy choices would give it."""
         texts = [request.args for request in requests]
         self._agree(texts)
-        found = score(self.scorer, encode_pairs(self.scorer.tokenizer, texts, self.scorer.begin), "scores")
+        pairs = encode_pairs(self.scorer.tokenizer, texts, self.scorer.begin)
+        tell_cut(self.scorer, map(length_of, pairs), self.scorer.context + 1, FEWER)
+        found = score(self.scorer, pairs, "scores")
         return [(one.log_probability, one.likeliest) for one in found]
 
     def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
@@ -68,6 +82,8 @@ class HarnessModel(LM):
             numbers = [number for number, one in enumerate(wishes) if one == wish]
             order = sorted(numbers, key=lambda number: (-len(prompts[number]), number))
             cut = {number: _cut(prompts[number], wish, self.scorer) for number in numbers}
+            lengths = [len(prompts[number]) for number in numbers]
+            tell_cut(self.scorer, lengths, _room(wish, self.scorer), FEWER)
 
             def work(batch: list[int], wish: _Wish = wish, cut: dict[int, list[int]] = cut) -> None:
                 found.update(zip(batch, _continued(self.scorer, [cut[one] for one in batch], batch, wish)))
@@ -100,7 +116,7 @@ class _Wish(NamedTuple):
 
 
 def _wish(settings: dict[str, Any], scorer: Scorer) -> _Wish:
-    """UserError where it asks for another search than choosing token by token."""
+    """UserError where it asks for another search than choosing token by token, or says no numbers."""
     others = [name for name, value in settings.items() if name not in READ and value not in (None, False, 1)]
     if others:
         what = " and ".join(others)
@@ -108,20 +124,42 @@ def _wish(settings: dict[str, Any], scorer: Scorer) -> _Wish:
             f"--lm-eval: a task asks for {what}, and texts are made by choosing token by token; leave it out"
         )
     until = settings.get("until") or []
-    tokens = next((settings[name] for name in LENGTHS if settings.get(name) is not None), NEW_TOKENS)
-    sampling = {name: settings[name] for name in SAMPLING if settings.get(name) is not None}
-    temperature = float(sampling.pop("temperature", 0.0 if not settings.get("do_sample") else 1.0))
-    if settings.get("do_sample") is False:
+    stops = [str(one) for one in (until if isinstance(until, list | tuple) else [until]) if str(one)]
+    given = {name: settings[name] for name in (*LENGTHS, *SAMPLING) if settings.get(name) is not None}
+    try:
+        numbers = {name: KINDS.get(name, int)(value) for name, value in given.items()}
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(
+            f"--lm-eval: a task's generation_kwargs say {given}, which are not all numbers; mend its YAML "
+            "file"
+        ) from None
+    tokens = next((numbers[name] for name in LENGTHS if name in numbers), NEW_TOKENS)
+    return _Wish(
+        (*stops, scorer.tokenizer.end.name), int(tokens), _choice(numbers, settings.get("do_sample"))
+    )
+
+
+def _choice(numbers: Mapping[str, float], sample: Any) -> Choice:
+    """How tokens are chosen. Elsewhere a top_k below 1 is all tokens, as is a top_p above 1; one of 0
+    is the likeliest token."""
+    temperature = numbers.get("temperature", 1.0 if sample else 0.0)
+    if sample is False or numbers.get("top_p", 1.0) <= 0:
         temperature = 0.0
-    stops = [until] if isinstance(until, str) else [one for one in until if one]
-    return _Wish((*stops, scorer.tokenizer.end.name), int(tokens), Choice(temperature, **sampling))
+    sampling = {name: int(numbers[name]) for name in ("top_k", "seed") if name in numbers}
+    sampling["top_k"] = max(sampling.get("top_k", 0), 0)
+    return Choice(max(temperature, 0.0), top_p=min(numbers.get("top_p", 1.0), 1.0), **sampling)
+
+
+def _room(wish: _Wish, scorer: Scorer) -> int:
+    """How many tokens of a context the model still sees behind the last new one; where that is none, half of
+    what it sees."""
+    room = scorer.context - wish.tokens
+    return room if room > 0 else max(scorer.context // 2, 1)
 
 
 def _cut(ids: list[int], wish: _Wish, scorer: Scorer) -> list[int]:
-    """A context's last tokens, so many that the model still sees all of them behind the last new one; where
-    that is none, half of what it sees."""
-    room = scorer.context - wish.tokens
-    return (ids or [scorer.tokenizer.eod])[-(room if room > 0 else max(scorer.context // 2, 1)) :]
+    """A context's last tokens, as many as there is room for."""
+    return (ids or [scorer.tokenizer.eod])[-_room(wish, scorer) :]
 
 
 def _continued(scorer: Scorer, prompts: list[list[int]], numbers: list[int], wish: _Wish) -> list[str]:
@@ -152,18 +190,6 @@ def _before(text: str, until: Sequence[str]) -> str:
     return text
 
 
-def earlier(path: str | None, content: Mapping[str, Any]) -> dict[str, Any]:
-    """The tasks in a file of results of the same checkpoint; none where it is of another one, or no such
-    file."""
-    try:
-        with open(path or "", encoding="utf-8") as file:
-            there = json.load(file)
-        same = all(there.get(name) == content[name] for name in ("checkpoint", "iteration"))
-        return dict(there["lm_eval"]) if same else {}
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
-        return {}
-
-
 def run_tasks(
     scorer: Scorer,
     options: HarnessOptions,
@@ -172,10 +198,12 @@ def run_tasks(
 ) -> dict[str, Any]:
     """The harness' numbers by task. Those that are `there` with the same settings are taken from there;
     `save` is called behind every other one, and loses none of them."""
-    tasks, names = open_tasks(scorer, options.lm_eval, options.include_path)
+    tasks, names = open_tasks(scorer, options.tasks, options.include_path)
     settings: dict[str, Any] = {"num_fewshot": options.num_fewshot, "limit": options.limit}
     found = dict[str, Any]()
     settings |= {"begin": list(scorer.begin)} if scorer.begin else {}
+    own = digest_of_own(names, options.include_path)
+    settings |= {"own_files": own} if own else {}
     kept = {name: there[name] for name in names if name in there and there[name].get("settings") == settings}
     kept = json.loads(share_bytes(json.dumps(kept).encode(), scorer.mesh)[0])
     for name in names:

@@ -2,6 +2,7 @@
 needs the package lm-eval."""
 
 import difflib
+import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from lm_eval.tasks import TaskManager
 
 from megatron.base.errors import UserError
+from megatron.base.files import checksum
 from megatron.evaluation.paper_tasks import GROUP, TASKS
 from megatron.evaluation.score import Scorer
 from megatron.parallel.mesh import together
@@ -53,6 +55,16 @@ def one_line(error: BaseException) -> str:
     """An error of the harness in a line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {' '.join(lines)[:400]}"
+
+
+def digest_of_own(names: Sequence[str], folders: Sequence[str]) -> str:
+    """A few letters that change with the YAML and Python files of the user's own tasks, whose names may stay;
+    "" where there are none."""
+    paths = [Path(name) for name in names if name.endswith(".yaml") and Path(name).is_file()]
+    for folder in folders:
+        paths += sorted(path for path in Path(folder).rglob("*") if path.suffix in (".yaml", ".yml", ".py"))
+    words = [f"{path} {checksum(path)}" for path in paths if path.is_file()]
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16] if words else ""
 
 
 def open_tasks(scorer: Scorer, names: Sequence[str], folders: Sequence[str]) -> tuple[Tasks, list[str]]:

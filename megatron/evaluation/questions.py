@@ -8,9 +8,10 @@ import numpy as np
 
 from megatron.evaluation.estimates import Estimate, exponential, mean, ratio
 from megatron.evaluation.items import OTHERS, Choice, Cloze
-from megatron.evaluation.score import Scorer, encode_pairs, score
+from megatron.evaluation.score import Scorer, encode_pairs, length_of, score, tell_cut
 
 CLOZE, CHOICE = "cloze", "multiple choice"
+LONGER = "models of a greater --seq-length see all of it"
 
 
 class Answers(NamedTuple):
@@ -22,7 +23,9 @@ class Answers(NamedTuple):
 
 def answer_cloze(scorer: Scorer, items: Sequence[Cloze]) -> Answers:
     """Whether greedy choices give the word, and its loss in nats."""
-    found = score(scorer, encode_pairs(scorer.tokenizer, items, scorer.begin), CLOZE)
+    pairs = encode_pairs(scorer.tokenizer, items, scorer.begin)
+    tell_cut(scorer, map(length_of, pairs), scorer.context + 1, LONGER)
+    found = score(scorer, pairs, CLOZE)
     right = np.array([one.likeliest for one in found], np.float64)
     return Answers(CLOZE, {"accuracy": right, "loss": -np.array([one.log_probability for one in found])})
 
@@ -31,7 +34,9 @@ def answer_choices(scorer: Scorer, items: Sequence[Choice]) -> Answers:
     """Whether the true continuation is the likeliest one, as a whole (acc) and for each of its bytes
     (acc_norm); a tie is no right answer."""
     pairs = [(item.passage, text) for item in items for text in item.continuations]
-    found = score(scorer, encode_pairs(scorer.tokenizer, pairs, scorer.begin), CHOICE)
+    asked = encode_pairs(scorer.tokenizer, pairs, scorer.begin)
+    tell_cut(scorer, map(length_of, asked), scorer.context + 1, LONGER)
+    found = score(scorer, asked, CHOICE)
     shape = (len(items), 1 + OTHERS)
     likely = np.array([one.log_probability for one in found]).reshape(shape)
     sizes = np.array([len(text.encode()) for _, text in pairs]).reshape(shape)

@@ -7,14 +7,14 @@ end-of-document token in the place of an empty context.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from megatron.base.errors import UserError
-from megatron.base.terminal import progress
+from megatron.base.terminal import print_line, progress
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.evaluation.estimates import require_numbers
 from megatron.evaluation.generate import Documents, padded
@@ -133,6 +133,22 @@ def _pair(begin: list[int], eod: int, context: list[int], whole: list[int]) -> P
     if whole[:1] == start:  # which then is the context itself
         return Pair(whole[:1], whole[1:])
     return Pair(start, whole)
+
+
+def length_of(pair: Pair) -> int:
+    """Tokens of both."""
+    return len(pair.context) + len(pair.continuation)
+
+
+def tell_cut(scorer: Scorer, lengths: Iterable[int], most: int, way: str) -> None:
+    """A note where texts are longer than the `most` tokens of them that can be seen, once on all ranks."""
+    every = list(lengths)
+    if (cut := sum(length > most for length in every)) and scorer.mesh.first:
+        print_line(
+            f"note: {cut:,} of {len(every):,} texts are longer than the model's {scorer.context} tokens "
+            f"allow ({max(every):,} at most), and are cut from the left: what stands first, such as "
+            f"examples, is not seen; {way}"
+        )
 
 
 def windows(pair: Pair, context: int) -> list[Window]:

@@ -78,7 +78,15 @@ def _as_trained(restored: Restored, corpus: Corpus) -> Corpus:
     """Images with the numbers that their classes have in training."""
     if not isinstance(corpus, ImageCorpus):
         return corpus
-    return as_classes(corpus, tuple((restored.manifest.vocabulary.tokenizer or {})["classes"]))
+    classes = tuple((restored.manifest.vocabulary.tokenizer or {})["classes"])
+    try:
+        return as_classes(corpus, classes)
+    except UserError as error:
+        if not restored.manifest.is_converted:
+            raise
+        names = ", ".join(classes[:3])
+        way = f"the converted model calls its classes {names}, ...: give the folders of images these names"
+        raise UserError(*(f"{problem.partition(';')[0]}; {way}" for problem in error.problems)) from None
 
 
 def _vocabulary(restored: Restored, config: Config, members: list[Corpus]) -> Vocabulary:

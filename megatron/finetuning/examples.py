@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,13 +73,17 @@ def _is_labelled(path: Path, task: LabelledTask, row: Row, must_be: bool) -> boo
 
 def read_rows(path: Path, task: LabelledTask) -> Iterator[tuple[int, Row | None]]:
     """The number of every line, and its columns by name; None for one that is broken and may be."""
-    filled = ((place, line) for place, line in enumerate(_lines(path), 1) if line.strip())
     if path.suffix == ".jsonl":
-        yield from ((place, _object(path, place, line)) for place, line in filled)
+        wanted = (*task.texts, task.label)
+        yield from ((place, _object(path, place, line, wanted)) for place, line in _filled(path) if line)
         return
     columns = task.headless if task.headless and path.name not in task.named else ()
-    for place, line in filled:
+    for place, line in _filled(path):
         cells = line.split("\t")
+        if not line:
+            if columns:
+                yield place, None
+            continue
         if not columns:
             columns = tuple(name.strip() for name in cells)
             if twice := [name for name in (*task.texts, task.label) if columns.count(name) > 1]:
@@ -92,6 +96,19 @@ def read_rows(path: Path, task: LabelledTask) -> Iterator[tuple[int, Row | None]
                 f"({', '.join(columns)}); mend it, or bring the file again"
             )
         yield place, dict(zip(columns, cells)) if fits else None
+
+
+def _filled(path: Path) -> Iterator[tuple[int, str]]:
+    """The numbers and texts of lines; of an empty one, "" where others follow: those at the end say
+    nothing, and one amid examples may be one of them."""
+    empty: list[int] = []
+    for place, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            empty.append(place)
+            continue
+        yield from ((one, "") for one in empty)
+        empty = []
+        yield place, line
 
 
 def classes_of(path: Path, task: LabelledTask) -> tuple[str, ...]:
@@ -145,13 +162,19 @@ def _no_utf8(path: Path) -> str:
     return "it"
 
 
-def _object(path: Path, place: int, line: str) -> Row:
+def _object(path: Path, place: int, line: str, wanted: Sequence[str]) -> Row:
+    """The values of a line, of which the `wanted` ones are single ones."""
     try:
         found = orjson.loads(line)  # which refuses halves of surrogate pairs, as tokenizers do
     except ValueError as error:
         raise UserError(f"{path}: line {place} is no JSON ({error}); write one JSON object a line") from None
     if not isinstance(found, dict):
         raise UserError(f"{path}: line {place} is no JSON object; write one a line")
+    if nested := [name for name in wanted if isinstance(found.get(name), list | dict)]:
+        raise UserError(
+            f"{path}: line {place} has several values in {nested[0]}, where one is wanted; a text is one "
+            "text, and has one label: write it so, or leave the line out"
+        )
     return {name: _written(value) for name, value in found.items() if value is not None}
 
 

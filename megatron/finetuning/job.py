@@ -268,9 +268,10 @@ def tokens_notes(job: Job) -> list[str]:
 
 
 def lengths_note(job: Job) -> str:
-    """How many training rows may be cut; "" where none is."""
-    corpus, most = job.corpora[TRAIN], job.config.data.seq_length
-    full = int(np.count_nonzero(corpus.lengths == most))
-    return (
-        f"{full:,} of {corpus.windows:,} training rows have all {most} tokens, and may be cut" if full else ""
-    )
+    """How many rows may be cut; "" where none is."""
+    most, parts = job.config.data.seq_length, []
+    for name, corpus in job.corpora.items():
+        if full := int(np.count_nonzero(corpus.lengths == most)):
+            rows = "training" if name == TRAIN else name
+            parts.append(f"{full:,} of {corpus.windows:,} {rows} rows")
+    return f"{', '.join(parts)} have all {most} tokens, and may be cut" if parts else ""

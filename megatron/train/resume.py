@@ -29,7 +29,7 @@ from megatron.checkpoint.save import Files, own_tensors, retain, save_checkpoint
 from megatron.checkpoint.saved_config import with_new_flags
 from megatron.config.checkpoint import CheckpointConfig
 from megatron.config.optimizer import decay_horizon, warmup_horizon
-from megatron.conversion.pretrained import load_pretrained, open_pretrained, other_pixels
+from megatron.conversion.pretrained import few, load_pretrained, open_pretrained, other_pixels
 from megatron.conversion.to_ours import PADDED
 from megatron.data.corpora import identity
 from megatron.data.tokenizer import describe_identity
@@ -113,8 +113,14 @@ def resume(run: Run) -> Start:
 
 
 def other_tokens(folder: Path, saved: Manifest, run: Run) -> list[str]:
-    """A warning where weights are taken that know another tokenizer than the data."""
+    """A warning where weights are taken that know another tokenizer, or other classes, than the data."""
     theirs, mine = saved.vocabulary.tokenizer or {}, run.data.vocabulary.tokenizer or {}
+    if (told := theirs.get("classes")) and (known := mine.get("classes")) and [*told] != [*known]:
+        return [
+            f"warning: the head of {folder} tells {few(told)}, and the images are of {few(known)}, each "
+            "taken for the one in its place; unless they are the same, give --pretrained-checkpoint instead "
+            "of --load and --finetune"
+        ]
     if theirs == mine or "type" not in theirs or "type" not in mine:  # of images they are classes
         return []
     return [
@@ -145,7 +151,8 @@ def start_from(run: Run, path: str) -> None:
     def read() -> bytes:
         nonlocal notes
         source = open_pretrained(path)
-        notes = load_pretrained(source, run.parameters, run.placements, grid)
+        classes = tuple((run.data.vocabulary.tokenizer or {}).get("classes", ()))
+        notes = load_pretrained(source, run.parameters, run.placements, grid, classes)
         notes += other_pixels(source, run.config.vision)
         return b""
 

@@ -39,6 +39,9 @@ OPTIONS += [one.Options for one in (convert_checkpoint, evaluate, generate_text,
         (FinetuningConfig, "--num_train_epochs=3", "--epochs"),
         (FinetuningConfig, "--model_name_or_path=x", "--load"),
         (evaluate.Options, "--tasks=x", "--lm-eval"),  # of lm-evaluation-harness
+        (evaluate.Options, "--eval_tasks=x", "--lm-eval"),  # of gpt-neox
+        (evaluate.Options, "--results_path=x", "--output"),  # of Megatron-DeepSpeed
+        (evaluate.Options, "--checkpoint_dir=x", "--load"),  # of litgpt
         (generate_text.Options, "--max_length=3", "--num-tokens"),
         (generate_text.Options, "-p=3", "--prompt"),  # of llama.cpp
         (train_tokenizer.Options, "--model_prefix=x", "--output"),  # of SentencePiece
@@ -211,3 +214,27 @@ def test_a_key_of_which_nothing_is_known_has_a_way_out_too(tmp_path: Any) -> Non
     path.write_text("zebra: 1\n")
     _, problems = understand(Config, ["--config", str(path)], "", "", FOREIGN_FLAGS)
     assert problems == [f"--config {path}: unknown key zebra; --help lists all flags"]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("--log_samples", "answers to single questions are not written"),  # of lm-evaluation-harness
+        ("--apply_chat_template", "without a chat template"),
+        ("--use_cache=x", "--json FILE keeps what is done"),
+        ("--trust_remote_code", "no code is run that a data set or a model brings"),
+        ("--overlapping-eval=32", "windows do not overlap"),  # of Megatron-LM's tasks/main.py
+        ("--strict-lambada", "give --lm-eval lambada_openai"),
+        ("--valid-data=x", "here it is --domains"),
+        ("--adaptive_seq_len", "rows are as long as their texts"),  # of Megatron-DeepSpeed
+    ],
+)
+def test_a_word_of_another_evaluation(word: str, said: str) -> None:
+    (problem,) = understand(evaluate.Options, ["--load", "x", word], foreign=evaluate.FOREIGN)[1]
+    assert problem.startswith(f"unknown flag {word.partition('=')[0]}; ") and said in problem
+
+
+def test_prompts_in_a_file_are_told_the_way() -> None:
+    words = ["--load", "x", "--prompt-file", "y"]
+    (problem,) = understand(generate_text.Options, words, foreign=generate_text.FOREIGN)[1]
+    assert problem == '--prompt-file y is refused: give --prompt "$(cat FILE)", once for each text'

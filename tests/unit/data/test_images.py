@@ -291,3 +291,16 @@ def test_the_same_classes_in_another_order_are_renumbered(tmp_path: Path) -> Non
     folder_of(tmp_path, {"b": 2, "c": 2})
     splits = open_images(_config(f"--data-path {tmp_path} --split 0,0,1"))
     assert not splits["train"] and classes_of(splits) == ("b", "c")
+
+
+def test_photographs_are_turned_as_they_are_shown(tmp_path: Path) -> None:
+    """The camera was held on its side: what is on the left of the file is on top."""
+    for number, name in enumerate("ab"):
+        image = Image.new("L", (4, 2), 10)
+        image.paste(200, (0, 0, 2, 2))
+        exif = Image.Exif()
+        exif[274] = 6
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / f"{number}.png", exif=exif)
+    found = read_image(opened(f"--data-path {tmp_path} --split 1,0,0")["train"][0], 0, 1)
+    assert found.size == (2, 4) and found.getpixel((0, 0)) == 200 and found.getpixel((0, 3)) == 10

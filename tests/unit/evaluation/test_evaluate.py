@@ -14,11 +14,12 @@ import torch.nn.functional as F
 
 from megatron.base.errors import UserError
 from megatron.config.arguments import parse, unused_flags
-from megatron.config.evaluation import DomainOptions, QuestionOptions
+from megatron.config.evaluation import DomainOptions, QuestionOptions, without_effect
 from megatron.data.indexed_dataset import IndexedDataset
 from megatron.data.tokenizer import build_tokenizer
 from megatron.evaluation.asked import ask
 from megatron.evaluation.restore import restore
+from megatron.evaluation.results import earlier_results, with_earlier
 from megatron.evaluation.score import make_scorer
 from megatron.parallel.mesh import CPU, Mesh
 from megatron.preprocess.preprocess import preprocess
@@ -158,7 +159,7 @@ def test_any_number_of_ranks_gives_the_same_numbers(made: Made) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("--compare {other}", "--compare: is of --cloze, --multiple-choice and --domains"),
+        ("--compare {other}", "--compare: is of --cloze, --multiple-choice and --domains, none of which is"),
         ("--cloze 5 --data-path {prefix} --split 1,0,0", "--splits hold no document"),
         ("--domains {lines} --domain-key nothing", "choose with --json-key, or of domains with --domain-key"),
         ("--domains nowhere.jsonl", "--domains nowhere.jsonl: no such file"),
@@ -195,3 +196,58 @@ def test_the_length_of_windows_is_that_of_training() -> None:
     assert unused_flags(Options, argv, FOREIGN) == [
         "not used here: --seq-length (windows are as long as the sequences that it was trained on)"
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            "--limit 100",
+            "--limit: is of --lm-eval, which is not asked for; ask for that, too, or leave",
+        ),
+        ("--max-windows 5 --cloze 3", "--max-windows: is of the loss of windows, which is not asked for"),
+        ("--seed 3 --lm-eval x", "--seed: is of --cloze and --multiple-choice, none of which is asked for"),
+        (
+            "--data-path x --domains y",
+            "--data-path: is of --cloze, --multiple-choice and the loss of",
+        ),
+        ("--bos-token x", "--bos-token: is of --domains, --cloze, --multiple-choice and --lm-eval, none"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(
+    words: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError) as caught:
+        evaluate(monkeypatch, "--load", "nowhere", *words.split())
+    (problem,) = caught.value.problems
+    assert problem.startswith(told)
+    assert without_effect(["splits", "max_windows"], []) == without_effect(["seed"], ["--cloze"]) == []
+
+
+def test_a_file_keeps_what_it_holds_of_the_same_weights(
+    made: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = ["--load", made.run, "--data-path", made.prefix, "--split", "0,0,1", "--splits", "test"]
+    first = results(monkeypatch, tmp_path / "a.json", *words)
+    both = results(monkeypatch, tmp_path / "a.json", *words, "--cloze", "5")
+    assert both["results"] == first["results"] and both["questions"]["cloze"]["items"] == 5
+    other = results(monkeypatch, tmp_path / "a.json", "--load", made.other, "--domains", made.lines)
+    assert other["results"] == [] and "questions" not in other  # of another checkpoint it is replaced
+
+
+def test_earlier_results_are_of_the_same_weights(tmp_path: Path) -> None:
+    """A run that was done anew has the same folder and step, and other weights."""
+    path, mine = tmp_path / "a.json", {"checkpoint": "run/iter_1", "iteration": 1, "fingerprint": "a"}
+    lambada = {"lm_eval": {"lambada_openai": {"results": 1}}, "paper_mean": {"value": 2}}
+    there = mine | lambada | {"questions": {}, "compared": {}, "compared_with": "x", "results": [3]}
+    path.write_text(json.dumps(there))
+    assert earlier_results(str(path), mine) == there
+    for other in (mine | {"fingerprint": "b"}, mine | {"iteration": 2}):
+        assert earlier_results(str(path), other) == {}
+    path.write_text(json.dumps({name: there[name] for name in there if name != "fingerprint"}))
+    assert earlier_results(str(path), mine) == earlier_results(str(tmp_path / "none"), mine) == {}
+    more = {"lm_eval": {"piqa": {"results": 4}}, "results": []}
+    found = with_earlier(mine | more, there)
+    assert [*found["lm_eval"]] == ["lambada_openai", "piqa"] and found["results"] == [3]
+    assert "paper_mean" not in found and found["compared_with"] == "x"
+    assert "compared" not in with_earlier(mine | {"questions": {"cloze": 1}}, there)

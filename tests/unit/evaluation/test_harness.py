@@ -392,8 +392,71 @@ def test_what_is_done_is_lost_at_no_moment(made: SimpleNamespace, monkeypatch: p
 
     options = HarnessOptions(lm_eval=("local_word", "local_choice"), include_path=(made.tasks,))
     monkeypatch.setattr(harness, "run_task", lambda *given: {"results": {}})
-    there = {"local_choice": {"settings": {"num_fewshot": None, "limit": None}, "results": {"x": {}}}}
+    own = {"own_files": harness.digest_of_own(options.tasks, options.include_path)}
+    there = {"local_choice": {"settings": {"num_fewshot": None, "limit": None} | own, "results": {"x": {}}}}
     saved = list[dict[str, Any]]()
     found = harness.run_tasks(made.scorer, options, there, lambda one: saved.append(dict(one)))
     assert [*found] == ["local_word", "local_choice"]
     assert saved[0].keys() == found.keys() and saved[0]["local_choice"] == there["local_choice"]
+
+
+def test_own_tasks_that_have_changed_are_done_again(tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    from megatron.evaluation.harness_tasks import digest_of_own
+
+    (tmp_path / "a.yaml").write_text("task: a\n")
+    before = digest_of_own(["a"], [str(tmp_path)])
+    (tmp_path / "out.json").write_text("{}")
+    assert before == digest_of_own(["a"], [str(tmp_path)]) and digest_of_own(["a"], []) == ""
+    alone = digest_of_own([str(tmp_path / "a.yaml")], [])
+    (tmp_path / "a.yaml").write_text("task: a\nnum_fewshot: 2\n")
+    assert before != digest_of_own(["a"], [str(tmp_path)])
+    assert alone != digest_of_own([str(tmp_path / "a.yaml")], [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({}, (0.0, 0, 1.0)),
+        ({"do_sample": True}, (1.0, 0, 1.0)),
+        ({"temperature": "0.7", "top_k": -1}, (0.7, 0, 1.0)),  # as vLLM writes all tokens
+        ({"do_sample": True, "top_p": 0, "top_k": "50"}, (0.0, 50, 0)),  # the likeliest token
+        ({"do_sample": True, "top_p": 1.5}, (1.0, 0, 1.0)),
+        ({"do_sample": False, "temperature": 1.0}, (0.0, 0, 1.0)),
+    ],
+)
+def test_how_tokens_are_chosen(
+    made: SimpleNamespace, settings: dict[str, Any], wanted: tuple[float, int, float]
+) -> None:
+    from megatron.evaluation.harness import _wish
+
+    assert _wish(settings, made.scorer).choice[:3] == wanted
+
+
+def test_settings_that_are_no_numbers_are_one_line(made: SimpleNamespace) -> None:
+    from megatron.evaluation.harness import _wish
+
+    for settings in ({"temperature": "warm"}, {"max_gen_toks": [4]}):
+        with pytest.raises(UserError, match=r"generation_kwargs say .*, which are not all numbers"):
+            _wish(settings, made.scorer)
+    wish = _wish({"until": ["", 5, "x"], "max_gen_toks": "7"}, made.scorer)
+    assert (wish.until, wish.tokens) == (("5", "x", "<|endoftext|>"), 7)
+
+
+def test_what_is_cut_is_told(made: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    from megatron.evaluation.harness import HarnessModel
+
+    lm = HarnessModel(made.scorer)
+    lm.loglikelihood(requests("loglikelihood", [("The", " fox"), ("word " * 90, "jumps")]))
+    assert "note: 1 of 2 texts are longer than the model's 48 tokens allow" in capsys.readouterr().out
+    asked = [("The " * 45, {"max_gen_toks": 8, "until": "e"}), ("The", {"max_gen_toks": 8, "until": "e"})]
+    lm.generate_until(requests("generate_until", asked))
+    assert "note: 1 of 2 texts are longer" in capsys.readouterr().out
+    lm.loglikelihood(requests("loglikelihood", [("The", " fox")]))
+    assert "note" not in capsys.readouterr().out
+
+
+def test_commas_part_names_as_in_the_harness_own_command() -> None:
+    from megatron.config.evaluation import HarnessOptions
+
+    assert HarnessOptions(lm_eval=("a,b", "c,")).tasks == ("a", "b", "c")

@@ -229,6 +229,8 @@ def test_own_labels_that_training_has_not_are_refused(tmp_path: Path):
 
 ODD_ROWS = {
     "an empty label": ([{"text": "a", "label": " "}], "line 1 has an empty label"),
+    "several labels": ([{"text": "a", "label": [0, 2]}], "line 1 has several values in label, where one"),
+    "several words": ([{"text": ["a", "b"], "label": 1}], "line 1 has several values in text, where one"),
     "half a pair": ([{"text": "a \ud800", "label": 1}], "line 1 is no JSON"),
 }
 
@@ -250,6 +252,17 @@ def test_what_is_nested_too_deep_is_one_line(tmp_path: Path):
 def test_labels_that_are_almost_numbers_are_words(tmp_path: Path):
     rows = [{"text": "a", "label": label} for label in ("--5", "7", "1" * 5000)]
     assert own(tmp_path, rows, rows)[0].labels == ("--5", "1" * 5000, "7")
+
+
+def test_empty_lines_amid_examples_are_told(tmp_path: Path):
+    """Those at the end are no examples, and of JSON they never are."""
+    path = tmp_path / "dev.tsv"
+    path.write_text("\nsentence\tlabel\na\t1\n\n\t\nb\t0\n\n\n")
+    found = read_examples(path, TASKS["SST-2"], must_be_labelled=True)
+    assert (found.texts, found.left_out) == ([("a",), ("b",)], 2)
+    (tmp_path / "dev.jsonl").write_text('{"sentence": "a", "label": 1}\n\n{"sentence": "b", "label": 0}\n')
+    found = read_examples(tmp_path / "dev.jsonl", TASKS["SST-2"], must_be_labelled=True)
+    assert (len(found.texts), found.left_out) == (2, 0)
 
 
 def test_a_used_column_that_is_there_twice_is_refused(tmp_path: Path):

@@ -184,6 +184,26 @@ def test_evaluations_of_other_numbers_of_windows_are_told(tmp_path, two_runs):
     assert "books test: windows" not in text(None, None)
 
 
+def test_domains_questions_and_tasks_are_shown(tmp_path, two_runs):
+    """Tasks of other numbers of examples have rows of their own."""
+    names = ("plain", "dropped")
+    for name, shots in zip(names, (0, 5)):
+        task = {"results": {"piqa": {"acc,none": 0.625, "acc_stderr,none": 0.1}}, "n-shot": {"piqa": shots}}
+        told = {"iteration": 40, "results": [], "lm_eval": {"piqa": task | {"settings": {"limit": None}}}}
+        told |= {"questions": {"cloze": {"accuracy": 0.25, "items": 8}}}
+        told |= {"domains": [{"domain": "books", "loss": 4.5, "bits_per_byte": 1.75}]}
+        (tmp_path / f"{name}.json").write_text(json.dumps(told))
+    page = tmp_path / "page.html"
+    runs = [f"{name}={folder}" for name, folder in zip(names, two_runs)]
+    files = [f"{name}={tmp_path / name}.json" for name in names]
+    report.main(["--runs", *runs, "--evaluation", *files, "--output", str(page)])
+    read = Reader(page.read_text())
+    assert read.row("piqa, 0-shot: acc")[-2:] == ["0.6250", "–"]
+    assert read.row("piqa, 5-shot: acc")[-2:] == ["–", "0.6250"]
+    assert read.row("cloze: accuracy")[-2:] == ["0.2500", "0.2500"]
+    assert read.row("domain books: bits per byte")[-2:] == ["1.7500", "1.7500"]
+
+
 def test_what_is_missing_is_said(tmp_path):
     records = [
         {"kind": "train", "iteration": step, "consumed_tokens": step, "lm_loss": 3.0} for step in (1, 2, 3)
