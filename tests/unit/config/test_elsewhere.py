@@ -72,6 +72,8 @@ def test_a_key_of_another_program_in_a_yaml_file(tmp_path: Any) -> None:
         ("--optim.betas=[0.9,0.95]", "give each: --adam-beta1 0.9 --adam-beta2 0.95"),
         ("--lora_rank=8", "all weights are trained, as they are; leave it out"),
         ("--blr=1e-4", "give the rate itself, by --lr"),
+        ("--train_dataloader_shuffle=false", "every pass over the samples has an order of its own"),
+        ("--no-shuffle", "--curriculum with a difficulty of your own says which come first; leave it out"),
     ],
 )
 def test_a_word_that_no_one_flag_stands_for(word: str, said: str) -> None:
