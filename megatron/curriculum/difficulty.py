@@ -84,8 +84,11 @@ def count_tokens(tokens, starts, lengths, frequency):
     smallest, largest = 0, -1
     for sample in range(len(starts)):
         for place in range(starts[sample], starts[sample] + lengths[sample]):
-            token = np.int64(tokens[place])
-            smallest, largest = min(smallest, token), max(largest, token)
+            token = tokens[place]
+            if token < smallest:
+                smallest = token
+            if token > largest:
+                largest = token
             if 0 <= token < len(frequency):
                 frequency[token] += 1
     return smallest, largest

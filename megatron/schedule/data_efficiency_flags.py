@@ -110,9 +110,10 @@ def _numbers(pairs: dict[str, str], key: str) -> tuple[int, ...]:
 def metric_from_spec(spec: str, problems: list[str]) -> CurriculumMetric | None:
     """A metric from METRIC:key=value,...; None, and a problem told, where the text is not understood."""
     name, _, rest = (part.strip() for part in spec.partition(":"))
-    parts = [tuple(map(str.strip, part.partition("=")[::2])) for part in rest.split(",") if part]
-    pairs = dict(parts)
-    if twice := sorted({key for key, _ in parts if [one for one, _ in parts].count(key) > 1}):
+    parts = [part.partition("=") for part in rest.split(",") if part]
+    keys = [key.strip() for key, _, _ in parts]
+    pairs = dict(zip(keys, (value.strip() for _, _, value in parts)))
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
         problems.append(f"--curriculum {spec}: {', '.join(twice)} stands twice; keep one")
         return None
     curve = pairs.get("pacing", "fixed_linear")
