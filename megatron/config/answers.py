@@ -264,6 +264,13 @@ ANSWERS = (
         "--train-tokens",
     ),
     Answer(
+        "every pass over the samples has an order of its own, and --curriculum with a difficulty of your own "
+        "says which come first; leave it out",
+        "shuffle no-shuffle disable-shuffle shuffle-data data-shuffle shuffle-dataset dataset-shuffle "
+        "shuffle-dataloader dataloader-shuffle train-dataloader-shuffle shuffle-buffer-size "
+        "sequential-sampler disable-shuffling should-shuffle no-shuffle-data",
+    ),
+    Answer(
         "the optimizer is AdamW without more than --adam-beta1, --adam-beta2 and --adam-eps; leave it out",
         "momentum nesterov amsgrad layer-decay optim-args opt-kwargs",
     ),

@@ -53,31 +53,23 @@ class DataEfficiencyConfig:
     )
 
 
-def _idle_dropping(data_efficiency: DataEfficiencyConfig, data: DataConfig) -> list[str]:
-    """Flags of random-LTD beside a run without it, or beside a JSON that says all of it."""
-    json, duration = data_efficiency.data_efficiency_config, data_efficiency.random_ltd_duration
-    if data_efficiency.random_ltd and (duration is not None or not json):
-        return []
+def given_dropping(data_efficiency: DataEfficiencyConfig, seq_length: int) -> list[str]:
+    """The flags that say how --random-ltd drops, as far as they say something else than usual."""
     usual = {one.name: one.default for one in fields(DataEfficiencyConfig)}
-    usual["random_ltd_max"] = data.seq_length
-    given = [
+    usual["random_ltd_max"] = seq_length
+    return [
         spelling(name)
         for name in usual
         if name.startswith("random_ltd_") and getattr(data_efficiency, name) != usual[name]
     ]
-    why = "as --random-ltd is not given; give it, or leave them out"
-    if json:
-        why = f"as {json} says it; leave them out, or give --random-ltd and --random-ltd-duration, too"
-    return [f"{', '.join(given)}: without effect, {why}"] if given else []
 
 
-def _idle_difficulty(data_efficiency: DataEfficiencyConfig) -> list[str]:
-    paths = data_efficiency.difficulty_path
-    if paths and not data_efficiency.curriculum and not data_efficiency.data_efficiency_config:
-        return [
-            f"--difficulty-path {paths[0]} does nothing without a --curriculum that orders by it; give one"
-        ]
-    return []
+def _idle_dropping(data_efficiency: DataEfficiencyConfig, data: DataConfig) -> list[str]:
+    if data_efficiency.random_ltd:
+        return []
+    given = given_dropping(data_efficiency, data.seq_length)
+    words = f"{', '.join(given)}: without effect, as --random-ltd is not given; give it, or leave them out"
+    return [words] if given else []
 
 
-RULES = (_idle_dropping, _idle_difficulty)
+RULES = (_idle_dropping,)

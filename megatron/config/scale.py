@@ -180,7 +180,8 @@ def _places(text: str, layers: int, depth: int) -> str:
 def _curriculum(text: str, shorter: float, steps: float) -> str:
     """A metric with its durations and, where they are no percentiles, its difficulties at a scale."""
     name, colon, rest = text.partition(":")
-    pairs = dict(part.partition("=")[::2] for part in rest.split(",") if part)
+    parts = [part.partition("=") for part in rest.split(",") if part]
+    pairs = {key.strip(): value.strip() for key, _, value in parts}
     keys = {"duration": 1 / steps, "until": 1 / steps}
     if pairs.get("difficulty") != "percentile":
         keys |= dict.fromkeys(("min", "max", "values", "quantum"), shorter)

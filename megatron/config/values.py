@@ -25,10 +25,10 @@ class Unknown(AttributeError):
 
 def flatten(raw: Any) -> list[Any]:
     """The values behind one flag, in order. A mapping `{name: {key: value}}` becomes the texts
-    `name:key=value,...`."""
+    `name:key=value,...`, in which a list stands as 8/16/32."""
     if isinstance(raw, Mapping):
         return [
-            f"{name}:{','.join(f'{key}={value}' for key, value in inner.items())}"
+            f"{name}:{','.join(f'{key}={_slashed(value)}' for key, value in inner.items())}"
             if isinstance(inner, Mapping)
             else f"{name}={inner}"
             for name, inner in raw.items()
@@ -36,6 +36,10 @@ def flatten(raw: Any) -> list[Any]:
     if isinstance(raw, list | tuple):
         return [value for item in raw for value in flatten(item)]
     return [raw]
+
+
+def _slashed(value: Any) -> str:
+    return "/".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def as_words(text: str, fits: Callable[[str], object]) -> str:

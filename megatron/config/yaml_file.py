@@ -21,6 +21,8 @@ OF_DEEPSPEED = {
     **dict.fromkeys(("fp16", "bf16", "bfloat16"), ("enabled",)),
 }
 """Sections of DeepSpeed's JSON that gpt-neox has in its YAML, by keys that only they have."""
+FILES_OF_DEEPSPEED = ("deepspeed", "deepspeed_config", "deepscale_config", "data_efficiency_config")
+"""Names of the JSON itself, under which others have what stands in it."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -138,8 +140,9 @@ def _pairs(content: Mapping[Any, Any], groups: Collection[str]) -> Iterator[tupl
 
 
 def _is_of_deepspeed(key: Any, value: Any) -> bool:
-    own = OF_DEEPSPEED.get(str(key).replace("-", "_"), ())
-    return isinstance(value, dict) and any(name in value for name in own)
+    name = str(key).replace("-", "_")
+    own = OF_DEEPSPEED.get(name, ())
+    return isinstance(value, dict) and (name in FILES_OF_DEEPSPEED or any(one in value for one in own))
 
 
 def _of_deepspeed(content: Mapping[Any, Any]) -> list[str]:

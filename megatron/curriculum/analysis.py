@@ -29,9 +29,12 @@ from megatron.curriculum.difficulty import (
     token_costs,
 )
 from megatron.data.corpora import Corpus, identity
+from megatron.schedule.data_efficiency import ALIASES, RESHAPE, TRUNCATE
 from megatron.schedule.pacing import load_function
 
 CHUNK_TOKENS = 1 << 22
+TAKEN = {*ALIASES, TRUNCATE, RESHAPE, "token_frequency"}
+"""Names that a metric of the user's own cannot have: --curriculum and the files of an analysis use them."""
 
 
 def analyze(
@@ -78,6 +81,7 @@ def _replaceable(folder: Path) -> bool:
 
 def choose_metrics(names: tuple[str, ...]) -> dict[str, Metric]:
     """The metrics of these names; a name `module:function` is a metric of the user's own."""
+    names = tuple(name if ":" in name else ALIASES.get(name, name) for name in names)
     unknown = [name for name in names if name not in METRICS and ":" not in name]
     if unknown:
         several = as_words(unknown[0], METRICS.__contains__)
@@ -87,6 +91,10 @@ def choose_metrics(names: tuple[str, ...]) -> dict[str, Metric]:
         )
     names = tuple(dict.fromkeys(names))
     titles = [name.rpartition(":")[2] for name in names]
+    if taken := sorted(TAKEN.intersection(titles)):
+        raise UserError(
+            f"--metrics {' '.join(names)}: {', '.join(taken)} means another thing; rename the function"
+        )
     if clashes := sorted(
         {
             title
@@ -116,24 +124,24 @@ def _frequencies(corpus: Corpus, vocab_size: int, pool: ThreadPoolExecutor, work
     """Counts of every token over the tokens of every sample: one between two windows counts for both."""
     length = corpus.seq_length
 
-    def count(part: tuple[int, int]) -> tuple[np.ndarray, int, int]:
+    def count(part: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int], int]:
         frequency = np.zeros(vocab_size, np.int64)
-        largest = count_tokens(*corpus.read(*part), frequency)
-        return frequency, int(largest), part[1] - part[0]
+        return frequency, count_tokens(*corpus.read(*part), frequency), part[1] - part[0]
 
     total = np.zeros(vocab_size, np.int64)
     with progress("token frequencies", corpus.windows * length, "M tokens", 1e6) as advance:
-        for frequency, largest, samples in pool.map(count, _chunks(corpus)):
-            _refuse_large(largest, vocab_size, corpus)
+        for frequency, extremes, samples in pool.map(count, _chunks(corpus)):
+            _refuse_outside(*extremes, vocab_size, corpus)
             total += frequency
             advance(samples * length)
     return total
 
 
-def _refuse_large(largest: int, vocab_size: int, corpus: Corpus) -> None:
-    if largest >= vocab_size:
+def _refuse_outside(smallest: int, largest: int, vocab_size: int, corpus: Corpus) -> None:
+    if smallest < 0 or largest >= vocab_size:
+        wrong = smallest if smallest < 0 else largest
         raise UserError(
-            f"{corpus.name}.bin holds the token id {largest}, outside the vocabulary of {vocab_size}; "
+            f"{corpus.name}.bin holds the token id {wrong}, outside the vocabulary of {vocab_size}; "
             "name the tokenizer that made the file, or the right --vocab-size"
         )
 
@@ -153,7 +161,7 @@ def _measure(
         tokens, starts, lengths = corpus.read(*part)
         statistics = Statistics(length, costs, starts, lengths)
         for name, metric in metrics.items():
-            values[name][part[0] : part[1]] = _computed(name, metric, tokens, statistics)
+            values[name][part[0] : part[1]] = computed(name, metric, tokens, statistics)
         return part[1] - part[0]
 
     with progress(", ".join(metrics), corpus.windows * length, "M tokens", 1e6) as advance:
@@ -164,7 +172,7 @@ def _measure(
         np.save(folder / f"{name}.order.npy", sort_by_difficulty(array))
 
 
-def _computed(name: str, metric: Metric, tokens: np.ndarray, statistics: Statistics) -> np.ndarray:
+def computed(name: str, metric: Metric, tokens: np.ndarray, statistics: Statistics) -> np.ndarray:
     """A metric's values of consecutive samples. UserError where a metric of the user's own fails or gives
     no whole numbers."""
     count = len(statistics.starts)

@@ -79,17 +79,19 @@ METRICS = {
 
 @compiled()
 def count_tokens(tokens, starts, lengths, frequency):
-    """Add the counts of all samples to `frequency`, a token that two of them have twice; returns the largest
-    id, and counts nothing past the table."""
-    largest = -1
+    """Add the counts of all samples to `frequency`, a token that two of them have twice; returns the smallest
+    id or 0, and the largest or -1, and counts nothing outside the table."""
+    smallest, largest = 0, -1
     for sample in range(len(starts)):
         for place in range(starts[sample], starts[sample] + lengths[sample]):
             token = tokens[place]
+            if token < smallest:
+                smallest = token
             if token > largest:
                 largest = token
             if 0 <= token < len(frequency):
                 frequency[token] += 1
-    return largest
+    return smallest, largest
 
 
 @compiled()

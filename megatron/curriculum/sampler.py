@@ -209,7 +209,7 @@ def _cuts(
                 else total // top * level
                 if reference_schedules
                 else total * level // top
-                for level in map(int, levels)
+                for level in (max(int(level), 0) for level in levels)
             ]
         )
     return np.array([_count_up_to(level, values, order) for level in levels])

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 
 from megatron.base.errors import UserError
 from megatron.base.folders import nearest
@@ -32,6 +33,8 @@ def _what_to_give(prefix: str) -> str:
     stem, ending = os.path.splitext(prefix)
     if ending in (".bin", ".idx"):
         return f"leave out the ending: {stem}"
+    if part := re.match(r"(train|valid|test)\w*=", prefix):
+        return f"give the datasets of each part by its own flag, as --{part[1]}-data-path has them"
     if blend := as_words(prefix, lambda word: os.path.isfile(word + ".idx")):
         return blend
     starts = [os.path.join(prefix, "")] if os.path.isdir(prefix) else [f"{prefix}_", f"{stem}_"]

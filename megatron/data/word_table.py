@@ -120,9 +120,9 @@ def encode_words(words: list[str], reference: Encode) -> Encoding:
 @compiled()
 def find(text, ends, slots, key_ends, keys, id_ends, ids, used):
     """The parts of texts, back to back in `text` up to `ends`: the word of each (int32), how many each text
-    has, and where the parts that are no known word start and stop."""
+    has, and where the parts that are no known word start and stop (int64: a text may have over 2 GiB)."""
     words, counts = np.empty(len(text), np.int32), np.zeros(len(ends), np.int64)
-    starts, stops = np.empty(len(text), np.int32), np.empty(len(text), np.int32)
+    starts, stops = np.empty(len(text), np.int64), np.empty(len(text), np.int64)
     found = unknown = place = 0
     for number in range(len(ends)):
         end, before = ends[number], found

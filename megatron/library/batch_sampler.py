@@ -8,6 +8,7 @@ Draws, pacing and texts of a curriculum are those of the training commands: noth
 goes on at any step, and workers, prefetching and pinning change nothing.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -24,10 +25,17 @@ from megatron.schedule.data_efficiency_flags import metric_from_spec
 from megatron.schedule.data_efficiency_rules import broken_rules
 from megatron.schedule.plan import Step, checked_levels
 
+AGAIN = (
+    "curriculum: the loop begins at step {} again and gives the same batches; one loop is the whole run: let "
+    "steps count those of all epochs, or give start_at the step to go on with"
+)
+
 
 class CurriculumBatchSampler(data.Sampler[list[int]]):
     """Lists of sample numbers, one a micro-batch of this rank, from `first_step` to the last of `steps`.
 
+    One loop over it is the whole run, of however many epochs; a second one begins at `first_step` again, with
+    a warning.
     `samples`: of the dataset. `batch_size`: of a step on all ranks. `curriculum`: texts as --curriculum takes
     them, such as "vocab_rarity:difficulty=percentile,min=10,max=100,duration=80". `difficulties`: by metric,
     one whole number a sample. `micro_batch_size`: a rank's share of the batch unless told. UserError, one
@@ -50,6 +58,7 @@ class CurriculumBatchSampler(data.Sampler[list[int]]):
         self.batch_size, self.steps, self.rank, self.ranks = batch_size, steps, rank, ranks
         self.micro_batch_size = micro_batch_size or max(batch_size // max(ranks, 1), 1)
         self.first_step = 1
+        self._done_from = 0
         problems = _shares(self, samples)
         metrics = _metrics(curriculum, reference_schedules, problems)
         values = {metric.name: metric for metric in metrics if metric.name != TRUNCATE}
@@ -70,14 +79,20 @@ class CurriculumBatchSampler(data.Sampler[list[int]]):
         return self
 
     def batch_at(self, step: int) -> np.ndarray:
-        """Sample numbers (int64 [batch_size]) of a step on all ranks."""
+        """Sample numbers (int64 [batch_size]) of a step on all ranks. UserError for a step that is none."""
         length = self.length_at(step) or 0
         before = (step - 1) * self.batch_size
         draws = Step(step, self.batch_size, length, length, self.batch_size, before, 0.0, {})
         return draw_batch(self._sampler, draws)[1]
 
     def length_at(self, step: int) -> int | None:
-        """Tokens that a row has at a step by seqlen_truncate; None where there is none."""
+        """Tokens that a row has at a step by seqlen_truncate; None where there is none. UserError for a step
+        that is none, as 0 is, with which enumerate() begins unless told."""
+        if not 1 <= step <= self.steps:
+            raise UserError(
+                f"curriculum: step {step} is none of 1 to {self.steps}; count by enumerate(loader, "
+                "sampler.first_step)"
+            )
         return None if self._lengths is None else int(self._lengths[step - 1])
 
     def __len__(self) -> int:
@@ -85,11 +100,14 @@ class CurriculumBatchSampler(data.Sampler[list[int]]):
         return (self.steps + 1 - self.first_step) * of_step
 
     def __iter__(self) -> Iterator[list[int]]:
-        size = self.micro_batch_size
-        for step in range(self.first_step, self.steps + 1):
+        size, first = self.micro_batch_size, self.first_step
+        if self._done_from == first:
+            warnings.warn(AGAIN.format(first), stacklevel=2)
+        for step in range(first, self.steps + 1):
             batch = self.batch_at(step)
             for start in range(self.rank * size, self.batch_size, self.ranks * size):
                 yield batch[start : start + size].tolist()
+        self._done_from = first
 
 
 def cut(batch: Any, length: int | None) -> Any:
@@ -179,7 +197,7 @@ def _make_sampler(
     """The draws of a run over one corpus, whose pool is made from values in memory."""
 
     def columns(metric: CurriculumMetric) -> tuple[np.ndarray, np.ndarray]:
-        values = np.asarray(difficulties[metric.name])
+        values = np.asarray(difficulties[metric.name]).astype(np.int64, copy=False)
         return values, sort_by_difficulty(values)
 
     caps = {one.name: _levels(one, steps, efficiency.reference_schedules) for one in efficiency.metrics}

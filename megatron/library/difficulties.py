@@ -11,7 +11,7 @@ import numpy as np
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.base.terminal import progress
-from megatron.curriculum.analysis import choose_metrics
+from megatron.curriculum.analysis import choose_metrics, computed
 from megatron.curriculum.difficulty import Statistics, count_tokens, token_costs
 
 SAMPLES_AT_A_TIME = 1024
@@ -21,8 +21,11 @@ Part = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def input_ids(sample: Any) -> np.ndarray:
     """The tokens of a sample: its `input_ids` without padding by its `attention_mask`, or itself, or the
-    first of a tuple."""
+    first of a tuple. UserError where a mapping has none."""
     if isinstance(sample, Mapping):
+        if "input_ids" not in sample:
+            has = ", ".join(map(str, sample)) or "nothing"
+            raise UserError(f"a sample has {has}, and no input_ids; say by tokens_of what its tokens are")
         ids = np.asarray(sample["input_ids"]).reshape(-1)
         mask = sample.get("attention_mask")
         return ids if mask is None else ids[np.asarray(mask).reshape(-1) != 0]
@@ -37,8 +40,9 @@ def measure(
     quiet: bool = False,
 ) -> dict[str, np.ndarray]:
     """Every metric of every sample, int64 [samples] by name, in two passes over the dataset: the first counts
-    tokens. A metric `module:function` is one of your own. UserError for an id outside the vocabulary."""
-    chosen = choose_metrics(tuple(metrics))
+    tokens. A metric `module:function` is one of your own. UserError for an id outside the vocabulary, and for
+    what is no whole number."""
+    chosen = choose_metrics((metrics,) if isinstance(metrics, str) else tuple(metrics))
     samples = len(dataset)
     frequency, longest = np.zeros(vocab_size, np.int64), 1
     with progress("token frequencies", samples, "samples", quiet=quiet) as advance:
@@ -54,7 +58,7 @@ def measure(
             tokens, starts, lengths = part
             statistics = Statistics(longest, costs, starts, lengths)
             for name, metric in chosen.items():
-                values[name][first : first + len(starts)] = metric.compute(tokens, statistics)
+                values[name][first : first + len(starts)] = computed(name, metric, tokens, statistics)
             advance(len(starts))
     return values
 
@@ -84,10 +88,22 @@ def load_difficulties(folder: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 def _parts(dataset: Any, tokens_of: Callable[[Any], np.ndarray]) -> Iterator[tuple[int, Part]]:
     """Consecutive samples, and the number of the first of them."""
     for first in range(0, len(dataset), SAMPLES_AT_A_TIME):
-        rows = [tokens_of(dataset[i]) for i in range(first, min(first + SAMPLES_AT_A_TIME, len(dataset)))]
+        last = min(first + SAMPLES_AT_A_TIME, len(dataset))
+        rows = [_whole_numbers(tokens_of(dataset[i]), i) for i in range(first, last)]
         lengths = np.array([len(row) for row in rows], np.int64)
         tokens = np.concatenate(rows).astype(np.int64)
         yield first, (tokens, np.cumsum(lengths) - lengths, lengths)
+
+
+def _whole_numbers(row: Any, sample: int) -> np.ndarray:
+    """The tokens of a sample as an array; an empty list is of no kind."""
+    tokens = np.asarray(row)
+    if tokens.ndim != 1 or (tokens.size and tokens.dtype.kind not in "iu"):
+        raise UserError(
+            f"the tokens of sample {sample} are {tokens.dtype} {tokens.shape}, no whole numbers in a row; "
+            "say by tokens_of what they are"
+        )
+    return tokens
 
 
 def _refuse_outside(part: Part, first: int, vocab_size: int) -> None:

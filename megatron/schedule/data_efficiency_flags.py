@@ -8,7 +8,7 @@ from typing import Any
 from megatron.base.errors import UserError
 from megatron.config.config import Config
 from megatron.config.data import DataConfig
-from megatron.config.data_efficiency import DataEfficiencyConfig
+from megatron.config.data_efficiency import DataEfficiencyConfig, given_dropping
 from megatron.config.model import ModelConfig
 from megatron.config.training import TrainingConfig
 from megatron.config.values import number_of, parse_list
@@ -25,18 +25,14 @@ from megatron.schedule.deepspeed_json import DataEfficiencySection, legacy_probl
 from megatron.schedule.deepspeed_training import contradictions, unused_keys
 from megatron.schedule.pacing import NEEDED, Pacing, as_deepspeed
 
-SPEC_KEYS = {
-    "difficulty",
-    "min",
-    "max",
-    "pacing",
-    "root",
-    "duration",
-    "quantum",
-    "values",
-    "until",
-    "function",
+USED = {
+    "fixed_linear": {"min", "max", "duration", "quantum"},
+    "fixed_root": {"min", "max", "duration", "quantum", "root"},
+    "fixed_discrete": {"min", "max", "values", "until"},
+    "custom": {"max", "function"},
 }
+"""What a --curriculum may say for each pacing."""
+SPEC_KEYS = {"difficulty", "pacing"}.union(*USED.values())
 SPEC_EXAMPLE = "vocab_rarity:difficulty=percentile,min=1,max=100,pacing=fixed_root,root=2,duration=1000"
 
 
@@ -47,7 +43,7 @@ def describe(config: Config | SimpleNamespace) -> tuple[DataEfficiency, list[str
     problems: list[str] = []
     notes: list[str] = []
     metrics = [metric for spec in flags.curriculum if (metric := metric_from_spec(spec, problems))]
-    bare = flags.data_efficiency_config and flags.random_ltd_duration is None
+    bare = flags.data_efficiency_config and not given_dropping(flags, config.data.seq_length)
     random_ltd = _from_flags(config, problems) if flags.random_ltd and not bare else None
     exactly = flags.reference_schedules
     paths, seed = flags.difficulty_path, flags.data_efficiency_seed
@@ -72,9 +68,8 @@ def describe(config: Config | SimpleNamespace) -> tuple[DataEfficiency, list[str
     if exactly:
         metrics = [_cut_short(metric, notes) for metric in metrics]
     lengths = [metric for metric in metrics if metric.name in LENGTHS]
-    if flags.difficulty_path and metrics and len(lengths) == len(metrics):
-        path = flags.difficulty_path[0]
-        notes.append(f"--difficulty-path {path}: not used, as no curriculum orders by difficulty")
+    if flags.difficulty_path and not problems and len(lengths) == len(metrics):
+        problems.append(_idle_difficulty(flags.difficulty_path[0]))
     if problems:
         raise UserError(*problems)
     described = DataEfficiency(
@@ -114,32 +109,16 @@ def _numbers(pairs: dict[str, str], key: str) -> tuple[int, ...]:
 
 def metric_from_spec(spec: str, problems: list[str]) -> CurriculumMetric | None:
     """A metric from METRIC:key=value,...; None, and a problem told, where the text is not understood."""
-    name, _, rest = spec.partition(":")
-    parts = [part.partition("=")[::2] for part in rest.split(",") if part]
-    pairs = dict(parts)
-    if twice := sorted({key for key, _ in parts if [one for one, _ in parts].count(key) > 1}):
+    name, _, rest = (part.strip() for part in spec.partition(":"))
+    parts = [part.partition("=") for part in rest.split(",") if part]
+    keys = [key.strip() for key, _, _ in parts]
+    pairs = dict(zip(keys, (value.strip() for _, _, value in parts)))
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
         problems.append(f"--curriculum {spec}: {', '.join(twice)} stands twice; keep one")
         return None
-    unknown = set(pairs) - SPEC_KEYS
-    if not rest or unknown:
-        why = (
-            f"unknown {', '.join(sorted(unknown))}; known are {', '.join(sorted(SPEC_KEYS))}"
-            if unknown
-            else "nothing follows the name"
-        )
-        problems.append(f"--curriculum {spec}: {why}; an example: {SPEC_EXAMPLE}")
-        return None
     curve = pairs.get("pacing", "fixed_linear")
-    missing = [key for key in NEEDED.get(curve, ()) if key not in pairs]
-    if curve != "fixed_discrete" and ("values" in pairs or "until" in pairs):
-        problems.append(
-            f"--curriculum {spec}: values and until go with pacing=fixed_discrete; write that, too"
-        )
-        return None
-    if missing or not name:
-        problems.append(
-            f"--curriculum {spec}: {', '.join(missing) or 'the name'} is missing; an example: {SPEC_EXAMPLE}"
-        )
+    if why := _not_understood(name, pairs, curve):
+        problems.append(f"--curriculum {spec}: {why}; an example: {SPEC_EXAMPLE}")
         return None
     try:
         pacing = Pacing(
@@ -157,6 +136,29 @@ def metric_from_spec(spec: str, problems: list[str]) -> CurriculumMetric | None:
         problems.append(f"--curriculum {spec}: {error}; an example: {SPEC_EXAMPLE}")
         return None
     return CurriculumMetric(ALIASES.get(name, name), pairs.get("difficulty", "value"), pacing)
+
+
+def _not_understood(name: str, pairs: dict[str, str], curve: str) -> str:
+    """What is wrong with the keys of a metric; "" where nothing is."""
+    if not pairs:
+        return "nothing follows the name"
+    if unknown := sorted(set(pairs) - SPEC_KEYS):
+        return f"unknown {', '.join(unknown)}; known are {', '.join(sorted(SPEC_KEYS))}"
+    idle = set(pairs) - {"difficulty", "pacing"} - USED.get(curve, SPEC_KEYS)
+    if idle:
+        users = [f"pacing={one}" for one, keys in USED.items() if idle <= keys]
+        does, it = ("do", "them") if len(idle) > 1 else ("does", "it")
+        words = f"{', '.join(sorted(idle))} {does} nothing with pacing={curve}; leave {it} out"
+        return words + (f", or write {users[0]}" if users else "")
+    missing = [key for key in NEEDED.get(curve, ()) if key not in pairs]
+    return f"{', '.join(missing) or 'the name'} is missing" if missing or not name else ""
+
+
+def _idle_difficulty(path: str) -> str:
+    return (
+        f"--difficulty-path {path} does nothing without a curriculum that orders by it; give one, such as "
+        f"--curriculum {SPEC_EXAMPLE}, or leave it out"
+    )
 
 
 def _from_flags(config: Config | SimpleNamespace, problems: list[str]) -> RandomLTD | None:

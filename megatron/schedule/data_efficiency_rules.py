@@ -36,7 +36,9 @@ def _metric(metric: CurriculumMetric, seq_length: int, reference_schedules: bool
         problems.append(f"{name}: difficulty {metric.difficulty!r} is unknown; choose value or percentile")
     if metric.name in LENGTHS:
         return problems + _length(metric, name, seq_length)
-    largest = _largest(metric.pacing)
+    largest, smallest = _largest(metric.pacing), metric.pacing.minimum
+    if metric.difficulty == "percentile" and smallest < 0:
+        problems.append(f"{name}: minimum {smallest} is below 0, and a percentile is at least that; raise it")
     if metric.difficulty == "percentile" and largest > 100:
         problems.append(f"{name}: maximum {largest} is above 100, and a percentile is at most that; lower it")
     return problems

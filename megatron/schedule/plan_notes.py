@@ -23,6 +23,7 @@ def plan_notes(config: Config, efficiency: DataEfficiency, plan: Plan) -> list[s
     return [
         *_limits(config, plan),
         *_short_of_the_end(efficiency, plan),
+        *_without_effect(config.data.seq_length, efficiency, plan),
         *rate,
         *expert_notes(config.experts),
     ]
@@ -60,6 +61,26 @@ def _short_of_the_end(efficiency: DataEfficiency, plan: Plan) -> list[str]:
         for name, most, values in grows
         if values[-1] < most
     ]
+
+
+def _without_effect(seq_length: int, efficiency: DataEfficiency, plan: Plan) -> list[str]:
+    """What is asked for and begins at its end, so that the run is the one without it."""
+    found = [
+        f"curriculum {one.name} admits all samples from step 1 on; lower its minimum, or leave it out"
+        for one in efficiency.metrics
+        if one.difficulty == "percentile" and plan.caps[one.name][0] >= 100
+    ]
+    if efficiency.length and plan.sequence_length[0] == seq_length:
+        found.append(
+            f"curriculum {efficiency.length_metric} has all {seq_length} tokens from step 1 on; lower its "
+            "minimum, or leave it out"
+        )
+    if efficiency.random_ltd and (plan.kept_length == plan.sequence_length).all():
+        found.append(
+            f"random-LTD drops nothing: {plan.kept_length[0]} of {plan.sequence_length[0]} tokens are kept "
+            "at step 1, and all at every step; lower its minimum, --random-ltd-min, or its quantum"
+        )
+    return found
 
 
 def _cut_off(config: Config, plan: Plan) -> list[str]:

@@ -79,6 +79,8 @@ def test_a_key_of_another_program_in_a_yaml_file(tmp_path: Any) -> None:
         ("--gpt-j-residual", "the MLP computes what attention gives"),
         ("--tf32=True", "products of fp32 are computed in fp32"),
         ("--decay_lr=False", "give --lr-decay-style constant"),
+        ("--train_dataloader_shuffle=false", "every pass over the samples has an order of its own"),
+        ("--no-shuffle", "--curriculum with a difficulty of your own says which come first; leave it out"),
     ],
 )
 def test_a_word_that_no_one_flag_stands_for(word: str, said: str) -> None:

@@ -279,7 +279,6 @@ BROKEN = {
     ],
     "data_efficiency": [
         ("--random-ltd-duration 5", ["--random-ltd-duration", "--random-ltd"]),
-        ("--difficulty-path folder", ["--difficulty-path folder", "--curriculum"]),
     ],
     "checkpoint": [
         ("--save out --save-interval 0", ["--save-interval 0"]),

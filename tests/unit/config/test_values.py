@@ -1,7 +1,13 @@
 import pytest
 
 from megatron.config.arguments import flag
-from megatron.config.values import Known, Unknown, bounds, parse_list, with_home, within
+from megatron.config.values import Known, Unknown, bounds, flatten, parse_list, with_home, within
+
+
+def test_a_list_in_a_mapping_is_its_values_apart_by_slashes():
+    """As --curriculum takes them: a comma parts its keys."""
+    raw = {"voc": {"pacing": "fixed_discrete", "values": ["8", "16"], "until": ["100"]}}
+    assert flatten(raw) == flatten([raw]) == ["voc:pacing=fixed_discrete,values=8/16,until=100"]
 
 
 @pytest.mark.parametrize(

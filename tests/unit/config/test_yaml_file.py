@@ -155,6 +155,14 @@ def test_flags_win_over_yaml_and_null_is_no_value(tmp_path: Path) -> None:
             "optimizer: {type: Adam, params: {lr: 1e-3}}\nfp16: {enabled: true}\n",
             ["optimizer, fp16 are sections of DeepSpeed's JSON; move them into a file"],
         ),
+        (
+            "deepspeed: {zero: 1}\n",
+            ["deepspeed is a section of DeepSpeed's JSON; move it into a file of --data-efficiency-config"],
+        ),
+        (
+            "deepspeed_config: {zero_stage: 2, gradient_clipping: 1.0}\n",
+            ["deepspeed_config is a section of DeepSpeed's JSON; move it into a file"],
+        ),
         ("heat: warm\n", ["--heat takes a number", "'warm'"]),
         ("fan: 3\n", ["--fan takes true or false", "3"]),
         ("style: fried\n", ["--style fried", "baked"]),

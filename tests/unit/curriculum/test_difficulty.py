@@ -87,6 +87,19 @@ def test_what_a_metric_of_the_users_own_may_not_give(tmp_path, monkeypatch, valu
     assert not list(tmp_path.iterdir())
 
 
+def test_other_names_of_a_metric_are_read():
+    assert list(choose_metrics(("voc", "vocabulary_rarity", "distinct_tokens"))) == [
+        "vocab_rarity",
+        "distinct_tokens",
+    ]
+
+
+@pytest.mark.parametrize("name", ["voc", "seqlen_truncate", "token_frequency"])
+def test_a_metric_of_the_users_own_has_a_name_that_means_nothing_else(name):
+    with pytest.raises(UserError, match=f"{name} means another thing; rename the function"):
+        choose_metrics((f"own_metrics:{name}",))
+
+
 def test_two_metrics_of_one_name_are_refused():
     for names in (("my.metrics:vocab_rarity",), ("a:mine", "b:mine")):
         with pytest.raises(UserError, match="would name two metrics"):
@@ -108,6 +121,16 @@ def test_sorting_is_by_value_then_id(values):
 def test_ids_outside_the_vocabulary_are_refused_and_leave_nothing(tmp_path):
     with pytest.raises(UserError, match="outside the vocabulary of 20"):
         make_analysis(make_corpus(20, 16, vocab_size=50), tmp_path / "a", vocab_size=20)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ids_below_zero_are_refused(tmp_path):
+    """As datasets of pictures and texts have for a picture."""
+    corpus = make_corpus(20, 16)
+    tokens = np.array(corpus.tokens, np.int32)
+    tokens[37] = -200
+    with pytest.raises(UserError, match="holds the token id -200, outside the vocabulary of 50"):
+        make_analysis(dataclasses.replace(corpus, tokens=tokens), tmp_path / "a", vocab_size=50)
     assert list(tmp_path.iterdir()) == []
 
 

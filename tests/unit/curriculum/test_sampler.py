@@ -1,5 +1,8 @@
 """Admission: which samples a step may draw, for values and percentiles, one metric and two, in blends."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 
@@ -54,6 +57,20 @@ def test_published_percentile_cuts_in_equal_slices(tmp_path):
     spec = "--curriculum voc:difficulty=percentile,pacing=fixed_discrete,values=10/50,until=10,max=100"
     shares, _ = make([(None, corpus)], spec + " --reference-schedules", folder)
     assert shares.pools[0].chain.size.tolist() == [10, 40], "shares of the maximum: 199 // 100 each"
+
+
+def below_zero(step):
+    return -50 if step < 5 else 60
+
+
+def test_a_percentile_below_zero_admits_nothing(tmp_path, monkeypatch):
+    """What a pacing of the user's own may give."""
+    monkeypatch.setitem(sys.modules, "own_pacing", types.SimpleNamespace(below=below_zero))
+    corpus = make_corpus(150, 16)
+    folder = make_analysis(corpus, tmp_path / "a")
+    spec = "--curriculum voc:difficulty=percentile,pacing=custom,max=100,function=own_pacing:below"
+    with pytest.raises(UserError, match="admits no sample at step 1"):
+        make([(None, corpus)], spec, folder)
 
 
 def test_value_admits_up_to_the_cap(tmp_path):

@@ -418,6 +418,7 @@ def test_a_path_that_is_no_dataset_names_those_beside_it(tmp_path, monkeypatch):
         "a_text_documnet": "do not exist; did you mean a_text_document?",
         "./a_text_documents": "did you mean ./a_text_document?",
         "foldr/b": "did you mean folder/b?",
+        "validation=['a', 'b']": "by its own flag, as --valid-data-path has them",
         "0.5": "do not exist; a number is a weight where one stands before every prefix: W1 P1 W2 P2",
         "nowhere/b": "give the common path of both files",
     }

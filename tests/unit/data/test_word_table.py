@@ -32,6 +32,14 @@ def engines(request, tmp_path_factory) -> tuple[Encode, Encode]:
     return tokenizer.encode_batch, tokenizer.reference
 
 
+def test_places_in_a_text_of_over_2_gib_have_room():
+    """A number of 32 bits ends there."""
+    text = np.frombuffer(b"new words", np.uint8)
+    _, _, starts, stops = word_table.find(text, np.array([len(text)]), *word_table.empty_table())
+    assert (starts.tolist(), stops.tolist()) == ([0, 4], [3, 9])
+    assert starts.dtype == stops.dtype == np.int64
+
+
 def test_texts_of_all_kinds(engines):
     fast, reference = engines
     texts = [*TEXTS, *PROBE, ODD, "x" * 101, "a" * 100 + " " + "ab" * 99, *(ODD[n:] for n in range(len(ODD)))]

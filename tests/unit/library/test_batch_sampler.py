@@ -1,6 +1,9 @@
 """The curriculum for a DataLoader: the draws of the training command, shared among ranks, from any step
 on."""
 
+import sys
+import types
+import warnings
 from collections import defaultdict, namedtuple
 
 import numpy as np
@@ -51,7 +54,8 @@ def difficulties(seed: int = 0) -> dict[str, np.ndarray]:
 def test_draws_and_lengths_are_those_of_the_training_command(specs, exactly, tmp_path) -> None:
     corpus = make_corpus(SAMPLES, 16)
     folder = make_analysis(corpus, tmp_path / "a", ("vocab_rarity", "distinct_tokens"))
-    flags = f"--seq-length 16 --global-batch-size {BATCH} --train-iters {STEPS} --difficulty-path {folder} "
+    flags = f"--seq-length 16 --global-batch-size {BATCH} --train-iters {STEPS} "
+    flags += f"--difficulty-path {folder} " * any(spec != LENGTHS for spec in specs)
     flags += "--data-efficiency-seed 5 " + "--reference-schedules " * exactly
     config = make_config(flags + " ".join(f"--curriculum {spec}" for spec in specs))
     efficiency, _ = describe(config)
@@ -83,7 +87,8 @@ def test_ranks_and_micro_batches_partition_the_batch_as_the_command_does() -> No
 def test_it_goes_on_at_any_step() -> None:
     sampler = CurriculumBatchSampler(SAMPLES, BATCH, STEPS, [VOC, LENGTHS], difficulties())
     batches = list(sampler)
-    assert batches == list(sampler), "a second loop is the first again"
+    with pytest.warns(UserWarning, match="begins at step 1 again and gives the same batches"):
+        assert batches == list(sampler), "a second loop is the first again"
     for step in (1, 2, 37, STEPS, STEPS + 1):
         again = CurriculumBatchSampler(SAMPLES, BATCH, STEPS, [VOC, LENGTHS], difficulties())
         assert list(again.start_at(step)) == batches[step - 1 :]
@@ -189,6 +194,53 @@ def test_what_is_cut_stays_what_it_is() -> None:
     batch = cut(transformers.BatchEncoding({"input_ids": torch.zeros(2, 8)}), 3)
     assert batch.to("cpu")["input_ids"].shape == (2, 3)
     assert cut(defaultdict(list, {"input_ids": torch.zeros(2, 8)}), 3)["input_ids"].shape == (2, 3)
+
+
+def test_loops_that_go_on_and_looks_at_a_batch_are_no_second_run() -> None:
+    sampler = CurriculumBatchSampler(SAMPLES, BATCH, STEPS, [VOC], difficulties())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert next(iter(sampler)) == next(iter(sampler))
+        assert list(sampler)[30:] == list(sampler.start_at(31))
+
+
+@pytest.mark.parametrize("step", [0, -1, STEPS + 1])
+def test_a_step_that_is_none_has_no_length_and_no_batch(step: int) -> None:
+    """enumerate() begins with 0, whose length would be that of the last step."""
+    sampler = CurriculumBatchSampler(SAMPLES, BATCH, STEPS, [LENGTHS])
+    assert f"step {step} is none of 1 to 60" in refused(lambda: sampler.length_at(step))[0]
+    assert f"step {step} is none of 1 to 60" in refused(lambda: sampler.batch_at(step))[0]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint32, np.uint64, np.int16])
+def test_difficulties_of_any_whole_numbers_are_the_same(kind) -> None:
+    values = difficulties()
+    mine = {name: column.astype(kind) for name, column in values.items()}
+    for specs in ([VOC], [VOC, "seqlen:min=9,max=17,duration=9"]):
+        same = (list(CurriculumBatchSampler(SAMPLES, BATCH, 9, specs, one)) for one in (values, mine))
+        assert next(same) == next(same)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "others", "words"),
+    [
+        ([{"text": "a", "id": 3}], {}, "a sample has text, id, and no input_ids; say by tokens_of"),
+        (["the text"], {}, "the tokens of sample 0 are <U8 (1,), no whole numbers"),
+        ([[1], (np.ones(4), 3)], {}, "the tokens of sample 1 are float64 (4,), no whole numbers"),
+        ([[1], [2]], {"tokens_of": lambda row: np.array([row])}, "the tokens of sample 0 are int64 (1, 1)"),
+        ([[1], [2]], {"metrics": ("own_metrics:mean",)}, "the metric mean gave float64 (2,) for 2 samples"),
+    ],
+)
+def test_what_is_not_measured_is_told(dataset, others, words, monkeypatch) -> None:
+    """Numbers with a fraction would be cut, and all be one difficulty."""
+    own = types.SimpleNamespace(mean=lambda tokens, context: context.lengths / 7)
+    monkeypatch.setitem(sys.modules, "own_metrics", own)
+    assert words in refused(lambda: measure(dataset, 9, quiet=True, **others))[0]
+
+
+def test_one_metric_is_a_text_and_an_empty_sample_has_no_token() -> None:
+    assert list(measure([[1, 2], [], [3]], 9, "seqlen", quiet=True)) == ["seqlen"]
+    assert measure([[1, 2], [], [3]], 9, "seqlen", quiet=True)["seqlen"].tolist() == [2, 0, 1]
 
 
 def test_an_empty_dataset_is_refused() -> None:

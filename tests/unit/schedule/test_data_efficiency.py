@@ -233,7 +233,26 @@ def test_a_spec_is_read_back_in_any_order(
         ("vocab_rarity:min=one,max=2,duration=3", ["min takes a whole number, not one"]),
         ("vocab_rarity:min=0.5,max=2,duration=3", ["min takes a whole number, not 0.5"]),
         ("vocab_rarity:min=1,max=2,duration=80.7", ["duration takes a whole number, not 80.7"]),
-        ("vocab_rarity:min=1,max=2,duration=3,root=x", ["root takes a number, not x"]),
+        (
+            "vocab_rarity:min=1,max=2,duration=3,pacing=fixed_root,root=x",
+            ["root takes a number, not x"],
+        ),
+        (
+            "vocab_rarity:min=1,max=2,duration=3,root=2",
+            ["root does nothing with pacing=fixed_linear", "or write pacing=fixed_root"],
+        ),
+        (
+            "vocab_rarity:pacing=fixed_discrete,values=1/2,until=5,duration=9,quantum=8",
+            ["duration, quantum do nothing with pacing=fixed_discrete", "or write pacing=fixed_linear"],
+        ),
+        (
+            "vocab_rarity:pacing=custom,function=math:sqrt,max=9,values=1/2",
+            ["values does nothing with pacing=custom; leave it out, or write pacing=fixed_discrete"],
+        ),
+        (
+            "vocab_rarity:min=1,max=2,values=1/2,root=2",
+            ["root, values do nothing with pacing=fixed_linear; leave them out; an example"],
+        ),
         ("vocab_rarity:min=1,max=2,duration=inf", ["duration=inf"]),
         ("vocab_rarity:min=1,max=2,root=x", ["root=x"]),
         ("vocab_rarity:values=1/x,until=5,pacing=fixed_discrete", ["values=1/x"]),
@@ -245,6 +264,12 @@ def test_a_spec_that_is_not_understood_is_told_with_an_example(spec: str, words:
     assert problem.startswith(f"--curriculum {spec}: ")
     assert "an example: vocab_rarity:difficulty=percentile" in problem or "twice" in problem
     assert all(word in problem for word in words)
+
+
+def test_spaces_in_a_spec_are_none_of_its_words() -> None:
+    """As a YAML file or a quoted word has them."""
+    spaced = "--curriculum 'voc: difficulty = percentile, min=5, max=50 ,duration=10'"
+    assert described(spaced) == described("--curriculum voc:difficulty=percentile,min=5,max=50,duration=10")
 
 
 @pytest.mark.parametrize(
@@ -318,19 +343,13 @@ def test_flags_and_a_json_that_differ_are_refused(flags: str, name: str, write: 
     assert problem.startswith(name) and "differ" in problem and "--data-efficiency-config" in problem
 
 
-def test_flags_of_random_ltd_beside_a_json_that_says_it_are_refused(write: Callable[[Any], str]) -> None:
+def test_what_flags_say_of_dropping_beside_a_json_is_never_passed_over(write: Callable[[Any], str]) -> None:
+    """The bare flag goes with the JSON; more of it says how it drops, and must say all of it."""
     file = write(recipe("random_ltd"))
-    for more in ("--random-ltd-min 64", "--random-ltd --random-ltd-min 64", "--random-ltd-duration 9"):
-        (problem,) = problems_of(f"{GPT_1B} --train-iters 5 {file} {more}")
-        assert problem.startswith("--random-ltd-") and "leave them out, or give --random-ltd and" in problem
-    assert problems_of(f"{GPT_1B} --train-iters 5 {file} --random-ltd") == []
-
-
-def test_difficulties_that_no_curriculum_asks_for_are_told() -> None:
-    flags = "--difficulty-path x --curriculum seqlen_truncate:min=8,max=128,duration=9,quantum=8 "
-    note = "--difficulty-path x: not used, as no curriculum orders by difficulty"
-    assert describe(make_config(flags))[1] == [note]
-    assert describe(make_config(flags + "--curriculum voc:min=1,max=5,duration=9"))[1] == []
+    (problem,) = problems(file + "--random-ltd --random-ltd-min 64")
+    assert "--random-ltd-duration" in problem
+    (problem,) = problems_of(f"{GPT_1B} --train-iters 9 {file} --random-ltd-min 64")
+    assert problem.startswith("--random-ltd-min: without effect, as --random-ltd is not given")
 
 
 def test_the_seed_of_a_json_is_that_of_the_order_of_samples(write: Callable[[Any], str]) -> None:
@@ -621,7 +640,7 @@ def test_a_file_that_is_no_such_json(content: str, words: list[str], write: Call
 
 def test_a_deepspeed_json_without_our_section_says_nothing(write: Callable[[Any], str]) -> None:
     json_flag = write(
-        {"train_batch_size": 8, "fp16": {"enabled": False}, "curriculum_learning": {"enabled": False}}
+        {"train_batch_size": 8, "gradient_clipping": 1.0, "curriculum_learning": {"enabled": False}}
     )
     described_run, notes = describe(make_config(f"--train-iters 5 {json_flag}"))
     assert not (described_run.metrics or described_run.length_metric or described_run.random_ltd)
@@ -660,6 +679,15 @@ LTD_FLAGS = "--random-ltd --random-ltd-duration 10 "
         (
             "--curriculum vocab_rarity:pacing=fixed_discrete,values=1/101,until=5,difficulty=percentile",
             ["vocab_rarity", "101", "100"],
+        ),
+        (
+            "--curriculum vocab_rarity:min=-5,max=100,duration=9,difficulty=percentile",
+            ["vocab_rarity", "minimum -5 is below 0"],
+        ),
+        ("--difficulty-path folder", ["--difficulty-path folder does nothing", "--curriculum vocab_rarity:"]),
+        (
+            "--difficulty-path folder --curriculum seqlen_truncate:min=8,max=64,duration=9",
+            ["--difficulty-path folder does nothing", "--curriculum vocab_rarity:"],
         ),
         (
             "--curriculum seqlen_truncate:min=8,max=4096,duration=9",

@@ -59,7 +59,8 @@ def test_equal_and_automatic_values_are_silent(tmp_path: Path) -> None:
     automatic["optimizer"] = {"type": "AdamW", "params": {"lr": "auto", "betas": "auto"}}  # type: ignore
     automatic["scheduler"] = {"type": "WarmupDecayLR", "params": {"warmup_num_steps": "auto"}}  # type: ignore
     assert told(tmp_path, automatic) == []
-    assert told(tmp_path, {"train_batch_size": 8}) == [], "what is not said does not differ"
+    few = {"train_batch_size": 8, "gradient_clipping": 0.5}
+    assert told(tmp_path, few) == [], "what is not said does not differ"
     notes = describe(make_config(f"{FLAGS} --data-efficiency-config {tmp_path / 'run.json'}"))[1]
     assert notes == []
 
@@ -143,6 +144,23 @@ def test_a_warm_up_in_another_unit(tmp_path: Path) -> None:
     assert told(tmp_path, AGREED, FLAGS.replace("--lr-warmup-iters 10", "--lr-warmup-samples 80")) == []
     (problem,) = told(tmp_path, AGREED, FLAGS.replace("--lr-warmup-iters 10", "--lr-warmup-tokens 900"))
     assert "warmup_num_steps 10" in problem and "900 tokens" in problem
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (AGREED, False),
+        ({key: value for key, value in AGREED.items() if key != "gradient_clipping"}, True),
+        ({"train_batch_size": 8}, True),
+        ({"data_efficiency": {}}, False),
+        ({"optimizer": {"type": "Adam", "params": {"max_grad_norm": 0.5}}, "train_batch_size": 8}, False),
+    ],
+)
+def test_a_whole_json_that_clips_nothing_is_noted(tmp_path: Path, content, told: bool) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(content))
+    notes = describe(make_config(f"{FLAGS} --data-efficiency-config {path}"))[1]
+    assert any("without gradient_clipping" in note and "--clip-grad" in note for note in notes) == told
 
 
 def test_what_is_not_compared_is_noted(tmp_path: Path) -> None:

@@ -22,6 +22,37 @@ def test_a_run_that_says_all_needs_no_note() -> None:
     assert notes_of("--train-iters 10 --curriculum voc:min=1,max=5,duration=10") == []
 
 
+LTD = "--train-iters 10 --random-ltd --random-ltd-duration 5 "
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (LTD, "random-LTD drops nothing: 128 of 128 tokens are kept at step 1"),
+        (LTD + "--random-ltd-min 16 --random-ltd-quantum 200", "random-LTD drops nothing"),
+        (
+            "--train-iters 10 --curriculum voc:difficulty=percentile,min=100,max=100,duration=5",
+            "curriculum vocab_rarity admits all samples from step 1 on",
+        ),
+        (
+            "--train-iters 10 --curriculum seqlen_truncate:min=8,max=128,duration=5,quantum=128",
+            "curriculum seqlen_truncate has all 128 tokens from step 1 on",
+        ),
+    ],
+)
+def test_what_begins_at_its_end_is_told(flags: str, words: str) -> None:
+    """At a --seq-length of 128, the usual --random-ltd-min is all tokens."""
+    (note,) = notes_of(flags)
+    assert note.startswith(words)
+
+
+def test_what_has_an_effect_is_not_told() -> None:
+    assert notes_of(LTD + "--random-ltd-min 64") == []
+    assert notes_of("--train-iters 10 --curriculum seqlen_truncate:min=64,max=64,duration=5") == []
+    shorter = "--curriculum seqlen_truncate:min=64,max=128,duration=3,quantum=8 "
+    assert notes_of(LTD + shorter + "--random-ltd-min 96") == []
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

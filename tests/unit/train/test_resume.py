@@ -119,9 +119,8 @@ WARM = FLAGS.replace("--lr-warmup-iters 2 ", "")
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (FLAGS + LENGTH, FLAGS + LENGTH.replace("quantum", "root=3,quantum")),
         (FLAGS + LENGTH, FLAGS + LENGTH.replace("quantum", "pacing=fixed_root,root=1,quantum")),
-        (FLAGS + DISCRETE, FLAGS + DISCRETE.replace("values", "max=100,min=20,quantum=8,values")),
+        (FLAGS + DISCRETE, FLAGS + DISCRETE.replace("values", "max=100,min=20,values")),
         (FLAGS + DISCRETE, FLAGS + DISCRETE.replace("20/100,until=4", "20/20/100,until=2/4")),
         (FLAGS + "--use-rotary-position-embeddings", FLAGS + "--position-embedding-type rope"),
         (FLAGS, FLAGS + "--rotary-base 5000 --rotary-percent 0.5 --add-qkv-bias"),
