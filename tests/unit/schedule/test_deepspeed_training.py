@@ -180,9 +180,10 @@ def test_what_a_section_asks_for_beside_its_stage_or_precision_is_noted(tmp_path
     path = tmp_path / "run.json"
     sharing = {"stage": 0, "offload_optimizer": {"device": "cpu"}, "overlap_comm": True}
     fp16 = {"enabled": False, "type": "bfloat16"}
-    path.write_text(json.dumps({"train_batch_size": 8, "zero_optimization": sharing, "fp16": fp16}))
+    batch = {"train_batch_size": 8, "gradient_clipping": 1.0}
+    path.write_text(json.dumps(batch | {"zero_optimization": sharing, "fp16": fp16}))
     notes = describe(make_config(f"{FLAGS} --data-efficiency-config {path}"))[1]
     assert notes == [f"{path}: zero_optimization.offload_optimizer is not used"]
-    path.write_text(json.dumps({"train_batch_size": 8, "fp16": fp16 | {"enabled": True}}))
+    path.write_text(json.dumps(batch | {"fp16": fp16 | {"enabled": True}}))
     notes = describe(make_config(f"{FLAGS} --data-efficiency-config {path}"))[1]
     assert notes == [f"{path}: fp16.type is not used"]

@@ -374,7 +374,7 @@ def nothing_before_step_5(step: int) -> int:
 
 
 def custom(name: str) -> str:
-    spec = f"seqlen_truncate:pacing=custom,min=10,max=100,function={__name__}:{name}"
+    spec = f"seqlen_truncate:pacing=custom,max=100,function={__name__}:{name}"
     return f"--train-iters 20 --curriculum {spec}"
 
 
