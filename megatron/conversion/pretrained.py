@@ -34,6 +34,8 @@ SHAPE = (
     *("disable_qkv_bias", "norm_epsilon", "openai_gelu"),
 )
 """Flags that say what the weights compute, and must be theirs."""
+PIXEL_FLAGS = ("img_mean", "img_std", "img_interpolation")
+"""Flags of the images that the weights have seen."""
 
 
 class Pretrained(NamedTuple):
@@ -147,9 +149,10 @@ def _of_huggingface(folder: Path) -> Pretrained:
 
 
 def other_pixels(source: Pretrained, vision: VisionConfig) -> list[str]:
-    """A note where the weights have seen images of other means or deviations than the flags', which may be
-    meant. Compared as they are written: files of single precision have 0.48500001 for 0.485."""
-    pairs = {name: (source.flags.get(name), getattr(vision, name)) for name in ("img_mean", "img_std")}
+    """A note where the weights have seen images of other means or deviations than the flags', or resized in
+    another way, which may be meant. Compared as they are written: files of single precision have 0.48500001
+    for 0.485."""
+    pairs = {name: (source.flags.get(name), getattr(vision, name)) for name in PIXEL_FLAGS}
     return [
         f"the weights of {source.folder} have seen images by {_numbers(name, theirs)}, and these are by "
         f"{_numbers(name, mine)}; give {_numbers(name, theirs)}, unless that is meant"
@@ -158,8 +161,9 @@ def other_pixels(source: Pretrained, vision: VisionConfig) -> list[str]:
     ]
 
 
-def _numbers(name: str, values: Iterable[float]) -> str:
-    return " ".join([spelling(name), *(f"{value:g}" for value in values)])
+def _numbers(name: str, values: Iterable[float] | str) -> str:
+    words = [values] if isinstance(values, str) else [f"{value:g}" for value in values]
+    return " ".join([spelling(name), *words])
 
 
 @torch.no_grad()
