@@ -189,7 +189,8 @@ KNOWN: dict[str, Callable[..., Any]] = {
     "collections.defaultdict": lambda *default: {},
     "collections.deque": lambda items=(), *longest: list(items),
     **{f"builtins.{kind.__name__}": kind for kind in (set, frozenset, list, dict, int, float, str, bool)},
-    **{"builtins.long": int, "builtins.unicode": str},  # what that protocol calls them
+    "builtins.long": int,
+    "builtins.unicode": str,  # what that protocol calls them
 }
 """What is made of the names that are known. Tensors may have attributes, such as how Megatron-LM has cut the
 weights of its optimizer, which are left out."""
