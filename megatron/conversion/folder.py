@@ -88,7 +88,7 @@ def pixels_of(path: Path, channels: int) -> dict[str, Any]:
     where the file says no such numbers."""
     try:
         content = _json(path)
-        name = RESAMPLED.get(content.get("resample"))
+        name = RESAMPLED.get(content.get("resample", 0))
         resized = {"img_interpolation": name} if name else {}
         if content.get("do_normalize") is False:  # its numbers are not used then, and need not be there
             return resized | {"img_mean": (0.0,) * channels, "img_std": (1.0,) * channels}
