@@ -118,6 +118,7 @@ class Dropping:
             if before is not None:
                 place["forward"] = before
 
+    @torch.compiler.disable  # draws and counts are no graph
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a forward pass of the model: its rows come after those of the pass before."""
         self._rows_before += self._rows_taken * self.ranks
@@ -130,6 +131,7 @@ class Dropping:
         if model.training and any(int(cache.get_seq_length()) for cache in caches):
             raise UserError("random-LTD: the model gets cached tokens; train without past_key_values")
 
+    @torch.compiler.disable
     def kept_of(self, number: int, x_BTD: Tensor) -> Tensor | None:
         """Positions [B, R] that the dropping layer of this place keeps, ascending; None for all. A layer
         that is computed again in a backward pass has the input, and so the positions, of its own pass."""

@@ -81,3 +81,13 @@ def test_rows_longer_than_the_maximum_are_whole_behind_the_schedule() -> None:
     for step, same in ((4, False), (5, True)):
         dropping.step = step
         assert torch.equal(model(text_rows()).logits, plain(text_rows()).logits) == same
+
+
+def test_a_compiled_model_draws_and_counts_alike() -> None:
+    plain, model, inputs = small_model("GPT2LMHead"), small_model("GPT2LMHead"), inputs_of("GPT2LMHead")
+    droppings, compiled = [drop(one) for one in (plain, model)], torch.compile(model, backend="eager")
+    for step in (1, 2):
+        for one in droppings:
+            one.step = step
+        assert plain(**inputs).loss.item() == pytest.approx(compiled(**inputs).loss.item(), rel=1e-12)
+    assert droppings[0].layer_tokens == droppings[1].layer_tokens
