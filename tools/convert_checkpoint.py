@@ -55,9 +55,25 @@ INPUTS, OUTPUTS = ("hf", "megatron", "megatron-lm"), ("hf", "megatron")
 FOREIGN = {
     "loader": Foreign((), "give --from hf, or --from megatron-lm"),
     "saver": Foreign((), "give --to megatron, or --to hf"),
-    **{name: Foreign(None, "the input says it") for name in ("model-type", "model-size", "checkpoint-type")},
+    "convert-checkpoint-from-megatron-to-transformers": Foreign((), "give --from and --to"),
+    **dict.fromkeys(
+        ("model-type", "model-size", "checkpoint-type", "position-embedding-type", "true-vocab-size"),
+        Foreign(None, "the input says it"),
+    ),
+    **dict.fromkeys(
+        ("megatron-path", "*-transformer-impl", "max-queue-size", "no-checking"),
+        Foreign(None, "nothing of Megatron's own is run"),
+    ),
+    **dict.fromkeys(
+        ("bf16", "fp16", "params-dtype", "target-params-dtype"),
+        Foreign(None, "weights keep their type; --dtype gives them another on the way to Hugging Face"),
+    ),
+    "make-vocab-size-divisible-by": Foreign(None, "training pads the vocabulary"),
+    "print-checkpoint-structure": Foreign(None, "tools/inspect_checkpoint.py shows it"),
+    "target-expert*-parallel-size": Foreign(("1",), "every layout reads every checkpoint; leave it out"),
+    "target-data-parallel-size": Foreign(("1",), "every layout reads every checkpoint; leave it out"),
 }
-"""Flags of Megatron-LM's tools/checkpoint/convert.py."""
+"""Flags of Megatron-LM's tools/checkpoint/convert.py, and of transformers' script for Megatron-LM's."""
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -68,13 +84,23 @@ class Options:
     input: str = flag(
         help="folder of Hugging Face's, or folder of checkpoints",
         metavar="FOLDER",
-        aliases=("--load-dir",),
+        aliases=("--load-dir", "--load-path"),
     )
-    output: str = flag(help="new folder", metavar="FOLDER", aliases=("--save-dir",))
+    output: str = flag(help="new folder", metavar="FOLDER", aliases=("--save-dir", "--save-path"))
     tokenizer: TokenizerOptions
     ckpt_step: int | None = flag(None, "step of the checkpoint; the newest")
-    target_tensor_parallel_size: int = flag(1, "tensor ranks whose files are written", at_least=1)
-    target_pipeline_parallel_size: int = flag(1, "pipeline ranks whose files are written", at_least=1)
+    target_tensor_parallel_size: int = flag(
+        1,
+        "tensor ranks whose files are written",
+        at_least=1,
+        aliases=("--target-tensor-model-parallel-size",),
+    )
+    target_pipeline_parallel_size: int = flag(
+        1,
+        "pipeline ranks whose files are written",
+        at_least=1,
+        aliases=("--target-pipeline-model-parallel-size",),
+    )
     dtype: str | None = flag(None, "type of the weights in their folder; as they are here", choices=(*TYPES,))
     max_shard_size: float = flag(5.0, "GB of one file of weights in their folder", above=0)
     no_verify: bool = flag(False, "do not compare logits, which takes memory for the model in fp32")
@@ -132,10 +158,18 @@ def _require_input(options: Options) -> None:
             f"--input {folder}: is no folder on this machine{or_nearest(options.input)}"
             + (f"; {fetched}" if options.from_ == "hf" else "")
         )
-    ours, theirs = (folder / LATEST).is_file() or (folder / NAME).is_file(), (folder / CONFIG).is_file()
+    theirs = (folder / CONFIG).is_file()
+    ours = (folder / NAME).is_file() or any(folder.glob(f"iter_*/{NAME}"))
     if options.from_ == "hf" and ours and not theirs:
         raise UserError(f"--from hf: {folder} holds checkpoints of ours; give --from megatron --to hf")
-    if options.from_ != "hf" and theirs and not ours:
+    elsewhere = made_elsewhere(folder) if (folder / LATEST).is_file() else ""
+    if options.from_ == "hf" and elsewhere and not theirs:
+        raise UserError(f"--from hf: {folder}: {elsewhere}")
+    if options.from_ == "megatron-lm" and ours:
+        raise UserError(
+            f"--from megatron-lm: {folder} holds checkpoints of ours; give --from megatron --to hf"
+        )
+    if options.from_ != "hf" and theirs and not ours and not elsewhere:
         raise UserError(f"--from {options.from_}: {folder} holds Hugging Face's {CONFIG}; give --from hf")
 
 

@@ -8,7 +8,8 @@ from megatron.config.config import Config
 from megatron.conversion.family import Described, Family, require
 from megatron.conversion.origins import Origin, origin
 
-ACTIVATIONS = {"gelu": {}, "gelu_new": {"openai_gelu": True}, "gelu_pytorch_tanh": {"openai_gelu": True}}
+TANH = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
+ACTIVATIONS: dict[str, dict[str, bool]] = {"gelu": {}} | {name: {"openai_gelu": True} for name in TANH}
 """Flags of the activations that both know."""
 NAMES_OF_ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu"}
 

@@ -49,12 +49,24 @@ def read_content(content: Mapping[str, Any]) -> Theirs:
         ) from None
     except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise UserError(f"is no config.json of a {kind} ({error}); bring the file again") from None
-    problems = [*problems, *_odd(flags)]
+    problems = [*problems, *_odd(flags), *_quantized(content)]
     if type(vocabulary) is not int or vocabulary < 1:
         problems.append(f"vocab_size {vocabulary!r} is no number of tokens; bring the file again")
     if problems:
         raise UserError(*problems)
     return Theirs(FAMILIES[kind], dict(content), flags, vocabulary)
+
+
+def _quantized(content: Mapping[str, Any]) -> list[str]:
+    """What is wrong with weights of fewer bits, whatever types their files have."""
+    found = content.get("quantization_config")
+    if not found:
+        return []
+    kind = found.get("quant_method", "of some kind") if isinstance(found, Mapping) else found
+    return [
+        f"quantization_config ({kind}) has no like here; bring the model as it was before, or, where the "
+        "files have whole weights again, take that entry out"
+    ]
 
 
 def _odd(flags: Mapping[str, Any]) -> list[str]:
@@ -84,7 +96,10 @@ def state_content(task: str, config: Config, vocab_size: int) -> Theirs:
             return Theirs(family, content, family.describe(content)[0], vocab_size)
         found[kind] = problems
     if not found:
-        raise UserError(f"a model of the task {task} has no like at Hugging Face")
+        raise UserError(
+            f"a model of the task {task} has no like at Hugging Face; convert the checkpoint that it began "
+            "with"
+        )
     near = min(found, key=lambda kind: len(found[kind]))
     raise UserError(
         f"no model of Hugging Face's is the same: the nearest, {near}, has no like for "

@@ -14,7 +14,7 @@ from megatron.base.errors import UserError
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.conversion.families import Theirs, read_content
 from megatron.conversion.origins import Origin
-from megatron.conversion.vit import VIT
+from megatron.conversion.vit import RESAMPLED, VIT
 from megatron.data.bert_files import read_vocabulary, upper_case
 from megatron.data.end_of_document import read_config
 
@@ -84,14 +84,18 @@ def open_folder(path: str | Path) -> Folder:
 
 def pixels_of(path: Path, channels: int) -> dict[str, Any]:
     """What a model of images subtracts from the channels of its pixels, and divides them by; values that are
-    all equal are of any number of channels. UserError where the file says no such numbers."""
+    all equal are of any number of channels. And how images are resized, where that is known here. UserError
+    where the file says no such numbers."""
     try:
         content = _json(path)
+        name = RESAMPLED.get(content.get("resample", 0))
+        resized = {"img_interpolation": name} if name else {}
         if content.get("do_normalize") is False:  # its numbers are not used then, and need not be there
-            return {"img_mean": (0.0,) * channels, "img_std": (1.0,) * channels}
+            return resized | {"img_mean": (0.0,) * channels, "img_std": (1.0,) * channels}
         named = {"img_mean": content["image_mean"], "img_std": content["image_std"]}
         numbers = {flag: tuple(float(one) for one in values) for flag, values in named.items()}
-        return {flag: one[:1] * channels if len({*one}) == 1 else one for flag, one in numbers.items()}
+        same = {flag: one[:1] * channels if len({*one}) == 1 else one for flag, one in numbers.items()}
+        return resized | same
     except (UserError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path}: tells no image_mean and image_std ({error}); bring the file again, or move it away and "

@@ -11,6 +11,7 @@ from megatron.conversion.origins import Origin, origin
 ACTIVATIONS = {
     "gelu_new": {"openai_gelu": True},
     "gelu_pytorch_tanh": {"openai_gelu": True},
+    "gelu_fast": {"openai_gelu": True},
     "gelu": {},
     "relu2": {"squared_relu": True},
 }

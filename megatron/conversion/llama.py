@@ -30,7 +30,8 @@ def describe(content: Mapping[str, Any]) -> Described:
     positions, window = content["max_position_embeddings"], content.get("sliding_window")
     if window is not None and content.get("use_sliding_window", True) and window < positions:
         problems.append(
-            f"sliding_window {window} has no like here; only one of all {positions} positions has"
+            f"sliding_window {window} has no like here, and is none in texts that are no longer; for "
+            f'such texts write "max_position_embeddings": {window} into the file'
         )
     heads, groups = content["num_attention_heads"], content.get("num_key_value_heads")
     flags = {

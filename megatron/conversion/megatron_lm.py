@@ -51,6 +51,8 @@ NEUTRAL = {
 OF_THE_MODEL = ("embedding.", "decoder.", "output_layer.")
 EXTRA = "_extra_state"
 """Scales of fp8, which Transformer Engine keeps in every layer, of no number where there are none."""
+COMMON, COMMON_STATE = "common.pt", "common_state"
+"""Where a torch_dist folder has its settings: in a file of their own, or, newer ones, among the tensors."""
 
 
 def open_checkpoint(path: str, step: int | None) -> Source:
@@ -92,7 +94,15 @@ def _read(one: Like) -> Tensor:
 
 
 def find(root: Path, step: int | None) -> Path:
-    """The folder of a step, or of the newest; `root` may be it."""
+    """The folder of a step, or of the newest; `root` may be it. UserError where there is none, or one of
+    DeepSpeed's."""
+    if any(root.glob("mp_rank_*_model_states.pt")) or (
+        any(root.glob("global_step*")) and not any(root.glob("iter_*"))
+    ):
+        raise UserError(
+            f"{root}: holds a checkpoint of DeepSpeed's, which is not read; make one of Megatron-LM's of it "
+            "by tools/convert_checkpoint/deepspeed_to_megatron.py of Megatron-DeepSpeed"
+        )
     if any(root.glob("mp_rank_*")) or (root / ".metadata").is_file():
         return root
     if step is None:
@@ -197,19 +207,37 @@ def _matched(
 
 def _of_dist(folder: Path) -> tuple[SimpleNamespace, dict[str, Like]]:
     """Settings and tensors of a torch_dist folder. Layers may be stacked in one tensor."""
-    common = read_saved(folder / "common.pt")
-    settings = common.get("args") if isinstance(common, Mapping) else None
-    if not isinstance(settings, SimpleNamespace):
-        raise UserError(f"{folder / 'common.pt'}: holds no settings of a run; name a checkpoint of training")
     try:
         metadata = read_pickle(folder / ".metadata").state
         places = [(key.state, one.state) for key, one in metadata["storage_data"].items()]
         kinds = {name: one.state for name, one in metadata["state_dict_metadata"].items()}
-        return settings, _stored(folder, places, kinds)
+        return _settings(folder, places), _stored(folder, places, kinds)
     except (LookupError, AttributeError, TypeError, ValueError) as error:
         raise UserError(
             f"{folder / '.metadata'}: is not understood ({error}); bring the file again"
         ) from None
+
+
+def _settings(folder: Path, places: list[tuple[dict[str, Any], dict[str, Any]]]) -> SimpleNamespace:
+    """Those that training saves with a torch_dist folder. UserError where there are none."""
+    file, part = folder / COMMON, [one for key, one in places if key["fqn"].split("/")[0] == COMMON_STATE]
+    if file.is_file():
+        common = read_saved(file)
+    elif part:
+        file = folder / Path(part[0]["relative_path"]).name
+        common = read_saved(file, part[0]["offset"], part[0]["length"])
+    else:
+        raise UserError(
+            f"{folder}: holds no {COMMON}, so it is no torch_dist folder of Megatron-LM's; save it anew by "
+            "--ckpt-format torch_dist"
+        )
+    settings = common.get("args") if isinstance(common, Mapping) else None
+    if not isinstance(settings, SimpleNamespace):
+        raise UserError(
+            f"{file}: holds no settings of Megatron-LM's training; name a checkpoint of it, or export one of "
+            "NeMo or Megatron-Bridge to Hugging Face's format there, and give --from hf"
+        )
+    return settings
 
 
 def _stored(

@@ -36,6 +36,8 @@ SHAPE = (
 """Flags that say what the weights compute, and must be theirs."""
 SHOWN = 3
 """Classes that a note names."""
+PIXEL_FLAGS = ("img_mean", "img_std", "img_interpolation")
+"""Flags of the images that the weights have seen."""
 
 
 class Pretrained(NamedTuple):
@@ -154,9 +156,10 @@ def _of_huggingface(folder: Path) -> Pretrained:
 
 
 def other_pixels(source: Pretrained, vision: VisionConfig) -> list[str]:
-    """A note where the weights have seen images of other means or deviations than the flags', which may be
-    meant. Compared as they are written: files of single precision have 0.48500001 for 0.485."""
-    pairs = {name: (source.flags.get(name), getattr(vision, name)) for name in ("img_mean", "img_std")}
+    """A note where the weights have seen images of other means or deviations than the flags', or resized in
+    another way, which may be meant. Compared as they are written: files of single precision have 0.48500001
+    for 0.485."""
+    pairs = {name: (source.flags.get(name), getattr(vision, name)) for name in PIXEL_FLAGS}
     return [
         f"the weights of {source.folder} have seen images by {_numbers(name, theirs)}, and these are by "
         f"{_numbers(name, mine)}; give {_numbers(name, theirs)}, unless that is meant"
@@ -165,8 +168,9 @@ def other_pixels(source: Pretrained, vision: VisionConfig) -> list[str]:
     ]
 
 
-def _numbers(name: str, values: Iterable[float]) -> str:
-    return " ".join([spelling(name), *(f"{value:g}" for value in values)])
+def _numbers(name: str, values: Iterable[float] | str) -> str:
+    words = [values] if isinstance(values, str) else [f"{value:g}" for value in values]
+    return " ".join([spelling(name), *words])
 
 
 @torch.no_grad()

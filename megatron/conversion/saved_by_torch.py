@@ -35,11 +35,13 @@ STORAGES = {
 HEADER, NAME_LENGTH = 30, 26
 """Of an entry of a zip archive: bytes before its name, and where that says how long the name is."""
 NAMED_ALONE = (
-    *("megatron.", "numpy", "_codecs", "_io", "pathlib", "datetime", "torch.distributed.checkpoint."),
+    *("megatron.", "numpy", "_codecs", "_io", "pathlib", "datetime", "torch.distributed."),
     *("torch.serialization", "torch.storage", "signal."),
 )
 """Beginnings of the modules whose names stand for settings, states of random numbers and the like: they are
 kept as names, and not called."""
+OLDER_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+"""What the protocol of torch.save calls modules of today."""
 
 
 class Named:
@@ -126,6 +128,7 @@ class _Names(pickle.Unpickler):
         self.path = path
 
     def find_class(self, module: str, name: str) -> Any:
+        module = OLDER_MODULES.get(module, module)
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         if module == "torch" and name in STORAGES:
@@ -180,5 +183,14 @@ KNOWN: dict[str, Callable[..., Any]] = {
     "torch.device": lambda *words: words,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": lambda tensor, *rest: tensor,
+    "torch._utils._rebuild_parameter_with_state": lambda tensor, *rest: tensor,
+    "torch._tensor._rebuild_from_type_v2": lambda make, kind, arguments, state: make(*arguments),
+    **dict.fromkeys(("torch.Tensor", "torch.nn.parameter.Parameter"), Named),
+    "collections.defaultdict": lambda *default: {},
+    "collections.deque": lambda items=(), *longest: list(items),
+    **{f"builtins.{kind.__name__}": kind for kind in (set, frozenset, list, dict, int, float, str, bool)},
+    "builtins.long": int,
+    "builtins.unicode": str,  # what that protocol calls them
 }
-"""What is made of the names that are known."""
+"""What is made of the names that are known. Tensors may have attributes, such as how Megatron-LM has cut the
+weights of its optimizer, which are left out."""

@@ -13,6 +13,8 @@ from megatron.conversion.family import Described, Family, require
 from megatron.conversion.origins import Origin, origin, reshaped
 
 HEAD = ("head.weight", "head.bias")
+RESAMPLED = {2: "bilinear", 3: "bicubic"}
+"""How images are resized, by the numbers of a preprocessor_config.json."""
 
 
 def describe(content: Mapping[str, Any]) -> Described:
@@ -144,7 +146,7 @@ def pixels(vision: VisionConfig) -> dict[str, Any]:
         "image_mean": list(vision.img_mean),
         "image_processor_type": "ViTImageProcessor",
         "image_std": list(vision.img_std),
-        "resample": {"bilinear": 2, "bicubic": 3}[vision.img_interpolation],
+        "resample": {name: number for number, name in RESAMPLED.items()}[vision.img_interpolation],
         "rescale_factor": 1 / 255,
         "size": {"height": vision.img_h, "width": vision.img_w},
     }

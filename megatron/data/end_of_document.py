@@ -82,6 +82,7 @@ def config_beside(path: Path, vocabulary: Mapping[str, int]) -> dict[str, str]:
         by_id = {int(number): _text(one) for number, one in content.get("added_tokens_decoder", {}).items()}
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserError(_cannot(config, error)) from None
+    named.pop("fill_token", None)  # CodeLlama's stands for a place in a text, and is no token
     names = [*named.items(), *(("additional_special_tokens", one) for one in more if one)]
     wrong = [f"{key} {name}, which is no token there" for key, name in names if name not in vocabulary]
     wrong += [

@@ -86,7 +86,17 @@ def _ours(folder: Path, theirs: Theirs, rounded: torch.dtype | None) -> tuple[Te
 
 @torch.no_grad()
 def _theirs(kind: Any, folder: Path, inputs: Tensor) -> Tensor:
-    found = kind.from_pretrained(folder, dtype=torch.float32).eval()(inputs)
+    """Logits of their model. It attends as every machine can, whatever its config.json asks for. UserError
+    where the library cannot make it."""
+    try:
+        model = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+    except Exception as error:  # of whatever kind the library raises for a config.json that it does not take
+        why = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{folder}: transformers cannot load the model to compare logits ({why}); mend its config.json, "
+            "or give --no-verify to go without"
+        ) from None
+    found = model.eval()(inputs)
     if hasattr(found, "logits"):
         return found.logits.flatten()  # type: ignore[no-any-return]
     return torch.cat([found.prediction_logits.flatten(), found.seq_relationship_logits.flatten()])

@@ -7,6 +7,7 @@ from torch import nn
 
 from megatron.base.errors import UserError
 from megatron.config.values import parse_list
+from megatron.library.kept_arguments import argument_names
 
 KNOWN_LAYERS = (
     "GPT2Block",
@@ -26,6 +27,8 @@ KNOWN_LAYERS = (
 )
 """Classes of transformers whose layers map hidden states [B, T, D] to the same shape, and whose other
 arguments `kept_arguments` knows."""
+ENTRIES = {"input_ids", "pixel_values"}
+"""What the models around them are called with."""
 
 
 class Stack(NamedTuple):
@@ -55,6 +58,14 @@ def find_stack(model: nn.Module, layer_types: Iterable[str]) -> Stack:
         f"random-LTD: {type(model).__name__} has no layers of a known class; its lists hold "
         f"{', '.join(there) or 'nothing'}, known are {', '.join(sorted(known))}; name another by layer_types"
     )
+
+
+def entrance(model: nn.Module, stack: Stack) -> nn.Module:
+    """The innermost part of a model around its layers that is called with tokens or pixels, as what wraps a
+    model may call the `forward` of the part below past its hooks; the model itself where there is none."""
+    words = stack.name.split(".")[:-1]
+    around = [model.get_submodule(".".join(words[:count])) for count in range(len(words) + 1)]
+    return next((part for part in reversed(around) if ENTRIES & {*argument_names(part)}), model)
 
 
 def choose_layers(layers: str | Iterable[int] | None, count: int) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from megatron.base.errors import UserError
 from megatron.batches.kept import choose_kept
 from megatron.library.kept_arguments import HIDDEN, argument_names, kept_arguments
-from megatron.library.layer_stack import KNOWN_LAYERS, choose_layers, find_stack
+from megatron.library.layer_stack import KNOWN_LAYERS, choose_layers, entrance, find_stack
 from megatron.schedule.pacing import Pacing, levels, pacing_problems
 
 PLACE = "_random_ltd"
@@ -44,7 +44,7 @@ def random_ltd_for(
     """Let the middle layers of a model compute `minimum` tokens of every row at step 1, and linearly more
     until step `duration` + 1, from which on they compute all of `maximum`, the tokens of a whole row.
 
-    `model`: the module that the training loop calls, or that DDP, FSDP or the Trainer calls for it.
+    `model`: the module that the training loop calls, or that DDP, FSDP, PEFT or the Trainer calls for it.
     `layers`: from 0, such as "1-22"; all but the first and the last unless told. `quantum`: kept lengths are
     multiples of it. `rank`, `ranks`: data-parallel rank and number of them, so that every row of the global
     batch has draws of its own. `layer_types`: class names of layers. UserError, one line a problem, where
@@ -61,7 +61,7 @@ def random_ltd_for(
         problems.append(f"random-LTD: layers {taken} of {stack.name} drop already; remove() that first")
     if problems:
         raise UserError(*problems)
-    return Dropping(model, stack.layers, chosen, pacing, seed, rank, ranks)
+    return Dropping(entrance(model, stack), stack.layers, chosen, pacing, seed, rank, ranks)
 
 
 class Dropping:
@@ -101,6 +101,7 @@ class Dropping:
         self._step = number
         self._rows_before = self._rows_taken = 0
         self._kept: Tensor | None = None
+        self._kept_at: dict[tuple[int, int], Tensor] = {}
 
     @property
     def kept_length(self) -> int:
@@ -117,28 +118,38 @@ class Dropping:
             if before is not None:
                 place["forward"] = before
 
+    @torch.compiler.disable  # draws and counts are no graph
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a forward pass of the model: its rows come after those of the pass before."""
         self._rows_before += self._rows_taken * self.ranks
         self._rows_taken, self._kept = 0, None
         mask = _given(model, args, kwargs).get("attention_mask")
+        if isinstance(mask, Tensor) and mask.ndim == 3:  # of several texts in a row, as for multiple choice
+            mask = mask.flatten(0, 1)
         self._mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
         caches = [one for one in (*args, *kwargs.values()) if hasattr(one, "get_seq_length")]
         if model.training and any(int(cache.get_seq_length()) for cache in caches):
             raise UserError("random-LTD: the model gets cached tokens; train without past_key_values")
 
+    @torch.compiler.disable
     def kept_of(self, number: int, x_BTD: Tensor) -> Tensor | None:
-        """Positions [B, R] that the dropping layer of this place keeps, ascending; None for all."""
+        """Positions [B, R] that the dropping layer of this place keeps, ascending; None for all. A layer
+        that is computed again in a backward pass has the input, and so the positions, of its own pass."""
         rows, length = x_BTD.shape[:2]
-        kept_length = min(self.kept_length, length)
+        wanted = self.kept_length  # behind the schedule all, whatever the longest row was said to be
+        kept_length = length if wanted >= self.pacing.maximum else min(wanted, length)
         if not self._rows_taken:
             self._count(rows, length, kept_length)
         if kept_length == length:
             return None
-        if self._kept is None:
-            numbers = self._rows_before + self.rank * rows + np.arange(rows)
-            self._kept = self._draw(numbers, length, kept_length)
-        return self._kept[number].to(x_BTD.device, non_blocking=True)
+        place = number, x_BTD.data_ptr()
+        again = torch._C._current_graph_task_id() != -1  # a checkpointed layer, on the way back
+        if not again or place not in self._kept_at:
+            if self._kept is None:
+                numbers = self._rows_before + self.rank * rows + np.arange(rows)
+                self._kept = self._draw(numbers, length, kept_length)
+            self._kept_at[place] = self._kept[number]
+        return self._kept_at[place].to(x_BTD.device, non_blocking=True)
 
     def _count(self, rows: int, length: int, kept_length: int) -> None:
         layers, dropping = len(self._stack), len(self.layers)

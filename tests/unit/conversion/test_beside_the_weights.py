@@ -51,13 +51,15 @@ def test_pixels_of_a_vision_transformer_stay_its_own(values: list[float], tool: 
     channels = json.loads((theirs / "config.json").read_text())["num_channels"]
     values = values if channels == 3 else [0.5] * 3  # of grey images all are equal
     beside = theirs / "preprocessor_config.json"
-    beside.write_text(json.dumps({"image_mean": values, "image_std": values}))
+    beside.write_text(json.dumps({"image_mean": values, "image_std": values, "resample": 3}))
     tool("hf", "megatron", theirs, tmp_path / "ours", "--no-verify")
     config = restore(str(tmp_path / "ours"), None, torch.device("cpu")).config.vision
     assert config.img_mean == config.img_std == tuple(values[:channels])
+    assert config.img_interpolation == "bicubic"
     tool("megatron", "hf", tmp_path / "ours", tmp_path / "again", "--no-verify")
     content = json.loads((tmp_path / "again" / beside.name).read_text())
     assert content["image_mean"] == content["image_std"] == values[:channels]
+    assert content["resample"] == 3
     assert content["size"] == {"height": config.img_h, "width": config.img_w}
     content = json.loads((theirs / "config.json").read_text())
     odd = {"id2label": {"cat": "cat", "dog": "dog"}}
@@ -79,6 +81,9 @@ def test_other_pixels_than_those_of_given_weights_are_told(tmp_path: Path) -> No
     assert notes((0.485,)) == notes((0.48500001430511475,)) == []
     (line,) = notes((0.25,))
     assert "by --img-mean 0.25, and these are by --img-mean 0.485; give --img-mean 0.25" in line
+    source = Pretrained(tmp_path, {"img_interpolation": "bicubic"}, lambda name: None)
+    (line,) = other_pixels(source, VisionConfig(num_channels=1, img_mean=(0.5,), img_std=(0.5,)))
+    assert "by --img-interpolation bicubic, and these are by --img-interpolation bilinear; give" in line
 
 
 def test_an_input_of_another_kind_is_told(tool: Tool, tmp_path: Path) -> None:
@@ -90,9 +95,19 @@ def test_an_input_of_another_kind_is_told(tool: Tool, tmp_path: Path) -> None:
     assert "give --from hf" in refused(tool, "megatron", "hf", theirs, out)
     tool("hf", "megatron", theirs, ours, "--no-verify")
     assert "give --from megatron --to hf" in refused(tool, "hf", "megatron", ours, out)
+    assert "give --from megatron --to hf" in refused(tool, "megatron-lm", "megatron", ours, out)
+    place = tmp_path / "lm" / "iter_0000007" / "mp_rank_00"
+    place.mkdir(parents=True)
+    (tmp_path / "lm" / "latest_checkpointed_iteration.txt").write_text("7")
+    assert "--from megatron-lm reads" in refused(tool, "hf", "megatron", tmp_path / "lm", out)
     assert "give --from hf, or --from megatron-lm" in refused(
         tool, "hf", "megatron", theirs, out, "--loader", "llama_mistral"
     )
+    words = ["--megatron-path", "lm", "--true-vocab-size", 101, "--bf16", "--no-verify"]
+    words += ["--target_tensor_model_parallel_size", 2]
+    tool("hf", "megatron", theirs, tmp_path / "cut", *words)
+    told = refused(tool, "hf", "megatron", theirs, out, *words, "--target-expert-parallel-size", 2)
+    assert "--target-expert-parallel-size 2 is refused: every layout reads every checkpoint" in told
     content = json.loads((theirs / "config.json").read_text()) | {
         "architectures": ["GPT2Model"],
         "n_layer": 4,

@@ -173,6 +173,10 @@ def test_a_tokenizer_of_more_tokens_than_the_model_is_refused(tool: Tool, tmp_pa
             "hf: --hidden-size 32 is no multiple of --num-attention-heads 5; bring the files of one model",
         ),
         ({"vocab_size": None}, "vocab_size None is no number of tokens"),
+        (
+            {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+            "quantization_config (gptq) has no like here; bring the model as it was before",
+        ),
     ],
 )
 def test_a_config_of_another_model_is_refused(
@@ -185,6 +189,20 @@ def test_a_config_of_another_model_is_refused(
     (theirs / "config.json").write_text(json.dumps(content | changed))
     assert words in refused(tool, "hf", "megatron", theirs, tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
+
+
+def test_what_transformers_itself_makes_of_a_config_is_no_traceback(
+    tool: Tool, gpt2: Path, tmp_path: Path
+) -> None:
+    theirs, out = Path(shutil.copytree(gpt2, tmp_path / "hf")), tmp_path / "ours"
+    content = json.loads((gpt2 / "config.json").read_text())
+    (theirs / "config.json").write_text(json.dumps(content | {"initializer_range": 1}))
+    told = refused(tool, "hf", "megatron", theirs, out)
+    assert "transformers cannot load the model to compare logits" in told and "or give --no-verify" in told
+    assert not out.exists()
+    flash = {"attn_implementation": "flash_attention_2", "_attn_implementation": "flash_attention_2"}
+    (theirs / "config.json").write_text(json.dumps(content | flash))
+    tool("hf", "megatron", theirs, out)
 
 
 def test_ranks_that_do_not_divide_a_model_are_refused_by_their_own_flag(

@@ -144,7 +144,8 @@ def test_what_a_file_leaves_out_is_what_its_class_takes(kind: str) -> None:
 
 def test_a_window_that_a_file_leaves_out_is_refused() -> None:
     shape = LLAMA | {"model_type": "mistral", "max_position_embeddings": 8192}
-    with pytest.raises(UserError, match="sliding_window 4096 has no like here"):
+    way = r"sliding_window 4096 has no like .* write \"max_position_embeddings\": 4096 into"
+    with pytest.raises(UserError, match=way):
         read_content(shape)
     assert read_content(shape | {"sliding_window": None}).flags["num_query_groups"] == 2
 
@@ -234,3 +235,13 @@ def test_tensors_that_the_settings_do_not_have_are_told(tool: Tool, tmp_path: Pa
     told = refused(tool, "megatron-lm", "megatron", theirs, tmp_path / "ours")
     assert "has embedding.position_embeddings.weight, which a model of its settings has not here" in told
     assert not (tmp_path / "ours").exists()
+
+
+@pytest.mark.parametrize("name", ["gelu_new", "gelu_fast", "gelu_pytorch_tanh"])
+def test_the_tanh_of_gelu_has_several_names(name: str) -> None:
+    """Megatron-LM's models became GPT-2s of gelu_fast."""
+    shape = {"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 2, "n_positions": 8, "vocab_size": 9}
+    assert read_content(shape | {"activation_function": name}).flags["openai_gelu"]
+    x = torch.linspace(-4, 4, 99)
+    found, usual = (transformers.activations.ACT2FN[one](x) for one in (name, "gelu_new"))
+    torch.testing.assert_close(found, usual, rtol=1e-5, atol=1e-6)

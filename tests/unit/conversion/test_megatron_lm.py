@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.distributed.checkpoint.metadata import MetadataIndex
 
 from megatron.base.errors import UserError
 from megatron.checkpoint.contents import compare
@@ -165,6 +166,35 @@ def test_tensors_are_those_that_torch_reads(tmp_path: Path) -> None:
     assert sum(isinstance(one, Lazy) for one in read.values()) == 7
 
 
+def test_tensors_may_have_attributes_and_containers_be_of_any_plain_kind(tmp_path: Path) -> None:
+    """As the weights of Megatron-LM's optimizer in bf16 have, and states beside them."""
+    cut, parameter = torch.arange(6.0), torch.nn.Parameter(torch.ones(2))
+    cut.tensor_model_parallel = parameter.shared = True  # type: ignore[attr-defined]
+    counts = collections.defaultdict(int, {"a": 1})
+    saved = {"cut": cut, "parameter": parameter, "counts": counts, "seen": {1, 2}, "fixed": frozenset("b")}
+    torch.save(saved | {"last": collections.deque([3], 4)}, tmp_path / "saved.pt")
+    read = read_saved(tmp_path / "saved.pt")
+    assert torch.equal(read["cut"].read(), cut) and torch.equal(read["parameter"].read(), torch.ones(2))
+    assert (read["counts"], read["seen"], read["fixed"], read["last"]) == ({"a": 1}, {1, 2}, {"b"}, [3])
+
+
+def test_settings_may_lie_among_the_tensors(written_by_megatron: Path, tmp_path: Path) -> None:
+    """As in torch_dist folders of newer versions, which have no common.pt."""
+    original, folder = written_by_megatron / "gelu" / "dist" / "iter_0000007", tmp_path / "theirs"
+    shutil.copytree(original, folder)
+    common = (folder / "common.pt").read_bytes()
+    (folder / "common.pt").unlink()
+    with pytest.raises(UserError, match=r"holds no common.pt, so .* by --ckpt-format torch_dist"):
+        open_checkpoint(str(folder), None)
+    metadata = pickle.loads((folder / ".metadata").read_bytes())
+    place = type(next(iter(metadata.storage_data.values())))("__9_0.distcp", 6, len(common))
+    metadata.storage_data[MetadataIndex("common_state/shard_0_1")] = place
+    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+    (folder / "__9_0.distcp").write_bytes(b"before" + common)
+    one, other = (open_checkpoint(str(path), None) for path in (folder, original))
+    assert one.flags == other.flags and one.tensors.keys() == other.tensors.keys()
+
+
 @given(place=st.floats(0, 1, exclude_max=True), bits=st.integers(1, 255), cut=st.booleans())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("name", ["common.pt", ".metadata"])
@@ -192,6 +222,12 @@ def test_mistakes_are_told_in_one_line(tool: Tool, written_by_megatron: Path, tm
         open_checkpoint(str(written_by_megatron / "gelu" / "torch"), 8)
     with pytest.raises(UserError, match="takes two steps"):
         tool("megatron-lm", "hf", written_by_megatron / "gelu" / "torch", tmp_path / "hf")
+    (tmp_path / "deepspeed" / "global_step8").mkdir(parents=True)
+    (tmp_path / "deepspeed" / "global_step8" / "mp_rank_00_model_states.pt").write_bytes(b"")
+    (tmp_path / "deepspeed" / "latest_checkpointed_iteration.txt").write_text("8")
+    for name in ("deepspeed", "deepspeed/global_step8"):
+        with pytest.raises(UserError, match=r"of DeepSpeed's.*by tools/convert_checkpoint/deep"):
+            open_checkpoint(str(tmp_path / name), None)
     shutil.copytree(written_by_megatron / "swiglu_4_ranks" / "torch" / "iter_0000007", tmp_path / "ranks")
     shutil.rmtree(tmp_path / "ranks" / "mp_rank_01_000")
     with pytest.raises(UserError, match="tensor rank 1 of stage 0 is missing"):

@@ -97,6 +97,14 @@ def test_a_configuration_of_another_tokenizer_is_refused(tmp_path, config, messa
         end(options, token)
 
 
+def test_a_word_for_a_place_is_no_token(tmp_path):
+    """As CodeLlama's settings have it, for the place that is to be filled."""
+    options = write(tmp_path, ["<s>", "</s>"], [])
+    words = {"eos_token": "</s>", "fill_token": "<FILL_ME>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(words))
+    assert "</s>" in end(options)
+
+
 def test_sentencepiece_names_its_own(tmp_path):
     path = write_sentencepiece(tmp_path / "a.model", user_defined_symbols=["<eos>", "<end>"])
     options = TokenizerOptions(tokenizer_type="SentencePieceTokenizer", tokenizer_model=path)

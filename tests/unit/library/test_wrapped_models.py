@@ -1,0 +1,93 @@
+"""Random-LTD where a model is wrapped, run by checkpointing of one's own, or given several texts a row."""
+
+import pytest
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from megatron.library.random_ltd import random_ltd_for
+from tests.support.huggingface_models import IMAGES, TOKENS, inputs_of, padding, small_model, text_rows
+from tests.unit.library.test_random_ltd import drop, layers_of, tokens_of
+
+
+class Past(nn.Module):
+    """Calls what it wraps past its hooks, as an adapter of PEFT does."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args, **kwargs):
+        return self.model.forward(*args, **kwargs)
+
+
+@pytest.mark.parametrize("name", ["GPT2LMHead", "LlamaForCausalLM", "BertForMaskedLM", IMAGES[0]])
+@pytest.mark.parametrize("wrapped_first", [False, True])
+def test_what_wraps_a_model_changes_no_draw(name: str, wrapped_first: bool) -> None:
+    inputs = inputs_of(name, None if name in IMAGES else padding("left"))
+    plain, model = small_model(name), small_model(name)
+    wrapped, tokens = Past(model), tokens_of(name)
+    droppings = [drop(plain, tokens), drop(wrapped if wrapped_first else model, tokens)]
+    losses = [[one(**inputs).loss.item() for _ in range(3)] for one in (plain, wrapped)]
+    assert losses[0] == losses[1] and len(set(losses[0])) == 3
+    assert droppings[0].tokens == droppings[1].tokens == 3 * 3 * tokens
+
+
+class Checkpointed(nn.Module):
+    """A loop of one's own over the layers of a model, which checkpoints them or not."""
+
+    def __init__(self, model: nn.Module, checkpointed: bool) -> None:
+        super().__init__()
+        self.layers, self.checkpointed = layers_of(model), checkpointed
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = checkpoint(layer, x, use_reentrant=False) if self.checkpointed else layer(x)
+        return x
+
+
+def test_layers_computed_again_keep_what_their_own_pass_has_kept() -> None:
+    """Two passes before one backward pass, as contrastive losses have."""
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(2, 3, TOKENS, 32, dtype=torch.float64, generator=generator)
+    grads = []
+    for checkpointed in (False, True):
+        model = Checkpointed(small_model("BertForMaskedLM"), checkpointed)
+        drop(model)
+        first, second = (one.clone().requires_grad_() for one in inputs)
+        (model(first) * model(second)).sum().backward()
+        grads.append([first.grad, second.grad, *(one.grad for one in model.parameters())])
+    for one, other in zip(*grads):
+        assert torch.allclose(one, other, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["BertForMultipleChoice", "GPT2DoubleHeadsModel"])
+def test_padding_of_several_texts_a_row_is_kept_last(kind: str) -> None:
+    """Tokens and masks are [rows, choices, tokens] then."""
+    model_class = getattr(transformers, kind)
+    shape = {"vocab_size": 90, "hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2}
+    model = model_class(model_class.config_class(**shape)).train()
+    dropping, mask = drop(model, 16, 4), torch.ones(2, 3, 16, dtype=torch.int64)
+    mask[..., :10] = 0
+    model(input_ids=torch.ones(2, 3, 16, dtype=torch.int64), attention_mask=mask)
+    assert dropping._kept is not None and dropping._kept.shape[1:] == (6, 4)
+    assert int(dropping._kept.min()) >= 10
+
+
+def test_rows_longer_than_the_maximum_are_whole_behind_the_schedule() -> None:
+    model, plain = small_model("GPT2LMHead"), small_model("GPT2LMHead")
+    dropping = random_ltd_for(model, maximum=16, minimum=8, duration=4, quantum=8)
+    for step, same in ((4, False), (5, True)):
+        dropping.step = step
+        assert torch.equal(model(text_rows()).logits, plain(text_rows()).logits) == same
+
+
+def test_a_compiled_model_draws_and_counts_alike() -> None:
+    plain, model, inputs = small_model("GPT2LMHead"), small_model("GPT2LMHead"), inputs_of("GPT2LMHead")
+    droppings, compiled = [drop(one) for one in (plain, model)], torch.compile(model, backend="eager")
+    for step in (1, 2):
+        for one in droppings:
+            one.step = step
+        assert plain(**inputs).loss.item() == pytest.approx(compiled(**inputs).loss.item(), rel=1e-12)
+    assert droppings[0].layer_tokens == droppings[1].layer_tokens
