@@ -72,11 +72,6 @@ def stop_by_signals() -> None:
             signal.signal(one, signal.default_int_handler)
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 class Progress:
     """A line for every run that has ended, with an estimate of the rest by FLOPs."""
 
