@@ -7,6 +7,7 @@ stand in a YAML file; flags win over the file.
 
 import argparse
 import dataclasses
+import os
 import re
 import types
 import typing
@@ -216,7 +217,7 @@ def _read(
         groups = {one.group for one in flags if one.group}
         try:
             from_file, more = read_with_includes(
-                raw["config"][-1], names, groups, lambda name: bool(find(foreign, name)), switches
+                at_home(raw["config"][-1]), names, groups, lambda name: bool(find(foreign, name)), switches
             )
         except ValueError as error:
             raise UserError(*problems, f"--config {raw['config'][-1]}: {error}") from None
@@ -317,12 +318,20 @@ def _help(one: Flag) -> str:
 def _collect(one: Flag, raw: Any, problems: list[str]) -> Any:
     """The value of a flag from what argparse or YAML gave; None, and a problem told, where it is refused."""
     items = [chosen(item, one.field.metadata["choices"]) for item in flatten(raw)]
+    if one.kind is str and one.field.metadata["metavar"] != "TEXT":
+        items = list(map(at_home, items))
     found = _misfit(one, items) or [problem for item in items if (problem := _refusal(one, item))]
     problems += found
     if found:
         return None
     values = tuple(convert(item, one.kind) for item in items)
     return values if one.many else values[0]
+
+
+def at_home(value: Any) -> Any:
+    """A path with the user's home folder written out, which a shell does where `~/` begins a word alone: not in
+    `--save=~/runs`, nor in a file. Other values as they are."""
+    return os.path.expanduser(value) if str(value).startswith("~/") else value
 
 
 def _misfit(one: Flag, items: list[Any]) -> list[str]:

@@ -1,5 +1,6 @@
 import os
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -174,3 +175,13 @@ def test_a_flag_of_our_own_wins_over_one_of_another_megatron() -> None:
 def test_a_value_that_is_no_utf8_is_one_problem() -> None:
     (problem,) = problems("--cook", os.fsdecode(b"Z\xfcrich"))
     assert problem.startswith(r"--cook 'Z\udcfcrich' is no UTF-8; rename what it names")
+
+
+def test_a_path_below_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A shell leaves `--chef=~/a` as it is, and so does a file: a folder named ~ would be made."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read("--cook=~/a/b").kitchen.cook == f"{tmp_path}/a/b"
+    assert read("--cook", "~Ada").kitchen.cook == "~Ada"
+    (tmp_path / "menu.yaml").write_text("chef: ~/c\nguests: 3\n")
+    options = read("--config=~/menu.yaml")
+    assert (options.kitchen.cook, options.guests) == (f"{tmp_path}/c", 3)
