@@ -215,8 +215,8 @@ def read_text(options: Options, files: list[str]) -> bytes:
 
 def _not_all(size: int, most: int) -> str:
     return (
-        f"note: the first {size / 1e6:,.1f} MB of text were read, as --max-bytes {most:,} says, and the rest of "
-        "--input was not: raise it, or give files of all kinds first"
+        f"note: the first {size / 1e6:,.1f} MB of text were read, as --max-bytes {most:,} says, and the rest "
+        "of --input was not: raise it, or give files of all kinds first"
     )
 
 

@@ -329,8 +329,8 @@ def _collect(one: Flag, raw: Any, problems: list[str]) -> Any:
 
 
 def at_home(value: Any) -> Any:
-    """A path with the user's home folder written out, which a shell does where `~/` begins a word alone: not in
-    `--save=~/runs`, nor in a file. Other values as they are."""
+    """A path with the user's home folder written out, which a shell does where `~/` begins a word alone: not
+    in `--save=~/runs`, nor in a file. Other values as they are."""
     return os.path.expanduser(value) if str(value).startswith("~/") else value
 
 

@@ -56,7 +56,9 @@ def _require_kind(file: IO[bytes], path: str, kind: Kind) -> None:
     file.seek(0)
     if not begin.startswith(kind.beginnings):
         what = f"it begins with {begin!r}" if begin else "it is empty"
-        plain = begin.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{"  # some downloads unpack, and keep the name
+        plain = (
+            begin.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{"
+        )  # some downloads unpack, and keep the name
         way = "give it the ending .jsonl, or link it so" if plain else "make or copy the file again"
         raise UserError(f"{path}: is no {kind.name} file, {what}; {way}")
 

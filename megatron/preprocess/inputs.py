@@ -63,8 +63,8 @@ def _notes(files: Sequence[str]) -> Iterator[str]:
     forms = Counter(path.removesuffix(".gz").removesuffix(".zst") for path in dict.fromkeys(files))
     if twice := [path for path, count in forms.items() if count > 1]:
         yield (
-            f"{len(twice):,} files are there in several forms, plain and packed, and all are read: {twice[0]}; "
-            "where they hold the same, leave one out"
+            f"{len(twice):,} files are there in several forms, plain and packed, and all are read: "
+            f"{twice[0]}; where they hold the same, leave one out"
         )
 
 

@@ -71,8 +71,8 @@ def report_totals(totals: Totals, prefixes: Sequence[str], seconds: float, split
     if 2 * totals.unsplit > sum(totals.text_bytes):
         share = totals.unsplit / sum(totals.text_bytes)
         print(
-            f"note: {share:.0%} of the text is in sentences of more than {LONG_SENTENCE:,} bytes, which training "
-            "will cut, as where the text is of another language than that of --lang"
+            f"note: {share:.0%} of the text is in sentences of more than {LONG_SENTENCE:,} bytes, which "
+            "training will cut, as where the text is of another language than that of --lang"
         )
     speed = sum(totals.text_bytes) / 1e6 / seconds
     print(

@@ -68,8 +68,8 @@ def _start_server() -> None:
         if "AF_UNIX" not in str(error):  # the path of its socket, which lies in TMPDIR
             raise
         raise UserError(
-            f"TMPDIR {tempfile.gettempdir()}: is too long for the sockets of worker processes; set a shorter one, "
-            "such as TMPDIR=/tmp"
+            f"TMPDIR {tempfile.gettempdir()}: is too long for the sockets of worker processes; set a shorter "
+            "one, such as TMPDIR=/tmp"
         ) from None
     finally:
         del os.environ["PYTHONSAFEPATH"]

@@ -1,4 +1,4 @@
-"""How many cores a process may use: what a batch system leaves to it, and a container's share of their time."""
+"""How many cores a process may use: what a batch system leaves to it, and a container's share of time."""
 
 import os
 from pathlib import Path

@@ -155,4 +155,6 @@ def test_the_vocabulary_of_a_clip(files):
     tokens = [*alphabet, *(f"{one}</w>" for one in alphabet), *map("".join, merges), "<|endoftext|>"]
     files[0].write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
     files[1].write_text("#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges))
-    refused(files, r"mark the ends of words with </w>, as those of CLIP .*--tokenizer-type HuggingFaceTokenizer$")
+    refused(
+        files, r"mark the ends of words with </w>, as those of CLIP .*--tokenizer-type HuggingFaceTokenizer$"
+    )

@@ -159,7 +159,7 @@ def test_text_that_was_not_read_is_told(tmp_path, monkeypatch, capsys):
     for most, told in ((400, True), (5000, False), (10_000, False)):
         options = train_tokenizer.Options(input=(path,), output="t.json", max_bytes=most)
         train_tokenizer.read_text(options, [path])
-        said = "note: the first 0.0 MB of text were read, as --max-bytes 400 says, and the rest of --input was not"
+        said = "note: the first 0.0 MB of text were read, as --max-bytes 400 says, and the rest of"
         assert (said in capsys.readouterr().err) == told
 
 
@@ -181,7 +181,10 @@ _cut = train_tokenizer.cut_into_pieces
             "--vocab-size 1000000000000 must be at most 16777216",
         ),
         (["--special-tokens", "a", "a"], "--special-tokens a a: a token is given twice"),
-        (["--special-tokens", "<a>,<b>"], r"--special-tokens <a>,<b>: give each as a word of its own: <a> <b>"),
+        (
+            ["--special-tokens", "<a>,<b>"],
+            r"--special-tokens <a>,<b>: give each as a word of its own: <a> <b>",
+        ),
         (["--max-bytes", "-1"], "--max-bytes -1 must be at least 1"),
         (["--json-keys"], "--json-keys needs a value"),
         (["--output", ""], "--output is given an empty text"),
@@ -537,7 +540,13 @@ def test_too_little_text(folder, call):
     with pytest.raises(UserError, match="--input /no/such: no such folder"):
         call(collect_corpus, "--output", folder.parent / "corpus.jsonl", "--input", "/no/such")
     with pytest.raises(UserError, match=r"--input \S+guide\.rst: is no folder; name the one that holds it"):
-        call(collect_corpus, "--output", folder.parent / "corpus.jsonl", "--input", folder / "pkg" / "guide.rst")
+        call(
+            collect_corpus,
+            "--output",
+            folder.parent / "corpus.jsonl",
+            "--input",
+            folder / "pkg" / "guide.rst",
+        )
     assert not list(folder.parent.glob("*corpus*"))
 
 

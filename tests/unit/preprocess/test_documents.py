@@ -150,7 +150,9 @@ BAD_LINES = {
     b'{"text": ["a"]}': "line 3: key 'text' holds a list, not a text; write all of it as one text",
     b'{"text": {"a": 1}}': "line 3: key 'text' holds an object, not a text; write all of it as one text",
     b'{"text": [5, 17]}': "holds a list, not a text; NullTokenizer reads ids as one text of numbers",
-    b'{"text": "a", "n": ' + b"7" * 5000 + b"}": r"line 3: Exceeds the limit .*; write such a number as a text",
+    b'{"text": "a", "n": '
+    + b"7" * 5000
+    + b"}": r"line 3: Exceeds the limit .*; write such a number as a text",
     b'{"text": "a\xff"}': r"line 3: byte 12 of the line is no UTF-8 \(0xff\)",
     b'{"text": "\\ud800"}': "line 3: key 'text' holds half of a surrogate pair",
     b"\xef\xbb\xbf{}": "line 3: column 1: Unexpected UTF-8 BOM",
@@ -247,7 +249,9 @@ def test_a_text_file_of_json_lines(tmp_path):
 @pytest.mark.parametrize("ending", [".gz", ".zst"])
 def test_a_packed_file_that_was_unpacked_on_its_way(tmp_path, ending):
     path = Path(write_lines(tmp_path / f"a.jsonl{ending}", ["text"]))
-    with pytest.raises(UserError, match=r"is no (gzip|zstd) file, .*; give it the ending \.jsonl, or link it so"):
+    with pytest.raises(
+        UserError, match=r"is no (gzip|zstd) file, .*; give it the ending \.jsonl, or link it so"
+    ):
         read([str(path)])
     path.write_bytes(b"<!DOCTYPE html>")
     with pytest.raises(UserError, match=r"is no (gzip|zstd) file, .*; make or copy the file again"):

@@ -228,9 +228,6 @@ def test_a_file_beside_its_packed_form_is_told(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"{}"))
     assert len(find_files([str(tmp_path)])) == 3
     told = "note: 1 files are there in several forms, plain and packed, and all are read: "
-    assert (
-        capsys.readouterr().err
-        == f"{told}{tmp_path}/a.jsonl; where they hold the same, leave one out\n"
-    )
+    assert capsys.readouterr().err == f"{told}{tmp_path}/a.jsonl; where they hold the same, leave one out\n"
     find_files([str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")])
     assert capsys.readouterr().err == ""
