@@ -21,7 +21,7 @@ from rich.table import Table
 
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file
-from megatron.base.folders import list_folder
+from megatron.base.folders import list_folder, or_nearest
 from megatron.base.terminal import progress, show
 from megatron.config.arguments import flag, parse
 
@@ -74,6 +74,7 @@ class Options:
         20.0, "fail where less than so many MB of text are found", metavar="MB", at_least=0
     )
     max_size: float = flag(40.0, "take so many MB of text at most", metavar="MB")
+    overwrite: bool = flag(False, "replace a file that is there already")
 
 
 class Document(NamedTuple):
@@ -90,6 +91,10 @@ def main() -> None:
     if options.min_size > options.max_size:
         raise UserError(
             f"--min-size {options.min_size:g} is above --max-size {options.max_size:g}; change one of them"
+        )
+    if os.path.isfile(options.output) and not options.overwrite:
+        raise UserError(
+            f"--output {options.output}: is there already; choose another, or replace it with --overwrite"
         )
     with whole_file(options.output) as file:
         found = gather(roots(options.input))
@@ -112,7 +117,7 @@ def main() -> None:
 def roots(given: tuple[str, ...]) -> dict[str, Path]:
     """The folders to gather from, under the names that sources begin with."""
     if missing := [folder for folder in given if not os.path.isdir(folder)]:
-        raise UserError(*(f"--input {folder}: no such folder" for folder in missing))
+        raise UserError(*map(_no_folder, missing))
     named: dict[str, Path] = {}
     for folder in map(Path, given):
         last = folder.resolve().name
@@ -122,6 +127,12 @@ def roots(given: tuple[str, ...]) -> dict[str, Path]:
         return named
     paths = sysconfig.get_paths()
     return {"python": Path(paths["stdlib"]), "site-packages": Path(paths["purelib"])}
+
+
+def _no_folder(path: str) -> str:
+    if os.path.exists(path):
+        return f"--input {path}: is no folder; name the one that holds it"
+    return f"--input {path}: no such folder{or_nearest(path)}"
 
 
 def gather(folders: dict[str, Path]) -> list[Document]:
@@ -181,7 +192,7 @@ def _text(path: Path) -> str:
     if not SMALLEST <= path.stat().st_size <= LARGEST:
         return ""
     try:
-        text = path.read_text(encoding="utf-8").strip()
+        text = path.read_text(encoding="utf-8-sig").strip()
     except (UnicodeDecodeError, OSError):
         return ""
     if any(mark in text[:2000].lower() for mark in GENERATED_MARKS) or not _is_prose(text):

@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.table import Table as Shown
 
+from megatron.base.cores import usable_cores
 from megatron.base.errors import UserError
 from megatron.base.files import hold, whole_file, writable_folder
 from megatron.base.terminal import print_line, show, stop_by_signals
@@ -38,7 +39,7 @@ from megatron.reproduce.runs import (
     make_run,
 )
 from megatron.reproduce.table import Table, read_table
-from megatron.reproduce.work import cores, do_runs, prepare
+from megatron.reproduce.work import do_runs, prepare
 
 EXAMPLES = """\
   bash scripts/reproduce/table_gpt.sh --dry-run
@@ -136,7 +137,7 @@ def _do(runs: Sequence[Run], table: Table, options: Options, size: Size, places:
         return {}
     sources = _sources(table, size, places)
     prepare(dict.fromkeys(step for run in [*sources, *todo.values()] for step in run.steps), places.data)
-    rest = (places, options.workers or cores(), options.keep_checkpoints, options.gflops * 1e9)
+    rest = (places, options.workers or usable_cores(), options.keep_checkpoints, options.gflops * 1e9)
     if sources and table.source:
         print_line("the weights to begin with are to be made")
         told = identity([table.source_data], places.data)
@@ -233,7 +234,8 @@ def _dry_run(table: Table, options: Options, names: Sequence[str], size: Size) -
         paper = f"{row.paper['hours'] * table.gpus:,}" if "hours" in row.paper else "-"
         here.add_row(name, short(planned.tokens), f"{planned.flops:.3g}", f"{hours:.2f}", paper, *told)
     show(here)
-    workers, seeds, tried = options.workers or cores(), len(seeds_of(options.seeds)), _factors(table, options)
+    workers = options.workers or usable_cores()
+    seeds, tried = len(seeds_of(options.seeds)), _factors(table, options)
     seconds = _flops(table, options, names, size) / (options.gflops * 1e9)
     print(
         f"here: {seeds} seeds and {len(tried)} rates on {workers} cores take about "

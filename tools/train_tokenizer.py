@@ -10,21 +10,21 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag, parse
 from megatron.config.foreign import Foreign
+from megatron.config.values import as_words
 from megatron.data.bert_files import SPECIAL
 from megatron.data.end_of_document import CONFIG
 from megatron.preprocess.bad_lines import BadLineOptions, LeftOut, leave_out, refuse, report
+from megatron.preprocess.bpe_training import BETWEEN_DOCUMENTS, train
 from megatron.preprocess.documents import cut_into_pieces
 from megatron.preprocess.inputs import find_files
 from megatron.preprocess.wordpiece_training import MOST_LETTERS, train_wordpiece
@@ -37,11 +37,11 @@ EXAMPLES = """\
       --output my_wordpiece/vocab.txt
       writes vocab.txt and, beside it, tokenizer.json for --tokenizer-type BertWordPieceLowerCase"""
 
-LETTERS = f"a BPE of bytes has all characters, WordPiece the {MOST_LETTERS:,} most frequent; leave it out"
-FOREIGN = dict.fromkeys(("limit-alphabet", "character-coverage"), Foreign((), LETTERS))
-FOREIGN["min-frequency"] = Foreign((), "give a smaller --vocab-size, which leaves the rarest merges out")
-BETWEEN_DOCUMENTS = b"\xff"
-"""A byte that no UTF-8 text holds."""
+LETTERS = "a BPE of bytes has all characters, WordPiece as many as --limit-alphabet says; leave it out"
+FOREIGN = {
+    "character-coverage": Foreign((), LETTERS),
+    "min-frequency": Foreign((), "give a smaller --vocab-size, which leaves the rarest merges out"),
+}
 LARGEST_VOCABULARY = 1 << 24
 
 
@@ -62,6 +62,11 @@ class Options:
     )
     vocab_size: int = flag(
         8192, "tokens, special ones included; a multiple of 128 wastes none", at_most=LARGEST_VOCABULARY
+    )
+    limit_alphabet: int = flag(
+        MOST_LETTERS,
+        "letters and signs of wordpiece, the most frequent; words with others are [UNK]",
+        at_least=1,
     )
     json_keys: tuple[str, ...] = flag(("text",), "keys or columns that hold text", metavar="KEY")
     special_tokens: tuple[str, ...] = flag(
@@ -129,7 +134,9 @@ def _train(options: Options, content: bytes) -> Any:
     if options.model == "bpe":
         return train(content, options.vocab_size, options.special_tokens)
     texts = [text.decode() for text in content.split(BETWEEN_DOCUMENTS)]
-    return train_wordpiece(texts, options.vocab_size, options.cased, special_of(options))
+    return train_wordpiece(
+        texts, options.vocab_size, options.cased, special_of(options), options.limit_alphabet
+    )
 
 
 def special_of(options: Options) -> tuple[str, ...]:
@@ -145,6 +152,8 @@ def _problems(options: Options, files: list[str], outputs: Iterable[str]) -> lis
     special, found = options.special_tokens, []
     if options.cased and options.model == "bpe":
         found.append("--cased is of --model wordpiece: a BPE of bytes keeps all text; leave it out")
+    if options.limit_alphabet != MOST_LETTERS and options.model == "bpe":
+        found.append("--limit-alphabet is of --model wordpiece: a BPE of bytes has all letters; leave it out")
     if options.model == "bpe" and options.vocab_size < 256 + len(special):
         found.append(
             f"--vocab-size {options.vocab_size} must be at least {256 + len(special)}, for 256 bytes and "
@@ -152,6 +161,9 @@ def _problems(options: Options, files: list[str], outputs: Iterable[str]) -> lis
         )
     if len(set(special)) < len(special):
         found.append(f"--special-tokens {' '.join(special)}: a token is given twice; give each once")
+    for token in special:
+        if several := as_words(token, lambda word: word.startswith("<") and word.endswith(">")):
+            found.append(f"--special-tokens {token}: {several}")
     if not options.json_keys:
         found.append("--json-keys needs a value: the key or column that holds the text")
     for output in outputs:
@@ -183,8 +195,9 @@ def read_text(options: Options, files: list[str]) -> bytes:
     size = 0
     pieces: list[bytes] = []
     left_out = LeftOut()
+    input_pieces = iter(cut_into_pieces(files))
     with progress("reading", min(sum(map(os.path.getsize, files)), options.max_bytes), "MB", 1e6) as advance:
-        for piece in cut_into_pieces(files):
+        for piece in input_pieces:
             texts, bad = piece.read(options.json_keys)
             refuse(piece, bad, options.bad_lines)
             leave_out(left_out, piece, bad, options.bad_lines)
@@ -196,8 +209,17 @@ def read_text(options: Options, files: list[str]) -> bytes:
                 break
     if not size:
         raise UserError(f"no text in {', '.join(options.input)}; name files that hold some", *left_out.shown)
+    if size >= options.max_bytes and next(input_pieces, None) is not None:
+        print(_not_all(size, options.max_bytes), file=sys.stderr)
     report(left_out)
     return BETWEEN_DOCUMENTS.join(pieces)
+
+
+def _not_all(size: int, most: int) -> str:
+    return (
+        f"note: the first {size / 1e6:,.1f} MB of text were read, as --max-bytes {most:,} says, and the rest "
+        "of --input was not: raise it, or give files of all kinds first"
+    )
 
 
 def apart(text: str, special_tokens: tuple[str, ...]) -> list[bytes]:
@@ -206,94 +228,6 @@ def apart(text: str, special_tokens: tuple[str, ...]) -> list[bytes]:
     longest_first = sorted(filter(None, special_tokens), key=len, reverse=True)
     parts = re.split("|".join(map(re.escape, longest_first)), text) if longest_first else [text]
     return [part.encode() for part in parts]
-
-
-def train(content: bytes, vocab_size: int, special_tokens: tuple[str, ...]) -> Any:
-    """A byte-level BPE of at most `vocab_size` tokens, equal to what HF's trainer makes of the same
-    documents.
-
-    gigatoken finds the merges, some ten times faster than HF; but it goes on where no pair is left, so
-    that such (small) texts are left to HF."""
-    import gigatoken
-
-    with _quiet():
-        _, pairs = gigatoken.train_bpe(
-            content, vocab_size - len(special_tokens), [], separator=BETWEEN_DOCUMENTS
-        )
-    tokenizer = from_merges(pairs, special_tokens)
-    if not pairs:
-        return tokenizer
-    fast = gigatoken.Tokenizer.from_json(tokenizer.to_str())
-    ids = np.asarray(
-        fast.encode_batch(gigatoken.BytesSource(content, separator=BETWEEN_DOCUMENTS)).layout.content.data
-    )
-    exhausted = len(set(pairs)) < len(pairs) or not (ids == tokenizer.get_vocab_size() - 1).any()
-    return train_by_huggingface(content, vocab_size, special_tokens) if exhausted else tokenizer
-
-
-def from_merges(pairs: list[tuple[bytes, bytes]], special_tokens: tuple[str, ...]) -> Any:
-    """The tokenizer of these merges. Ids: special tokens, the 256 bytes in the order of their characters,
-    merges."""
-    from tokenizers import models
-
-    characters = byte_characters()
-    merges = [
-        ("".join(characters[byte] for byte in left), "".join(characters[byte] for byte in right))
-        for left, right in pairs
-    ]
-    tokens = dict.fromkeys([*special_tokens, *sorted(characters), *(left + right for left, right in merges)])
-    tokenizer = _byte_level(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
-    tokenizer.add_special_tokens(list(special_tokens))
-    return tokenizer
-
-
-def train_by_huggingface(content: bytes, vocab_size: int, special_tokens: tuple[str, ...]) -> Any:
-    """The same tokenizer from HF's trainer."""
-    from tokenizers import models, trainers
-
-    tokenizer = _byte_level(models.BPE())
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(special_tokens),
-        initial_alphabet=byte_characters(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator((text.decode() for text in content.split(BETWEEN_DOCUMENTS)), trainer)
-    return tokenizer
-
-
-def _byte_level(model: Any) -> Any:
-    from tokenizers import Tokenizer, decoders, pre_tokenizers
-
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
-
-
-def byte_characters() -> list[str]:
-    """The character of every byte in a byte-level vocabulary: visible Latin-1 stands for itself, the rest
-    counts from U+0100."""
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = itertools.count(0x100)
-    return [chr(byte if byte in visible else next(others)) for byte in range(256)]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what a library prints by itself off the terminal."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = [os.dup(1), os.dup(2)]
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        for handle, copy in zip((1, 2), kept):
-            os.dup2(copy, handle)
-            os.close(copy)
 
 
 if __name__ == "__main__":

@@ -237,7 +237,7 @@ def _read(
         groups = {one.group for one in flags if one.group}
         try:
             from_file, more = read_with_includes(
-                raw["config"][-1], names, groups, lambda name: bool(find(foreign, name)), switches
+                with_home(raw["config"][-1]), names, groups, lambda name: bool(find(foreign, name)), switches
             )
         except ValueError as error:
             raise UserError(*problems, f"--config {raw['config'][-1]}: {error}") from None

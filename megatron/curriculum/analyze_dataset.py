@@ -1,13 +1,13 @@
 """From a dataset on disk to its analysis and a table of it: the work of tools/analyze_data.py, and of
 tools/preprocess_data.py --metrics behind its own."""
 
-import os
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from megatron.base.cores import usable_cores
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.terminal import show
 from megatron.config.arguments import flag, spelling
@@ -42,7 +42,7 @@ class AnalysisOptions:
     )
     split: str = flag("969,30,1", "shares of training, validation and test, as in training")
     part: str = flag("train", "which part to analyse", choices=SPLITS)
-    workers: int = flag(os.cpu_count() or 1, "threads; they change no byte of the result", at_least=1)
+    workers: int = flag(usable_cores(), "threads; they change no byte of the result", at_least=1)
     allow_trailing_bytes: bool = flag(False, "accept a .bin longer than its .idx says")
 
 

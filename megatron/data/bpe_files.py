@@ -10,6 +10,8 @@ from typing import Any
 from megatron.base.errors import UserError
 
 Merges = list[tuple[str, str]]
+WORD_END = "</w>"
+"""What ends a word in the vocabularies of CLIP and of the first GPT."""
 NO_TEXT = re.compile(r"<.*>|\[.*\]|madeupword\d+", re.DOTALL)
 """Names of tokens that stand beside a vocabulary: special tokens, bytes, and those that only fill it up."""
 SHOWN = 3
@@ -25,6 +27,12 @@ def read_bpe(vocab_file: Path, merge_file: Path) -> tuple[dict[str, int], Merges
         merges = _merges(lines)
     except (ValueError, OSError) as error:
         raise UserError(f"{wrong}{error}{way}") from None
+    if sum(right.endswith(WORD_END) for _, right in merges) > len(merges) / 10:
+        raise UserError(
+            f"{vocab_file}, {merge_file}: mark the ends of words with {WORD_END}, as those of CLIP do and "
+            "those of GPT-2 do not; give the tokenizer.json of this tokenizer with --tokenizer-type "
+            "HuggingFaceTokenizer"
+        )
     if problem := _problem(vocabulary, merges):
         raise UserError(f"{wrong}{problem}{way}")
     return vocabulary, merges

@@ -210,7 +210,7 @@ def read_sidecar(prefix: str | os.PathLike[str]) -> dict[str, Any] | None:
     such file."""
     path = Path(os.fspath(prefix) + ".json")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return None
     except ValueError as error:

@@ -1,5 +1,6 @@
 """What a file seems to be that is given as another kind of tokenizer."""
 
+import codecs
 import json
 import re
 from pathlib import Path
@@ -16,7 +17,7 @@ SEEN = 1 << 12
 def which_it_is(path: Path) -> str:
     """Words for what the file seems to be, with the flags that read it, or to bring it again."""
     with path.open("rb") as file:
-        start = file.read(SEEN)
+        start = file.read(SEEN).removeprefix(codecs.BOM_UTF8)
     if TIKTOKEN.match(start):
         return (
             "it looks like a list of tiktoken's, as Llama 3 has: give the tokenizer.json beside it with "

@@ -2,13 +2,13 @@
 of pairs. Everything is keyed by (seed, sample), so that a sample is the same wherever and whenever it is
 made."""
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from megatron.base.compiled import compiled
+from megatron.base.cores import usable_cores
 from megatron.base.errors import UserError
 from megatron.base.keys import key
 from megatron.base.random import draw
@@ -20,7 +20,7 @@ from megatron.data.wordpiece import BertTokens
 
 PAIRS = ("", "sop", "nsp")
 TRIES = 8
-WORKERS = min(os.cpu_count() or 1, 16)
+WORKERS = min(usable_cores(), 16)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from megatron.base.cores import usable_cores
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.files import hold, whole_file, writable_folder
 from megatron.base.terminal import print_line, progress, show, stop_by_signals
@@ -244,4 +245,4 @@ def at_a_time(wanted: int | None) -> int:
         return wanted
     if torch.cuda.is_available():
         return torch.cuda.device_count()
-    return max(len(os.sched_getaffinity(0)) // threads(), 1)
+    return max(usable_cores() // threads(), 1)

@@ -1,6 +1,7 @@
 """The content of gzip and zstd files: of several members or frames, with windows of any length, padded with
 zeros. What is damaged, cut short or something else is told."""
 
+import codecs
 import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
@@ -55,7 +56,11 @@ def _require_kind(file: IO[bytes], path: str, kind: Kind) -> None:
     file.seek(0)
     if not begin.startswith(kind.beginnings):
         what = f"it begins with {begin!r}" if begin else "it is empty"
-        raise UserError(f"{path}: is no {kind.name} file, {what}; make or copy the file again")
+        plain = (
+            begin.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{"
+        )  # some downloads unpack, and keep the name
+        way = "give it the ending .jsonl, or link it so" if plain else "make or copy the file again"
+        raise UserError(f"{path}: is no {kind.name} file, {what}; {way}")
 
 
 def _cannot(path: str, byte: int, reason: str) -> str:

@@ -26,6 +26,8 @@ from megatron.preprocess.sentences import Split, sentence_splitter, split_all
 SAMPLE_BYTES = 20_000
 """Text of a piece that is encoded twice, on average: 0.5 % of 4 MB; all of a small corpus."""
 LONGEST_VERIFIED = 4_000_000
+LONG_SENTENCE = 2000
+"""Bytes of a sentence that is none: its end was not seen."""
 NEW_BYTES = 4 << 20
 """How much text a process verifies for what is new in it."""
 
@@ -46,7 +48,7 @@ class Part(NamedTuple):
     """The documents of one key of a piece: ids with their end-of-document tokens, lengths in tokens, bytes
     of text, how the fast engine was checked, and how some texts came back from their tokens. `counts`: where
     the lengths are of sentences, how many each document has; else None. `unknown`: how many tokens are
-    [UNK]."""
+    [UNK]; `unsplit`: bytes of sentences that are too long to be some."""
 
     tokens: np.ndarray
     lengths: np.ndarray
@@ -55,6 +57,7 @@ class Part(NamedTuple):
     round_trip: RoundTrip = RoundTrip()
     counts: np.ndarray | None = None
     unknown: int = 0
+    unsplit: int = 0
 
     @property
     def documents(self) -> int:
@@ -135,6 +138,7 @@ def _encode_key(process: Process, documents: list[str], eod: int | None, piece: 
         check,
         round_trip,
         unknown=int(np.count_nonzero(column.ids == tokenizer.vocabulary.get("[UNK]", -1))),
+        unsplit=int(column.sizes[column.sizes > LONG_SENTENCE].sum()) if split else 0,
     )
     return _of_sentences(part, column, eod is not None) if split else part
 

@@ -4,7 +4,7 @@ import glob
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.files import is_utf8
@@ -48,14 +48,24 @@ def find_files(inputs: Sequence[str], flag: str = "--input") -> list[str]:
     problems += filter(None, map(_not_the_file, files))
     if problems:
         raise UserError(*problems)
-    if empty := [path for path in files if not os.path.getsize(path)]:
-        print(
-            f"note: {len(empty):,} of {len(files):,} files are empty, the first: {empty[0]}", file=sys.stderr
-        )
-    if again := [path for path, times in Counter(map(os.path.realpath, files)).items() if times > 1]:
-        told = f"{len(again):,} files are named more than once, and read as often: {again[0]}"
-        print(f"note: {told}", file=sys.stderr)
+    for note in _notes(files):
+        print(f"note: {note}", file=sys.stderr)
     return files
+
+
+def _notes(files: Sequence[str]) -> Iterator[str]:
+    """What may be meant otherwise: empty files, files that are named twice, and a file beside its packed
+    form."""
+    if empty := [path for path in files if not os.path.getsize(path)]:
+        yield f"{len(empty):,} of {len(files):,} files are empty, the first: {empty[0]}"
+    if again := [path for path, times in Counter(map(os.path.realpath, files)).items() if times > 1]:
+        yield f"{len(again):,} files are named more than once, and read as often: {again[0]}"
+    forms = Counter(path.removesuffix(".gz").removesuffix(".zst") for path in dict.fromkeys(files))
+    if twice := [path for path, count in forms.items() if count > 1]:
+        yield (
+            f"{len(twice):,} files are there in several forms, plain and packed, and all are read: "
+            f"{twice[0]}; where they hold the same, leave one out"
+        )
 
 
 def _behind(given: str, flag: str) -> list[str]:
@@ -69,8 +79,7 @@ def _behind(given: str, flag: str) -> list[str]:
                 f"{flag} {given}: the folder holds no file that ends in {known}; {_way_out(others, given)}"
             )
         return found
-    is_file = os.path.isfile(given)
-    found = [given] if is_file else sorted(filter(os.path.isfile, _matches(given)))
+    found = [given] if os.path.isfile(given) else _of_glob(given, flag)
     if not found and (given == "-" or os.path.exists(given)):
         raise UserError(
             f"{flag} {given}: is a pipe or a device, and pieces are read from any place of a file; write "
@@ -86,6 +95,21 @@ def _behind(given: str, flag: str) -> list[str]:
             f"{_way_out(unknown)}"
         )
     return found
+
+
+def _of_glob(given: str, flag: str) -> list[str]:
+    """The files that a glob matches, and those below the folders that it does, as Spark writes `a.parquet/`;
+    `**` matches what is below folders itself."""
+    matches = sorted(_matches(given))
+    if matches and "**" not in given and all(map(os.path.isdir, matches)):
+        return [file for folder in matches for file in _behind(folder, flag)]
+    files: list[str] = []
+    for path in matches:
+        if os.path.isfile(path):
+            files.append(path)
+        elif os.path.isdir(path) and "**" not in given:
+            files += list_folder(path, lambda path: _left_out(path, []))
+    return files
 
 
 def _matches(given: str) -> list[str]:

@@ -19,6 +19,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any
 
+from megatron.base.cores import usable_cores
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.terminal import progress
 from megatron.config.arguments import flag
@@ -222,7 +223,7 @@ def _encode_all(
     options: PreprocessOptions, engine: str, files: list[str], piece_bytes: int
 ) -> Generator[tuple[Piece, Encoded]]:
     """All pieces in order, by worker processes, or right here where there is but one."""
-    workers = options.workers or _cores()
+    workers = options.workers or usable_cores()
     pieces = cut_into_pieces(files, piece_bytes)
     bert = str(options.tokenizer.tokenizer_type).startswith("Bert")
     first = list(itertools.islice(pieces, 2))
@@ -237,11 +238,6 @@ def _encode_all(
         outcomes = ((task, encode_piece(*task)) for task in tasks)
     for (_, _, piece), encoded in outcomes:
         yield piece, encoded
-
-
-def _cores() -> int:
-    """The cores that this process may use, which a batch system may have limited."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _sidecar(

@@ -13,10 +13,15 @@ BOM = b"\xef\xbb\xbf"
 """What some editors write before UTF-8 text; it is not part of the text."""
 
 UTF16 = "is UTF-16, not UTF-8; convert the file with iconv -f UTF-16 -t UTF-8"
+OTHER = "; iconv -f ENCODING -t UTF-8 converts a file of another encoding"
+PACKED = {b"\x1f\x8b": ".jsonl.gz", b"\x28\xb5\x2f\xfd": ".jsonl.zst", b"PAR1\x15": ".parquet"}
+"""How files of other kinds begin, and the endings that they should have."""
 EMPTY_BLOCK = bytes(8)
 NULS = "holds NUL bytes, as a file that was not written to its end does; bring the file again"
 NULL = ValueError("holds null, not an object with keys")
 ONE_LINE = "jq -c . writes objects so, and jq -c '.[]' those of a list"
+LONGEST_LINE = 1 << 20
+"""Bytes of a text file that are looked at for a line of JSON."""
 
 
 class BadRecord(NamedTuple):
@@ -62,7 +67,7 @@ def _json_line(line: bytes) -> Any:
     try:
         return json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return no_utf8(error, " of the line")
+        return no_utf8(error, " of the line", OTHER)
     except RecursionError:
         return ValueError("its brackets are nested too deep to be read; every line must be one JSON object")
     except json.JSONDecodeError as error:
@@ -71,23 +76,47 @@ def _json_line(line: bytes) -> Any:
         goes_on = line.strip().endswith((b"{", b"[", b":", b","))  # no line of JSON lines ends so
         hint = f"; {ONE_LINE}" if goes_on else ""
         return ValueError(f"column {error.colno}: {error.msg}; every line must be one JSON object{hint}")
+    except ValueError as error:  # a number of more digits than Python reads
+        return ValueError(f"{str(error).partition(';')[0]}; write such a number as a text")
 
 
 def read_text_file(path: str) -> Any:
     content = Path(path).read_bytes().removeprefix(BOM)
     try:
-        return ValueError(wrong) if (wrong := _of_nuls(content)) else {"text": content.decode("utf-8")}
+        wrong = _of_kind(content) or _of_lines(content) or _of_nuls(content)
+        return ValueError(wrong) if wrong else {"text": content.decode("utf-8")}
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         byte = error.start - content.rfind(b"\n", 0, error.start)
-        return ValueError(f"line {line}, byte {byte} is no UTF-8 (0x{content[error.start]:02x})")
+        return ValueError(f"line {line}, byte {byte} is no UTF-8 (0x{content[error.start]:02x}){OTHER}")
 
 
-def no_utf8(error: UnicodeDecodeError, where: str = "") -> ValueError:
+def no_utf8(error: UnicodeDecodeError, where: str = "", way_out: str = "") -> ValueError:
     """Which byte of a text is no UTF-8."""
-    if wrong := _of_nuls(error.object):
+    if wrong := _of_kind(error.object) or _of_nuls(error.object):
         return ValueError(wrong)
-    return ValueError(f"byte {error.start + 1}{where} is no UTF-8 (0x{error.object[error.start]:02x})")
+    byte = error.object[error.start]
+    return ValueError(f"byte {error.start + 1}{where} is no UTF-8 (0x{byte:02x}){way_out}")
+
+
+def _of_kind(content: bytes) -> str:
+    """That a content is packed, or a table, whatever its file is called; "" where it is not."""
+    for begin, ending in PACKED.items():
+        if content.startswith(begin):
+            return f"is of another kind by its first bytes; give the file the ending {ending}, or link it so"
+    return ""
+
+
+def _of_lines(content: bytes) -> str:
+    """That a text file holds JSON lines, by its first; "" where it does not."""
+    first = content[:LONGEST_LINE].lstrip().partition(b"\n")[0]
+    try:
+        record = orjson.loads(first) if first.startswith(b"{") else None
+    except orjson.JSONDecodeError:
+        return ""
+    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+        return ""
+    return "holds JSON lines, not one text; give the file the ending .jsonl, or link it so"
 
 
 def _of_nuls(content: bytes) -> str:
@@ -127,7 +156,7 @@ def _complaint(record: Any, keys: Sequence[str]) -> str:
             way = as_words(key, record.__contains__) or "choose with --json-keys"
             return f"has no key {key!r}; its keys are {', '.join(map(str, record)) or 'none'}; {way}"
         if not isinstance(record[key], str):
-            return f"key {key!r} holds {_kind(record[key])}, not a text"
+            return f"key {key!r} holds {_kind(record[key])}, not a text{_as_text(record[key])}"
         if not record[key].isascii() and _surrogate(record[key]):
             return f"key {key!r} holds half of a surrogate pair, which is no character"
     return ""
@@ -138,6 +167,13 @@ def _of_a_list(record: Any) -> str:
     if not isinstance(record, list) or not any(isinstance(item, dict) for item in record):
         return ""
     return "; write each of its objects in a line of its own, as jq -c '.[]' does"
+
+
+def _as_text(value: Any) -> str:
+    """The way out of what is no text by itself, such as the turns of a dialogue, or ids."""
+    if isinstance(value, list) and value and all(type(item) is int for item in value):
+        return "; NullTokenizer reads ids as one text of numbers, parted by spaces"
+    return "; write all of it as one text" if isinstance(value, dict | list) else ""
 
 
 def _kind(value: Any) -> str:

@@ -21,6 +21,7 @@ CODES = {
     "bulgarian": "bg",
     "burmese": "my",
     "catalan": "ca",
+    "chinese": "zh",
     "danish": "da",
     "dutch": "nl",
     "finnish": "fi",
@@ -45,7 +46,8 @@ CODES = {
     "telugu": "te",
     "ukrainian": "uk",
 }
-"""The languages that sentencex has rules for; others it takes for one of these."""
+"""The languages that sentencex has rules for, and Chinese, whose marks it knows; others it takes for one of
+these."""
 LANGUAGES = (ENGLISH, *CODES)
 
 MAY_END = re.compile(r"""[.?!…][\s)";}\]*:@({\[?!”»'’]""")

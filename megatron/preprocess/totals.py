@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from megatron.data.tokenizer_value import FAST
 from megatron.preprocess.bad_lines import LeftOut, report
-from megatron.preprocess.encoding import NEW_BYTES, Encoded
+from megatron.preprocess.encoding import LONG_SENTENCE, NEW_BYTES, Encoded
 from megatron.preprocess.novelty import describe
 from megatron.preprocess.round_trip import RoundTrip, describe_round_trip
 
@@ -20,6 +20,7 @@ class Totals:
     engine: str = ""
     documents: int = 0
     unknown: int = 0
+    unsplit: int = 0
     verified_documents: int = 0
     verified_bytes: int = 0
     verified: set[int] = field(default_factory=set)
@@ -35,6 +36,7 @@ class Totals:
             self.text_bytes[number] += part.text_bytes
             self.empty[number] += part.empty
             self.unknown += part.unknown
+            self.unsplit += part.unsplit
             self.verified_documents += part.check.documents
             self.verified_bytes += part.check.text_bytes
             self.verified.update(part.check.verified)
@@ -66,6 +68,12 @@ def report_totals(totals: Totals, prefixes: Sequence[str], seconds: float, split
     if totals.unknown:
         share = totals.unknown / sum(totals.tokens)
         print(f"{totals.unknown:,} tokens ({share:.2%}) are [UNK], of what the vocabulary has no token for")
+    if 2 * totals.unsplit > sum(totals.text_bytes):
+        share = totals.unsplit / sum(totals.text_bytes)
+        print(
+            f"note: {share:.0%} of the text is in sentences of more than {LONG_SENTENCE:,} bytes, which "
+            "training will cut, as where the text is of another language than that of --lang"
+        )
     speed = sum(totals.text_bytes) / 1e6 / seconds
     print(
         f"Processed {totals.documents:,} documents ({totals.documents / seconds:,.0f} docs/s, "

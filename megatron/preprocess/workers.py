@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -63,6 +64,13 @@ def _start_server() -> None:
         resource_tracker.ensure_running()  # first, for its start unblocks Ctrl-C
         with _blocked(signal.SIGINT):
             forkserver.ensure_running()
+    except OSError as error:
+        if "AF_UNIX" not in str(error):  # the path of its socket, which lies in TMPDIR
+            raise
+        raise UserError(
+            f"TMPDIR {tempfile.gettempdir()}: is too long for the sockets of worker processes; set a shorter "
+            "one, such as TMPDIR=/tmp"
+        ) from None
     finally:
         del os.environ["PYTHONSAFEPATH"]
         if safe_path is not None:

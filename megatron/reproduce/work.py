@@ -64,11 +64,6 @@ class Workers:
             process.wait()
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 class Progress:
     """A line for every run that has ended, with an estimate of the rest by FLOPs."""
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from megatron.config.config import TokenizerOptions
 from megatron.preprocess.bad_lines import BadLineOptions
+from megatron.preprocess.bpe_training import BETWEEN_DOCUMENTS, train
 from megatron.preprocess.preprocess import PreprocessOptions
-from tools.train_tokenizer import BETWEEN_DOCUMENTS, train
 
 BAD_LINE_FLAGS = {field.name for field in dataclasses.fields(BadLineOptions)}
 TOKENIZER_FLAGS = {field.name for field in dataclasses.fields(TokenizerOptions)}

@@ -235,3 +235,13 @@ def test_a_path_of_no_variable_is_refused(place: str) -> None:
     values, told = understand(Config, ["--save", place, "--wandb-exp-name", place])
     why = "the environment has no such variable; export it, or write the path out"
     assert told == [f"--save {place}: {why}"] and values["wandb_exp_name"] == place
+
+
+def test_a_path_below_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A shell leaves `--chef=~/a` as it is, and so does a file: a folder named ~ would be made."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read("--cook=~/a/b").kitchen.cook == f"{tmp_path}/a/b"
+    assert read("--cook", "~Ada").kitchen.cook == "~Ada"
+    (tmp_path / "menu.yaml").write_text("chef: ~/c\nguests: 3\n")
+    options = read("--config=~/menu.yaml")
+    assert (options.kitchen.cook, options.guests) == (f"{tmp_path}/c", 3)

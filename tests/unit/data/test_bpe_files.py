@@ -146,3 +146,15 @@ def test_special_tokens_of_a_vocab_json_are_tokens_wherever_they_stand(files):
     ids = tokenizer.encode_batch(["a<|x|>b[Y]"])[0]
     assert [one for one in ids if one >= count] == [count, count + 1]
     assert tokenizer.decode(list(ids)) == "a<|x|>b[Y]"
+
+
+def test_the_vocabulary_of_a_clip(files):
+    """It has all bytes, once more with a mark of the end of a word, and merges of them."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("t", "h"), ("th", "e</w>"), ("a", "n</w>"), ("o", "f</w>")]
+    tokens = [*alphabet, *(f"{one}</w>" for one in alphabet), *map("".join, merges), "<|endoftext|>"]
+    files[0].write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
+    files[1].write_text("#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges))
+    refused(
+        files, r"mark the ends of words with </w>, as those of CLIP .*--tokenizer-type HuggingFaceTokenizer$"
+    )

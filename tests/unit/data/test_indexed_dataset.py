@@ -218,6 +218,14 @@ def test_a_sidecar_that_is_none(tmp_path, text):
         read_sidecar(tmp_path / "a")
 
 
+def test_a_byte_order_mark_before_a_sidecar(tmp_path):
+    write_sidecar(tmp_path / "a", {"tokenizer": {}, "vocab_size": 5, "eod": 0})
+    before = read_sidecar(tmp_path / "a")
+    path = tmp_path / "a.json"
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert read_sidecar(tmp_path / "a") == before
+
+
 def test_opening_reads_few_pages_of_a_huge_index(tmp_path):
     sequences = 40_000_000
     with open(

@@ -110,6 +110,10 @@ def test_a_tiktoken_file_is_the_same(path, tokens, tmp_path):
     lines.write_text("".join(f"{base64.b64encode(one).decode()} {n}\n" for n, one in enumerate(tokens)))
     assert rows(build(lines), TRICKY) == rows(build(path), TRICKY)
     assert list(load_tiktoken_bpe(str(lines))) == tokens
+    expected = rows(build(path), TRICKY)
+    for one in (lines, path):
+        one.write_text(one.read_text(), encoding="utf-8-sig")  # as some editors save it
+        assert rows(build(one), TRICKY) == expected
 
 
 def test_special_tokens(path):

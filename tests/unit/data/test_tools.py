@@ -18,6 +18,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from megatron.base.errors import UserError
 from megatron.data.index_builder import IndexedDatasetBuilder
 from megatron.data.indexed_dataset import HEADER, IndexedDataset, read_sidecar
+from megatron.preprocess import bpe_training
 from megatron.preprocess.preprocess import preprocess
 from tests.support.made_up_text import TEXTS, make_options, many_texts, write_lines, write_sentencepiece
 from tools import analyze_data, collect_corpus, inspect_data, merge_datasets, train_tokenizer
@@ -81,10 +82,10 @@ def test_a_trained_tokenizer_is_that_of_hfs_trainer(tmp_path, call, vocab_size):
     vocab_size=st.integers(257, 300),
 )
 def test_training_small_texts_as_hf_does(texts, vocab_size):
-    content = train_tokenizer.BETWEEN_DOCUMENTS.join(text.encode() for text in texts)
+    content = bpe_training.BETWEEN_DOCUMENTS.join(text.encode() for text in texts)
     ours, theirs = (
-        train_tokenizer.train(content, vocab_size, ("<a>",)),
-        train_tokenizer.train_by_huggingface(content, vocab_size, ("<a>",)),
+        bpe_training.train(content, vocab_size, ("<a>",)),
+        bpe_training.train_by_huggingface(content, vocab_size, ("<a>",)),
     )
     assert ours.to_str() == theirs.to_str()
 
@@ -152,6 +153,16 @@ def test_training_reads_no_more_than_it_is_told(tmp_path, call, monkeypatch):
     assert "aa" in vocabulary and "bb" not in vocabulary
 
 
+def test_text_that_was_not_read_is_told(tmp_path, monkeypatch, capsys):
+    path = write_lines(tmp_path / "a.jsonl", ["aa" * 50] * 50)
+    monkeypatch.setattr(train_tokenizer, "cut_into_pieces", lambda files: _cut(files, 100))
+    for most, told in ((400, True), (5000, False), (10_000, False)):
+        options = train_tokenizer.Options(input=(path,), output="t.json", max_bytes=most)
+        train_tokenizer.read_text(options, [path])
+        said = "note: the first 0.0 MB of text were read, as --max-bytes 400 says, and the rest of"
+        assert (said in capsys.readouterr().err) == told
+
+
 _cut = train_tokenizer.cut_into_pieces
 
 
@@ -161,6 +172,7 @@ _cut = train_tokenizer.cut_into_pieces
         (["--vocab-size", 256], "--vocab-size 256 must be at least 257, for 256 bytes and 1 special tokens"),
         (["--min_frequency", 5], "--min_frequency 5 is refused: give a smaller --vocab-size"),
         (["--character-coverage", 1], "--character-coverage 1 is refused: .*; leave it out"),
+        (["--limit-alphabet", 9], "--limit-alphabet is of --model wordpiece: a BPE of bytes has all letters"),
         (["--json-keys", "title"], r"line 1: has no key 'title'; its keys are text"),
         (["--json-keys", "text,text"], r"its keys are text; give each as a word of its own: text text"),
         (["--output", "/proc/none/t.json"], "cannot write to the folder /proc/none"),
@@ -169,6 +181,10 @@ _cut = train_tokenizer.cut_into_pieces
             "--vocab-size 1000000000000 must be at most 16777216",
         ),
         (["--special-tokens", "a", "a"], "--special-tokens a a: a token is given twice"),
+        (
+            ["--special-tokens", "<a>,<b>"],
+            r"--special-tokens <a>,<b>: give each as a word of its own: <a> <b>",
+        ),
         (["--max-bytes", "-1"], "--max-bytes -1 must be at least 1"),
         (["--json-keys"], "--json-keys needs a value"),
         (["--output", ""], "--output is given an empty text"),
@@ -476,7 +492,7 @@ def folder(tmp_path) -> Path:
 
 def collect(call, folder: Path, *more: object) -> list[dict[str, str]]:
     output = folder.parent / "corpus.jsonl"
-    call(collect_corpus, "--output", output, "--input", folder, "--min-size", 0, *more)
+    call(collect_corpus, "--output", output, "--input", folder, "--min-size", 0, "--overwrite", *more)
     return [json.loads(line) for line in output.read_text().splitlines()]
 
 
@@ -523,7 +539,28 @@ def test_too_little_text(folder, call):
         call(collect_corpus, "--output", folder.parent / "corpus.jsonl", "--input", folder)
     with pytest.raises(UserError, match="--input /no/such: no such folder"):
         call(collect_corpus, "--output", folder.parent / "corpus.jsonl", "--input", "/no/such")
+    with pytest.raises(UserError, match=r"--input \S+guide\.rst: is no folder; name the one that holds it"):
+        call(
+            collect_corpus,
+            "--output",
+            folder.parent / "corpus.jsonl",
+            "--input",
+            folder / "pkg" / "guide.rst",
+        )
     assert not list(folder.parent.glob("*corpus*"))
+
+
+def test_a_corpus_is_replaced_only_where_asked(folder, call):
+    (folder.parent / "corpus.jsonl").write_text("mine")
+    with pytest.raises(UserError, match=r"--output \S+: is there already; .* --overwrite"):
+        call(collect_corpus, "--output", folder.parent / "corpus.jsonl", "--input", folder, "--min-size", 0)
+    assert (folder.parent / "corpus.jsonl").read_text() == "mine"
+    assert len(collect(call, folder)) == 2
+
+
+def test_a_byte_order_mark_is_not_gathered(folder, call):
+    (folder / "pkg" / "guide.rst").write_text("How to use it, at some length.\n" * 8, encoding="utf-8-sig")
+    assert collect(call, folder)[1]["text"].startswith("How to use it")
 
 
 # as a user types it

@@ -147,7 +147,12 @@ BAD_LINES = {
     b'{"text": null}': "line 3: key 'text' holds null, not a text",
     b'{"text": 3.5}': "line 3: key 'text' holds a number, not a text",
     b'{"text": true}': "line 3: key 'text' holds true or false, not a text",
-    b'{"text": ["a"]}': "line 3: key 'text' holds a list, not a text",
+    b'{"text": ["a"]}': "line 3: key 'text' holds a list, not a text; write all of it as one text",
+    b'{"text": {"a": 1}}': "line 3: key 'text' holds an object, not a text; write all of it as one text",
+    b'{"text": [5, 17]}': "holds a list, not a text; NullTokenizer reads ids as one text of numbers",
+    b'{"text": "a", "n": '
+    + b"7" * 5000
+    + b"}": r"line 3: Exceeds the limit .*; write such a number as a text",
     b'{"text": "a\xff"}': r"line 3: byte 12 of the line is no UTF-8 \(0xff\)",
     b'{"text": "\\ud800"}': "line 3: key 'text' holds half of a surrogate pair",
     b"\xef\xbb\xbf{}": "line 3: column 1: Unexpected UTF-8 BOM",
@@ -209,11 +214,48 @@ def test_bad_rows_and_text_files(tmp_path):
         f"{tmp_path}/b.parquet, row 1: key 'text' holds bytes, not a text"
     ]
     (tmp_path / "a.txt").write_bytes(b"one\ntwo \xff\n")
-    assert complaints([str(tmp_path / "a.txt")]) == [f"{tmp_path}/a.txt: line 2, byte 5 is no UTF-8 (0xff)"]
+    assert complaints([str(tmp_path / "a.txt")]) == [
+        f"{tmp_path}/a.txt: line 2, byte 5 is no UTF-8 (0xff); "
+        "iconv -f ENCODING -t UTF-8 converts a file of another encoding"
+    ]
     (tmp_path / "b.txt").write_text("text")
     assert (
         "has no key 'title'; its keys are text" in complaints([str(tmp_path / "b.txt")], keys=("title",))[0]
     )
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_files_of_another_kind_than_their_name_says(tmp_path, name):
+    lines, path = write_lines(tmp_path / "b.jsonl", many_texts(30)), tmp_path / name
+    packed = [Path(compress(lines, ending)).read_bytes() for ending in (".gz", ".zst")]
+    table = Path(as_parquet(tmp_path / "b.parquet", many_texts(30))).read_bytes()
+    for content, ending in zip((*packed, table), (".jsonl.gz", ".jsonl.zst", ".parquet")):
+        path.write_bytes(content)
+        said = f"is of another kind by its first bytes; give the file the ending {ending}, or link it so"
+        assert said in complaints([str(path)])[0]
+
+
+def test_a_text_file_of_json_lines(tmp_path):
+    path = tmp_path / "a.txt"
+    for content in (b'{"text": "a"}\n{"text": "b"}\n', b'\xef\xbb\xbf\n {"id": 1, "text": "a"}'):
+        path.write_bytes(content)
+        (said,) = complaints([str(path)])
+        assert said.endswith("holds JSON lines, not one text; give the file the ending .jsonl, or link it so")
+    for text in ('{"a": 1}\n', "{x}\n", "text {}", '{"text": 3}', "{", "PAR1 is a gene", ""):
+        path.write_text(text)
+        assert read([str(path)]) == [[text]]
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_packed_file_that_was_unpacked_on_its_way(tmp_path, ending):
+    path = Path(write_lines(tmp_path / f"a.jsonl{ending}", ["text"]))
+    with pytest.raises(
+        UserError, match=r"is no (gzip|zstd) file, .*; give it the ending \.jsonl, or link it so"
+    ):
+        read([str(path)])
+    path.write_bytes(b"<!DOCTYPE html>")
+    with pytest.raises(UserError, match=r"is no (gzip|zstd) file, .*; make or copy the file again"):
+        read([str(path)])
 
 
 def test_a_row_that_is_no_utf8_is_one_bad_row(tmp_path):
@@ -257,7 +299,7 @@ def test_files_that_are_cut_short(tmp_path, ending):
 def test_the_order_of_files(tmp_path):
     for name in ("b/2.jsonl", "b/10.jsonl", "a/x.txt", "a/deep/y.jsonl", "a/notes.rst", "z.jsonl"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text('{"text": "a"}\n')
+        (tmp_path / name).write_text("words" if name.endswith(".txt") else '{"text": "a"}\n')
     found = find_files([str(tmp_path / "z.jsonl"), str(tmp_path / "a"), str(tmp_path / "b" / "*.jsonl")])
     assert [os.path.relpath(path, tmp_path) for path in found] == [
         "z.jsonl",
@@ -269,7 +311,7 @@ def test_the_order_of_files(tmp_path):
     assert find_files([str(tmp_path / "**" / "?.jsonl")]) == [
         str(tmp_path / name) for name in ("a/deep/y.jsonl", "b/2.jsonl", "z.jsonl")
     ]
-    assert read(found) == [["a", "a", '{"text": "a"}\n', "a", "a"]]
+    assert read(found) == [["a", "a", "words", "a", "a"]]
 
 
 def test_json_files_of_a_folder_are_left_out_and_counted(tmp_path, capsys):

@@ -203,3 +203,31 @@ def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
     (folder / "a.jsonl").write_text('{"text": "a"}')
     with pytest.raises(UserError, match=r"udcff/a\.jsonl': the name is no UTF-8.* rename it"):
         find_files([str(tmp_path)])
+
+
+def test_folders_that_a_glob_matches_are_read(tmp_path: Path) -> None:
+    """As Spark writes `a.parquet/`, beside files or alone."""
+    paths = [tmp_path / name for name in ("a.jsonl", "b.jsonl/part-0.jsonl", "c/deep/part-1.jsonl")]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_lines(path, ["text"])
+    (paths[2].parent / "notes.md").touch()
+    (tmp_path / "empty").mkdir()
+    assert find_files([str(tmp_path / "*")]) == [*map(str, paths)]
+    assert find_files([str(tmp_path / "*.jsonl")]) == [*map(str, paths[:2])]
+    assert find_files([str(tmp_path / "c*")]) == [str(paths[2])]
+    every = find_files([str(tmp_path / "**" / "*.jsonl")])
+    assert sorted(every) == [*map(str, paths)] == sorted(set(every))
+    with pytest.raises(UserError, match=r"empty: the folder holds no file that ends in"):
+        find_files([str(tmp_path / "empty*")])
+
+
+def test_a_file_beside_its_packed_form_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        write_lines(tmp_path / name, ["text"])
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"{}"))
+    assert len(find_files([str(tmp_path)])) == 3
+    told = "note: 1 files are there in several forms, plain and packed, and all are read: "
+    assert capsys.readouterr().err == f"{told}{tmp_path}/a.jsonl; where they hold the same, leave one out\n"
+    find_files([str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")])
+    assert capsys.readouterr().err == ""

@@ -280,3 +280,18 @@ def test_merging(tmp_path):
     once, both = (documents_of(tmp_path / name) for name in ("a_text_sentence", "merged"))
     assert both == once * 2
     assert read_sidecar(tmp_path / "merged")["sentences"]["language"] == "english"
+
+
+def test_chinese_sentences():
+    text = "今天天气很好。我们去公园吧！你想去吗？\n他说：“好的。”"
+    expected = ["今天天气很好。", "我们去公园吧！", "你想去吗？", "他说：“好的。”"]
+    assert sentence_splitter("chinese")(text) == expected
+
+
+def test_a_text_of_another_language_is_told(tmp_path, capsys):
+    """No sign of English ends a sentence of Chinese: each document would be one, and be cut in training."""
+    path = write_lines(tmp_path / "a.jsonl", ["今天天气很好。我们去公园吧！" * 60] * 3)
+    for lang, told in (("english", True), ("chinese", False)):
+        preprocess(bert_options(tmp_path, path, lang=lang, overwrite=True))
+        said = capsys.readouterr().out
+        assert ("note: 100% of the text is in sentences of more than 2,000 bytes" in said) == told

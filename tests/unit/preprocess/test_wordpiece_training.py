@@ -125,3 +125,15 @@ def test_a_tokenizer_of_another_model_is_not_replaced(tmp_path):
         "tokenizer.json",
         "vocab.txt",
     ]
+
+
+def test_letters_beyond_the_limit_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Chinese has more than BERT's usual trainer takes: they would be [UNK], and nothing would say so."""
+    characters = [chr(0x4E00 + number) for number in range(1100)]
+    texts = ["".join(characters), "".join(characters[:1000])]
+    few = train_wordpiece(texts, 1200, cased=False).get_vocab()
+    said = capsys.readouterr().err
+    assert "note: 100 of 1,100 letters and signs (4.76% of the text), such as " in said
+    assert "raise --limit-alphabet 1,000" in said and len(few) == 1005
+    every = train_wordpiece(texts, 1200, cased=False, most_letters=1100).get_vocab()
+    assert capsys.readouterr().err == "" and every.keys() >= set(characters)
