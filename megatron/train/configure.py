@@ -15,6 +15,7 @@ from megatron.config import bert, vision
 from megatron.config.arguments import flags_of, spelling, understand, unused_flags
 from megatron.config.config import RULES, Config, Rule, complete
 from megatron.config.experts import ExpertsConfig
+from megatron.config.idle import idle_flags
 from megatron.config.logging import idle_notes
 from megatron.config.model import ModelConfig
 from megatron.config.optimizer import idle_scale_notes
@@ -41,7 +42,8 @@ def read_config(
     given |= {name: value for name, value in model.items() if value is not None}
     config = complete(Config, with_followers(given), problems, replicas, rules)
     batch = [] if "global_batch_size" in values else _batch_of_ranks(config, replicas)
-    idle = [*idle_notes(config.logging), *idle_scale_notes(config.optimizer, config.training)]
+    scales = idle_scale_notes(config.optimizer, config.training)
+    idle = [*idle_notes(config.logging), *scales, *idle_flags(config, world_size())]
     scaling = scale_notes(Config, argv, FOREIGN_FLAGS)
     return config, [*scaling, *notes, *batch, *idle, *unused_flags(Config, argv, FOREIGN_FLAGS)]
 
