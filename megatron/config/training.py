@@ -31,7 +31,7 @@ class TrainingConfig:
         None, "save and stop at a step that is a multiple of this", above=0, resume="free"
     )
     exit_duration_in_mins: float | None = flag(
-        None, "save and stop after so many minutes", above=0, resume="free"
+        None, "save and stop so many minutes after the start, loading included", above=0, resume="free"
     )
     seed: int = flag(1234, "of weights, draws and dropout")
     bf16: bool = flag(False, "compute in bfloat16; weights and gradients stay in fp32")

@@ -44,6 +44,7 @@ SHOWN = 5
 
 def finetune(job: Job) -> None:
     """Do one run, unless its results are there. UserError where those of another run are."""
+    since = time.perf_counter()
     folder = Path(job.flags.save)
     if found := earlier_results(folder, job):
         if launched_rank() == 0:
@@ -69,7 +70,7 @@ def finetune(job: Job) -> None:
             writable_folder(folder)
             for lock in locks(job.config):
                 held.enter_context(hold(lock))
-        _run(job, run, fresh)
+        _run(job, run, fresh, since)
     stop_mesh()
 
 
@@ -86,12 +87,12 @@ def prepare(job: Job) -> Prepared:
     return prepared
 
 
-def _run(job: Job, run: Run, fresh: list[str]) -> None:
+def _run(job: Job, run: Run, fresh: list[str], since: float) -> None:
     began, mesh = time.perf_counter(), run.mesh
     if mesh.prints_log:
         print("\n".join(_words(job, run, fresh)), flush=True)
     if not run.config.training.skip_train:
-        _train(job, run)
+        _train(job, run, since)
     told, metrics = measured(job, run)
     if mesh.first:
         write_predictions(Path(job.flags.save) / "predictions", job.task, job.files, told)
@@ -102,8 +103,8 @@ def _run(job: Job, run: Run, fresh: list[str]) -> None:
     wait_for_all(mesh)
 
 
-def _train(job: Job, run: Run) -> None:
-    """UserError where the run is stopped."""
+def _train(job: Job, run: Run, since: float) -> None:
+    """UserError where the run is stopped. `since`: when it has begun, by time.perf_counter."""
     root, mesh = run.config.checkpoint.save, run.mesh
     manifest = dataclasses.replace(describe_run(run), answers=list(job.answers))
     if mesh.first and root:
@@ -113,7 +114,7 @@ def _train(job: Job, run: Run) -> None:
     wait_for_all(mesh)
     log = Log(run.config, run.efficiency, run.plan, mesh, Start(0, run.plan.totals(0)))
     with Checkpoints(run, manifest, 0) as checkpoints:
-        done = train(run, 0, log, checkpoints)
+        done = train(run, 0, log, checkpoints, since)
     log.close()
     if done < run.plan.steps:
         raise UserError(

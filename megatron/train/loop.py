@@ -33,10 +33,11 @@ class Place:
     skipped: int = 0
 
 
-def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
+def train(run: Run, start: int, log: Log, checkpoints: Checkpoints, since: float | None = None) -> int:
     """Train from the step after `start` to the end of the plan, or until a signal or a limit; returns the
     last step done, whose checkpoint is whole by then. A wish to stop cuts a validation off; one that was cut
-    off behind a checkpoint is made up for."""
+    off behind a checkpoint is made up for. `since`: when the minutes of a time limit have begun, by
+    time.perf_counter; now, where it is not given."""
     interval, steps, place = run.config.logging.eval_interval, run.plan.steps, Place(start)
     if 0 < start < steps and _due(start, interval) and log.lacks_validation(start):
         validate(run, start, log)
@@ -45,7 +46,7 @@ def train(run: Run, start: int, log: Log, checkpoints: Checkpoints) -> int:
     answer = partial(_answer, run, place, checkpoints)
     quiet = not (run.mesh.prints_log and sys.stderr.isatty())
     with (
-        stop_wishes(run.config.training.exit_duration_in_mins, answer) as wished,
+        stop_wishes(run.config.training.exit_duration_in_mins, answer, since) as wished,
         progress("training", steps, "steps", start=start, quiet=quiet) as advance,
     ):
 

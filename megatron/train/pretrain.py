@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from contextlib import ExitStack
 
 from megatron.base.errors import UserError
@@ -58,6 +59,7 @@ def pretrain(argv: list[str], task: Task, description: str, examples: str) -> No
 
 def run_training(config: Config, notes: list[str], task: Task) -> bool:
     """The same of a configuration, with notes for the user; whether its last step is done."""
+    since = time.perf_counter()
     prepared, more = prepare(config, task)
     manifest = describe_run(prepared)
     require_same_run(prepared, manifest)
@@ -82,7 +84,7 @@ def run_training(config: Config, notes: list[str], task: Task) -> bool:
             held.enter_context(hold(lock))
         if mesh.first and (late := start_problems(config.checkpoint, config.training.skip_train)):
             raise UserError(*late)  # another run has ended there while this one was getting ready
-        done = _train(prepared, manifest, mesh)
+        done = _train(prepared, manifest, mesh, since)
     stop_mesh()
     return done == prepared.plan.steps
 
@@ -95,8 +97,8 @@ def _memory_line(prepared: Prepared) -> str:
     return check_memory(memory, device, ranks_here(), training.ignore_memory_estimate)
 
 
-def _train(prepared: Prepared, manifest: Manifest, mesh: Mesh) -> int:
-    """The last step done."""
+def _train(prepared: Prepared, manifest: Manifest, mesh: Mesh, since: float) -> int:
+    """The last step done. `since`: when the run has begun, by time.perf_counter."""
     config, plan = prepared.config, prepared.plan
     run = build(prepared, mesh)
     if config.checkpoint.save and mesh.first and not config.training.skip_train:
@@ -124,7 +126,7 @@ def _train(prepared: Prepared, manifest: Manifest, mesh: Mesh) -> int:
     done = begun = start.iteration
     if not config.training.skip_train:
         with Checkpoints(run, manifest, begun) as checkpoints:
-            done = train(run, begun, log, checkpoints)
+            done = train(run, begun, log, checkpoints, since)
     if done == plan.steps or config.training.skip_train:
         if not config.logging.eval_interval or done % config.logging.eval_interval or done == begun:
             validate(run, done, log)

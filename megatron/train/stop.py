@@ -13,10 +13,14 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @contextmanager
-def stop_wishes(minutes: float | None, acknowledge: Callable[[], str]) -> Iterator[Callable[[], bool]]:
-    """A function that tells whether this rank wishes to stop. The first signal is acknowledged at once, by a
+def stop_wishes(
+    minutes: float | None, acknowledge: Callable[[], str], since: float | None = None
+) -> Iterator[Callable[[], bool]]:
+    """A function that tells whether this rank wishes to stop. `since`: when the minutes have begun, by
+    time.perf_counter; now, where it is not given. The first signal is acknowledged at once, by a
     line on standard error; a second Ctrl-C stops at once. Afterwards signals do what they did before."""
-    end = math.inf if minutes is None else time.perf_counter() + minutes * 60
+    begun = time.perf_counter() if since is None else since
+    end = math.inf if minutes is None else begun + minutes * 60
     came: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:

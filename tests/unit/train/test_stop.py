@@ -44,3 +44,7 @@ def test_time_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
         for seconds, wanted in ((0, False), (89, False), (91, True)):
             now[0] = 1000.0 + seconds
             assert wishes() == wanted and not never()
+    with stop_wishes(1.5, lambda: "", since=now[0] - 80) as wishes:
+        assert not wishes()
+        now[0] += 11
+        assert wishes(), "what came before training counts, too"
