@@ -43,7 +43,7 @@ class OptimizerConfig:
     clip_grad: float = schedule_flag(1.0, "largest norm of the gradient; 0 is off", at_least=0)
     adam_beta1: float = schedule_flag(0.9, "decay of the mean of gradients", at_least=0, below=1)
     adam_beta2: float = schedule_flag(0.999, "decay of the mean of squared gradients", at_least=0, below=1)
-    adam_eps: float = schedule_flag(1e-8, "added to the root of the mean square", at_least=0)
+    adam_eps: float = schedule_flag(1e-8, "added to the root of the mean square", above=0)
     loss_scale: float = scale_flag(
         0.0, "with --fp16: factor of the loss in the backward pass; 0: one that adapts itself", at_least=0
     )
