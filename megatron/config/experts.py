@@ -274,28 +274,8 @@ def _compiled(experts: ExpertsConfig, training: TrainingConfig) -> list[str]:
     ]
 
 
-def _idle(experts: ExpertsConfig) -> list[str]:
-    """Flags that do nothing beside the others, and experts that nothing balances."""
-    usual, given = ExpertsConfig(moe_group_size=experts.moe_group_size), experts
-    found = []
-    for name, needed, there in (
-        ("moe_router_bias_update_rate", "moe_router_enable_expert_bias", given.moe_router_enable_expert_bias),
-        ("moe_token_drop_policy", "moe_expert_capacity_factor", given.moe_expert_capacity_factor),
-    ):
-        if getattr(given, name) != getattr(usual, name) and not there:
-            found.append(f"{spelling(name)}: not used, as {spelling(needed)} is not given")
-    by_loss = given.moe_router_load_balancing_type in AUXILIARY
-    if by_loss and not given.moe_aux_loss_coeff and not given.moe_router_enable_expert_bias:
-        found.append(
-            "nothing balances the experts, as --moe-aux-loss-coeff is 0; give it, usually 1e-2, or say "
-            "--moe-router-load-balancing-type none"
-        )
-    return found
-
-
 def expert_notes(experts: ExpertsConfig) -> list[str]:
-    """Flags of experts that do nothing, experts that nothing balances, and groups that fix the least
-    micro-batch of a run."""
+    """Flags of experts where there are none, and groups that fix the least micro-batch of a run."""
     if experts.num_experts == 1:
         usual = ExpertsConfig(moe_group_size=experts.moe_group_size)
         given = [
@@ -304,11 +284,6 @@ def expert_notes(experts: ExpertsConfig) -> list[str]:
             if getattr(experts, one.name) != getattr(usual, one.name)
         ]
         return [f"{', '.join(given)}: not used, as --num-experts is 1"] if given else []
-    return [*_idle(experts), *_of_groups(experts)]
-
-
-def _of_groups(experts: ExpertsConfig) -> list[str]:
-    """That groups fix the least micro-batch of a run."""
     balanced = bool(loss_names(experts)) or experts.moe_router_load_balancing_type == "sinkhorn"
     size = experts.moe_group_size
     if size == 1 or not (balanced or experts.moe_expert_capacity_factor):

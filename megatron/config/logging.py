@@ -62,10 +62,10 @@ class LoggingConfig:
     profile_step_end: int = free_flag(12, "and ends after this one", at_least=1)
     profile_ranks: tuple[int, ...] = free_flag((0,), "ranks that are profiled", metavar="N", at_least=0)
     wandb_project: str | None = free_flag(
-        None, "Weights & Biases project that gets the scalars, where wandb is installed", metavar="TEXT"
+        None, "Weights & Biases project that gets the scalars, where wandb is installed", metavar="NAME"
     )
     wandb_exp_name: str | None = free_flag(None, "name of the run there", metavar="TEXT")
-    wandb_entity: str | None = free_flag(None, "user or team that owns the project", metavar="TEXT")
+    wandb_entity: str | None = free_flag(None, "user or team that owns the project", metavar="NAME")
     wandb_save_dir: str | None = free_flag(None, "where wandb keeps its files; --save", metavar="FOLDER")
 
 

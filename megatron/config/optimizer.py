@@ -43,7 +43,7 @@ class OptimizerConfig:
     clip_grad: float = schedule_flag(1.0, "largest norm of the gradient; 0 is off", at_least=0)
     adam_beta1: float = schedule_flag(0.9, "decay of the mean of gradients", at_least=0, below=1)
     adam_beta2: float = schedule_flag(0.999, "decay of the mean of squared gradients", at_least=0, below=1)
-    adam_eps: float = schedule_flag(1e-8, "added to the root of the mean square", at_least=0)
+    adam_eps: float = schedule_flag(1e-8, "added to the root of the mean square", above=0)
     loss_scale: float = scale_flag(
         0.0, "with --fp16: factor of the loss in the backward pass; 0: one that adapts itself", at_least=0
     )
@@ -166,23 +166,6 @@ def _least_loss_scale(optimizer: OptimizerConfig) -> list[str]:
     if least > first:
         return [f"--min-loss-scale {least:g} must be at most --initial-loss-scale {first:g}"]
     return []
-
-
-def idle_rate_notes(optimizer: OptimizerConfig, training: TrainingConfig) -> list[str]:
-    """Notes about flags of the learning rate that do nothing."""
-    decay = decay_horizon(optimizer, training)
-    found = []
-    if optimizer.lr_warmup_init and not warmup_horizon(optimizer, decay).amount:
-        found.append("without effect, as there is no warm-up: --lr-warmup-init")
-    names = ["min_lr", *(f"lr_decay_{unit}" for unit in UNITS if optimizer.lr_warmup_fraction is None)]
-    given = [f"--{name.replace('_', '-')}" for name in names if getattr(optimizer, name)]
-    if optimizer.lr_decay_style == "constant" and given:
-        found.append(f"without effect, as --lr-decay-style constant stays at --lr: {', '.join(given)}")
-    others = [f"--lr-wsd-decay-{unit}" for unit in UNITS if unit != decay.unit]
-    idle = [name for name in others if getattr(optimizer, name[2:].replace("-", "_"))]
-    if optimizer.lr_decay_style == "WSD" and idle:
-        found.append(f"without effect, as the decay is over {decay.unit}: {', '.join(idle)}")
-    return found
 
 
 def idle_scale_notes(optimizer: OptimizerConfig, training: TrainingConfig) -> list[str]:

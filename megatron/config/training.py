@@ -57,7 +57,7 @@ class TrainingConfig:
         None, "nccl on GPUs, gloo elsewhere", choices=("nccl", "gloo"), resume="free"
     )
     distributed_timeout_minutes: float = flag(
-        10.0, "how long a rank waits for the others", above=0, resume="free"
+        10.0, "how long a rank waits for the others", above=0, at_most=1e6, resume="free"
     )
     deterministic_mode: bool = flag(
         False, "on GPUs, only kernels that repeat their results to the bit; a CPU always does", resume="free"

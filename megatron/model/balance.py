@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megatron.config.experts import Z_LOSS
@@ -62,8 +63,7 @@ def _load_loss(routing: Routing, router: Router, length: int) -> Tensor:
     mixture, rows = router.mixture, len(routing.logits)
     scores = routing.logits.softmax(-1)
     if not mixture.softmax:
-        sigmoids = routing.logits.sigmoid()
-        scores = sigmoids / (sigmoids.sum(-1, keepdim=True) + 1e-20)
+        scores = F.logsigmoid(routing.logits).softmax(-1)  # shares of the sigmoids, however small these are
     groups = mixture.batch_groups if mixture.balance == "aux_loss" else rows
     scores_GE = scores.unflatten(0, (groups, -1)).sum((1, 2)) / length
     if mixture.balance == "global_aux_loss":

@@ -15,9 +15,10 @@ from megatron.config import bert, vision
 from megatron.config.arguments import flags_of, spelling, understand, unused_flags
 from megatron.config.config import RULES, Config, Rule, complete
 from megatron.config.experts import ExpertsConfig
+from megatron.config.idle import idle_flags
 from megatron.config.logging import idle_notes
 from megatron.config.model import ModelConfig
-from megatron.config.optimizer import idle_rate_notes, idle_scale_notes
+from megatron.config.optimizer import idle_scale_notes
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.config.scale import scale_notes
 from megatron.config.tokenizer import unread_files
@@ -44,10 +45,10 @@ def read_config(
     batch = [] if "global_batch_size" in values else _batch_of_ranks(config, replicas)
     idle = [
         *unread_files(config.tokenizer),
-        *idle_rate_notes(config.optimizer, config.training),
         *idle_scale_notes(config.optimizer, config.training),
         *bert.window_notes(config.bert, config.model),
         *idle_notes(config.logging),
+        *idle_flags(config, world_size()),
     ]
     scaling = scale_notes(Config, argv, FOREIGN_FLAGS)
     return config, [*scaling, *notes, *batch, *idle, *unused_flags(Config, argv, FOREIGN_FLAGS)]

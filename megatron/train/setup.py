@@ -101,6 +101,7 @@ def prepare(config: Config, task: Task) -> tuple[Prepared, list[str]]:
         raise UserError(*problems)
     notes += [*plan_notes(config, efficiency, prepared.plan), *unevaluated(config, data.splits)]
     corpora = [corpus for blend in data.splits.values() for _, corpus in blend]
+    notes += _idle_gpus(config.training.distributed_backend)
     return prepared, [*notes, *filter(None, [data.note]), *endless(config.data, corpora)]
 
 
@@ -124,6 +125,13 @@ def _compiler(config: Config) -> list[str]:
     if not config.training.compile or any(map(shutil.which, names)):
         return []
     return ["--compile needs a C++ compiler, and there is no g++ here; install one, or leave --compile out"]
+
+
+def _idle_gpus(backend: str | None) -> list[str]:
+    """A note that GPUs are here which a run does not use."""
+    if backend != "gloo" or not torch.cuda.is_available():
+        return []
+    return ["--distributed-backend gloo computes on the CPU, though a GPU is here; leave it out to use it"]
 
 
 def _check_places(config: Config) -> None:

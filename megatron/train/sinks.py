@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -117,6 +117,7 @@ class WeightsAndBiases:
 
         memory = Path(config.checkpoint.save, WANDB_ID) if config.checkpoint.save else None
         flags, known = config.logging, memory and memory.is_file() and not afresh
+        self.failed = False
         try:
             with _nobody_to_ask():
                 self.run = wandb.init(
@@ -140,7 +141,18 @@ class WeightsAndBiases:
 
     def write(self, record: Record) -> None:
         if record.scalars:
-            self.run.log(record.scalars, step=record.iteration)
+            self._tell(lambda: self.run.log(record.scalars, step=record.iteration))
 
     def close(self) -> None:
-        self.run.finish()
+        self._tell(lambda: self.run.finish())
+
+    def _tell(self, work: Callable[[], object]) -> None:
+        """Do it, unless wandb has failed, which has a process of its own: training does without."""
+        if self.failed:
+            return
+        try:
+            work()
+        except Exception as error:
+            self.failed = True
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            print_line(f"warning: wandb has failed, and gets no more of this run; all else goes on ({why})")

@@ -7,4 +7,5 @@ ranks="${RANKS:-$(nvidia-smi --list-gpus 2> /dev/null | wc -l || true)}"
 [ "$ranks" -gt 0 ] || { echo "error: no GPU is here; give RANKS=2 for two processes" >&2; exit 2; }
 script="$root/${SCRIPT:-pretrain_gpt.py}"
 python "$root/tools/plan_run.py" torchrun --nproc-per-node "$ranks" "$script" "$@"
+trap '' USR1 USR2 # which Slurm and others send to all processes: torchrun would die of them, and the ranks save
 exec torchrun --standalone --nproc-per-node "$ranks" "$script" "$@"

@@ -13,5 +13,6 @@ case "${HEAD%:*}" in
     "$(hostname)" | "$(hostname -f 2> /dev/null || true)" | localhost | 127.0.0.1)
         python "$root/tools/plan_run.py" torchrun --nnodes "$NODES" --nproc-per-node "$ranks" "$script" "$@" ;;
 esac
+trap '' USR1 USR2 # which Slurm and others send to all processes: torchrun would die of them, and the ranks save
 exec torchrun --nnodes "$NODES" --nproc-per-node "$ranks" --rdzv-backend c10d --rdzv-endpoint "$HEAD" \
     --rdzv-id "${NAME:-megatron}" "$script" "$@"

@@ -2,8 +2,11 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,16 @@ def finish(process: subprocess.Popen[str]) -> str:
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error[-3000:]
     return out
+
+
+def children(parent: int) -> list[int]:
+    """The processes that another one has started, as the system tells."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # which has ended meanwhile
+            if path.read_text().rsplit(")", 1)[1].split()[1] == str(parent):
+                found.append(int(path.parent.name))
+    return found
 
 
 def losses(folder: Path) -> list[float]:
@@ -60,3 +73,15 @@ def test_what_a_launcher_needs_is_said_in_one_line(tmp_path: Path, script: str, 
     process = start(script, tmp_path)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 2 and words in error and error.count("\n") == 1
+
+
+def test_a_signal_to_all_processes_ends_a_run_with_a_checkpoint(tmp_path: Path) -> None:
+    """Slurm sends --signal=USR1@300 to torchrun, too, which would die of it, and the ranks with it."""
+    process = start("node.sh", tmp_path, "--train-iters", "1000000", "--log-interval", "1000", RANKS="2")
+    while not (tmp_path / "metrics.jsonl").is_file() or not losses(tmp_path):
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        time.sleep(0.2)
+    for one in [process.pid, *children(process.pid)]:
+        os.kill(one, signal.SIGUSR1)
+    out = finish(process)
+    assert "successfully saved checkpoint" in out and "stopped at iteration" in out

@@ -123,6 +123,7 @@ BROKEN = {
     ],
     "training": [
         ("--micro-batch-size 0", ["--micro-batch-size 0"]),
+        ("--distributed-timeout-minutes 1e12", ["--distributed-timeout-minutes 1000000000000.0 must be in"]),
         ("--global-batch-size -2", ["--global-batch-size -2"]),
         ("--global-batch-size 3", ["--global-batch-size 3", "--micro-batch-size 2"]),
         (
@@ -263,6 +264,7 @@ BROKEN = {
         ("--clip-grad=-1", ["--clip-grad -1"]),
         ("--weight-decay=-1", ["--weight-decay -1"]),
         ("--adam-eps=-1e-8", ["--adam-eps -1e-08"]),
+        ("--adam-eps 0", ["--adam-eps 0.0 must be above 0"]),
         ("--lr-warmup-init 1", ["--lr-warmup-init 1.0", "--lr 0.001"]),
         ("--lr-wsd-decay-iters 5", ["--lr-decay-style linear", "--lr-decay-style WSD"]),
         ("--lr-wsd-decay-style linear", ["--lr-decay-style linear", "--lr-decay-style WSD"]),
@@ -300,6 +302,7 @@ BROKEN = {
         ("--profile-step-start -1", ["--profile-step-start -1"]),
         ("--profile-ranks 0 -2", ["--profile-ranks -2"]),
         ("--device-peak-tflops 0", ["--device-peak-tflops 0.0"]),
+        ("--wandb-project ''", ["--wandb-project is given an empty text"]),
         ("--tensorboard-queue-size 0", ["--tensorboard-queue-size 0"]),
     ],
 }

@@ -334,3 +334,22 @@ def test_flops_are_of_the_experts_that_compute_a_token():
     assert model[0] == weights + 6 * 16 * (2 * 30**2 + 20**2)
     model = GPT(gpt_architecture(make_config(SHAPE + flags), 50))
     assert inactive_parameters(model) == 6 * (2 * 16 * 24 + 24 + 16)
+
+
+def test_a_balancing_loss_is_that_of_shares_however_small_the_sigmoids_are():
+    """A router that scores all experts near 0 would else have no loss, and balance nothing."""
+    flags = LOSSES + "--moe-router-score-function sigmoid --disable-bias-linear"
+    found = []
+    for shift in (0.0, 60.0):
+        layer, x = make_layer(flags)
+        tally = Tally(tally_sizes(layer.mixture), x.device)
+        context = make_context(12, x.device)._replace(beside=Beside({}, tally))
+        logits = torch.tensor([0.3, -0.2, 0.1, 0.4], dtype=x.dtype) - shift
+        x = torch.zeros_like(x)
+        x[..., 0] = 1
+        layer.router.weight.data.zero_()[:, 0] = logits
+        layer(x.requires_grad_(), context).sum().backward()
+        found.append(float(tally.parts()[AUXILIARY["aux_loss"]][0]))
+    small = torch.tensor([0.3, -0.2, 0.1, 0.4]).exp()  # of which sigmoids are multiples, where all are small
+    assert found[1] == pytest.approx(float(2 * 4 * (small[[0, 3]].sum() / 2 / small.sum())), rel=1e-6)
+    assert found[0] > 2

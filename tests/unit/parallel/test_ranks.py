@@ -1,5 +1,6 @@
 """What the environment says of a rank, and ranks that do not meet or are gone."""
 
+import signal
 import socket
 
 import pytest
@@ -8,7 +9,14 @@ import torch.distributed as dist
 from megatron.base.errors import UserError
 from megatron.parallel.layout import Layout
 from megatron.parallel.mesh import Mesh, start_mesh
-from megatron.parallel.ranks import joined_ranks, launch_notes, launched_rank, require_launch, world_size
+from megatron.parallel.ranks import (
+    joined_ranks,
+    launch_notes,
+    launched_rank,
+    require_launch,
+    survives,
+    world_size,
+)
 from tests.support.ranks import run_ranks
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -26,7 +34,14 @@ def set_all(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "WORLD_SIZE=1", "RANK=0 WORLD_SIZE=1", "RANK=1 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=1"]
+    "text",
+    [
+        "",
+        "WORLD_SIZE=1",
+        "RANK=0 WORLD_SIZE=1",
+        "RANK=1 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=1",
+        "RANK=0 WORLD_SIZE=2 MASTER_ADDR=[::1] MASTER_PORT=1",
+    ],
 )
 def test_a_whole_environment(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     set_all(monkeypatch, text)
@@ -44,6 +59,13 @@ def test_a_whole_environment(monkeypatch: pytest.MonkeyPatch, text: str) -> None
         ("RANK=first", "RANK=first, which is no such number"),
         ("WORLD_SIZE=0", "WORLD_SIZE=0, which is no such number"),
         ("WORLD_SIZE=-2", "WORLD_SIZE=-2, which is no such number"),
+        ("RANK=0 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=80000", "MASTER_PORT=80000, which is no port"),
+        ("RANK=0 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=free", "MASTER_PORT=free, which is no port"),
+        (
+            "RANK=0 WORLD_SIZE=2 MASTER_ADDR=n[1-4] MASTER_PORT=1",
+            r"MASTER_ADDR=n\[1-4\], which names several",
+        ),
+        ("RANK=0 WORLD_SIZE=2 MASTER_ADDR=a,b MASTER_PORT=1", "MASTER_ADDR=a,b, which names several"),
     ],
 )
 def test_a_part_of_an_environment(monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
@@ -102,3 +124,32 @@ def test_other_errors_stay_as_they_are() -> None:
         with pytest.raises(type(error)) as raised, joined_ranks():
             raise error
         assert raised.value is error
+
+
+def test_two_ranks_on_one_gpu_are_told_of_their_places() -> None:
+    """NCCL says it in the last line of its message, long after ranks have met."""
+    text = (
+        "NCCL error in: /torch/NCCLUtils.hpp:275, invalid usage (run with NCCL_DEBUG=WARN for details)\n"
+        "ncclInvalidUsage: This usually reflects invalid usage of NCCL library.\nLast error:\n"
+        "Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1000"
+    )
+    wanted = r"the same GPU \(Duplicate GPU detected : rank 1 and rank 0 .*1000\); give every rank its place"
+    with pytest.raises(UserError, match=wanted), joined_ranks():
+        raise dist.DistBackendError(text)
+
+
+def test_slurms_signal_ends_a_torchrun_that_does_not_ignore_it() -> None:
+    """It ignores SIGINT and SIGUSR1 (2 and 10), catches SIGTERM (15), and blocks SIGUSR2 (12) alone."""
+    status = (
+        "Name:\tpython\nSigBlk:\t0000000000000800\nSigIgn:\t0000000000000202\nSigCgt:\t0000000000004000\n"
+    )
+    assert [survives(status, number) for number in (2, 10, 12, 15)] == [True, True, False, True]
+    slurm = {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "1", "SLURM_JOB_ID": "7"}
+    theirs = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        (ignored,) = run_ranks(1, lambda mesh: launch_notes(slurm))
+    finally:
+        signal.signal(signal.SIGUSR1, theirs)
+    (note,) = (one for (one,) in run_ranks(1, lambda mesh: launch_notes(slurm)))
+    assert ignored == [] and note.startswith("torchrun dies of SIGUSR1, which --signal=USR1@N of Slurm sends")
+    assert launch_notes({name: slurm[name] for name in ("WORLD_SIZE", "SLURM_JOB_ID")}) == []

@@ -176,28 +176,3 @@ def test_a_decay_that_is_shorter_or_longer_than_the_run(decay: str, note: str | 
     assert notes_of(flags + "linear") == ([note] if note else [])
     assert len(notes_of(flags + "cosine")) == len(notes_of(flags + "linear"))
     assert notes_of(flags + "constant") == []
-
-
-@pytest.mark.parametrize(
-    ("flags", "note"),
-    [
-        ("--moe-aux-loss-coeff 0.01", None),
-        ("--moe-router-load-balancing-type none", None),
-        ("--moe-router-load-balancing-type sinkhorn", None),
-        ("--moe-router-enable-expert-bias --moe-router-bias-update-rate 0.1", None),
-        ("", "nothing balances the experts, as --moe-aux-loss-coeff is 0; give it, usually 1e-2, or say "),
-        ("--moe-router-load-balancing-type seq_aux_loss", "nothing balances the experts"),
-        (
-            "--moe-aux-loss-coeff 0.01 --moe-router-bias-update-rate 0.1",
-            "--moe-router-bias-update-rate: not used, as --moe-router-enable-expert-bias is not given",
-        ),
-        (
-            "--moe-aux-loss-coeff 0.01 --moe-token-drop-policy position",
-            "--moe-token-drop-policy: not used, as --moe-expert-capacity-factor is not given",
-        ),
-        ("--moe-aux-loss-coeff 0.01 --moe-token-drop-policy position --moe-expert-capacity-factor 1", None),
-    ],
-)
-def test_flags_of_experts_that_do_nothing(flags: str, note: str | None) -> None:
-    found = notes_of(f"--train-iters 10 --num-experts 4 --moe-group-size 1 {flags}")
-    assert [one.startswith(note or "?") for one in found] == ([True] if note else [])

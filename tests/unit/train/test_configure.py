@@ -87,7 +87,8 @@ def test_an_encoder_of_a_checkpoint_is_what_its_model_is_and_not_how_it_is_fed(
 
 def test_what_resuming_may_change_is_as_it_is_given(checkpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """How tokens come to experts, and by which kernel attention is computed."""
-    saved = make_config("--num-experts 8 --attention-backend unfused --moe-token-dispatcher-type allgather")
+    flags = "--num-experts 8 --moe-aux-loss-coeff 0.01 --attention-backend unfused "
+    saved = make_config(flags + "--moe-token-dispatcher-type allgather")
     monkeypatch.setattr(configure, "read_manifest", lambda folder: manifest_of(saved))
     for more, backend, way in (
         ("", "unfused", "allgather"),
