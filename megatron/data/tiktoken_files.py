@@ -111,7 +111,7 @@ def _special_tokens(options: Any, size: int) -> dict[str, int]:
 def read_ranks(path: Path) -> list[bytes]:
     """The byte strings of a file by rank. UserError where it is cut, or no such list."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         tokens = _of_json(json.loads(text)) if text.lstrip().startswith("[") else _of_lines(text)
         if problem := _problem(tokens):
             raise ValueError(problem)

@@ -106,7 +106,10 @@ def copy_tokenizer(source: Path, target: Path, vocabulary: Vocabulary) -> None:
     """Keep what one run has kept beside another's checkpoints, too, where there is any. UserError where its
     files are not as they were written."""
     if kept_tokenizer(source, vocabulary) is not None:
-        shutil.copytree(_place(source, vocabulary), _place(target, vocabulary))
+        place = _place(target, vocabulary)
+        place.mkdir(parents=True)
+        for file in _place(source, vocabulary).iterdir():
+            shutil.copyfile(file, place / file.name)
 
 
 def _place(root: str | Path, vocabulary: Vocabulary) -> Path:

@@ -3,7 +3,8 @@
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,9 +50,9 @@ def open_sinks(config: Config, path: Path | None, plan: Plan, mesh: Mesh, start:
         totals = plan.totals(here.kept)
         limits = {axis: totals[f"consumed_{axis}"] if axis else here.kept for axis in AXES}
         cut_events(folder, limits, here.afresh)
-        sinks.append(TensorBoard(folder, flags.tensorboard_queue_size))
+        sinks.append(Dispensable("TensorBoard", TensorBoard(folder, flags.tensorboard_queue_size)))
     if mesh.prints_log and flags.wandb_project and training and _wandb_is_there(flags.wandb_project):
-        sinks.append(WeightsAndBiases(config, start.afresh))
+        sinks.append(Dispensable("Weights & Biases", WeightsAndBiases(config, start.afresh)))
     if mesh.prints_log:
         sinks.append(Lines())
     return sinks
@@ -78,6 +79,30 @@ def _nobody_to_ask() -> Iterator[None]:
             sys.stdin = terminal
 
 
+class Dispensable:
+    """A sink without which training goes on, as no step is worth less for it: that it fails is told once."""
+
+    def __init__(self, name: str, sink: Sink):
+        self.name, self.sink = name, sink
+        self.works = True
+
+    def write(self, record: Record) -> None:
+        self._try(lambda: self.sink.write(record))
+
+    def close(self) -> None:
+        self._try(self.sink.close)
+
+    def _try(self, work: Callable[[], None]) -> None:
+        if not self.works:
+            return
+        try:
+            work()
+        except Exception as error:  # whatever the library raises where its process, server or disk is gone
+            self.works = False
+            why = " ".join(str(error).split()) or type(error).__name__
+            print_line(f"warning: {self.name} gets nothing more of this run, which goes on: {why}")
+
+
 class Lines:
     """Standard output."""
 
@@ -93,6 +118,7 @@ class TensorBoard:
     """Scalars over iterations, and as `<name> vs samples` and `<name> vs tokens` over what was consumed."""
 
     def __init__(self, folder: Path, queue: int):
+        threading.excepthook = _tell_in_thread
         self.board = SummaryWriter(str(folder), max_queue=queue)
 
     def write(self, record: Record) -> None:
@@ -105,6 +131,12 @@ class TensorBoard:
 
     def close(self) -> None:
         self.board.close()
+
+
+def _tell_in_thread(error: threading.ExceptHookArgs) -> None:
+    """What the system refuses to TensorBoard's thread is raised again by its next call, and told there."""
+    if not isinstance(error.exc_value, OSError):
+        threading.__excepthook__(error)
 
 
 class WeightsAndBiases:

@@ -5,30 +5,48 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-"""What Slurm, LSF, Grid Engine and others send before they kill a job, and Ctrl-C."""
+from megatron.base.output import nobody_reads, to_nowhere
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+"""What Slurm, LSF, Grid Engine and others send before they kill a job, Ctrl-C, and a terminal that closes: where
+torchrun is started by nohup it passes that on all the same."""
 
 
 @contextmanager
 def stop_wishes(minutes: float | None, acknowledge: Callable[[], str]) -> Iterator[Callable[[], bool]]:
     """A function that tells whether this rank wishes to stop. The first signal is acknowledged at once, by a
-    line on standard error; a second Ctrl-C stops at once. Afterwards signals do what they did before."""
+    line on standard error; a second Ctrl-C stops at once. Afterwards signals do what they did before. A closed
+    terminal that is ignored, as nohup asks, stays so."""
     end = math.inf if minutes is None else time.perf_counter() + minutes * 60
     came: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _let_go()
         if not came and (line := acknowledge()):
-            os.write(2, f"\n{signal.Signals(number).name}: {line}\n".encode())  # print may be at work already
+            with suppress(OSError):  # nobody reads it
+                os.write(
+                    2, f"\n{signal.Signals(number).name}: {line}\n".encode()
+                )  # print may be at work already
         came.append(number)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, remember) for number in SIGNALS}
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    wanted = [number for number in SIGNALS if not (ignored and number == signal.SIGHUP)]
+    before = {number: signal.signal(number, remember) for number in wanted}
     try:
         yield lambda: bool(came) or time.perf_counter() > end
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _let_go() -> None:
+    """Lines to a terminal that is closed go nowhere: each would be refused, and the run is still to save."""
+    for output in (1, 2):
+        if nobody_reads(output):
+            to_nowhere(output)

@@ -2,12 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from megatron.train import stop
 from megatron.train.stop import SIGNALS, stop_wishes
+from tests.support.commands import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +30,34 @@ def test_the_first_signal_alone_is_acknowledged(number: signal.Signals, capfd: p
         os.kill(os.getpid(), signal.SIGTERM)
         assert wishes()
     assert capfd.readouterr().err == f"\n{number.name}: it stops\n"
+
+
+def test_a_terminal_that_is_closed_refuses_no_line(capfd: pytest.CaptureFixture) -> None:
+    """The run is still to save, and says so where it can."""
+    code = (
+        "import os, pty, signal, sys\n"
+        "from megatron.train.stop import stop_wishes\n"
+        "mine, terminal = pty.openpty()\n"
+        "log = os.dup(1)\n"
+        "os.dup2(terminal, 1); os.dup2(terminal, 2); os.close(terminal)\n"
+        "with stop_wishes(None, lambda: 'it stops') as wishes:\n"
+        "    os.close(mine)\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    print('a line', flush=True)\n"
+        "    os.write(log, b'stops' if wishes() else b'goes on')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"stops", b"")
+
+
+def test_what_nohup_asks_for_stays() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_wishes(None, lambda: "") as wishes:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not wishes()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_interrupt_stops_at_once(capfd: pytest.CaptureFixture) -> None:
