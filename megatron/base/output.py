@@ -1,5 +1,5 @@
-"""Standard output and error whose reader may be gone: a `head` that has its lines, a terminal that is closed, a
-full disk."""
+"""Standard output and error whose reader may be gone: a `head` that has its lines, a closed terminal, a full
+disk."""
 
 import os
 import select
@@ -28,5 +28,5 @@ def flush() -> None:
 
 def open_closed() -> None:
     """An output that is closed takes everything, as /dev/null does."""
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")
-    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, it stays open
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, it stays open

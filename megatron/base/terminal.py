@@ -19,17 +19,16 @@ WIDTH_ELSEWHERE = 130
 
 
 def show(*parts: RenderableType, elsewhere: int = WIDTH_ELSEWHERE) -> None:
-    """Print tables and texts as wide as the terminal, or as a wide one where the output goes elsewhere. Brackets
-    and colons in them are what they are: names come from the files and paths of the user."""
-    Console(width=None if sys.stdout.isatty() else elsewhere, markup=False, emoji=False).print(
-        *parts, sep="\n"
-    )
+    """Print tables and texts as wide as the terminal, or as a wide one where the output goes elsewhere.
+    Brackets and colons in them are what they are: names come from the files and paths of the user."""
+    width = None if sys.stdout.isatty() else elsewhere
+    Console(width=width, markup=False, emoji=False).print(*parts, sep="\n")
 
 
 def print_line(text: str) -> None:
-    """Print a text and the end of its line at once and as one: another thread may print between two. Where the
-    output takes no more, as who reads it is gone or its disk is full, what follows goes nowhere, and work that
-    answers to a closed terminal answers to that: a run saves before it stops. OSError for other work."""
+    """Print a text and the end of its line at once and as one: another thread may print between two. Where
+    the output takes no more, as who reads it is gone or its disk is full, what follows goes nowhere, and work
+    that answers to a closed terminal answers to that: a run saves before it stops. OSError for other work."""
     try:
         print(f"{text}\n", end="", flush=True)
     except OSError as error:

@@ -1,5 +1,5 @@
-"""Texts of flags that a shell would have read otherwise, or that name no file of this machine. They are refused:
-a folder named ~ or s3: would be made of them, and nobody looks for a run there."""
+"""Texts of flags that a shell would have read otherwise, or that name no file of this machine. They are
+refused: a folder named ~ or s3: would be made of them, and nobody looks for a run there."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -33,8 +33,8 @@ def odd_words(words: Iterable[str], flags: Collection[str]) -> list[str]:
     if found := [word for word in words if word.endswith("\r")]:
         more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
         problems.append(
-            f"the word {found[0]!r}{more} of the command ends in a carriage return, as the lines of a script that "
-            r"was saved on Windows do; convert it: sed -i 's/\r$//' SCRIPT"
+            f"the word {found[0]!r}{more} of the command ends in a carriage return, as the lines of a script "
+            r"that was saved on Windows do; convert it: sed -i 's/\r$//' SCRIPT"
         )
     for word in words:
         name = word.split("=")[0].lstrip(DASHES + "-").replace("_", "-")

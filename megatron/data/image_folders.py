@@ -126,8 +126,8 @@ def read_labels(path: Path, stems: list[str], classes: tuple[str, ...] = ()) -> 
 
 
 def _cells(line: str) -> list[str]:
-    """An image and its class, or a class alone. Where commas or tabs part them they may hold spaces, and boxes
-    that Kaggle has behind a class are left out."""
+    """An image and its class, or a class alone. Where commas or tabs part them they may hold spaces, and the
+    boxes that Kaggle has behind a class are left out."""
     parted = next((one for one in ",\t" if one in line), "")
     if not parted:
         return line.split()

@@ -11,15 +11,15 @@ from types import FrameType
 from megatron.base.output import nobody_reads, to_nowhere
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
-"""What Slurm, LSF, Grid Engine and others send before they kill a job, Ctrl-C, and a terminal that closes: where
-torchrun is started by nohup it passes that on all the same."""
+"""What Slurm, LSF, Grid Engine and others send before they kill a job, Ctrl-C, and a terminal that closes:
+torchrun passes that on, also where nohup has started it."""
 
 
 @contextmanager
 def stop_wishes(minutes: float | None, acknowledge: Callable[[], str]) -> Iterator[Callable[[], bool]]:
     """A function that tells whether this rank wishes to stop. The first signal is acknowledged at once, by a
-    line on standard error; a second Ctrl-C stops at once. Afterwards signals do what they did before. A closed
-    terminal that is ignored, as nohup asks, stays so."""
+    line on standard error; a second Ctrl-C stops at once. Afterwards signals do what they did before. A
+    closed terminal that is ignored, as nohup asks, stays so."""
     end = math.inf if minutes is None else time.perf_counter() + minutes * 60
     came: list[int] = []
 

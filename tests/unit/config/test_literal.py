@@ -1,5 +1,5 @@
-"""Texts that would make a folder named ~, $USER or s3:, and command lines that word processors and Windows have
-changed, are refused with a way out."""
+"""Texts that would make a folder named ~, $USER or s3:, and command lines that word processors and Windows
+have changed, are refused with a way out."""
 
 import pytest
 
