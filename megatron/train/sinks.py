@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -172,7 +172,23 @@ class WeightsAndBiases:
 
     def write(self, record: Record) -> None:
         if record.scalars:
-            self.run.log(record.scalars, step=record.iteration)
+            with _torn_down_else():
+                self.run.log(record.scalars, step=record.iteration)
 
     def close(self) -> None:
-        self.run.finish()
+        with _torn_down_else():
+            self.run.finish()
+
+
+@contextmanager
+def _torn_down_else() -> Iterator[None]:
+    """What wandb raises where its process is gone it would raise again when Python ends, unless it is torn
+    down."""
+    try:
+        yield
+    except Exception:
+        import wandb
+
+        with suppress(Exception):
+            wandb.teardown()
+        raise
