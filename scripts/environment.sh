@@ -86,7 +86,8 @@ install_environment() {
         case ",$extras," in *,test,*) pip_install --no-deps megatron-core >> .venv/install.log 2>&1 ;; esac
         echo "$wanted" > ".venv/installed-$extras"
     fi
-    shebang=$(head -n 1 .venv/bin/torchrun 2> /dev/null) shebang="${shebang#"#!"}"
+    shebang=$(head -n 1 .venv/bin/torchrun 2> /dev/null || true)
+    shebang="${shebang#"#!"}"
     [ -e "${shebang:-/}" ] || {
         echo "error: .venv was made in another folder, and its commands look for $shebang; move it away, and it is made again" >&2
         exit 2

@@ -216,7 +216,8 @@ def no_utf8(error: UnicodeDecodeError) -> str:
     """Why a file of settings is no UTF-8, and the way to it: editors and shells of Windows write others."""
     found = error.object[error.start]
     kind = "UTF-16" if error.object.startswith((b"\xff\xfe", b"\xfe\xff")) else "CP1252"
-    return f"byte {error.start + 1} is no UTF-8 (0x{found:02x}); convert the file, as by iconv -f {kind} -t UTF-8"
+    way = f"convert the file, as by iconv -f {kind} -t UTF-8"
+    return f"byte {error.start + 1} is no UTF-8 (0x{found:02x}); {way}"
 
 
 def is_utf8(text: str) -> bool:
