@@ -87,7 +87,7 @@ install_environment() {
         echo "$wanted" > ".venv/installed-$extras"
     fi
     shebang=$(head -n 1 .venv/bin/torchrun 2> /dev/null || true)
-    shebang="${shebang#"#!"}"
+    shebang="${shebang#"#!"}" shebang="${shebang%% *}"
     [ -e "${shebang:-/}" ] || {
         echo "error: .venv was made in another folder, and its commands look for $shebang; move it away, and it is made again" >&2
         exit 2
