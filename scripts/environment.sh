@@ -57,7 +57,7 @@ os.execvp(sys.argv[1], sys.argv[1:])" "$@" < /dev/null &
 }
 
 install_environment() {
-    local extras="$1" wanted
+    local extras="$1" wanted shebang
     python="${PYTHON:-python3}"
     if [ -n "${SKIP_INSTALL:-}" ]; then
         python=python
@@ -86,6 +86,12 @@ install_environment() {
         case ",$extras," in *,test,*) pip_install --no-deps megatron-core >> .venv/install.log 2>&1 ;; esac
         echo "$wanted" > ".venv/installed-$extras"
     fi
+    shebang=$(head -n 1 .venv/bin/torchrun 2> /dev/null || true)
+    shebang="${shebang#"#!"}" shebang="${shebang%% *}"
+    [ -e "${shebang:-/}" ] || {
+        echo "error: .venv was made in another folder, and its commands look for $shebang; move it away, and it is made again" >&2
+        exit 2
+    }
     export PATH="$PWD/.venv/bin:$PATH"
     python=python
 }

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from megatron.base.errors import RanksLost, UserError, system_problem
+from megatron.base.output import flush, nobody_reads, open_closed
 
 PR_SET_PDEATHSIG = 1
 """Of prctl(2): which signal comes when the parent ends."""
@@ -32,14 +33,14 @@ def run_command(main: Callable[[], None], ranks: bool = False) -> None:
     gc.freeze()  # imported modules stay: a collection that looks through them takes a tenth of a second
     try:
         main()
+        sys.stdout.flush()  # what the system refuses is told here, and not behind the last line
     except UserError as error:
         _stop(2, [f"error: {problem}" for problem in error.problems], isinstance(error, RanksLost))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(1)
     except KeyboardInterrupt:
         _stop(130, ["interrupted"])
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and nobody_reads(1):
+            _exit(1)
         if problem := system_problem(error) or missing_module(error):
             _stop(2, [f"error: {problem}"])
         if "RANK" not in os.environ:
@@ -70,6 +71,7 @@ def _end_with_torchrun() -> None:
 def _print_everything() -> None:
     """What the encoding of the output lacks is shown by its number, as in error messages: no text that is
     read or generated may end a command."""
+    open_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -85,7 +87,7 @@ def _stop(status: int, lines: list[str], at_once: bool = False) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(0 if at_once else 5)
         lines = [f"[rank {rank}] {line}" for line in lines]
-    sys.stdout.flush()
+    flush()
     print("\n".join(lines), file=sys.stderr, flush=True)
     _tell_torchrun("\n".join(lines))
     _exit(status)
@@ -104,8 +106,8 @@ def _exit(status: int) -> None:
     """End the process. One of several ranks leaves without taking the interpreter down: a thread of the
     communication library that still lets go of a tensor then would abort it (seen with gloo on a busy
     machine, about one start in twenty)."""
+    flush()
     if "RANK" in os.environ:
-        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     if status:

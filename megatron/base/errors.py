@@ -11,6 +11,7 @@ NAMELESS = {
     **dict.fromkeys((errno.EIO, errno.ESTALE), "a file could not be read or written"),
     errno.ENOMEM: "the memory does not suffice",
     errno.EAGAIN: "no process could be started",
+    errno.EPIPE: "a process that works for this one is gone",
 }
 """What the system refused, where its error comes without the name of a file."""
 WAYS_OUT = {
@@ -22,6 +23,7 @@ WAYS_OUT = {
     errno.EMFILE: "raise the limit with ulimit -n",
     errno.ENOMEM: "use a smaller model or batch, or fewer workers",
     errno.EAGAIN: "use fewer workers, or raise the limit with ulimit -u",
+    errno.EPIPE: "start the command again, with fewer workers where memory is scarce",
 }
 
 

@@ -217,6 +217,14 @@ def wait_for(lock: Path) -> Iterator[None]:
         yield
 
 
+def no_utf8(error: UnicodeDecodeError) -> str:
+    """Why a file of settings is no UTF-8, and the way to it: editors and shells of Windows write others."""
+    found = error.object[error.start]
+    kind = "UTF-16" if error.object.startswith((b"\xff\xfe", b"\xfe\xff")) else "CP1252"
+    way = f"convert the file, as by iconv -f {kind} -t UTF-8"
+    return f"byte {error.start + 1} is no UTF-8 (0x{found:02x}); {way}"
+
+
 def is_utf8(text: str) -> bool:
     """Whether a name or text from the system is UTF-8. Python hands on other bytes as halves of surrogate
     pairs, which most libraries refuse."""

@@ -1,51 +1,43 @@
 """What people see: tables, and the progress of long work, as a bar with rate and estimate on a terminal
 and as a plain line now and then elsewhere."""
 
-import errno
 import os
-import select
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from megatron.base.output import to_nowhere
 
 SECONDS_BETWEEN_LINES = 10.0
 WIDTH_ELSEWHERE = 130
 
 
 def show(*parts: RenderableType, elsewhere: int = WIDTH_ELSEWHERE) -> None:
-    """Print tables and texts as wide as the terminal, or as a wide one where the output goes elsewhere."""
-    Console(width=None if sys.stdout.isatty() else elsewhere).print(*parts, sep="\n")
+    """Print tables and texts as wide as the terminal, or as a wide one where the output goes elsewhere.
+    Brackets and colons in them are what they are: names come from the files and paths of the user."""
+    width = None if sys.stdout.isatty() else elsewhere
+    Console(width=width, markup=False, emoji=False).print(*parts, sep="\n")
 
 
 def print_line(text: str) -> None:
     """Print a text and the end of its line at once and as one: another thread may print between two. Where
-    nobody can read it any more, that is a hang-up: a run that minds those ends as it would by a signal, and
-    one that ignores them goes on."""
+    the output takes no more, as who reads it is gone or its disk is full, what follows goes nowhere, and work
+    that answers to a closed terminal answers to that: a run saves before it stops. OSError for other work."""
     try:
         print(f"{text}\n", end="", flush=True)
     except OSError as error:
-        unheard = error.errno in (errno.EPIPE, errno.EIO)
-        if not unheard or signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        if signal.getsignal(signal.SIGHUP) in (signal.SIG_DFL, None):
             raise
-        let_go_of_output()
+        to_nowhere(1)
+        with suppress(OSError):
+            os.write(2, f"the output takes no more lines: {error.strerror}\n".encode())
         signal.raise_signal(signal.SIGHUP)
-
-
-def let_go_of_output() -> None:
-    """Send nowhere what can be read by nobody any more: a terminal is closed, or a pipe's reader has ended.
-    Each further line would else be an error."""
-    for stream in (1, 2):
-        watch = select.poll()
-        watch.register(stream, select.POLLOUT)
-        if any(found & ~select.POLLOUT for _, found in watch.poll(0)):
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), stream)
 
 
 def stop_by_signals() -> None:
@@ -68,7 +60,7 @@ def progress(
 ) -> Iterator[Advance]:
     """Show the progress of `what` towards `total`; rates are printed in `unit`s of `scale`, e.g. ("MB",
     1e6)."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False)
     if quiet:
         yield lambda amount, note="": None
     elif console.is_terminal:
@@ -81,7 +73,7 @@ def _bar(
     console: Console, what: str, total: float, unit: str, scale: float, start: float
 ) -> Iterator[Advance]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[rate]}"),
@@ -89,7 +81,7 @@ def _bar(
     )
     began = time.perf_counter()
     done = start
-    note = TextColumn("{task.fields[note]}")
+    note = TextColumn("{task.fields[note]}", markup=False)
     with Progress(
         *columns, note, console=console, transient=True, redirect_stdout=sys.stdout.isatty()
     ) as bar:

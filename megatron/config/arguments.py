@@ -27,6 +27,7 @@ from megatron.config.foreign import (
     unknown_word,
 )
 from megatron.config.include import read_with_includes
+from megatron.config.literal import literal_problem, odd_words
 from megatron.config.repeated import given_again, last_counts, lost
 from megatron.config.values import (
     TAKES,
@@ -46,9 +47,6 @@ from megatron.config.yaml_file import without_switched_off
 RESUME = ("same", "schedule", "meaning", "free")
 """What a run that goes on from a checkpoint does about a changed value, the strictest first: refuse it;
 refuse it without --override-opt_param-scheduler; leave it to a comparison of what it means; take it."""
-
-PLACES = ("FOLDER", "FILE", "PREFIX")
-"""How what a path stands for begins."""
 
 
 def flag(
@@ -221,6 +219,8 @@ def _read(
     """What is given on the command line and in files, each by names of our flags and by `foreign-NAME`, as
     argparse and YAML have it, and what is not understood."""
     ours = {dashed(name): name for one in flags for name in one.spellings}
+    if odd := odd_words(argv, ours):
+        raise UserError(*odd)
     words = _joined([spelled(word, ours) for word in argv])
     met = {name for word in words if (name := flag_name(word)) and find(foreign, name)}
     met = {name for name in met if dashed(name) not in ours}
@@ -384,8 +384,8 @@ def _refusal(one: Flag, item: Any) -> str:
         return f"{name} takes {TAKES[one.kind]}, not {item!r}" + (f"; {way}" if way else "")
     if not is_utf8(str(value)):
         return f"{name} {value!r} is no UTF-8; rename what it names, or mend how the terminal encodes it"
-    if str(metadata["metavar"]).startswith(PLACES) and re.match(r"\$[\w{]", str(value)):
-        return f"{name} {value}: the environment has no such variable; export it, or write the path out"
+    if one.kind is str and (problem := literal_problem(value, metadata["metavar"])):
+        return f"{name} {value}: {problem}"
     if metadata["choices"] and value not in metadata["choices"]:
         return f"{name} {item}: choose one of {', '.join(map(str, metadata['choices']))}"
     if not within(value, metadata):

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from megatron.base.files import no_utf8
 from megatron.config.elsewhere import answer
 from megatron.config.foreign import dashed, negated
 from megatron.config.guess import likely
@@ -62,7 +63,9 @@ def read_yaml(path: str) -> dict[Any, Any]:
         _require_no_toml(text)
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"cannot be read as YAML: {error.problem}{line}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(f"cannot be read as YAML: {no_utf8(error)}") from None
+    except yaml.YAMLError as error:
         raise ValueError(f"cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         _require_no_toml(text)

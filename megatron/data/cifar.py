@@ -53,7 +53,7 @@ def _classes(path: Path, count: int) -> tuple[str, ...]:
     """Names of the classes, or their numbers where no file names them."""
     if not path.is_file():
         return tuple(f"{number:0{len(str(count - 1))}d}" for number in range(count))
-    names = tuple(path.read_text(encoding="utf-8", errors="replace").split())
+    names = tuple(path.read_text(encoding="utf-8-sig", errors="replace").split())
     if len(names) != count or len(set(names)) != count:
         raise UserError(f"{path}: names {len(set(names))} classes instead of {count}; bring the file again")
     return names

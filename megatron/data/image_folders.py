@@ -1,6 +1,7 @@
 """Images that lie in a folder for each class, and those of ImageNet's validation, which may lie in one with a
 file of their classes."""
 
+import csv
 import re
 from pathlib import Path
 
@@ -99,8 +100,8 @@ def read_labels(path: Path, stems: list[str], classes: tuple[str, ...] = ()) -> 
     explains. UserError where a line is none, or images are missing."""
     if not path.is_file():
         raise UserError(f"--valid-labels {path}: is no file{or_nearest(str(path))}")
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    rows = [words for line in lines if (words := re.split(r"[\s,]+", line.strip())) != [""]]
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    rows = [_cells(line) for line in lines if line.strip()]
     if rows and all(len(words) == 1 for words in rows):
         names = [words[0] for words in rows]
         if len(names) != len(stems):
@@ -113,7 +114,8 @@ def read_labels(path: Path, stems: list[str], classes: tuple[str, ...] = ()) -> 
     for number, words in enumerate(rows, 1):
         if len(words) < 2:
             raise UserError(f"{path}:{number}: must be an image and its class, not {' '.join(words)!r}")
-        found[Path(words[0]).stem] = words[1]
+        image = Path(words[0])
+        found[image.stem if image.suffix.lower() in ENDINGS else image.name] = words[1]
     if missing := [stem for stem in stems if stem not in found]:
         more = _more(len(missing) - 1)
         raise UserError(f"{path}: tells no class of {missing[0]}{more}; add it, or move these images away")
@@ -121,6 +123,16 @@ def read_labels(path: Path, stems: list[str], classes: tuple[str, ...] = ()) -> 
     if classes and all(name.isdigit() and int(name) < len(classes) for name in names):
         return [classes[int(name)] for name in names]
     return names
+
+
+def _cells(line: str) -> list[str]:
+    """An image and its class, or a class alone. Where commas or tabs part them they may hold spaces, and the
+    boxes that Kaggle has behind a class are left out."""
+    parted = next((one for one in ",\t" if one in line), "")
+    if not parted:
+        return line.split()
+    cells = [cell.strip() for cell in next(csv.reader([line.strip()], delimiter=parted))]
+    return [cells[0], re.sub(r"^(\S+)(?: +\d+){4}(?: .*)?$", r"\1", cells[1])]
 
 
 def _more(count: int) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron.base.errors import UserError
+from megatron.base.files import no_utf8
 from megatron.config.values import number_of
 from megatron.schedule.data_efficiency import ALIASES, RESHAPE, TRUNCATE, CurriculumMetric, RandomLTD
 from megatron.schedule.pacing import Pacing
@@ -51,6 +52,10 @@ def read_deepspeed_json(path: str) -> dict[str, Any]:
     """A DeepSpeed configuration. UserError where the file holds none."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_without_doubles)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"--data-efficiency-config {path}: cannot be read as JSON: {no_utf8(error)}"
+        ) from None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else f"{error}{_more_than_json(error)}"
         raise UserError(f"--data-efficiency-config {path}: cannot be read as JSON: {why}") from None

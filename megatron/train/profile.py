@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity
 
+from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.base.terminal import print_line
 from megatron.config.config import Config
@@ -44,7 +45,11 @@ class Profile:
 
     def _write(self, running: torch.profiler.profile) -> None:
         running.stop()
-        with whole_file(self.path) as file:
-            running.export_chrome_trace(file.name)
         self.running = None
-        print_line(f"profile of rank {self.rank}: {self.path}")
+        try:
+            with whole_file(self.path) as file:
+                running.export_chrome_trace(file.name)
+        except (OSError, RuntimeError, UserError) as error:  # training goes on without it
+            print_line(f"warning: no profile of rank {self.rank} is written: {error}")
+        else:
+            print_line(f"profile of rank {self.rank}: {self.path}")

@@ -3,8 +3,9 @@
 import dataclasses
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -49,9 +50,9 @@ def open_sinks(config: Config, path: Path | None, plan: Plan, mesh: Mesh, start:
         totals = plan.totals(here.kept)
         limits = {axis: totals[f"consumed_{axis}"] if axis else here.kept for axis in AXES}
         cut_events(folder, limits, here.afresh)
-        sinks.append(TensorBoard(folder, flags.tensorboard_queue_size))
+        sinks.append(Dispensable("TensorBoard", TensorBoard(folder, flags.tensorboard_queue_size)))
     if mesh.prints_log and flags.wandb_project and training and _wandb_is_there(flags.wandb_project):
-        sinks.append(WeightsAndBiases(config, start.afresh))
+        sinks.append(Dispensable("Weights & Biases", WeightsAndBiases(config, start.afresh)))
     if mesh.prints_log:
         sinks.append(Lines())
     return sinks
@@ -78,6 +79,30 @@ def _nobody_to_ask() -> Iterator[None]:
             sys.stdin = terminal
 
 
+class Dispensable:
+    """A sink without which training goes on, as no step is worth less for it: that it fails is told once."""
+
+    def __init__(self, name: str, sink: Sink):
+        self.name, self.sink = name, sink
+        self.works = True
+
+    def write(self, record: Record) -> None:
+        self._try(lambda: self.sink.write(record))
+
+    def close(self) -> None:
+        self._try(self.sink.close)
+
+    def _try(self, work: Callable[[], None]) -> None:
+        if not self.works:
+            return
+        try:
+            work()
+        except Exception as error:  # whatever the library raises where its process, server or disk is gone
+            self.works = False
+            why = " ".join(str(error).split()) or type(error).__name__
+            print_line(f"warning: {self.name} gets nothing more of this run, which goes on: {why}")
+
+
 class Lines:
     """Standard output."""
 
@@ -93,6 +118,7 @@ class TensorBoard:
     """Scalars over iterations, and as `<name> vs samples` and `<name> vs tokens` over what was consumed."""
 
     def __init__(self, folder: Path, queue: int):
+        threading.excepthook = _tell_in_thread
         self.board = SummaryWriter(str(folder), max_queue=queue)
 
     def write(self, record: Record) -> None:
@@ -107,6 +133,12 @@ class TensorBoard:
         self.board.close()
 
 
+def _tell_in_thread(error: threading.ExceptHookArgs) -> None:
+    """What the system refuses to TensorBoard's thread is raised again by its next call, and told there."""
+    if not isinstance(error.exc_value, OSError):
+        threading.__excepthook__(error)
+
+
 class WeightsAndBiases:
     """The scalars over iterations, in one run of wandb however often training is taken up: its id lies in
     the --save folder. What an earlier attempt logged past the checkpoint stays, as wandb's steps only
@@ -117,7 +149,6 @@ class WeightsAndBiases:
 
         memory = Path(config.checkpoint.save, WANDB_ID) if config.checkpoint.save else None
         flags, known = config.logging, memory and memory.is_file() and not afresh
-        self.failed = False
         try:
             with _nobody_to_ask():
                 self.run = wandb.init(
@@ -141,18 +172,23 @@ class WeightsAndBiases:
 
     def write(self, record: Record) -> None:
         if record.scalars:
-            self._tell(lambda: self.run.log(record.scalars, step=record.iteration))
+            with _torn_down_else():
+                self.run.log(record.scalars, step=record.iteration)
 
     def close(self) -> None:
-        self._tell(lambda: self.run.finish())
+        with _torn_down_else():
+            self.run.finish()
 
-    def _tell(self, work: Callable[[], object]) -> None:
-        """Do it, unless wandb has failed, which has a process of its own: training does without."""
-        if self.failed:
-            return
-        try:
-            work()
-        except Exception as error:
-            self.failed = True
-            why = " ".join(f"{type(error).__name__}: {error}".split())
-            print_line(f"warning: wandb has failed, and gets no more of this run; all else goes on ({why})")
+
+@contextmanager
+def _torn_down_else() -> Iterator[None]:
+    """What wandb raises where its process is gone it would raise again when Python ends, unless it is torn
+    down."""
+    try:
+        yield
+    except Exception:
+        import wandb
+
+        with suppress(Exception):
+            wandb.teardown()
+        raise

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from megatron.base.terminal import let_go_of_output
+from megatron.base.output import let_go
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
-"""What Slurm, LSF, Grid Engine and others send before they kill a job, Ctrl-C, and a terminal that closes."""
+"""What Slurm, LSF, Grid Engine and others send before they kill a job, Ctrl-C, and a terminal that closes:
+torchrun passes that on, also where nohup has started it."""
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def stop_wishes(minutes: float | None, acknowledge: Callable[[], str]) -> Iterat
     came: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
-        let_go_of_output()  # Ctrl-C has ended a tee, too, and whose terminal is closed has none
+        let_go()  # Ctrl-C has ended a tee, too, and whose terminal is closed has none
         if not came and (line := acknowledge()):
             with suppress(OSError):
                 os.write(
@@ -36,8 +37,9 @@ def stop_wishes(minutes: float | None, acknowledge: Callable[[], str]) -> Iterat
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
-    before = {number: signal.signal(number, remember) for number in SIGNALS if number not in ignored}
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    wanted = [number for number in SIGNALS if not (ignored and number == signal.SIGHUP)]
+    before = {number: signal.signal(number, remember) for number in wanted}
     try:
         yield lambda: bool(came) or time.perf_counter() > end
     finally:

@@ -9,6 +9,7 @@ root="$(cd "$(dirname "$0")/../.." && pwd)"
 ranks="${RANKS:-$(nvidia-smi --list-gpus 2> /dev/null | wc -l || true)}"
 [ "$ranks" -gt 0 ] || { echo "error: no GPU is here; give RANKS=2 for two processes" >&2; exit 2; }
 script="$root/${SCRIPT:-pretrain_gpt.py}"
+command -v python > /dev/null && command -v torchrun > /dev/null || { echo "error: python and torchrun are not on PATH; enter the environment first: . $root/.venv/bin/activate" >&2; exit 2; }
 case "${HEAD%:*}" in
     "$(hostname)" | "$(hostname -f 2> /dev/null || true)" | localhost | 127.0.0.1)
         python "$root/tools/plan_run.py" torchrun --nnodes "$NODES" --nproc-per-node "$ranks" "$script" "$@" ;;

@@ -34,7 +34,7 @@ node | nodes) start=(bash "$root/scripts/launch/$launcher.sh") ;;
 slurm) read -r -a words <<< "${SBATCH:-}"; start=(sbatch "${words[@]}" "$root/scripts/launch/slurm.sh") ;;
 *) echo "error: --launcher $launcher: choose slurm, nodes or node" >&2; exit 2 ;;
 esac
-export SCRIPT="$script"
+export SCRIPT="$script" MEGATRON_ROOT="$root"
 for row in "${rows[@]}"; do
     order=()
     case "$row" in *voc* | *seqreo* | *composed*) order=("${difficulty[@]}") ;; esac

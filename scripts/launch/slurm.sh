@@ -10,7 +10,10 @@
 # Train by Slurm: sbatch --nodes 4 scripts/launch/slurm.sh [flags of pretrain_gpt.py], with --save and --load of one folder.
 # Five minutes before the end every rank gets SIGUSR1, finishes its step and saves; sent again, the same job goes on.
 set -euo pipefail
-root="${SLURM_SUBMIT_DIR:?this is for sbatch; on one machine use scripts/launch/node.sh}"
+: "${SLURM_SUBMIT_DIR:?this is for sbatch; on one machine use scripts/launch/node.sh}"
+# Slurm runs a copy of this file; MEGATRON_ROOT is set by what calls sbatch from elsewhere.
+root="${MEGATRON_ROOT:-$SLURM_SUBMIT_DIR}"
+[ -e "$root/scripts/launch/nodes.sh" ] || { echo "error: $root does not hold this repository; call sbatch there, or with MEGATRON_ROOT=/its/folder" >&2; exit 2; }
 HEAD="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):${PORT:-29500}"
 export HEAD NODES="$SLURM_NNODES" NAME="$SLURM_JOB_ID" RANKS="${RANKS:-${SLURM_GPUS_ON_NODE:-}}"
 exec srun --kill-on-bad-exit=1 bash "$root/scripts/launch/nodes.sh" "$@"

@@ -85,3 +85,33 @@ def test_a_signal_to_all_processes_ends_a_run_with_a_checkpoint(tmp_path: Path) 
         os.kill(one, signal.SIGUSR1)
     out = finish(process)
     assert "successfully saved checkpoint" in out and "stopped at iteration" in out
+
+
+def launched(script: str, folder: Path, **variables: str) -> tuple[int, str]:
+    """Status and error output of a script that is started in another folder, with these variables alone."""
+    words = ["bash", str(ROOT / "scripts" / "launch" / script), "--save", "runs"]
+    done = subprocess.run(words, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def test_a_job_that_is_sent_from_elsewhere_is_told_the_way(tmp_path: Path) -> None:
+    """Slurm runs a copy of the script, so that only these variables say where the tree is."""
+    where = {"PATH": os.environ["PATH"], "SLURM_SUBMIT_DIR": str(tmp_path)}
+    status, error = launched("slurm.sh", tmp_path, **where)
+    assert status == 2 and error.startswith(f"error: {tmp_path} does not hold this repository; call sbatch")
+    (tmp_path / "scontrol").write_text("#!/bin/sh\necho head\n")
+    (tmp_path / "srun").write_text('#!/bin/sh\necho "$@" >&2\n')
+    for name in ("scontrol", "srun"):
+        (tmp_path / name).chmod(0o755)
+    job = {"SLURM_JOB_NODELIST": "head", "SLURM_NNODES": "2", "SLURM_JOB_ID": "1", "MEGATRON_ROOT": str(ROOT)}
+    status, error = launched("slurm.sh", tmp_path, **job, **where | {"PATH": f"{tmp_path}:{where['PATH']}"})
+    assert status == 0 and f"bash {ROOT}/scripts/launch/nodes.sh --save runs" in error
+
+
+def test_a_shell_without_the_environment_is_told_the_way(tmp_path: Path) -> None:
+    for name in ("bash", "dirname"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    status, error = launched("node.sh", tmp_path, PATH=str(tmp_path), RANKS="2")
+    assert status == 2 and error.startswith(
+        "error: python and torchrun are not on PATH; enter the environment"
+    )

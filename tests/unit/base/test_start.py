@@ -43,6 +43,7 @@ def tree(tmp_path: Path) -> Path:
         "megatron/base/start.py",
         "megatron/base/command.py",
         "megatron/base/errors.py",
+        "megatron/base/output.py",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)

@@ -1,6 +1,7 @@
 """What long work tells of itself where nothing is a terminal."""
 
 import pytest
+from rich.table import Table
 
 from megatron.base import terminal
 from megatron.base.units import count_of
@@ -24,3 +25,11 @@ def test_progress_tells_what_is_left_once_it_is_known(
 
 def test_one_thing_is_no_several() -> None:
     assert [count_of(number, "step") for number in (0, 1, 1000)] == ["0 steps", "1 step", "1,000 steps"]
+
+
+def test_brackets_and_colons_of_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("[head]", title="/data/[v1]/:100:")
+    table.add_row("[/news] [bold]a")
+    terminal.show(table, "[red]b")
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("[head]", "/data/[v1]/:100:", "[/news] [bold]a", "[red]b"))

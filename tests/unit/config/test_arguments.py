@@ -233,8 +233,10 @@ def test_a_path_may_begin_at_home_or_with_a_variable(
 @pytest.mark.parametrize("place", ["$NOBODY_HAS_THIS/my", "${oc.env:SCRATCH}/my"])
 def test_a_path_of_no_variable_is_refused(place: str) -> None:
     values, told = understand(Config, ["--save", place, "--wandb-exp-name", place])
-    why = "the environment has no such variable; export it, or write the path out"
-    assert told == [f"--save {place}: {why}"] and values["wandb_exp_name"] == place
+    assert len(told) == 1 and told[0].startswith(
+        f"--save {place}: names a variable that is not in the environment"
+    )
+    assert values["wandb_exp_name"] == place
 
 
 def test_a_path_below_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -223,3 +223,14 @@ def test_what_only_yaml_takes_for_a_number_is_refused(tmp_path: Path, text: str)
 
 def test_a_text_that_looks_like_a_number_of_base_60_stays_as_it_is(tmp_path: Path) -> None:
     assert read("--config", yaml_file(tmp_path, "cook: 90:5:5\n")).kitchen.cook == "90:5:5"
+
+
+@pytest.mark.parametrize(("encoding", "byte"), [("utf-16", "byte 1 is"), ("cp1252", "byte 9 is")])
+def test_files_of_windows_are_told_the_way(tmp_path: Path, encoding: str, byte: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes("cook: Zoé # two\r\n".encode(encoding))
+    (problem,) = problems("--config", str(path))
+    assert byte in problem and f"iconv -f {encoding.upper()} -t UTF-8" in problem
+    path.write_bytes("\ufeffcook: Zoé\r\nfan: true\r\n".encode())
+    kitchen = read("--config", str(path)).kitchen
+    assert (kitchen.cook, kitchen.fan) == ("Zoé", True)

@@ -304,3 +304,25 @@ def test_photographs_are_turned_as_they_are_shown(tmp_path: Path) -> None:
         image.save(tmp_path / name / f"{number}.png", exif=exif)
     found = read_image(opened(f"--data-path {tmp_path} --split 1,0,0")["train"][0], 0, 1)
     assert found.size == (2, 4) and found.getpixel((0, 0)) == 200 and found.getpixel((0, 3)) == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [
+        ("\ufeff1.png,cat\r\n2.png,dog\r\n", ["cat", "dog"]),
+        ('1.png,"golden retriever"\n2.png,great dane\n', ["golden retriever", "great dane"]),
+        ("1.png\tn01\t0\t32\t44\t62\n2.png\tn02\t1\t2\t3\t4\n", ["n01", "n02"]),
+        ("1,n01 1 2 3 4 n01 5 6 7 8\n2,n02 1 2 3 4\n", ["n01", "n02"]),
+        ("\ufeffcat\ndog\n", ["cat", "dog"]),
+    ],
+)
+def test_tables_of_other_programs_are_read(text: str, classes: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    assert read_labels(path, ["1", "2"]) == classes
+
+
+def test_names_of_images_may_hold_spaces_and_dots(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("my cat.jpg,cat\nv1.5,dog\nv1.6.png,dog\n")
+    assert read_labels(path, ["my cat", "v1.5", "v1.6"]) == ["cat", "dog", "dog"]

@@ -23,6 +23,7 @@ from megatron.schedule.data_efficiency import (
     saved_meaning,
 )
 from megatron.schedule.data_efficiency_flags import describe
+from megatron.schedule.deepspeed_json import read_deepspeed_json
 from megatron.schedule.pacing import Pacing, levels
 from tests.support.configurations import GPT_1B, make_config, problems_of
 
@@ -855,3 +856,10 @@ def test_what_a_checkpoint_says_is_compared_by_what_it_means() -> None:
         assert saved_meaning(json.loads(json.dumps(other))) != saved_meaning(saved), name
     for damaged in ({}, {"metrics": 3}, saved | {"random_ltd": {"layers": [1]}}):
         assert saved_meaning(damaged) == damaged
+
+
+def test_a_json_that_is_no_utf8_names_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "ds.json"
+    path.write_text('{"data_efficiency": {}}', encoding="utf-16")
+    with pytest.raises(UserError, match=r"byte 1 is no UTF-8 .* iconv -f UTF-16 -t UTF-8"):
+        read_deepspeed_json(str(path))

@@ -1,0 +1,43 @@
+"""Texts of flags that a shell would have read otherwise, or that name no file of this machine. They are
+refused: a folder named ~ or s3: would be made of them, and nobody looks for a run there."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+
+LITERAL: Mapping[str, str] = {
+    r"(?:.*=)?~[\w.-]*/.*": "no shell reads ~ as a home folder behind = or in a file; write the whole path",
+    r".*\$\{[\w.:]+\}.*|(?:.*/)?\$[A-Za-z_]\w*(?:/.*)?": "names a variable that is not in the "
+    "environment, or not at the start; export it, or write the path itself",
+    r"(?:.*=)?[A-Za-z][A-Za-z0-9+.-]+://.*": "is an address, and files of this machine alone are read and "
+    "written; mount or copy what lies there, and name its path",
+}
+"""What is said of texts, by patterns of them."""
+DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
+"""What word processors and web pages make of hyphens."""
+NO_PATHS = ("TEXT", "TOKEN", "KEY")
+"""What flags are called in --help whose texts are no paths."""
+
+
+def literal_problem(value: str, metavar: str | None) -> str:
+    """What is wrong with a text that would be taken literally and is hardly meant so; "" where nothing is."""
+    if metavar in NO_PATHS:
+        return ""
+    return next((words for pattern, words in LITERAL.items() if re.fullmatch(pattern, value, re.DOTALL)), "")
+
+
+def odd_words(words: Iterable[str], flags: Collection[str]) -> list[str]:
+    """What is wrong with words of a command line that went through another program than a shell: lines of
+    Windows, and dashes in the place of hyphens. `flags`: names of flags in dashes."""
+    words = list(words)
+    problems = []
+    if found := [word for word in words if word.endswith("\r")]:
+        more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
+        problems.append(
+            f"the word {found[0]!r}{more} of the command ends in a carriage return, as the lines of a script "
+            r"that was saved on Windows do; convert it: sed -i 's/\r$//' SCRIPT"
+        )
+    for word in words:
+        name = word.split("=")[0].lstrip(DASHES + "-").replace("_", "-")
+        if word[:1] in tuple(DASHES) and name in flags:
+            problems.append(f"{word} begins with {word[0]!r}, which is no hyphen; write --{name}")
+    return problems
