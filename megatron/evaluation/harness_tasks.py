@@ -24,6 +24,7 @@ class Tasks(TaskManager):
     def __init__(self, scorer: Scorer, folders: Sequence[str], local: bool):
         super().__init__(include_path=list(folders) or None, include_defaults=not local)
         self.scorer = scorer
+        self.folders = tuple(folders)
 
     def load(self, names: Any) -> Any:
         """UserError where the data cannot be had."""
@@ -47,8 +48,24 @@ class Tasks(TaskManager):
             raise UserError(
                 f"--lm-eval {what}: the harness cannot load it: {one_line(error)}; it downloads data once, "
                 "into --lm-eval-cache or HF_HOME, which another machine may fill; mend a YAML file "
-                "of your own"
+                "of your own, or the data that it names"
             ) from error
+
+
+def wrong_answers(task: Any) -> str:
+    """Questions of a multiple-choice task whose right answer is none of their choices, in words; "" where
+    there are none. The harness would count them as wrong, and tells it to its own log alone."""
+    if task.OUTPUT_TYPE != "multiple_choice" or task.multiple_input:
+        return ""
+    wrong = []
+    for number, question in enumerate(task.eval_docs, 1):
+        choices = task.doc_to_choice(question)
+        answer = task.doc_to_target(question)
+        answers = answer if isinstance(answer, list) else [answer]
+        if not all(one in choices if isinstance(one, str) else 0 <= one < len(choices) for one in answers):
+            wrong.append(f"question {number} has {answer!r} of {len(choices)} choices, counted from 0")
+    more = f", and {len(wrong) - 1:,} more are such" if len(wrong) > 1 else ""
+    return f"{wrong[0]}{more}" if wrong else ""
 
 
 def one_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -295,6 +296,36 @@ def test_mistakes_are_told_in_one_line(
     assert problem.startswith("--lm-eval far: the harness cannot load it: ") and "\n" not in problem
     with pytest.raises(UserError, match="a task asks for num_beams"):
         harness.run_task(made.scorer, tasks, "beams", None, None)
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (3, "question 1 has 3 of 3 choices, counted from 0, and 7 more are such"),
+        (-1, "question 1 has -1 of 3 choices"),
+        ("{{bad}} or not", "question 1 has '"),
+        ("{{'5' if good == '4' else '1'}}", "question 1 has 5 of 3"),
+        ('"{{nothing.there}}"', "an answer cannot be read: UndefinedError"),
+    ],
+)
+def test_an_answer_that_is_no_choice_is_told(
+    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str | int, told: str
+) -> None:
+    """The harness counts it as wrong, so that a slip in the data is a lower accuracy."""
+    from megatron.evaluation import harness
+    from megatron.evaluation.harness_tasks import wrong_answers
+
+    text = (Path(made.tasks) / "local_choice.yaml").read_text().replace("local_choice", "slip")
+    (tmp_path / "slip.yaml").write_text(text)
+    tasks, _ = harness.open_tasks(made.scorer, ["slip"], [str(tmp_path)])
+    task = tasks.load(["slip"])["tasks"]["slip"]
+    assert wrong_answers(task) == ""
+    task.config.doc_to_target = target
+    with pytest.raises(UserError, match=re.escape(f"--lm-eval slip: {told}")):
+        harness._require_answers("slip", tasks, task)
+    tasks.folders = ()
+    harness._require_answers("slip", tasks, task)
+    assert capsys.readouterr().out.startswith(f"warning: slip: {told}")
 
 
 PAPER = {
