@@ -115,7 +115,10 @@ class Options(Config):
     )
     gpus_per_node: int = flag(8, "GPUs of a machine, where no launch command says it", at_least=1)
     compute_efficiency: float = flag(
-        0.5, "share of --device-peak-tflops (989 with --bf16, else 495) that is reached", above=0, at_most=1
+        0.5,
+        "share of --device-peak-tflops (989 with --bf16 or --fp16, else 495) that is reached",
+        above=0,
+        at_most=1,
     )
     node_bandwidth: float = flag(450.0, "GB/s that a GPU sends inside a machine", above=0)
     network_bandwidth: float = flag(50.0, "GB/s that a GPU sends between machines", above=0)
@@ -163,7 +166,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def _machines(config: Options, ranks_of_node: int) -> Machines:
     """The machines that a step is priced on."""
-    peak = config.logging.device_peak_tflops or (989.0 if config.training.bf16 else 495.0)
+    halved = config.training.bf16 or config.training.fp16
+    peak = config.logging.device_peak_tflops or (989.0 if halved else 495.0)
     bandwidths = (config.node_bandwidth * 1e9, config.network_bandwidth * 1e9)
     return Machines(peak * 1e12, config.compute_efficiency, *bandwidths, ranks_of_node)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from megatron.base.units import exact
+from megatron.base.units import count_of, exact
 from megatron.report.conditions import MISSING
 from megatron.report.records import RecordedRun
 
@@ -204,6 +204,6 @@ def _other_ranks(run: RecordedRun, first: RecordedRun) -> list[str]:
     if not mine or not theirs or mine == theirs:
         return []
     return [
-        f"{run.name} ran on {exact(mine)} ranks and {first.name} on {exact(theirs)}: times do not compare, "
-        "and losses do so to rounding at best."
+        f"{run.name} ran on {count_of(mine, 'rank')} and {first.name} on {exact(theirs)}: times do not "
+        "compare, and losses do so to rounding at best."
     ]

@@ -11,9 +11,10 @@ NOTE = (
     "Seen: the mean of the paired differences over the seeds is not 0 by Student's t at 5 %, and ± is half "
     "of its 95 % interval. Many rows are tested, each for itself. In the table ± is the standard deviation "
     "over seeds. CPU time is that of the training steps, whatever else the cores did. Tokens: effective "
-    "ones, which end a run; raw ones, which enter the first layer; drawn ones, taken from the corpus. The "
-    "learning rate is tuned on the first row by one seed, and its factor is that of all rows."
+    "ones, which end a run; raw ones, which enter the first layer; drawn ones, taken from the corpus."
 )
+TUNED = "The learning rate is tuned on the first row by one seed, and its factor is that of all rows."
+NOT_TUNED = "No learning rate is tuned: there was one factor to try."
 
 
 class Told(NamedTuple):
@@ -41,12 +42,17 @@ def html(told: Told) -> str:
         Section(
             "Learning rate", table("times the recipe's", ["quality"], rates, coloured=False) if rates else ""
         ),
-        Section("How to read it", paragraphs([f"The paper's columns: {told.paper}.", NOTE, *told.notes])),
+        Section("How to read it", paragraphs(_explained(told))),
         Section("Command", sample("", told.command)),
     ]
     return page(
         told.title, paragraphs([told.about]) + box(told.sentences or ["No run has finished."]), sections
     )
+
+
+def _explained(told: Told) -> list[str]:
+    tuned = TUNED if len(told.rates) > 1 else NOT_TUNED
+    return [f"The paper's columns: {told.paper}.", f"{NOTE} {tuned}", *told.notes]
 
 
 def _table(grid: Grid) -> str:
@@ -63,7 +69,7 @@ def markdown(told: Told) -> str:
     if told.rates:
         words = ", ".join(f"{factor:g}: {quality:.4f}" for factor, quality in told.rates.items())
         parts.append(f"Learning rate, times the recipe's: {words}.")
-    parts += [f"The paper's columns: {told.paper}.", NOTE, *told.notes]
+    parts += _explained(told)
     return "\n\n".join(parts) + "\n"
 
 

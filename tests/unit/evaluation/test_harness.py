@@ -305,7 +305,7 @@ def test_mistakes_are_told_in_one_line(
         (-1, "question 1 has -1 of 3 choices"),
         ("{{bad}} or not", "question 1 has '"),
         ("{{'5' if good == '4' else '1'}}", "question 1 has 5 of 3"),
-        ('"{{nothing.there}}"', "an answer cannot be read: UndefinedError"),
+        ("{{nothing.there}}", "an answer cannot be read: UndefinedError"),
     ],
 )
 def test_an_answer_that_is_no_choice_is_told(

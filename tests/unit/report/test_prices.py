@@ -142,7 +142,11 @@ def test_the_tool_prices_and_shows_groups(capsys: pytest.CaptureFixture[str]) ->
     for words in ("Memory of a rank, GiB", "fullest", "16 ranks on 8 nodes of 2", "0-3 | 4-7 | 8-11 | 12-15"):
         assert words in told.out
     assert "Which rank sits where" in told.out and "s on 16 GPUs (compute " in told.out
-    assert "assumed: 50% of 989 TFLOP/s (an H100's, where --device-peak-tflops is not given), " in told.out
+    assumed = "assumed: 50% of 989 TFLOP/s (an H100's, where --device-peak-tflops is not given), "
+    assert assumed in told.out
+    words = f"torchrun --nnodes 8 --nproc-per-node 2 pretrain_gpt.py {MODEL} {layout}"
+    plan_run.main(words.replace("--bf16", "--fp16").split())
+    assert assumed in capsys.readouterr().out
     plan_run.main(f"{MODEL} --vocab-size 1000".split())
     alone = capsys.readouterr().out
     assert "FLOPs of step 1, whose layers compute most: " in alone and " s on 1 GPU (compute 100%)" in alone
