@@ -33,7 +33,7 @@ from megatron.config.evaluation import (
 )
 from megatron.config.foreign import Foreign
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
-from megatron.data.corpora import SPLITS
+from megatron.data.corpora import SPLITS, Splits, made_anew
 from megatron.data.tokenizer_value import Tokenizer
 from megatron.evaluation.asked import ask
 from megatron.evaluation.paper_tasks import GROUP, paper_mean
@@ -172,7 +172,7 @@ def _windows(
 ) -> list[dict[str, Any]]:
     """Results of the windows of --splits, which are shown."""
     results, data, title = [], _with_data(config, options), str(restored.folder)
-    for split, corpora in restored.task.open_splits(data).items():
+    for split, corpora in _opened(restored, data, options).items():
         if split in options.splits:
             rest = (tokenizer, options.max_windows, options.micro_batch_size, mesh)
             results += evaluate_windows(restored, data, split, corpora, *rest)
@@ -186,6 +186,19 @@ def _windows(
     return results
 
 
+def _opened(restored: Restored, data: Config, options: Options) -> Splits:
+    """The splits of the data. What was made anew since the training is told, unless it was asked for."""
+    splits = restored.task.open_splits(data)
+    changed = [] if options.data_path else made_anew(restored.manifest.data, splits["train"])
+    if changed:
+        print(
+            f"note: {', '.join(changed[:3])}{', ...' * (len(changed) > 3)}: not the data that the checkpoint "
+            "was trained on, but made again, so what is held out now may have been trained on",
+            file=sys.stderr,
+        )
+    return splits
+
+
 def _ask(restored: Restored, data: Config, scorer: Scorer, options: Options, mesh: Mesh) -> dict[str, Any]:
     """Results of domains and of questions, and how another checkpoint's differ; all are shown."""
     compare, title = options.question.compare, str(restored.folder)
@@ -196,7 +209,7 @@ def _ask(restored: Restored, data: Config, scorer: Scorer, options: Options, mes
         size, begin = options.micro_batch_size, options.bos_token
         other = make_scorer(against, named and named[0], size, mesh, "--compare", begin)
     splits = (
-        restored.task.open_splits(data) if options.question.cloze or options.question.multiple_choice else {}
+        _opened(restored, data, options) if options.question.cloze or options.question.multiple_choice else {}
     )
     corpora = [corpus for split in options.splits for _, corpus in splits.get(split, [])]
     require_same_tokenizer(restored, corpora, data.tokenizer)

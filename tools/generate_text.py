@@ -74,7 +74,7 @@ class Options:
     bos_token: str | None = flag(None, BOS_TOKEN, metavar="TOKEN")
     num_tokens: int = flag(100, "tokens to add to each", at_least=1)
     temperature: float = flag(1.0, "below 1 sharper, above 1 flatter, 0 the likeliest token", at_least=0)
-    top_k: int = flag(0, "choose among the k likeliest tokens; 0: all", at_least=0)
+    top_k: int = flag(0, "choose among the k likeliest tokens; 0: all")
     top_p: float = flag(
         1.0, "choose among the likeliest tokens of this total probability; 1: all", at_least=0, at_most=1
     )
@@ -89,6 +89,8 @@ class Options:
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES, foreign=FOREIGN)
+    if options.top_k < 0:
+        raise UserError(f"--top-k {options.top_k} would leave no token; give 0 for all")
     if not options.top_p:
         raise UserError("--top-p 0 would leave no token; give 1 for all, or --temperature 0")
     for line in unused_flags(Options, sys.argv[1:], FOREIGN):

@@ -14,8 +14,8 @@ class Answer(NamedTuple):
 
 ANSWERS = (
     Answer(
-        "passes are counted in samples: give --train-samples, so many times the samples of a pass, which "
-        "tools/plan_run.py and the start of a run tell",
+        "passes are counted in samples: give --train-samples, so many times the samples of a pass, which the "
+        "command tells with --dry-run",
         "epochs num-train-epochs num-epochs max-epochs max-epoch n-epochs train-epochs",
     ),
     Answer(

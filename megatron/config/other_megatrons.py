@@ -358,8 +358,11 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         "train-micro-batch-size-per-gpu",
     ),
     **_refused(
-        "every step is trained, in one phase; leave that out",
-        "iterations-to-skip phase-transition-iterations",
+        "every step is trained, in one phase; leave that out, or go on from a step before a spike with "
+        "--ckpt-step, --override-opt_param-scheduler and a smaller --clip-grad",
+        """iterations-to-skip phase-transition-iterations skip-train-iteration-range skip-iteration-range
+        skip-iterations train-range-to-skip skip-samples-range skip-batches max-loss-to-skip-batch
+        auto-skip-spiky-loss spiky-loss-threshold""",
     ),
     **_unused("a batch that does not divide is a mistake and told", "decrease-batch-size-if-needed"),
     # Data

@@ -5,7 +5,7 @@ the memory map: no index is built or cached, and a sample depends on the files, 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -63,6 +63,15 @@ def identity(corpus: Corpus) -> dict[str, Any]:
     number of samples, and how samples are joined, where they are no windows."""
     parts = (corpus.source, list(corpus.sequences), corpus.seq_length, corpus.windows, corpus.joined)
     return {name: part for name, part in zip(IDENTITY, parts) if part != ""}
+
+
+def made_anew(trained: Sequence[Mapping[str, Any]], corpora: Sequence[tuple[Any, Corpus]]) -> list[str]:
+    """Names of corpora whose files are not those of any identity in `trained`; where that tells no files,
+    nothing is known."""
+    known = {corpus.get("fingerprint") for corpus in trained}
+    if not known or None in known:
+        return []
+    return [corpus.name for _, corpus in corpora if corpus.source not in known]
 
 
 def parse_split(text: str) -> list[tuple[float, float]]:

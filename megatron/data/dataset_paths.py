@@ -12,6 +12,8 @@ AGAIN = "make the dataset again, or copy it again if it came from elsewhere"
 
 NO_TEXT = (".npy", ".npz", ".pt", ".pth", ".safetensors", ".arrow", ".tfrecord", ".tfrecords", ".mds", ".ds")
 """Endings of files in which other programs keep tokens."""
+MEANT_AS_WEIGHT = re.compile(r"[-+]?\d*[.,]?\d+([.,:*]?|\s?%|/\d+|[eE][-+]?|[oO]\d*)")
+"""A share, a fraction, a number with a decimal comma or a letter for a digit; hardly a path."""
 
 
 def require_files(prefix: str) -> None:
@@ -47,6 +49,8 @@ def _what_to_give(prefix: str) -> str:
         return "a number is a weight where one stands before every prefix: W1 P1 W2 P2 ..."
     if not os.path.exists(prefix) and (meant := nearest(prefix, ".idx")):
         return f"did you mean {meant}?"
+    if MEANT_AS_WEIGHT.fullmatch(prefix):
+        return "a weight is a number alone, such as 0.3 or 30, before every prefix: W1 P1 W2 P2 ..."
     if os.path.isfile(prefix) and ending in NO_TEXT:
         return f"{ending} is not read; make one of the texts that it came from with tools/preprocess_data.py"
     if os.path.isfile(prefix):

@@ -112,6 +112,8 @@ def open_sentences(
         return _corpus(str(dataset.prefix), dataset.tokens, runs, dataset.sequence_pointers, source, sidecar)
     if split == "train" and share[0] < share[1]:
         split_first = "" if sidecar else "preprocess the text with --split-sentences, "
+        if isinstance(made := (sidecar or {}).get("sentences"), dict) and "language" in made:
+            split_first = f"preprocess the text with its own --lang if that is not {made['language']}, "
         single = ", or --bert-no-binary-head, for which one is enough" if joining.pair else ""
         raise UserError(
             f"{dataset.prefix}: none of the {high - low} of {count} documents in its {split} split has "

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -126,12 +127,13 @@ def load_encoder(run: Run, job: Job) -> list[str]:
     is of its task, and of another one, or of other classes, it is not taken."""
     parameters, filled = run.parameters, set()
     same = job.source.answers in (None, job.answers)
+    order = job.source.order_for(job.task.labels)
 
     def read() -> bytes:
         boxes = boxes_of(parameters, run.placements)
         wanted = {name: box for name, box in boxes.items() if same or not name.startswith(OUTPUT)}
         for name, tensor in job.source.read(wanted):
-            parameters[name].data.copy_(tensor)
+            parameters[name].data.copy_(tensor[order] if order and name.startswith(OUTPUT) else tensor)
             filled.add(name)
         return b""
 
@@ -160,13 +162,19 @@ def _words(job: Job, run: Run, fresh: list[str]) -> list[str]:
 
 def _outputs(job: Job, fresh: bool) -> str:
     """What becomes of the outputs of a classifier; "" where the encoder is none."""
-    if job.source.answers is None:
+    if job.source.answers is None and not job.source.classes:
         return "; its outputs, which name no task, " + ("begin anew" if fresh else "go on")
+    if job.source.answers is None:
+        ordered = " in the order of the task" if job.source.order_for(job.task.labels) and not fresh else ""
+        return f"; its outputs,{_named(job.source.classes)}, {'begin anew' if fresh else 'go on'}{ordered}"
     if not job.source.answers:
         return ""
     task, *labels = job.source.answers
-    classes = f" of {', '.join(labels[:SHOWN])}{', ...' * (len(labels) > SHOWN)}" if labels else ""
-    return f"; its outputs, for {task}{classes}, {'begin anew' if fresh else 'go on'}"
+    return f"; its outputs, for {task}{_named(labels)}, {'begin anew' if fresh else 'go on'}"
+
+
+def _named(classes: Sequence[str]) -> str:
+    return f" of {', '.join(classes[:SHOWN])}{', ...' * (len(classes) > SHOWN)}" if classes else ""
 
 
 def measured(job: Job, run: Run) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:

@@ -36,7 +36,7 @@ Read = Callable[[Mapping[str, Box]], Iterator[tuple[str, Tensor]]]
 class Source(NamedTuple):
     """An encoder before it is read. `flags`: of its shape; `options`: those that name its tokenizer;
     `fingerprint`: of its files; `answers`: of a classifier its task and the classes of its outputs, None
-    where it does not say which."""
+    where it does not say which; `classes`: what Hugging Face's calls its outputs, if it names them."""
 
     folder: Path
     flags: dict[str, Any]
@@ -46,6 +46,13 @@ class Source(NamedTuple):
     fingerprint: str
     read: Read
     answers: tuple[str, ...] | None = ()
+    classes: tuple[str, ...] = ()
+
+    def order_for(self, labels: tuple[str, ...]) -> list[int] | None:
+        """Which of its outputs tells each label, where it has the same classes in another order; their case
+        does not matter."""
+        theirs, ours = ([name.casefold() for name in names] for names in (self.classes, labels))
+        return [theirs.index(name) for name in ours] if theirs != ours and set(theirs) == set(ours) else None
 
 
 def open_source(load: str, ckpt_step: int | None, options: TokenizerOptions) -> Source:
@@ -137,7 +144,17 @@ def _of_huggingface(folder: Path, options: TokenizerOptions) -> Source:
         fingerprint=checksum(folder / WEIGHTS),
         read=partial(_read_huggingface, folder / WEIGHTS, foreign),
         answers=None if foreign.classifies else (),
+        classes=_classes(content) if foreign.classifies else (),
     )
+
+
+def _classes(content: dict[str, Any]) -> tuple[str, ...]:
+    """What a config.json calls the outputs, in order; empty where it has numbers or nothing for them."""
+    named = content.get("id2label")
+    named = named if isinstance(named, dict) else {}
+    names = tuple(str(named.get(str(number), "")) for number in range(len(named)))
+    made_up = [f"LABEL_{number}" for number in range(len(names))]
+    return () if list(names) == made_up or len({*names} - {""}) < len(named) else names
 
 
 def _tokenizer_in(folder: Path) -> TokenizerOptions:

@@ -21,13 +21,11 @@ from megatron.preprocess.documents import Piece
 from megatron.preprocess.novelty import Memory, find_new, new_memory
 from megatron.preprocess.records import BadRecord
 from megatron.preprocess.round_trip import RoundTrip, try_round_trip
-from megatron.preprocess.sentences import Split, sentence_splitter, split_all
+from megatron.preprocess.sentences import Split, is_unsplit, sentence_splitter, split_all
 
 SAMPLE_BYTES = 20_000
 """Text of a piece that is encoded twice, on average: 0.5 % of 4 MB; all of a small corpus."""
 LONGEST_VERIFIED = 4_000_000
-LONG_SENTENCE = 2000
-"""Bytes of a sentence that is none: its end was not seen."""
 NEW_BYTES = 4 << 20
 """How much text a process verifies for what is new in it."""
 
@@ -48,7 +46,7 @@ class Part(NamedTuple):
     """The documents of one key of a piece: ids with their end-of-document tokens, lengths in tokens, bytes
     of text, how the fast engine was checked, and how some texts came back from their tokens. `counts`: where
     the lengths are of sentences, how many each document has; else None. `unknown`: how many tokens are
-    [UNK]; `unsplit`: bytes of sentences that are too long to be some."""
+    [UNK]; `unsplit`: bytes of sentences whose end was not seen."""
 
     tokens: np.ndarray
     lengths: np.ndarray
@@ -138,9 +136,14 @@ def _encode_key(process: Process, documents: list[str], eod: int | None, piece: 
         check,
         round_trip,
         unknown=int(np.count_nonzero(column.ids == tokenizer.vocabulary.get("[UNK]", -1))),
-        unsplit=int(column.sizes[column.sizes > LONG_SENTENCE].sum()) if split else 0,
+        unsplit=_unsplit(column) if split else 0,
     )
     return _of_sentences(part, column, eod is not None) if split else part
+
+
+def _unsplit(column: Column) -> int:
+    """Bytes of sentences whose end was not seen."""
+    return sum(size for text, size in zip(column.texts, column.sizes.tolist()) if is_unsplit(text, size))
 
 
 def _encode(tokenizer: Tokenizer, texts: list[str], owners: np.ndarray, piece: Piece) -> Column:

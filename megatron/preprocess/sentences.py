@@ -52,6 +52,10 @@ LANGUAGES = (ENGLISH, *CODES)
 
 MAY_END = re.compile(r"""[.?!…][\s)";}\]*:@({\[?!”»'’]""")
 """Signs that end sentences, before what they end one before."""
+ELSEWHERE = re.compile(r"[。！？｡।॥؟։።][^\w\n]*\w")
+"""Signs that end sentences in other languages than English, amid a text."""
+LONG_SENTENCE = 2000
+"""Bytes of a sentence that is none: its end was not seen."""
 WIDE_SPACE = re.compile(r"[^\S\x00-\x7f](?=\.)")
 Split = Callable[[str], list[str]]
 
@@ -85,6 +89,11 @@ def describe_splitter(language: str, keep_newlines: bool) -> dict[str, Any]:
         "language": language,
         "keep_newlines": keep_newlines,
     }
+
+
+def is_unsplit(sentence: str, size: int) -> bool:
+    """Whether the end of a sentence of `size` UTF-8 bytes was not seen, as where its language is another."""
+    return size > LONG_SENTENCE or (not sentence.isascii() and ELSEWHERE.search(sentence) is not None)
 
 
 def split_all(texts: list[str], split: Split) -> tuple[list[str], np.ndarray]:

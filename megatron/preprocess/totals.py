@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from megatron.data.tokenizer_value import FAST
 from megatron.preprocess.bad_lines import LeftOut, report
-from megatron.preprocess.encoding import LONG_SENTENCE, NEW_BYTES, Encoded
+from megatron.preprocess.encoding import NEW_BYTES, Encoded
 from megatron.preprocess.novelty import describe
 from megatron.preprocess.round_trip import RoundTrip, describe_round_trip
+from megatron.preprocess.sentences import LONG_SENTENCE
 
 
 @dataclass
@@ -71,8 +72,8 @@ def report_totals(totals: Totals, prefixes: Sequence[str], seconds: float, split
     if 2 * totals.unsplit > sum(totals.text_bytes):
         share = totals.unsplit / sum(totals.text_bytes)
         print(
-            f"note: {share:.0%} of the text is in sentences of more than {LONG_SENTENCE:,} bytes, which "
-            "training will cut, as where the text is of another language than that of --lang"
+            f"note: {share:.0%} of the text is in sentences whose end was not seen, longer than "
+            f"{LONG_SENTENCE:,} bytes or with signs inside that end them elsewhere; give --lang its language"
         )
     speed = sum(totals.text_bytes) / 1e6 / seconds
     print(

@@ -139,24 +139,30 @@ def _tell_in_thread(error: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(error)
 
 
+def wandb_folder(config: Config) -> str:
+    """Where wandb keeps its files; a flag comes before the environment."""
+    return config.logging.wandb_save_dir or os.environ.get("WANDB_DIR") or config.checkpoint.save or "."
+
+
 class WeightsAndBiases:
     """The scalars over iterations, in one run of wandb however often training is taken up: its id lies in
-    the --save folder. What an earlier attempt logged past the checkpoint stays, as wandb's steps only
-    grow."""
+    the --save folder, unless WANDB_RUN_ID names another run. What an earlier attempt logged past the
+    checkpoint stays, as wandb's steps only grow."""
 
     def __init__(self, config: Config, afresh: bool):
         import wandb
 
         memory = Path(config.checkpoint.save, WANDB_ID) if config.checkpoint.save else None
-        flags, known = config.logging, memory and memory.is_file() and not afresh
+        flags, named = config.logging, os.environ.get("WANDB_RUN_ID")
+        known = memory and memory.is_file() and not afresh and not named
         try:
             with _nobody_to_ask():
                 self.run = wandb.init(
                     project=flags.wandb_project,
                     name=flags.wandb_exp_name,
                     entity=flags.wandb_entity,
-                    dir=str(writable_folder(flags.wandb_save_dir or config.checkpoint.save or ".")),
-                    id=memory.read_text(encoding="utf-8").strip() if memory and known else None,
+                    dir=str(writable_folder(wandb_folder(config))),
+                    id=memory.read_text(encoding="utf-8").strip() if memory and known else named,
                     resume="allow",
                     config=dataclasses.asdict(config),
                 )

@@ -158,7 +158,12 @@ def test_a_switch_that_names_a_file() -> None:
         (train_tokenizer.Options, "--device=cpu", "--help lists all flags"),
         (FinetuningConfig, "--packing=1", "--help lists all flags"),
         (evaluate.Options, "--patience=3", "--help lists all flags"),
-        (Config, "--num_train_epochs=3", "passes are counted in samples: give --train-samples"),
+        (
+            Config,
+            "--num_train_epochs=3",
+            "passes are counted in samples: give --train-samples, so many times the samples of a pass, which "
+            "the command tells with --dry-run",
+        ),
         (Config, "--porfile", "did you mean --profile?"),
         (Config, "--ffn-hidden=3", "did you mean --ffn-hidden-size?"),
     ],

@@ -78,6 +78,7 @@ REFUSED_ALONE = """
 --init-method-xavier-uniform|--embedding-init-method-std 1.0|--data-parallel-random-init|--freeze-all-layers
 --use-precision-aware-optimizer|--exp-avg-dtype bf16|--decoupled-lr 5e-4
 --start-weight-decay 0.1|--weight-decay-incr-style cosine|--step-batch-size-schedule 0:768
+--skip-train-iteration-range 2-3 5-6|--train-range-to-skip 2 3 5 6|--auto-skip-spiky-loss
 --iterations-to-skip 3 4|--data-args-path list.txt|--per-split-data-args-path list.json|--fim-data
 --train-weighted-split-paths-path list.txt|--valid-weighted-split-paths x
 --sample-rate 0.5|--full-validation|--eval-global-batch-size 64

@@ -427,6 +427,9 @@ def test_a_path_that_is_no_dataset_names_those_beside_it(tmp_path, monkeypatch):
         "./a_text_documents": "did you mean ./a_text_document?",
         "foldr/b": "did you mean folder/b?",
         "validation=['a', 'b']": "by its own flag, as --valid-data-path has them",
+        "30%": "do not exist; a weight is a number alone, such as 0.3 or 30, before every prefix",
+        "0,5": "do not exist; a weight is a number alone, such as 0.3 or 30, before every prefix",
+        "0.5O": "do not exist; a weight is a number alone, such as 0.3 or 30, before every prefix",
         "0.5": "do not exist; a number is a weight where one stands before every prefix: W1 P1 W2 P2",
         "nowhere/b": "give the common path of both files",
     }

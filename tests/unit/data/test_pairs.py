@@ -126,6 +126,9 @@ def test_documents_of_one_sentence_are_no_pairs(tmp_path) -> None:
         UserError, match=r"2 sentences; use more data .*, or --bert-no-binary-head, for which"
     ):
         corpus_of(split)
+    split = source._replace(sidecar={"sentences": {"language": "english"}})
+    with pytest.raises(UserError, match="2 sentences; preprocess the text with its own --lang if"):
+        corpus_of(split)
     assert corpus_of(source, bert_no_binary_head=True).windows == 9
     one = sentence_source(tmp_path / "one_sentence", documents=1)
     with IndexedDatasetBuilder(tmp_path / "one_text", np.uint16) as builder:

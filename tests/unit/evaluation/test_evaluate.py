@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from megatron.base.errors import UserError
 from megatron.config.arguments import parse, unused_flags
 from megatron.config.evaluation import DomainOptions, QuestionOptions, without_effect
+from megatron.data.corpora import identity
+from megatron.data.index_builder import IndexedDatasetBuilder
 from megatron.data.indexed_dataset import IndexedDataset
 from megatron.data.tokenizer import build_tokenizer
 from megatron.evaluation.asked import ask
@@ -28,7 +30,7 @@ from tests.support.checkpoints import kept_with, tokenizer_in, trained
 from tests.support.made_up_text import make_options, write_lines
 from tests.support.ranks import run_ranks
 from tests.unit.evaluation.test_items import DOCUMENTS
-from tools.evaluate import FOREIGN, Options, main
+from tools.evaluate import FOREIGN, Options, _opened, main
 
 CONTEXT = 16
 
@@ -172,6 +174,34 @@ def test_mistakes(made: Made, words: str, told: str, monkeypatch: pytest.MonkeyP
         evaluate(monkeypatch, "--load", made.run, *words.format(**made._asdict()).split())
     (problem,) = caught.value.problems
     assert told in problem and "\n" not in problem
+
+
+def test_data_that_was_made_again_since_the_training_is_told(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its shares are cut elsewhere, so that what is held out may have been trained on."""
+    prefix = str(tmp_path / "a")
+    rng = np.random.default_rng(0)
+    for lengths, told in (([50] * 30, False), ([50] * 40, True)):
+        with IndexedDatasetBuilder(prefix, np.uint16) as builder:
+            builder.add_documents(rng.integers(0, 300, sum(lengths)), lengths)
+        restored = restore(made.run, None, CPU)
+        data = dataclasses.replace(
+            restored.config.data, data_path=(prefix,), split="80,10,10", mock_data=False
+        )
+        config = dataclasses.replace(restored.config, data=data)
+        if not told:
+            trained_on = [identity(corpus) for _, corpus in GPT_TASK.open_splits(config)["train"]]
+        manifest = dataclasses.replace(restored.manifest, data=trained_on)
+        restored = restored._replace(manifest=manifest)
+        _opened(restored, config, parse(Options, ["--load", made.run], description=""))
+        assert (
+            f"note: {prefix}: not the data that the checkpoint was trained on" in capsys.readouterr().err
+        ) == told
+        _opened(restored, config, parse(Options, ["--load", made.run, "--data-path", prefix], description=""))
+        assert not capsys.readouterr().err
+        for ending in (".bin", ".idx"):
+            Path(prefix + ending).unlink()
 
 
 def test_what_is_no_gpt_or_has_no_tokenizer_is_refused(

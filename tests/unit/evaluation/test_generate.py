@@ -297,6 +297,7 @@ def test_a_launch_script_of_training_generates() -> None:
         ("--min-p 0.1", "give --top-p or --top-k"),
         ("--num-return-sequences 2", "give --prompt once for each text"),
         ("--text-gen-type unconditional", "or none for a text from its beginning"),
+        ("--top_k -1", "--top-k -1 would leave no token; give 0 for all"),
         ("--top_p 0.0 --top_k 0", "--top-p 0 would leave no token; give 1 for all, or --temperature 0"),
     ],
 )

@@ -231,6 +231,24 @@ def test_a_classifier_of_hugging_faces_goes_on_where_it_was(kind, config, more, 
 
 
 @pytest.mark.parametrize(
+    ("names", "said"), [("10", "of 1, 0, go on in the order of"), ("ab", "of a, b, go on")]
+)
+def test_a_classifier_that_names_its_outputs_in_another_order_tells_the_same_classes(
+    names, said, words, tmp_path, capsys
+):
+    """Other names than the labels' are told, and taken as they stand."""
+    told = []
+    for name, more in (("plain", {}), ("named", {"id2label": dict(enumerate(names))})):
+        folder = write_huggingface(tmp_path / name, kind=CLASSIFIERS[0][0], config=bert_config, **more)
+        job = job_of(words, tmp_path / f"run_{name}", "--load", str(folder), "--skip-train")
+        finetune(job)
+        told.append((tmp_path / f"run_{name}" / "predictions" / "test.tsv").read_text().splitlines()[1:])
+    assert f"its outputs, {said}" in capsys.readouterr().out
+    other = {"0": "1", "1": "0"} if names == "10" else {"0": "0", "1": "1"}
+    assert told[1] == [f"{line[:-1]}{other[line[-1]]}" for line in told[0]]
+
+
+@pytest.mark.parametrize(
     ("kind", "words_of_head"),
     [
         (transformers.ModernBertForMaskedLM, ""),

@@ -19,7 +19,7 @@ from megatron.data import word_table
 from megatron.data.indexed_dataset import IndexedDataset, read_sidecar
 from megatron.data.tokenizer import build_tokenizer
 from megatron.preprocess.preprocess import PreprocessOptions, preprocess
-from megatron.preprocess.sentences import CODES, LANGUAGES, sentence_splitter
+from megatron.preprocess.sentences import CODES, LANGUAGES, is_unsplit, sentence_splitter
 from tests.support.made_up_text import TEXTS, make_options, write_bert_vocabulary, write_lines
 
 ROOT = Path(__file__).parents[3]
@@ -289,9 +289,17 @@ def test_chinese_sentences():
 
 
 def test_a_text_of_another_language_is_told(tmp_path, capsys):
-    """No sign of English ends a sentence of Chinese: each document would be one, and be cut in training."""
-    path = write_lines(tmp_path / "a.jsonl", ["今天天气很好。我们去公园吧！" * 60] * 3)
-    for lang, told in (("english", True), ("chinese", False)):
-        preprocess(bert_options(tmp_path, path, lang=lang, overwrite=True))
-        said = capsys.readouterr().out
-        assert ("note: 100% of the text is in sentences of more than 2,000 bytes" in said) == told
+    """No sign of English ends a sentence of Chinese: each document would be one, and be cut in training, or
+    have no second one for a pair."""
+    for times in (60, 1):
+        path = write_lines(tmp_path / "a.jsonl", ["今天天气很好。我们去公园吧！" * times] * 3)
+        for lang, told in (("english", True), ("chinese", False)):
+            preprocess(bert_options(tmp_path, path, lang=lang, overwrite=True))
+            said = capsys.readouterr().out
+            assert ("note: 100% of the text is in sentences whose end was not seen" in said) == told
+
+
+def test_signs_of_other_languages_count_where_text_goes_on_behind_them():
+    """At its end a sentence has them; English may cite one."""
+    assert is_unsplit("你好。再见。", 18) and is_unsplit("यह है। वह", 20) and is_unsplit("a" * 2001, 2001)
+    assert not any(is_unsplit(text, 20) for text in ("你好。", "他说：“好的。”", "Fine. Is it?", "a" * 20))

@@ -17,6 +17,7 @@ from megatron.parallel.mesh import Mesh
 from megatron.schedule.data_efficiency_flags import describe
 from megatron.train.log import Log
 from megatron.train.records import Outcome, Start
+from megatron.train.sinks import wandb_folder
 from tests.support.configurations import make_config, make_plan
 
 wandb = pytest.importorskip("wandb")
@@ -58,10 +59,10 @@ def history(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def make_log(folder: Path, wandb_folder: Path, done: int, more: str = "") -> Log:
+def make_log(folder: Path, kept_in: Path, done: int, more: str = "") -> Log:
     config = make_config(
         "--global-batch-size 4 --train-iters 9 --log-params-norm --log-interval 1 --wandb-project mine "
-        f"--wandb-exp-name first --save {folder} --wandb-save-dir {wandb_folder} {more}"
+        f"--wandb-exp-name first --save {folder} --wandb-save-dir {kept_in} {more}"
     )
     efficiency, _ = describe(config)
     plan = make_plan(config, efficiency, 100)
@@ -99,6 +100,21 @@ def test_scalars_by_iteration_in_one_run_however_often_it_is_taken_up(tmp_path: 
             "learning-rate batch-size loss-scale world-size grad-norm params-norm iteration-time throughput"
         )
         assert not set(names.split()) - logged[0].keys()
+
+
+def test_the_run_and_the_folder_of_the_environment_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a run is taken up that has another id; without them it goes on in the last one."""
+    first = attempt(make_log(tmp_path, tmp_path / "save", 0))
+    monkeypatch.setenv("WANDB_RUN_ID", "mine42")
+    assert attempt(make_log(tmp_path, tmp_path / "save", 3)) == "mine42" != first
+    assert len(list((tmp_path / "save").glob("wandb/offline-run-*-mine42"))) == 1
+    monkeypatch.delenv("WANDB_RUN_ID")
+    assert attempt(make_log(tmp_path, tmp_path / "save", 6)) == "mine42"
+    monkeypatch.setenv("WANDB_DIR", "elsewhere")
+    folders = [wandb_folder(make_config(f"--train-iters 9{more}")) for more in ("", " --wandb-save-dir here")]
+    assert folders == ["elsewhere", "here"]
 
 
 def test_a_run_that_wandb_refuses_is_one_line(tmp_path: Path) -> None:
