@@ -172,7 +172,7 @@ def _windows(
 ) -> list[dict[str, Any]]:
     """Results of the windows of --splits, which are shown."""
     results, data, title = [], _with_data(config, options), str(restored.folder)
-    for split, corpora in _opened(restored, data, options).items():
+    for split, corpora in _opened(restored, data, options, mesh).items():
         if split in options.splits:
             rest = (tokenizer, options.max_windows, options.micro_batch_size, mesh)
             results += evaluate_windows(restored, data, split, corpora, *rest)
@@ -186,11 +186,11 @@ def _windows(
     return results
 
 
-def _opened(restored: Restored, data: Config, options: Options) -> Splits:
+def _opened(restored: Restored, data: Config, options: Options, mesh: Mesh) -> Splits:
     """The splits of the data. What was made anew since the training is told, unless it was asked for."""
     splits = restored.task.open_splits(data)
     changed = [] if options.data_path else made_anew(restored.manifest.data, splits["train"])
-    if changed:
+    if changed and mesh.first:
         print(
             f"note: {', '.join(changed[:3])}{', ...' * (len(changed) > 3)}: not the data that the checkpoint "
             "was trained on, but made again, so what is held out now may have been trained on",
@@ -209,7 +209,9 @@ def _ask(restored: Restored, data: Config, scorer: Scorer, options: Options, mes
         size, begin = options.micro_batch_size, options.bos_token
         other = make_scorer(against, named and named[0], size, mesh, "--compare", begin)
     splits = (
-        _opened(restored, data, options) if options.question.cloze or options.question.multiple_choice else {}
+        _opened(restored, data, options, mesh)
+        if options.question.cloze or options.question.multiple_choice
+        else {}
     )
     corpora = [corpus for split in options.splits for _, corpus in splits.get(split, [])]
     require_same_tokenizer(restored, corpora, data.tokenizer)

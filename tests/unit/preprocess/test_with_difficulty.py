@@ -109,12 +109,8 @@ def test_a_folder_of_ones_own(folder, monkeypatch):
             ["--seq-length 0 must be at least 1", "--workers -1 must be at least 1"],
         ),
         (
-            ["--metrics", "colour", "--seq-length", "8", "--split", "x", "--input", "no.txt"],
-            [
-                "--metrics colour: unknown; known are vocab_rarity",
-                "--split x: is no list",
-                "--input no.txt: no such file",
-            ],
+            ["--metrics", "colour", "--seq-length", "8", "--split", "x"],
+            ["--metrics colour: unknown; known are vocab_rarity", "--split x: is no list"],
         ),
         (
             [
