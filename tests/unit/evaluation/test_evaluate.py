@@ -194,11 +194,16 @@ def test_data_that_was_made_again_since_the_training_is_told(
             trained_on = [identity(corpus) for _, corpus in GPT_TASK.open_splits(config)["train"]]
         manifest = dataclasses.replace(restored.manifest, data=trained_on)
         restored = restored._replace(manifest=manifest)
-        _opened(restored, config, parse(Options, ["--load", made.run], description=""))
+        _opened(restored, config, parse(Options, ["--load", made.run], description=""), Mesh())
         assert (
             f"note: {prefix}: not the data that the checkpoint was trained on" in capsys.readouterr().err
         ) == told
-        _opened(restored, config, parse(Options, ["--load", made.run, "--data-path", prefix], description=""))
+        _opened(
+            restored,
+            config,
+            parse(Options, ["--load", made.run, "--data-path", prefix], description=""),
+            Mesh(),
+        )
         assert not capsys.readouterr().err
         for ending in (".bin", ".idx"):
             Path(prefix + ending).unlink()
