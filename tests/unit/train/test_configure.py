@@ -192,6 +192,7 @@ def test_a_batch_that_follows_from_the_ranks_is_told(monkeypatch: pytest.MonkeyP
         ),
         ("--log-timers-to-tensorboard --tensorboard-dir board --timing-log-level 1", []),
         ("--log-memory-to-tensorboard --wandb-project p --wandb-exp-name a", []),
+        ("--wandb-project= --wandb-entity= --wandb-exp-name=", []),
     ],
 )
 def test_what_is_asked_of_the_log_and_does_nothing_is_told(flags: str, told: list[str]) -> None:
