@@ -268,7 +268,11 @@ def _given_again(flags: list[Flag], argv: list[str], add_up: bool) -> list[tuple
         if not one.field.metadata["repeat"] and bool(one.field.metadata["of_several"]) == add_up
     }
     named = {dashed(name): one.name for one in once.values() for name in one.spellings}
-    return [(once[name], texts) for name, texts in given_again(argv, named).items()]
+
+    def read(name: str, words: list[str]) -> Any:
+        return _collect(once[name], words or ["true"] * (once[name].kind is bool), [])
+
+    return [(once[name], texts) for name, texts in given_again(argv, named, read).items()]
 
 
 def _kind(hint: Any) -> tuple[type, bool]:

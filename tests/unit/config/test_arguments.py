@@ -102,6 +102,21 @@ def test_the_last_of_several_values_counts_and_is_told() -> None:
     assert unused_flags(Options, ["--wish", "a:b=1", "--wish", "c:d=2"], FOREIGN) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--fan --fan true", False),
+        ("--fan --fan=False", True),
+        ("--heat 1e2 --heat=100.0", False),
+        ("--pans 20 24 --pans 2e1 24", False),
+        ("--pans 20 24 --pans 24 20", True),
+        ("--style baked --style BAKED", False),
+    ],
+)
+def test_one_value_in_two_spellings_is_no_conflict(words: str, told: bool) -> None:
+    assert bool(unused_flags(Options, words.split(), FOREIGN)) == told
+
+
 def test_values_that_add_up_are_not_lost_silently() -> None:
     problem, _ = problems("--config", "a.yml", "--config=b.yml")
     assert problem == (
