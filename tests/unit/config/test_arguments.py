@@ -255,10 +255,10 @@ def test_a_path_of_no_variable_is_refused(place: str) -> None:
 
 
 def test_a_path_below_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A shell leaves `--chef=~/a` as it is, and so does a file: a folder named ~ would be made."""
+    """A shell leaves `--larder=~/a` as it is, and so does a file: a folder named ~ would be made."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert read("--cook=~/a/b").kitchen.cook == f"{tmp_path}/a/b"
-    assert read("--cook", "~Ada").kitchen.cook == "~Ada"
-    (tmp_path / "menu.yaml").write_text("chef: ~/c\nguests: 3\n")
+    assert read("--larder=~/a/b").kitchen.larder == f"{tmp_path}/a/b"
+    assert read("--larder", "~Ada").kitchen.larder == "~Ada"
+    (tmp_path / "menu.yaml").write_text("larder: ~/c\nguests: 3\n")
     options = read("--config=~/menu.yaml")
-    assert (options.kitchen.cook, options.guests) == (f"{tmp_path}/c", 3)
+    assert (options.kitchen.larder, options.guests) == (f"{tmp_path}/c", 3)
