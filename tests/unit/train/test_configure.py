@@ -227,6 +227,14 @@ def test_what_has_no_effect_is_told(flags: str, note: str | None) -> None:
     assert read_config((SMALL + STOP + flags).split(), "", "")[1] == ([note] if note else [])
 
 
+def test_a_json_that_clips_nothing_is_told_to_who_does_not_say_it(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"train_batch_size": "auto"}')
+    words = (SMALL + STOP + f"--data-efficiency-config {tmp_path}/run.json").split()
+    (note,) = read_config(words, "", "")[1]
+    assert note.startswith(f"{tmp_path}/run.json: without gradient_clipping")
+    assert read_config([*words, "--clip-grad", "1.0"], "", "")[1] == []
+
+
 def test_angles_of_windows_that_turn_nothing_are_told() -> None:
     more = "--local-rotary-base 90"
     words = (SMALL + STOP + more).split()
