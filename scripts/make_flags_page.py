@@ -22,7 +22,8 @@ HEAD = """\
 Made by `python scripts/make_flags_page.py` from `megatron/config/`. The names are Megatron's where
 Megatron has the flag. All of them may stand in a YAML file too (`--config FILE.yaml`), alone or grouped in
 sections named as below; flags on the command line win. Whole numbers may be written 300e9 or 1_000_000.
-Of a flag that is given twice the last value counts, and a note says so.
+Of a flag that is given twice the last value counts, and a note says so;
+{repeated} add up, and several {refused} are refused.
 
 *On resume* says what happens where the checkpoint has another value:
 
@@ -52,9 +53,11 @@ FATES = (
 
 def flags_page() -> str:
     """The page as text."""
-    parts = [HEAD]
-    groups: dict[str, list[Flag]] = {}
-    for one in flags_of(Config):
+    every, groups = flags_of(Config), dict[str, list[Flag]]()
+    repeated = [one for one in every if one.field.metadata["repeat"]]
+    refused = [one for one in every if one.field.metadata["of_several"]]
+    parts = [HEAD.format(repeated=_names(repeated), refused=_names(refused))]
+    for one in every:
         groups.setdefault(one.group or "file", []).append(one)
     for group, flags in groups.items():
         parts.append(
@@ -70,6 +73,10 @@ def flags_page() -> str:
         rows = "".join(f"| {why} | {', '.join(names)} |\n" for why, names in families.items())
         parts.append(f"\n### {title}\n\n{told}\n\n| | flags |\n|---|---|\n{rows}")
     return "".join(parts)
+
+
+def _names(flags: list[Flag]) -> str:
+    return " and ".join(f"`{one.spellings[0]}`" for one in flags)
 
 
 def _fate(entry: Foreign) -> str:

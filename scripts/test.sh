@@ -7,7 +7,7 @@ install_environment test,dev
 doing="the tests"
 export TOKENIZERS_PARALLELISM=false # its threads do not survive the fork of the ranks
 export HF_HUB_OFFLINE=1
-cores=$(python -c "import os; print(len(os.sched_getaffinity(0)))")
+cores=$(PYTHONPATH=. python -c "from megatron.base.cores import usable_cores; print(usable_cores())")
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # more threads wait for each other where the machine is busy
 if [ $# -gt 0 ]; then
     exec python -m pytest "$@"

@@ -39,7 +39,9 @@ Tables = dict[str, dict[str, tuple[tuple[str, ...], list[tuple[str, ...]]]]]
 @dataclass(frozen=True)
 class Options:
     output: str = flag(help="folder for sections/, pairs/ and text.jsonl", metavar="FOLDER")
-    input: str | None = flag(None, "file in the format of Packages, instead of apt-cache dumpavail")
+    input: str | None = flag(
+        None, "file in the format of Packages, instead of apt-cache dumpavail", metavar="FILE"
+    )
     sections: int = flag(10, "the most frequent sections are the labels", at_least=2)
     train: int = flag(300, "training examples of a section, at most", at_least=1)
     dev: int = flag(100, "the same, for development", at_least=1)

@@ -112,10 +112,9 @@ class Options:
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES, foreign=FOREIGN)
-    for line in unused_flags(Options, sys.argv[1:], FOREIGN) if launched_rank() == 0 else ():
+    idle = without_effect(understand(Options, sys.argv[1:], foreign=FOREIGN)[0], options.asked)
+    for line in [*unused_flags(Options, sys.argv[1:], FOREIGN), *idle] if launched_rank() == 0 else ():
         print(f"note: {line}", file=sys.stderr)
-    if idle := without_effect(understand(Options, sys.argv[1:], foreign=FOREIGN)[0], options.asked):
-        raise UserError(*idle)
     if options.output:
         writable_file(options.output)
     if options.harness.lm_eval_cache:
@@ -241,7 +240,7 @@ def _harness(scorer: Scorer, options: Options, content: dict[str, Any], title: s
         _write(options, content | {"lm_eval": found}, scorer.mesh)
 
     there = earlier_results(options.output, content).get("lm_eval", {})
-    found = harness.run_tasks(scorer, options.harness, there, save)
+    found = harness.run_tasks(scorer, options.harness, there, save, options.question.seed)
     tables.show_harness(found, title)
     results = {task: numbers for entry in found.values() for task, numbers in entry["results"].items()}
     if GROUP in options.harness.tasks and (mean := paper_mean(results)):

@@ -88,7 +88,8 @@ def _stop(status: int, lines: list[str], at_once: bool = False) -> None:
         time.sleep(0 if at_once else 5)
         lines = [f"[rank {rank}] {line}" for line in lines]
     flush()
-    print("\n".join(lines), file=sys.stderr, flush=True)
+    with suppress(OSError):  # who reads it is gone, or its disk full, and the status is all that is left
+        print("\n".join(lines), file=sys.stderr, flush=True)
     _tell_torchrun("\n".join(lines))
     _exit(status)
 
@@ -108,7 +109,6 @@ def _exit(status: int) -> None:
     machine, about one start in twenty)."""
     flush()
     if "RANK" in os.environ:
-        sys.stderr.flush()
         os._exit(status)
     if status:
         sys.exit(status)

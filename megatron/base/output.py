@@ -26,11 +26,12 @@ def let_go() -> None:
 
 
 def flush() -> None:
-    """Print what is left. What the output does not take goes nowhere, as its end is told already."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        to_nowhere(1)
+    """Print what is left. What an output does not take goes nowhere, as its end is told already."""
+    for number, output in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            output.flush()
+        except OSError:
+            to_nowhere(number)
 
 
 def open_closed() -> None:

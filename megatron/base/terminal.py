@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console, RenderableType
@@ -28,15 +28,20 @@ def show(*parts: RenderableType, elsewhere: int = WIDTH_ELSEWHERE) -> None:
 def print_line(text: str) -> None:
     """Print a text and the end of its line at once and as one: another thread may print between two. Where
     the output takes no more, as who reads it is gone or its disk is full, what follows goes nowhere, and work
-    that answers to a closed terminal answers to that: a run saves before it stops. OSError for other work."""
+    that answers to a closed terminal answers to that: a run saves before it stops. One that ignores it, as
+    nohup asks, goes on and says so once on standard error. OSError for other work."""
     try:
         print(f"{text}\n", end="", flush=True)
     except OSError as error:
-        if signal.getsignal(signal.SIGHUP) in (signal.SIG_DFL, None):
+        answer = signal.getsignal(signal.SIGHUP)
+        if answer in (signal.SIG_DFL, None):
             raise
         to_nowhere(1)
-        with suppress(OSError):
-            os.write(2, f"the output takes no more lines: {error.strerror}\n".encode())
+        more = "; the work goes on without them, as SIGHUP is ignored" if answer is signal.SIG_IGN else ""
+        try:
+            os.write(2, f"the output takes no more lines: {error.strerror}{more}\n".encode())
+        except OSError:  # most often the same file, and nothing that is written there may end the work
+            to_nowhere(2)
         signal.raise_signal(signal.SIGHUP)
 
 

@@ -27,7 +27,7 @@ from megatron.config.foreign import (
     unknown_word,
 )
 from megatron.config.include import read_with_includes
-from megatron.config.literal import literal_problem, odd_words
+from megatron.config.literal import is_path, literal_problem, odd_words
 from megatron.config.repeated import given_again, last_counts, lost
 from megatron.config.values import (
     TAKES,
@@ -103,6 +103,12 @@ class Flag(NamedTuple):
     @property
     def spellings(self) -> list[str]:
         return [spelling(self.name), *self.field.metadata["aliases"]]
+
+    @property
+    def metavar(self) -> str:
+        """What its value is called in --help; by the end of its name where it does not say."""
+        usual = {bool: "", int: "N", float: "X", str: self.name.rpartition("_")[2].upper()}[self.kind]
+        return self.field.metadata["metavar"] or usual
 
     @property
     def required(self) -> bool:
@@ -268,7 +274,11 @@ def _given_again(flags: list[Flag], argv: list[str], add_up: bool) -> list[tuple
         if not one.field.metadata["repeat"] and bool(one.field.metadata["of_several"]) == add_up
     }
     named = {dashed(name): one.name for one in once.values() for name in one.spellings}
-    return [(once[name], texts) for name, texts in given_again(argv, named).items()]
+
+    def read(name: str, words: list[str]) -> Any:
+        return _collect(once[name], words or ["true"] * (once[name].kind is bool), [])
+
+    return [(once[name], texts) for name, texts in given_again(argv, named, read).items()]
 
 
 def _kind(hint: Any) -> tuple[type, bool]:
@@ -327,9 +337,8 @@ def _add(group: Any, one: Flag) -> None:
     metadata = one.field.metadata
     shape: dict[str, Any] = {"nargs": "?", "const": "true", "metavar": ""}
     if one.kind is not bool:
-        usual = {int: "N", float: "X", str: one.name.rpartition("_")[2].upper()}[one.kind]
         shape = {"nargs": "*", "action": "append" if metadata["repeat"] else "store"}
-        shape["metavar"] = metadata["metavar"] or usual
+        shape["metavar"] = one.metavar
     group.add_argument(*one.spellings, dest=one.name, help=_help(one), **shape)
 
 
@@ -350,7 +359,7 @@ def _help(one: Flag) -> str:
 def _collect(one: Flag, raw: Any, problems: list[str]) -> Any:
     """The value of a flag from what argparse or YAML gave; None, and a problem told, where it is refused."""
     items = [chosen(item, one.field.metadata["choices"]) for item in flatten(raw)]
-    if one.kind is str and one.field.metadata["metavar"] not in ("TEXT", "TOKEN"):
+    if one.kind is str and is_path(one.metavar):
         items = [with_home(item) if isinstance(item, str) else item for item in items]
     found = _misfit(one, items) or [problem for item in items if (problem := _refusal(one, item))]
     problems += found
@@ -384,7 +393,7 @@ def _refusal(one: Flag, item: Any) -> str:
         return f"{name} takes {TAKES[one.kind]}, not {item!r}" + (f"; {way}" if way else "")
     if not is_utf8(str(value)):
         return f"{name} {value!r} is no UTF-8; rename what it names, or mend how the terminal encodes it"
-    if one.kind is str and (problem := literal_problem(value, metadata["metavar"])):
+    if one.kind is str and is_path(one.metavar) and (problem := literal_problem(value)):
         return f"{name} {value}: {problem}"
     if metadata["choices"] and value not in metadata["choices"]:
         return f"{name} {item}: choose one of {', '.join(map(str, metadata['choices']))}"

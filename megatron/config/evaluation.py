@@ -24,7 +24,7 @@ class QuestionOptions:
     multiple_choice: int = flag(
         0, "how many passages of --splits whose continuation is to be told from three others", at_least=0
     )
-    seed: int = flag(1234, "of what is drawn")
+    seed: int = flag(1234, "of what is drawn, and of examples before questions of --lm-eval")
     compare: str | None = flag(
         None,
         "another checkpoint, on the same items of --cloze, --multiple-choice and --domains",
@@ -57,7 +57,7 @@ OF: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("json_key", "domain_key", "max_documents"), (DOMAINS,)),
     **dict.fromkeys(("num_fewshot", "limit", "include_path", "lm_eval_cache"), (HARNESS,)),
     **dict.fromkeys(("splits", "data_path", "split"), (CLOZE, CHOICE, WINDOWS)),
-    "seed": (CLOZE, CHOICE),
+    "seed": (CLOZE, CHOICE, HARNESS),
     "compare": (CLOZE, CHOICE, DOMAINS),
     "bos_token": (DOMAINS, CLOZE, CHOICE, HARNESS),
     "max_windows": (WINDOWS,),
@@ -66,12 +66,11 @@ OF: dict[str, tuple[str, ...]] = {
 
 
 def without_effect(given: Collection[str], asked: Collection[str]) -> list[str]:
-    """A line for every given flag, by its field's name, that does nothing beside what is `asked`."""
-    wanted = {*asked} or {WINDOWS}
-    found = []
+    """A line for every reason for which some of the given flags, by their fields' names, do nothing beside
+    what is `asked`."""
+    wanted, reasons = {*asked} or {WINDOWS}, dict[str, list[str]]()
     for name in [name for name in given if name in OF and not wanted & {*OF[name]}]:
         *others, last = OF[name]
-        words = f"{', '.join(others)} and {last}, none of which is" if others else f"{last}, which is not"
-        way = "one of them" if others else "that"
-        found.append(f"{spelling(name)}: is of {words} asked for; ask for {way}, too, or leave it out")
-    return found
+        why = f"{', '.join(others)} and {last} are not" if others else f"{last} is not"
+        reasons.setdefault(why, []).append(spelling(name))
+    return [f"without effect, as {why} asked for: {', '.join(names)}" for why, names in reasons.items()]

@@ -6,7 +6,7 @@ from typing import Any
 from megatron.config.arguments import spelling
 from megatron.config.config import Config
 from megatron.config.experts import AUXILIARY, ExpertsConfig
-from megatron.config.model import ModelConfig
+from megatron.config.model import ModelConfig, explicit_attention
 from megatron.config.optimizer import OptimizerConfig, decay_horizon, warmup_horizon
 from megatron.config.parallel import ParallelConfig
 from megatron.config.training import UNITS, TrainingConfig
@@ -60,7 +60,8 @@ def _of_experts(experts: ExpertsConfig) -> Reasons:
     if experts.moe_expert_capacity_factor is None:
         policy = _given(experts, "moe_token_drop_policy")
         reasons["--moe-expert-capacity-factor is not given"] = policy
-    if not experts.moe_aux_loss_coeff and experts.moe_router_load_balancing_type in AUXILIARY:
+    balanced = experts.moe_router_enable_expert_bias  # else a line of its own says that nothing balances them
+    if balanced and not experts.moe_aux_loss_coeff and experts.moe_router_load_balancing_type in AUXILIARY:
         kind = _given(experts, "moe_router_load_balancing_type")
         reasons["--moe-aux-loss-coeff is 0"] = kind
     return reasons
@@ -79,9 +80,7 @@ def _unbalanced(experts: ExpertsConfig) -> list[str]:
 
 def _of_memory(training: TrainingConfig, model: ModelConfig, parallel: ParallelConfig) -> Reasons:
     reasons = Reasons()
-    written_out = model.attention_backend in ("unfused", "local") or (
-        model.attention_backend == "auto" and model.attention_dropout
-    )
+    written_out = explicit_attention(model.attention_backend, model.attention_dropout)
     ring = parallel.context_parallel_size > 1 and "p2p" in parallel.cp_comm_type
     if training.recompute_granularity == "selective" and (ring or not written_out):
         reasons["attention keeps no weights here, and full alone would save memory"] = [

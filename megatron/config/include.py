@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
+from megatron.config.values import with_home
 from megatron.config.yaml_file import read_settings, read_yaml, without_switched_off
 
 KEY = "include"
@@ -63,7 +64,7 @@ def _included(path: str, asked: Any, above: tuple[str, ...]) -> list[str]:
     texts = [] if asked is None else asked if isinstance(asked, list) else [asked]
     if not all(isinstance(text, str) and text for text in texts):
         raise ValueError(f"{KEY} must be the name of a file, or a list of names")
-    paths = [os.path.normpath(os.path.join(os.path.dirname(path), text)) for text in texts]
+    paths = [os.path.normpath(os.path.join(os.path.dirname(path), with_home(text))) for text in texts]
     before = {os.path.realpath(one) for one in (*above, path)}
     for one in paths:
         if os.path.realpath(one) in before:

@@ -5,7 +5,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 
 LITERAL: Mapping[str, str] = {
-    r"(?:.*=)?~[\w.-]*/.*": "no shell reads ~ as a home folder behind = or in a file; write the whole path",
+    r"(?:.*=)?~[\w.-]*/.*": "~ is a home folder at the start alone, and of a user of this machine; write the "
+    "whole path",
     r".*\$\{[\w.:]+\}.*|(?:.*/)?\$[A-Za-z_]\w*(?:/.*)?": "names a variable that is not in the "
     "environment, or not at the start; export it, or write the path itself",
     r"(?:.*=)?[A-Za-z][A-Za-z0-9+.-]+://.*": "is an address, and files of this machine alone are read and "
@@ -14,14 +15,17 @@ LITERAL: Mapping[str, str] = {
 """What is said of texts, by patterns of them."""
 DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 """What word processors and web pages make of hyphens."""
-NO_PATHS = ("TEXT", "TOKEN", "KEY")
-"""What flags are called in --help whose texts are no paths."""
+PATHS = ("FOLDER", "FILE", "PREFIX", "PATH")
+"""How that begins which values of flags are called in --help where they are paths; NAME= may stand before."""
 
 
-def literal_problem(value: str, metavar: str | None) -> str:
-    """What is wrong with a text that would be taken literally and is hardly meant so; "" where nothing is."""
-    if metavar in NO_PATHS:
-        return ""
+def is_path(metavar: str) -> bool:
+    """Whether values that --help calls so are paths."""
+    return metavar.removeprefix("NAME=").startswith(PATHS)
+
+
+def literal_problem(value: str) -> str:
+    """What is wrong with a path that would be taken literally and is hardly meant so; "" where nothing is."""
     return next((words for pattern, words in LITERAL.items() if re.fullmatch(pattern, value, re.DOTALL)), "")
 
 

@@ -4,7 +4,6 @@ import functools
 from dataclasses import dataclass, fields
 
 from megatron.config.arguments import flag
-from megatron.config.parallel import ParallelConfig, ranks_of_model
 
 free_flag = functools.partial(flag, resume="free")
 
@@ -62,16 +61,17 @@ class LoggingConfig:
     profile_step_end: int = free_flag(12, "and ends after this one", at_least=1)
     profile_ranks: tuple[int, ...] = free_flag((0,), "ranks that are profiled", metavar="N", at_least=0)
     wandb_project: str | None = free_flag(
-        None, "Weights & Biases project that gets the scalars, where wandb is installed", metavar="NAME"
+        None, "Weights & Biases project that gets the scalars, where wandb is installed", metavar="TEXT"
     )
     wandb_exp_name: str | None = free_flag(None, "name of the run there", metavar="TEXT")
-    wandb_entity: str | None = free_flag(None, "user or team that owns the project", metavar="NAME")
+    wandb_entity: str | None = free_flag(None, "user or team that owns the project", metavar="TEXT")
     wandb_save_dir: str | None = free_flag(None, "where wandb keeps its files; --save", metavar="FOLDER")
 
 
 def idle_notes(logging: LoggingConfig) -> list[str]:
-    """What is asked of the log and does nothing, as another flag is not given."""
-    asked = {field.name for field in fields(logging) if getattr(logging, field.name) != field.default}
+    """What is asked of the log and does nothing, as another flag is not given. An empty text asks nothing."""
+    given = {field.name: (getattr(logging, field.name), field.default) for field in fields(logging)}
+    asked = {name for name, (value, usual) in given.items() if value not in ("", usual)}
     met = {
         "--tensorboard-dir or --wandb-project": logging.tensorboard_dir or logging.wandb_project,
         "--tensorboard-dir": logging.tensorboard_dir,
@@ -98,12 +98,4 @@ def _profile(logging: LoggingConfig) -> list[str]:
     ]
 
 
-def _profiled_ranks(logging: LoggingConfig, parallel: ParallelConfig, data_parallel_size: int) -> list[str]:
-    ranks = data_parallel_size * ranks_of_model(parallel)
-    if not logging.profile or any(one < ranks for one in logging.profile_ranks):
-        return []
-    given = " ".join(map(str, logging.profile_ranks))
-    return [f"--profile-ranks {given}: the run has ranks 0 to {ranks - 1}; name some of them"]
-
-
-RULES = (_profile, _profiled_ranks)
+RULES = (_profile,)

@@ -12,6 +12,14 @@ ANGLES = (
     *("use_rope_scaling", "rope_scaling_factor"),
 )
 """Flags of rotary angles."""
+EXPLICIT = ("unfused", "local")
+"""Backends of attention that write its weights out."""
+
+
+def explicit_attention(attention_backend: str, attention_dropout: float) -> bool:
+    """Whether attention's weights are written out in a training step: where they are dropped by key, too."""
+    by_key = attention_backend == "auto" and attention_dropout > 0
+    return by_key or attention_backend in EXPLICIT
 
 
 @dataclass(frozen=True)

@@ -69,9 +69,9 @@ def convert(value: Any, kind: type) -> Any:
 
 
 def with_home(text: str) -> str:
-    """A path whose first part is ~ or a variable as a shell reads it. A shell does not where it stands behind
-    = or in quotes, and nobody does in a file: a folder would come to be that is named ~."""
-    begins = re.match(r"~/|\$(\w+|\{\w+\})(/|$)", text)
+    """A path whose first part is ~, ~user or a variable as a shell reads it. A shell does not where it stands
+    behind = or in quotes, and nobody does in a file: a folder would come to be that is named ~."""
+    begins = re.match(r"~[\w.-]*/|\$(\w+|\{\w+\})(/|$)", text)
     return os.path.expandvars(os.path.expanduser(text)) if begins else text
 
 

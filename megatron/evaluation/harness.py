@@ -33,7 +33,7 @@ from megatron.evaluation.score import (
 from megatron.parallel.mesh import agree, share_bytes
 
 SEED = 1234
-"""Of the examples before a question, as the harness' own command draws them."""
+"""Of the examples before a question where nobody says another, as of the harness' own command."""
 BOOTSTRAPS = 100_000
 """Of errors that have no closed form, as of the harness' own command; the first rank tells them."""
 NEW_TOKENS = 256
@@ -195,12 +195,14 @@ def run_tasks(
     options: HarnessOptions,
     there: Mapping[str, Any],
     save: Callable[[dict[str, Any]], None],
+    seed: int = SEED,
 ) -> dict[str, Any]:
     """The harness' numbers by task. Those that are `there` with the same settings are taken from there;
     `save` is called behind every other one, and loses none of them."""
     tasks, names = open_tasks(scorer, options.tasks, options.include_path)
     settings: dict[str, Any] = {"num_fewshot": options.num_fewshot, "limit": options.limit}
     found = dict[str, Any]()
+    settings |= {"seed": seed} if seed != SEED else {}
     settings |= {"begin": list(scorer.begin)} if scorer.begin else {}
     own = digest_of_own(names, options.include_path)
     settings |= {"own_files": own} if own else {}
@@ -212,7 +214,7 @@ def run_tasks(
             print_line(f"{name}: its results are there already")
             continue
         limit = int(options.limit) if options.limit and options.limit >= 1 else options.limit
-        numbers = run_task(scorer, tasks, name, options.num_fewshot, limit)
+        numbers = run_task(scorer, tasks, name, options.num_fewshot, limit, seed)
         found[name] = {"settings": settings} | numbers
         save(kept | found)
         print_line(f"{name}: {len(found)} of {len(names)} tasks are done")
@@ -220,7 +222,12 @@ def run_tasks(
 
 
 def run_task(
-    scorer: Scorer, tasks: Tasks, name: str, num_fewshot: int | None, limit: float | None
+    scorer: Scorer,
+    tasks: Tasks,
+    name: str,
+    num_fewshot: int | None,
+    limit: float | None,
+    seed: int = SEED,
 ) -> dict[str, Any]:
     """What the harness counts for a task or group, every number of a task by metric and filter, standard
     errors among them."""
@@ -231,12 +238,12 @@ def run_task(
             task.set_config(key="num_fewshot", value=num_fewshot)
         elif fixed is None:
             task.set_config(key="num_fewshot", value=0)
-        task.set_fewshot_seed(seed=SEED)
+        task.set_fewshot_seed(seed=seed)
         _require_answers(name, tasks, task)
         if num_fewshot and scorer.mesh.first and _has_questions_alone(task):
             print_line(f"note: {name} has no training part, so its examples are of the questions themselves")
-    random.seed(SEED)
-    np.random.seed(SEED)  # noqa: NPY002, which tasks of the harness draw from
+    random.seed(seed)
+    np.random.seed(seed % (1 << 32))  # noqa: NPY002, which tasks of the harness draw from
     try:
         found = evaluate(
             lm=HarnessModel(scorer),

@@ -157,7 +157,7 @@ def _metrics(
 ) -> list[CurriculumMetric]:
     if isinstance(curriculum, str):
         curriculum = [curriculum]
-    told = [metric_from_spec(one, problems) if isinstance(one, str) else one for one in curriculum]
+    told = [metric_from_spec(one, problems, []) if isinstance(one, str) else one for one in curriculum]
     metrics = [metric for metric in told if metric]
     if any(metric.name == RESHAPE for metric in metrics):
         problems.append(f"curriculum {RESHAPE}: a loader gives one row a sample; choose {TRUNCATE}")

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from megatron.config.model import EXPLICIT, explicit_attention
 from megatron.model.architecture import Architecture
 from megatron.model.context import Context, Part, View
 from megatron.model.dropout import drop_attention, salt
@@ -19,13 +20,9 @@ from megatron.parallel.placement import add_constants
 from megatron.parallel.ring import Block, ring_attention
 from megatron.parallel.slices import Slices, heads_for_places, in_order, places_for_heads, slices_of
 
-EXPLICIT = ("unfused", "local")
-
 
 def explicit_in_training(architecture: Architecture) -> bool:
-    """Whether attention's weights are written out in a training step: where they are dropped by key."""
-    by_key = architecture.attention_backend == "auto" and architecture.attention_dropout > 0
-    return by_key or architecture.attention_backend in EXPLICIT
+    return explicit_attention(architecture.attention_backend, architecture.attention_dropout)
 
 
 class Attention(nn.Module):

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from megatron.config.model import EXPLICIT
 from megatron.model.architecture import Architecture
-from megatron.model.attention import EXPLICIT
 from megatron.model.block import Block
 from megatron.model.context import Context
 from megatron.model.random_ltd import through_kept

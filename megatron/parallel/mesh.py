@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from megatron.base.errors import UserError, system_problem
 from megatron.parallel.layout import AXES, Layout
-from megatron.parallel.ranks import START, launched_rank, local_rank, world_size
+from megatron.parallel.ranks import launched_rank, local_rank, world_size
 
 CPU = torch.device("cpu")
 SHARING = ("data", "context")
@@ -164,11 +164,6 @@ def device_of_rank(backend: str | None) -> torch.device:
     place = local_rank()
     if torch.cuda.is_available() and backend != "gloo":
         here = torch.cuda.device_count()
-        if world_size() > 1 and here > 1 and "LOCAL_RANK" not in os.environ:
-            raise UserError(
-                f"the environment has WORLD_SIZE={world_size()} without LOCAL_RANK, so that all ranks of a "
-                f"machine would take its first GPU; give each its place among them, or {START}"
-            )
         if place >= here:
             raise UserError(
                 f"local rank {place} has no GPU: {here} {'is' if here == 1 else 'are'} here; start fewer "

@@ -2,10 +2,8 @@
 
 import os
 import re
-import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch.distributed as dist
 
@@ -86,7 +84,7 @@ def _require_meeting_place(address: str, port: str) -> None:
 def launch_notes(environment: Mapping[str, str] = os.environ) -> list[str]:
     """A note where another launcher has started several processes, each of which is a run of its own."""
     if "WORLD_SIZE" in environment:
-        return _of_slurms_signal(environment)
+        return []
     notes = [
         f"{launcher} has started {environment[size]} processes, and each is a run of its own; to join them, "
         f"{launcher} should start torchrun once on every machine, and torchrun the ranks"
@@ -94,25 +92,6 @@ def launch_notes(environment: Mapping[str, str] = os.environ) -> list[str]:
         if rank in environment and environment.get(size, "1") not in ("", "0", "1")
     ]
     return notes[:1]  # srun sets the variables of mpiexec, too
-
-
-def _of_slurms_signal(environment: Mapping[str, str]) -> list[str]:
-    """A note where the signal that Slurm sends before its time limit would end torchrun, too."""
-    parent = Path(f"/proc/{os.getppid()}/status")
-    if not {"SLURM_JOB_ID", "TORCHELASTIC_RUN_ID"} <= environment.keys() or not parent.is_file():
-        return []
-    if survives(parent.read_text(), signal.SIGUSR1):
-        return []
-    return [
-        "torchrun dies of SIGUSR1, which --signal=USR1@N of Slurm sends to it, too, and then Slurm kills the "
-        "ranks while they save; start it behind trap '' USR1 USR2, as scripts/launch/nodes.sh does"
-    ]
-
-
-def survives(status: str, number: int) -> bool:
-    """Whether a process ignores or catches a signal, as its status in /proc says by bits."""
-    masks = re.findall(r"^Sig(?:Ign|Cgt):\s*([0-9a-f]+)$", status, re.MULTILINE)
-    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
 
 
 @contextmanager
@@ -142,8 +121,8 @@ def _is_of_communication(error: Exception) -> bool:
 
 def _first_sentence(text: str) -> str:
     """Without the place in the library's sources before it; of NCCL's message what its last line says."""
-    text = text.rpartition("Last error:")[2]
-    return re.sub(r"^\[[^]]*\.cc:\d+\] ", "", text.strip()).split("\n")[0].split(". ")[0].rstrip(".")
+    text = text.rpartition("Last error:")[2].strip() or text.strip()  # where NCCL has kept none
+    return re.sub(r"^\[[^]]*\.cc:\d+\] ", "", text).split("\n")[0].split(". ")[0].rstrip(".")
 
 
 def _what_broke(text: str, roll: RollCall | None) -> UserError:

@@ -32,6 +32,8 @@ USED = {
     "custom": {"max", "function"},
 }
 """What a --curriculum may say for each pacing."""
+OF_VALUES = {"values", "until"}
+"""What is refused with another pacing than theirs, as it says a whole schedule."""
 SPEC_KEYS = {"difficulty", "pacing"}.union(*USED.values())
 SPEC_EXAMPLE = "vocab_rarity:difficulty=percentile,min=1,max=100,pacing=fixed_root,root=2,duration=1000"
 
@@ -42,7 +44,7 @@ def describe(config: Config | SimpleNamespace) -> tuple[DataEfficiency, list[str
     flags = config.data_efficiency
     problems: list[str] = []
     notes: list[str] = []
-    metrics = [metric for spec in flags.curriculum if (metric := metric_from_spec(spec, problems))]
+    metrics = [metric for spec in flags.curriculum if (metric := metric_from_spec(spec, problems, notes))]
     bare = flags.data_efficiency_config and not given_dropping(flags, config.data.seq_length)
     random_ltd = _from_flags(config, problems) if flags.random_ltd and not bare else None
     exactly = flags.reference_schedules
@@ -68,8 +70,9 @@ def describe(config: Config | SimpleNamespace) -> tuple[DataEfficiency, list[str
     if exactly:
         metrics = [_cut_short(metric, notes) for metric in metrics]
     lengths = [metric for metric in metrics if metric.name in LENGTHS]
-    if flags.difficulty_path and not problems and len(lengths) == len(metrics):
-        problems.append(_idle_difficulty(flags.difficulty_path[0]))
+    if flags.difficulty_path and len(lengths) == len(metrics):
+        given = " ".join(flags.difficulty_path)
+        notes.append(f"--difficulty-path {given}: not used, as no curriculum orders by difficulty")
     if problems:
         raise UserError(*problems)
     described = DataEfficiency(
@@ -107,8 +110,9 @@ def _numbers(pairs: dict[str, str], key: str) -> tuple[int, ...]:
     return tuple(number_of(key, part, int) for part in pairs.get(key, "").split("/") if part)
 
 
-def metric_from_spec(spec: str, problems: list[str]) -> CurriculumMetric | None:
-    """A metric from METRIC:key=value,...; None, and a problem told, where the text is not understood."""
+def metric_from_spec(spec: str, problems: list[str], notes: list[str]) -> CurriculumMetric | None:
+    """A metric from METRIC:key=value,...; None, and a problem told, where the text is not understood; a note
+    where a key does nothing."""
     name, _, rest = (part.strip() for part in spec.partition(":"))
     parts = [part.partition("=") for part in rest.split(",") if part]
     keys = [key.strip() for key, _, _ in parts]
@@ -117,6 +121,11 @@ def metric_from_spec(spec: str, problems: list[str]) -> CurriculumMetric | None:
         problems.append(f"--curriculum {spec}: {', '.join(twice)} stands twice; keep one")
         return None
     curve = pairs.get("pacing", "fixed_linear")
+    idle = set(pairs) & SPEC_KEYS - {"difficulty", "pacing"} - USED.get(curve, SPEC_KEYS)
+    if idle & OF_VALUES:
+        problems.append(f"--curriculum {spec}: {_idle_words(idle, curve)}")
+        return None
+    notes += [f"--curriculum {spec}: {_idle_words(idle, curve)}"] if idle else []
     if why := _not_understood(name, pairs, curve):
         problems.append(f"--curriculum {spec}: {why}; an example: {SPEC_EXAMPLE}")
         return None
@@ -144,21 +153,16 @@ def _not_understood(name: str, pairs: dict[str, str], curve: str) -> str:
         return "nothing follows the name"
     if unknown := sorted(set(pairs) - SPEC_KEYS):
         return f"unknown {', '.join(unknown)}; known are {', '.join(sorted(SPEC_KEYS))}"
-    idle = set(pairs) - {"difficulty", "pacing"} - USED.get(curve, SPEC_KEYS)
-    if idle:
-        users = [f"pacing={one}" for one, keys in USED.items() if idle <= keys]
-        does, it = ("do", "them") if len(idle) > 1 else ("does", "it")
-        words = f"{', '.join(sorted(idle))} {does} nothing with pacing={curve}; leave {it} out"
-        return words + (f", or write {users[0]}" if users else "")
     missing = [key for key in NEEDED.get(curve, ()) if key not in pairs]
     return f"{', '.join(missing) or 'the name'} is missing" if missing or not name else ""
 
 
-def _idle_difficulty(path: str) -> str:
-    return (
-        f"--difficulty-path {path} does nothing without a curriculum that orders by it; give one, such as "
-        f"--curriculum {SPEC_EXAMPLE}, or leave it out"
-    )
+def _idle_words(idle: set[str], curve: str) -> str:
+    """That these keys do nothing, and the pacing that has them, where one has all."""
+    users = [f"pacing={one}" for one, keys in USED.items() if idle <= keys]
+    does, it = ("do", "them") if len(idle) > 1 else ("does", "it")
+    words = f"{', '.join(sorted(idle))} {does} nothing with pacing={curve}; leave {it} out"
+    return words + (f", or write {users[0]}" if users else "")
 
 
 def _from_flags(config: Config | SimpleNamespace, problems: list[str]) -> RandomLTD | None:

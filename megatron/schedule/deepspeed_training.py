@@ -71,13 +71,20 @@ def unused_keys(path: str, content: dict[str, Any]) -> list[str]:
         notes.append(f"{path}: without a warmup_type DeepSpeed's warm-up is logarithmic; here it is linear")
     if warms_up and "warmup_max_lr" not in _at(content, "scheduler", "params"):
         notes.append(f"{path}: without a warmup_max_lr DeepSpeed's rate rises to 0.001; here to --lr")
-    clipped = content.get("gradient_clipping", _at(content, "optimizer", "params").get("max_grad_norm"))
-    if clipped is None and content.keys() & {TOTAL, MICRO}:  # it is a whole configuration
-        notes.append(
-            f"{path}: without gradient_clipping most versions of DeepSpeed clip no gradient; here "
-            "--clip-grad counts, and 0 clips none"
-        )
     return notes
+
+
+def clipping_notes(data_efficiency: DataEfficiencyConfig) -> list[str]:
+    """A note where a whole configuration of DeepSpeed clips nothing, for runs that do not say --clip-grad."""
+    path = data_efficiency.data_efficiency_config
+    content = read_deepspeed_json(path) if path else {}
+    clipped = content.get("gradient_clipping", _at(content, "optimizer", "params").get("max_grad_norm"))
+    if clipped is not None or not content.keys() & {TOTAL, MICRO}:
+        return []
+    return [
+        f"{path}: without gradient_clipping most versions of DeepSpeed clip no gradient; here --clip-grad "
+        "counts, and 0 clips none"
+    ]
 
 
 def contradictions(

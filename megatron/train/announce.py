@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from megatron.base.cores import usable_cores
 from megatron.base.terminal import show
 from megatron.checkpoint.manifest import Manifest
 from megatron.config.config import Config
@@ -137,9 +138,9 @@ def describe_for_reports(run: Run, manifest: Manifest, start: int) -> dict[str, 
 
 
 def _machine(device: torch.device) -> str:
-    """Processors, cores and system of this rank's machine in words."""
+    """Processors, cores that may be used, and system of this rank's machine in words."""
     gpu = [device_name(device)] if device.type == "cuda" else []
-    return ", ".join([*gpu, _processor(), f"{os.cpu_count()} cores", platform.platform(terse=True)])
+    return ", ".join([*gpu, _processor(), f"{usable_cores()} cores", platform.platform(terse=True)])
 
 
 def _processor() -> str:

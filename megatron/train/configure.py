@@ -24,6 +24,7 @@ from megatron.config.scale import scale_notes
 from megatron.config.tokenizer import unread_files
 from megatron.parallel.ranks import world_size
 from megatron.schedule import data_efficiency_flags
+from megatron.schedule.deepspeed_training import clipping_notes
 
 
 def read_config(
@@ -50,8 +51,9 @@ def read_config(
         *idle_notes(config.logging),
         *idle_flags(config, world_size()),
     ]
+    clipping = [] if "clip_grad" in values else clipping_notes(config.data_efficiency)
     scaling = scale_notes(Config, argv, FOREIGN_FLAGS)
-    return config, [*scaling, *notes, *batch, *idle, *unused_flags(Config, argv, FOREIGN_FLAGS)]
+    return config, [*scaling, *notes, *batch, *clipping, *idle, *unused_flags(Config, argv, FOREIGN_FLAGS)]
 
 
 def _batch_of_ranks(config: Config, ranks: int) -> list[str]:

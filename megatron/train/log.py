@@ -48,7 +48,7 @@ class Log:
             name = device_name(mesh.device)
             self.peak = device_peak(config, name)
             if mesh.prints_log:
-                print(explain(config, name, self.peak), flush=True)
+                print_line(explain(config, name, self.peak))
         self.timers.profiling = self.profile.after(start.iteration)
 
     def train(self, iteration: int, outcome: Outcome) -> None:

@@ -6,9 +6,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -118,7 +119,7 @@ class TensorBoard:
     """Scalars over iterations, and as `<name> vs samples` and `<name> vs tokens` over what was consumed."""
 
     def __init__(self, folder: Path, queue: int):
-        threading.excepthook = _tell_in_thread
+        threading.excepthook = partial(_tell_in_thread, threading.excepthook)
         self.board = SummaryWriter(str(folder), max_queue=queue)
 
     def write(self, record: Record) -> None:
@@ -133,10 +134,12 @@ class TensorBoard:
         self.board.close()
 
 
-def _tell_in_thread(error: threading.ExceptHookArgs) -> None:
-    """What the system refuses to TensorBoard's thread is raised again by its next call, and told there."""
-    if not isinstance(error.exc_value, OSError):
-        threading.__excepthook__(error)
+def _tell_in_thread(others: Callable[[Any], object], error: Any) -> None:
+    """What the system refuses to TensorBoard's thread is raised again by its next call, and told there. The
+    errors of all other threads go to `others`."""
+    of_the_board = type(error.thread).__module__.partition(".")[0] == "tensorboard"
+    if not (of_the_board and isinstance(error.exc_value, OSError)):
+        others(error)
 
 
 def wandb_folder(config: Config) -> str:
@@ -159,8 +162,8 @@ class WeightsAndBiases:
             with _nobody_to_ask():
                 self.run = wandb.init(
                     project=flags.wandb_project,
-                    name=flags.wandb_exp_name,
-                    entity=flags.wandb_entity,
+                    name=flags.wandb_exp_name or None,
+                    entity=flags.wandb_entity or None,
                     dir=str(writable_folder(wandb_folder(config))),
                     id=memory.read_text(encoding="utf-8").strip() if memory and known else named,
                     resume="allow",

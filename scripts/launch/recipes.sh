@@ -37,7 +37,7 @@ esac
 export SCRIPT="$script" MEGATRON_ROOT="$root"
 for row in "${rows[@]}"; do
     order=()
-    case "$row" in *voc* | *seqreo* | *composed*) order=("${difficulty[@]}") ;; esac
+    case "$row" in gpt2_350m_ptb/*) ;; *voc* | *seqreo* | *composed*) order=("${difficulty[@]}") ;; esac
     command=("${start[@]}" --config "$root/recipes/$row.yaml" --save "$save/$row" --load "$save/$row" "${order[@]}" "${flags[@]}")
     echo "SCRIPT=$script ${command[*]}"
     [ "$dry_run" = yes ] || "${command[@]}"

@@ -11,8 +11,9 @@
 # Five minutes before the end every rank gets SIGUSR1, finishes its step and saves; sent again, the same job goes on.
 set -euo pipefail
 : "${SLURM_SUBMIT_DIR:?this is for sbatch; on one machine use scripts/launch/node.sh}"
-# Slurm runs a copy of this file; MEGATRON_ROOT is set by what calls sbatch from elsewhere.
-root="${MEGATRON_ROOT:-$SLURM_SUBMIT_DIR}"
+# Slurm runs a copy of this file; MEGATRON_ROOT is set by what calls sbatch from elsewhere, or names another Megatron.
+root="${MEGATRON_ROOT:-}"
+[ -e "$root/scripts/launch/nodes.sh" ] || root="$SLURM_SUBMIT_DIR"
 [ -e "$root/scripts/launch/nodes.sh" ] || { echo "error: $root does not hold this repository; call sbatch there, or with MEGATRON_ROOT=/its/folder" >&2; exit 2; }
 HEAD="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):${PORT:-29500}"
 export HEAD NODES="$SLURM_NNODES" NAME="$SLURM_JOB_ID" RANKS="${RANKS:-${SLURM_GPUS_ON_NODE:-}}"

@@ -106,6 +106,9 @@ def test_a_job_that_is_sent_from_elsewhere_is_told_the_way(tmp_path: Path) -> No
     job = {"SLURM_JOB_NODELIST": "head", "SLURM_NNODES": "2", "SLURM_JOB_ID": "1", "MEGATRON_ROOT": str(ROOT)}
     status, error = launched("slurm.sh", tmp_path, **job, **where | {"PATH": f"{tmp_path}:{where['PATH']}"})
     assert status == 0 and f"bash {ROOT}/scripts/launch/nodes.sh --save runs" in error
+    there = job | {"PATH": f"{tmp_path}:{where['PATH']}", "SLURM_SUBMIT_DIR": str(ROOT)}
+    status, error = launched("slurm.sh", tmp_path, **there | {"MEGATRON_ROOT": str(tmp_path)})  # of NVIDIA's
+    assert status == 0 and f"bash {ROOT}/scripts/launch/nodes.sh --save runs" in error
 
 
 def test_a_shell_without_the_environment_is_told_the_way(tmp_path: Path) -> None:

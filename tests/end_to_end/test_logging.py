@@ -1,7 +1,6 @@
 """A run on two ranks with everything that can be logged switched on: lines, records, scalars, profile."""
 
 import json
-import os
 import platform
 import re
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from megatron.base.cores import usable_cores
 from megatron.train.timers import LEVELS
 from tests.support.commands import ROOT, run_command
 
@@ -55,7 +55,7 @@ def test_lines_that_scripts_look_for(run: tuple[Path, str]) -> None:
 def test_a_run_says_what_it_is_and_where_it_ran(run: tuple[Path, str]) -> None:
     about = json.loads((run[0] / "run.json").read_text())
     assert f", {about['flops']:.3E} FLOPs" in run[1]
-    assert f", {os.cpu_count()} cores, {platform.platform(terse=True)}" in about["machine"]
+    assert f", {usable_cores()} cores, {platform.platform(terse=True)}" in about["machine"]
     words = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
     assert about["commit"] == (told if told and (ROOT / ".git").exists() else None)

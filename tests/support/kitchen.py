@@ -16,6 +16,7 @@ class Kitchen:
     heat: float = flag(180.0, "degrees")
     fan: bool = flag(False, "100% air")
     cook: str | None = flag(None, "name of the cook", aliases=("--chef",), metavar="NAME")
+    larder: str | None = flag(None, "where food is kept", metavar="FOLDER")
     style: str = flag("baked", "way to cook", choices=("baked", "boiled"))
     pans: tuple[int, ...] = flag((20, 24), "diameters of the pans", at_least=10)
     salt: float = flag(0.5, "share of the salt", at_least=0, below=1)

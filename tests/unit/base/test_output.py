@@ -80,4 +80,29 @@ def test_a_line_that_is_refused_is_like_a_closed_terminal(nobody: Callable[[], i
     assert (ended.returncode, ended.stderr) == (1, b""), "other work ends"
     goes_on = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
     ignored = done(goes_on + line + twice, stdout=nobody())
-    assert ignored.returncode == 0 and ignored.stderr.endswith(b"ends\n"), "as nohup asks"
+    told = (
+        b"the output takes no more lines: Broken pipe; the work goes on without them, as SIGHUP is ignored\n"
+    )
+    assert ignored.returncode == 0 and ignored.stderr == told + b"ends\n", "as nohup asks"
+
+
+def test_a_full_disk_behind_both_outputs_ends_no_work_that_ignores_a_closed_terminal() -> None:
+    """As of nohup, whose one file takes both."""
+    body = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+    body += "from megatron.base.terminal import print_line; print_line('a'); "
+    body += "print('b', file=sys.stderr, flush=True); sys.exit(7)"
+    code = FRAME + f"def main():\n    {body}\nrun_command(main)"
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=full, stderr=full, check=False)
+    assert ended.returncode == 7
+
+
+@pytest.mark.parametrize("rank", [None, "0"])
+def test_a_mistake_that_nobody_can_be_told_keeps_its_status(rank: str | None) -> None:
+    code = "from megatron.base.errors import UserError\n" + FRAME
+    code += "def main():\n    raise UserError('a')\nrun_command(main, ranks=True)"
+    more = {"RANK": rank} if rank else {}
+    with open("/dev/full", "wb") as full:
+        words = [sys.executable, "-c", code]
+        ended = subprocess.run(words, cwd=ROOT, stderr=full, env=os.environ | more, check=False)
+    assert ended.returncode == 2

@@ -102,6 +102,21 @@ def test_the_last_of_several_values_counts_and_is_told() -> None:
     assert unused_flags(Options, ["--wish", "a:b=1", "--wish", "c:d=2"], FOREIGN) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--fan --fan true", False),
+        ("--fan --fan=False", True),
+        ("--heat 1e2 --heat=100.0", False),
+        ("--pans 20 24 --pans 2e1 24", False),
+        ("--pans 20 24 --pans 24 20", True),
+        ("--style baked --style BAKED", False),
+    ],
+)
+def test_one_value_in_two_spellings_is_no_conflict(words: str, told: bool) -> None:
+    assert bool(unused_flags(Options, words.split(), FOREIGN)) == told
+
+
 def test_values_that_add_up_are_not_lost_silently() -> None:
     problem, _ = problems("--config", "a.yml", "--config=b.yml")
     assert problem == (
@@ -240,10 +255,10 @@ def test_a_path_of_no_variable_is_refused(place: str) -> None:
 
 
 def test_a_path_below_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A shell leaves `--chef=~/a` as it is, and so does a file: a folder named ~ would be made."""
+    """A shell leaves `--larder=~/a` as it is, and so does a file: a folder named ~ would be made."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert read("--cook=~/a/b").kitchen.cook == f"{tmp_path}/a/b"
-    assert read("--cook", "~Ada").kitchen.cook == "~Ada"
-    (tmp_path / "menu.yaml").write_text("chef: ~/c\nguests: 3\n")
+    assert read("--larder=~/a/b").kitchen.larder == f"{tmp_path}/a/b"
+    assert read("--larder", "~Ada").kitchen.larder == "~Ada"
+    (tmp_path / "menu.yaml").write_text("larder: ~/c\nguests: 3\n")
     options = read("--config=~/menu.yaml")
-    assert (options.kitchen.cook, options.guests) == (f"{tmp_path}/c", 3)
+    assert (options.kitchen.larder, options.guests) == (f"{tmp_path}/c", 3)

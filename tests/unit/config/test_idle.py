@@ -41,6 +41,7 @@ WSD = "--lr-decay-style WSD --lr-wsd-decay-iters 10 "
         ),
         ("--sequence-parallel", "--tensor-model-parallel-size is 1: --sequence-parallel"),
         ("--profile --profile-ranks 1 2 3", "the highest rank is 1: --profile-ranks 2 3"),
+        ("--profile --profile-ranks 8", "the highest rank is 1: --profile-ranks 8"),
     ],
 )
 def test_what_does_nothing_is_told(flags: str, told: str) -> None:
@@ -72,5 +73,6 @@ def test_what_does_something_is_not(flags: str) -> None:
 
 
 def test_experts_that_nothing_balances_are_told() -> None:
-    (line,) = idle_flags(make_config(STOP + "--num-experts 4 --moe-z-loss-coeff 1e-3"), 1)
+    for more in ("", " --moe-router-load-balancing-type seq_aux_loss"):
+        (line,) = idle_flags(make_config(STOP + "--num-experts 4 --moe-z-loss-coeff 1e-3" + more), 1)
     assert line.startswith("nothing balances the experts, as --moe-aux-loss-coeff is 0; 1e-2 is usual")

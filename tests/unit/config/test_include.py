@@ -40,6 +40,13 @@ def test_paths_are_relative_to_the_file_that_names_them(
     assert (read("--config", "run.yaml").guests, read("--config", "run.yaml").kitchen.heat) == (2, 3.0)
 
 
+def test_a_home_folder_is_read_as_a_shell_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    files(tmp_path / "home", base="guests: 7\n")
+    assert read("--config", files(tmp_path, run="include: ~/base.yaml\n")).guests == 7
+
+
 def test_files_side_by_side_may_share_a_base(tmp_path: Path) -> None:
     path = files(
         tmp_path,

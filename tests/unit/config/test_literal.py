@@ -3,14 +3,16 @@ have changed, are refused with a way out."""
 
 import pytest
 
-from megatron.config.literal import literal_problem
+from megatron.config.arguments import flags_of
+from megatron.config.config import Config
+from megatron.config.literal import is_path
 from tests.support.kitchen import problems, read
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("~ada/runs", "write the whole path"),
+        ("~no-such-user/runs", "write the whole path"),
         ("run=~/runs/a", "write the whole path"),
         ("$NOT_THERE/runs", "write the path itself"),
         ("/scratch/$USER/runs", "write the path itself"),
@@ -23,8 +25,8 @@ from tests.support.kitchen import problems, read
     ],
 )
 def test_what_no_shell_has_read_is_refused(text: str, told: str) -> None:
-    (problem,) = problems("--cook", text)
-    assert problem.startswith(f"--cook {text}: ") and told in problem
+    (problem,) = problems("--larder", text)
+    assert problem.startswith(f"--larder {text}: ") and told in problem
 
 
 @pytest.mark.parametrize(
@@ -43,12 +45,19 @@ def test_what_no_shell_has_read_is_refused(text: str, told: str) -> None:
     ],
 )
 def test_other_texts_are_taken(text: str) -> None:
-    assert read("--cook", text).kitchen.cook == text
+    assert read("--larder", text).kitchen.larder == text
 
 
 def test_texts_that_are_no_paths_say_what_they_like() -> None:
-    assert not literal_problem("~/ and s3://x and ${y}", "TEXT")
-    assert literal_problem("~/ and", "FILE")
+    for text in ("~/ and s3://x and ${y}", "$HOME", "~/b"):
+        assert read("--cook", text).kitchen.cook == text
+
+
+def test_which_flags_take_paths() -> None:
+    paths = {one.name for one in flags_of(Config) if one.kind is str and is_path(one.metavar)}
+    assert {"save", "data_path", "difficulty_path", "vocab_file", "tokenizer_model", "metrics_file"} <= paths
+    assert not paths & {"eod_token", "split", "wandb_project", "curriculum", "random_ltd_layers"}
+    assert is_path("NAME=FOLDER ...") and not is_path("NAME=DOLLARS ...")
 
 
 def test_lines_of_windows_are_one_problem() -> None:

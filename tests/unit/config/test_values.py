@@ -1,3 +1,6 @@
+import os
+import pwd
+
 import pytest
 
 from megatron.config.arguments import flag
@@ -57,7 +60,8 @@ def test_what_is_unknown_cannot_be_read() -> None:
         ("$SCRATCH/my", "/scratch/my"),
         ("${SCRATCH}", "/scratch"),
         ("~", "~"),
-        ("~other/my", "~other/my"),
+        ("~no-such-user/my", "~no-such-user/my"),
+        ("~root/my", os.path.join(pwd.getpwnam("root").pw_dir, "my")),
         ("runs/~/$SCRATCH", "runs/~/$SCRATCH"),
         ("$NOBODY_HAS_THIS/my", "$NOBODY_HAS_THIS/my"),
         (r"(?:$|\s)", r"(?:$|\s)"),

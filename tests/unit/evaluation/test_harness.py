@@ -431,6 +431,22 @@ def test_what_is_done_is_lost_at_no_moment(made: SimpleNamespace, monkeypatch: p
     assert saved[0].keys() == found.keys() and saved[0]["local_choice"] == there["local_choice"]
 
 
+def test_another_seed_draws_other_examples_and_keeps_no_results(
+    made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from megatron.config.evaluation import HarnessOptions
+    from megatron.evaluation import harness
+
+    options = HarnessOptions(lm_eval=("local_choice",), include_path=(made.tasks,), num_fewshot=2, limit=3)
+    seeds = list[int]()
+    draw = harness.run_task
+    monkeypatch.setattr(harness, "run_task", lambda *given: seeds.append(given[-1]) or draw(*given))
+    first = harness.run_tasks(made.scorer, options, {}, lambda found: None)
+    other = harness.run_tasks(made.scorer, options, first, lambda found: None, 7)
+    assert harness.run_tasks(made.scorer, options, other, lambda found: None, 7) == other
+    assert seeds == [harness.SEED, 7] and other["local_choice"]["settings"]["seed"] == 7
+
+
 def test_own_tasks_that_have_changed_are_done_again(tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
     from megatron.evaluation.harness_tasks import digest_of_own

@@ -80,15 +80,14 @@ def test_every_rank_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.cuda, "set_device", lambda place: None)
     monkeypatch.setenv("WORLD_SIZE", "4")
     for here, place, wanted in (
-        (2, None, "WORLD_SIZE=4 without LOCAL_RANK, so that all ranks of a machine would take its first GPU"),
         (2, "2", "local rank 2 has no GPU: 2 are here; start fewer ranks a machine, or let each see all"),
         (1, "1", "local rank 1 has no GPU: 1 is here; .* srun --gpus-per-node in place of --gpus-per-task"),
     ):
         monkeypatch.setattr(torch.cuda, "device_count", lambda here=here: here)
-        monkeypatch.delenv("LOCAL_RANK", raising=False)
-        if place:
-            monkeypatch.setenv("LOCAL_RANK", place)
+        monkeypatch.setenv("LOCAL_RANK", place)
         with pytest.raises(UserError, match=wanted):
             device_of_rank(None)
     monkeypatch.delenv("LOCAL_RANK")
-    assert device_of_rank(None) == torch.device("cuda", 0)  # as a launcher shows every rank a GPU alone
+    for here in (1, 8):  # as a launcher shows every rank a GPU alone, or starts one rank a machine
+        monkeypatch.setattr(torch.cuda, "device_count", lambda here=here: here)
+        assert device_of_rank(None) == torch.device("cuda", 0)

@@ -1,6 +1,5 @@
 """What the environment says of a rank, and ranks that do not meet or are gone."""
 
-import signal
 import socket
 
 import pytest
@@ -10,11 +9,11 @@ from megatron.base.errors import UserError
 from megatron.parallel.layout import Layout
 from megatron.parallel.mesh import Mesh, start_mesh
 from megatron.parallel.ranks import (
+    _first_sentence,
     joined_ranks,
     launch_notes,
     launched_rank,
     require_launch,
-    survives,
     world_size,
 )
 from tests.support.ranks import run_ranks
@@ -138,18 +137,12 @@ def test_two_ranks_on_one_gpu_are_told_of_their_places() -> None:
         raise dist.DistBackendError(text)
 
 
-def test_slurms_signal_ends_a_torchrun_that_does_not_ignore_it() -> None:
-    """It ignores SIGINT and SIGUSR1 (2 and 10), catches SIGTERM (15), and blocks SIGUSR2 (12) alone."""
-    status = (
-        "Name:\tpython\nSigBlk:\t0000000000000800\nSigIgn:\t0000000000000202\nSigCgt:\t0000000000004000\n"
-    )
-    assert [survives(status, number) for number in (2, 10, 12, 15)] == [True, True, False, True]
-    slurm = {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "1", "SLURM_JOB_ID": "7"}
-    theirs = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    try:
-        (ignored,) = run_ranks(1, lambda mesh: launch_notes(slurm))
-    finally:
-        signal.signal(signal.SIGUSR1, theirs)
-    (note,) = (one for (one,) in run_ranks(1, lambda mesh: launch_notes(slurm)))
-    assert ignored == [] and note.startswith("torchrun dies of SIGUSR1, which --signal=USR1@N of Slurm sends")
-    assert launch_notes({name: slurm[name] for name in ("WORLD_SIZE", "SLURM_JOB_ID")}) == []
+def test_an_error_of_nccl_without_a_last_line_is_told_by_its_first() -> None:
+    text = "NCCL error in: /torch/NCCLUtils.hpp:275, remote process exited\nncclRemoteError\nLast error:\n"
+    assert _first_sentence(text) == "NCCL error in: /torch/NCCLUtils.hpp:275, remote process exited"
+    assert _first_sentence(text + "socket closed. Gone") == "socket closed"
+
+
+def test_ranks_of_torchrun_are_told_nothing_of_slurm() -> None:
+    """Whether a job has --signal, which torchrun may die of, its processes cannot know."""
+    assert launch_notes({"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "1", "SLURM_JOB_ID": "7"}) == []

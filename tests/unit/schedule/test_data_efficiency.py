@@ -238,22 +238,6 @@ def test_a_spec_is_read_back_in_any_order(
             "vocab_rarity:min=1,max=2,duration=3,pacing=fixed_root,root=x",
             ["root takes a number, not x"],
         ),
-        (
-            "vocab_rarity:min=1,max=2,duration=3,root=2",
-            ["root does nothing with pacing=fixed_linear", "or write pacing=fixed_root"],
-        ),
-        (
-            "vocab_rarity:pacing=fixed_discrete,values=1/2,until=5,duration=9,quantum=8",
-            ["duration, quantum do nothing with pacing=fixed_discrete", "or write pacing=fixed_linear"],
-        ),
-        (
-            "vocab_rarity:pacing=custom,function=math:sqrt,max=9,values=1/2",
-            ["values does nothing with pacing=custom; leave it out, or write pacing=fixed_discrete"],
-        ),
-        (
-            "vocab_rarity:min=1,max=2,values=1/2,root=2",
-            ["root, values do nothing with pacing=fixed_linear; leave them out; an example"],
-        ),
         ("vocab_rarity:min=1,max=2,duration=inf", ["duration=inf"]),
         ("vocab_rarity:min=1,max=2,root=x", ["root=x"]),
         ("vocab_rarity:values=1/x,until=5,pacing=fixed_discrete", ["values=1/x"]),
@@ -265,6 +249,53 @@ def test_a_spec_that_is_not_understood_is_told_with_an_example(spec: str, words:
     assert problem.startswith(f"--curriculum {spec}: ")
     assert "an example: vocab_rarity:difficulty=percentile" in problem or "twice" in problem
     assert all(word in problem for word in words)
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (
+            "vocab_rarity:min=1,max=2,duration=3,root=2",
+            "root does nothing with pacing=fixed_linear; leave it out, or write pacing=fixed_root",
+        ),
+        (
+            "vocab_rarity:pacing=fixed_discrete,values=1/2,until=5,duration=9,quantum=8",
+            "duration, quantum do nothing with pacing=fixed_discrete; leave them out, or write "
+            "pacing=fixed_linear",
+        ),
+        (
+            "vocab_rarity:pacing=custom,function=math:sqrt,min=1,max=9",
+            "min does nothing with pacing=custom; leave it out, or write pacing=fixed_linear",
+        ),
+    ],
+)
+def test_keys_that_a_pacing_does_not_use_are_noted(spec: str, told: str) -> None:
+    assert describe(make_config(GPT_1B + f"--curriculum {spec}"))[1] == [f"--curriculum {spec}: {told}"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (
+            "vocab_rarity:pacing=custom,function=math:sqrt,max=9,values=1/2",
+            "values does nothing with pacing=custom; leave it out, or write pacing=fixed_discrete",
+        ),
+        (
+            "vocab_rarity:min=1,max=2,values=1/2,root=2",
+            "root, values do nothing with pacing=fixed_linear; leave them out",
+        ),
+    ],
+)
+def test_values_of_another_pacing_are_refused(spec: str, told: str) -> None:
+    assert problems(f"--curriculum {spec}") == (f"--curriculum {spec}: {told}",)
+
+
+@pytest.mark.parametrize("lengths", ["", "--curriculum seqlen_reshape:min=8,max=64,duration=9 "])
+def test_difficulties_that_nothing_orders_by_are_noted(lengths: str) -> None:
+    notes = describe(make_config(GPT_1B + lengths + "--difficulty-path folder"))[1]
+    assert notes == ["--difficulty-path folder: not used, as no curriculum orders by difficulty"]
+    ordered = "--curriculum voc:min=1,max=5,duration=9 --difficulty-path folder"
+    assert describe(make_config(GPT_1B + lengths + ordered))[1] == []
 
 
 def test_spaces_in_a_spec_are_none_of_its_words() -> None:
@@ -684,11 +715,6 @@ LTD_FLAGS = "--random-ltd --random-ltd-duration 10 "
         (
             "--curriculum vocab_rarity:min=-5,max=100,duration=9,difficulty=percentile",
             ["vocab_rarity", "minimum -5 is below 0"],
-        ),
-        ("--difficulty-path folder", ["--difficulty-path folder does nothing", "--curriculum vocab_rarity:"]),
-        (
-            "--difficulty-path folder --curriculum seqlen_truncate:min=8,max=64,duration=9",
-            ["--difficulty-path folder does nothing", "--curriculum vocab_rarity:"],
         ),
         (
             "--curriculum seqlen_truncate:min=8,max=4096,duration=9",

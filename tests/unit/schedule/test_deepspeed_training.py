@@ -9,7 +9,7 @@ import pytest
 from megatron.config.config import RULES
 from megatron.schedule.data_efficiency_flags import RULES as SCHEDULE_RULES
 from megatron.schedule.data_efficiency_flags import describe
-from megatron.schedule.deepspeed_training import CHANGING
+from megatron.schedule.deepspeed_training import CHANGING, clipping_notes
 from tests.support.configurations import make_config, problems_of
 
 FLAGS = (
@@ -159,8 +159,8 @@ def test_a_warm_up_in_another_unit(tmp_path: Path) -> None:
 def test_a_whole_json_that_clips_nothing_is_noted(tmp_path: Path, content, told: bool) -> None:
     path = tmp_path / "run.json"
     path.write_text(json.dumps(content))
-    notes = describe(make_config(f"{FLAGS} --data-efficiency-config {path}"))[1]
-    assert any("without gradient_clipping" in note and "--clip-grad" in note for note in notes) == told
+    notes = clipping_notes(make_config(f"{FLAGS} --data-efficiency-config {path}").data_efficiency)
+    assert [f"{path}: without gradient_clipping" in note for note in notes] == [True] * told
 
 
 def test_what_is_not_compared_is_noted(tmp_path: Path) -> None:

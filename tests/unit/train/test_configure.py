@@ -192,6 +192,7 @@ def test_a_batch_that_follows_from_the_ranks_is_told(monkeypatch: pytest.MonkeyP
         ),
         ("--log-timers-to-tensorboard --tensorboard-dir board --timing-log-level 1", []),
         ("--log-memory-to-tensorboard --wandb-project p --wandb-exp-name a", []),
+        ("--wandb-project= --wandb-entity= --wandb-exp-name=", []),
     ],
 )
 def test_what_is_asked_of_the_log_and_does_nothing_is_told(flags: str, told: list[str]) -> None:
@@ -224,6 +225,14 @@ def test_what_is_asked_of_the_log_and_does_nothing_is_told(flags: str, told: lis
 )
 def test_what_has_no_effect_is_told(flags: str, note: str | None) -> None:
     assert read_config((SMALL + STOP + flags).split(), "", "")[1] == ([note] if note else [])
+
+
+def test_a_json_that_clips_nothing_is_told_to_who_does_not_say_it(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"train_batch_size": "auto"}')
+    words = (SMALL + STOP + f"--data-efficiency-config {tmp_path}/run.json").split()
+    (note,) = read_config(words, "", "")[1]
+    assert note.startswith(f"{tmp_path}/run.json: without gradient_clipping")
+    assert read_config([*words, "--clip-grad", "1.0"], "", "")[1] == []
 
 
 def test_angles_of_windows_that_turn_nothing_are_told() -> None:

@@ -1,5 +1,7 @@
 """A log that cannot be written ends no training: that is told once, and the steps go on."""
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,14 @@ def test_a_full_disk_of_tensorboard_is_no_traceback(
     said = capfd.readouterr()
     assert said.out.count("warning: TensorBoard gets nothing more of this run") == 1
     assert "No space left on device" in said.out and "Traceback" not in said.err
+
+
+def test_errors_of_other_threads_are_told_as_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+    TensorBoard(tmp_path, 10).close()
+    other = threading.Thread(target=lambda: os.stat(tmp_path / "none"))
+    other.start()
+    other.join()
+    assert "FileNotFoundError" in capfd.readouterr().err
