@@ -19,7 +19,7 @@ from megatron.base.errors import UserError
 from megatron.base.terminal import print_line
 from megatron.config.evaluation import HarnessOptions
 from megatron.evaluation.generate import Choice, continuation, generate
-from megatron.evaluation.harness_tasks import Tasks, digest_of_own, one_line, open_tasks, wrong_answers
+from megatron.evaluation.harness_tasks import Tasks, digest_of_own, one_line, open_tasks, require_answers
 from megatron.evaluation.score import (
     Pair,
     Scorer,
@@ -239,7 +239,7 @@ def run_task(
         elif fixed is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=seed)
-        _require_answers(name, tasks, task)
+        require_answers(name, tasks, task)
         if num_fewshot and scorer.mesh.first and _has_questions_alone(task):
             print_line(f"note: {name} has no training part, so its examples are of the questions themselves")
     random.seed(seed)
@@ -264,21 +264,6 @@ def run_task(
         "n-samples": found.get("n-samples", {}),
         "versions": found.get("versions", {}),
     }
-
-
-def _require_answers(name: str, tasks: Tasks, task: Any) -> None:
-    """UserError where a question of a task of the user has a right answer that is none of its choices; a
-    warning where it is one of the harness' tasks."""
-    try:
-        problem = wrong_answers(task)
-    except Exception as error:  # of a template of the task, or of an answer that is none
-        problem = f"an answer cannot be read: {one_line(error)}"
-    if problem and (tasks.folders or name.endswith(".yaml")):
-        raise UserError(
-            f"--lm-eval {name}: {problem}; mend the task's data, or doc_to_target in its YAML file"
-        )
-    if problem and tasks.scorer.mesh.first:
-        print_line(f"warning: {name}: {problem}; no answer to it counts as right")
 
 
 def _has_questions_alone(task: Any) -> bool:

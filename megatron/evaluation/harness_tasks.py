@@ -12,6 +12,7 @@ from lm_eval.tasks import TaskManager
 
 from megatron.base.errors import UserError
 from megatron.base.files import checksum
+from megatron.base.terminal import print_line
 from megatron.evaluation.paper_tasks import GROUP, TASKS
 from megatron.evaluation.score import Scorer
 from megatron.parallel.mesh import together
@@ -66,6 +67,21 @@ def wrong_answers(task: Any) -> str:
             wrong.append(f"question {number} has {answer!r} of {len(choices)} choices, counted from 0")
     more = f", and {len(wrong) - 1:,} more are such" if len(wrong) > 1 else ""
     return f"{wrong[0]}{more}" if wrong else ""
+
+
+def require_answers(name: str, tasks: Tasks, task: Any) -> None:
+    """UserError where a question of a task of the user has a right answer that is none of its choices; a
+    warning where it is one of the harness' tasks."""
+    try:
+        problem = wrong_answers(task)
+    except Exception as error:  # of a template of the task, or of an answer that is none
+        problem = f"an answer cannot be read: {one_line(error)}"
+    if problem and (tasks.folders or name.endswith(".yaml")):
+        raise UserError(
+            f"--lm-eval {name}: {problem}; mend the task's data, or doc_to_target in its YAML file"
+        )
+    if problem and tasks.scorer.mesh.first:
+        print_line(f"warning: {name}: {problem}; no answer to it counts as right")
 
 
 def one_line(error: BaseException) -> str:

@@ -24,7 +24,6 @@ from tools import collect_corpus, evaluate, generate_text, inspect_data, train_t
         (evaluate.Options, "--max-windows=0", "--max-windows 0 must be at least 1"),
         (generate_text.Options, "--num-tokens=0", "--num-tokens 0 must be at least 1"),
         (generate_text.Options, "--temperature=-1", "--temperature -1.0 must not be negative"),
-        (generate_text.Options, "--top-k=-1", "--top-k -1 must not be negative"),
         (generate_text.Options, "--top-p=1.5", "--top-p 1.5 must be in [0, 1]"),
         (inspect_data.Options, "--samples=-1", "--samples -1 must not be negative"),
         (train_tokenizer.Options, "--max-bytes=0", "--max-bytes 0 must be at least 1"),

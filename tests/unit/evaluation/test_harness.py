@@ -313,7 +313,7 @@ def test_an_answer_that_is_no_choice_is_told(
 ) -> None:
     """The harness counts it as wrong, so that a slip in the data is a lower accuracy."""
     from megatron.evaluation import harness
-    from megatron.evaluation.harness_tasks import wrong_answers
+    from megatron.evaluation.harness_tasks import require_answers, wrong_answers
 
     text = (Path(made.tasks) / "local_choice.yaml").read_text().replace("local_choice", "slip")
     (tmp_path / "slip.yaml").write_text(text)
@@ -322,9 +322,9 @@ def test_an_answer_that_is_no_choice_is_told(
     assert wrong_answers(task) == ""
     task.config.doc_to_target = target
     with pytest.raises(UserError, match=re.escape(f"--lm-eval slip: {told}")):
-        harness._require_answers("slip", tasks, task)
+        require_answers("slip", tasks, task)
     tasks.folders = ()
-    harness._require_answers("slip", tasks, task)
+    require_answers("slip", tasks, task)
     assert capsys.readouterr().out.startswith(f"warning: slip: {told}")
 
 
