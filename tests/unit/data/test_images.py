@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from megatron.data.cifar import find_cifar
 from megatron.data.corpora import identity
 from megatron.data.image_folders import find_folders, read_labels
 from megatron.data.image_splits import classes_of, open_images
-from megatron.data.images import ImageCorpus, in_mode, read_image
+from megatron.data.images import DAMAGED_EXIF, ImageCorpus, in_mode, read_image, upright
 from tests.support.configurations import make_config
 
 SIZE = 6
@@ -308,6 +309,20 @@ def test_photographs_are_turned_as_they_are_shown(tmp_path: Path) -> None:
         image.save(tmp_path / name / f"{number}.png", exif=exif)
     found = read_image(opened(f"--data-path {tmp_path} --split 1,0,0")["train"][0], 0, 1)
     assert found.size == (2, 4) and found.getpixel((0, 0)) == 200 and found.getpixel((0, 3)) == 10
+
+
+def test_an_upright_image_is_not_copied() -> None:
+    image = Image.new("L", (2, 2))
+    assert upright(image) is image
+
+
+def test_warnings_of_damaged_exif_data_are_known() -> None:
+    for line in (
+        "Corrupt EXIF data.  Expecting",
+        "Possibly corrupt EXIF MakerNote",
+        "Tag data larger than file.",
+    ):
+        assert re.match(DAMAGED_EXIF, line, re.IGNORECASE)
 
 
 @pytest.mark.parametrize(
