@@ -82,6 +82,22 @@ def test_layers_computed_again_keep_what_their_own_pass_has_kept(reentrant: bool
             assert torch.allclose(one, other, rtol=1e-11, atol=1e-13), group
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_models_that_are_wrapped_compute_layers_again_for_several_passes(reentrant: bool) -> None:
+    grads, inputs = [], inputs_of("LlamaForCausalLM")
+    for checkpointed in (False, True):
+        model = small_model("LlamaForCausalLM")
+        if checkpointed:
+            model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+            model.enable_input_require_grads()
+        drop(model, TOKENS)
+        wrapped = Past(model)
+        torch.stack([wrapped(**inputs).loss for _ in range(3)]).prod().backward()
+        grads.append([one.grad for one in model.parameters()])
+    for one, other in zip(*grads, strict=True):
+        assert torch.allclose(one, other, rtol=1e-11, atol=1e-13)
+
+
 def test_a_model_computed_again_as_a_whole_keeps_the_same() -> None:
     grads, inputs = [], inputs_of("GPT2LMHead")
     for checkpointed in (False, True):
