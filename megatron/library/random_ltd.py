@@ -201,8 +201,9 @@ def _given(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> d
 
 
 def forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """The `forward` of a layer that drops: its own on the kept tokens, the others as they came. A layer
-    may be computed again, by a checkpoint of its own or of several layers, and keeps the same ones then."""
+    """The `forward` of a layer that drops: its own on the kept tokens, the others as they came. A
+    checkpoint of the layer's own forward lies inside, and keeps the kept tokens alone. One that lies around
+    it, or around several layers, computes the same tokens again."""
     dropping, number, before = layer.__dict__[PLACE]
     own = before if before is not None else types.MethodType(type(layer).forward, layer)
     if not layer.training:

@@ -82,15 +82,17 @@ def test_layers_computed_again_keep_what_their_own_pass_has_kept(reentrant: bool
             assert torch.allclose(one, other, rtol=1e-11, atol=1e-13), group
 
 
-@pytest.mark.parametrize("reentrant", [False, True])
-def test_models_that_are_wrapped_compute_layers_again_for_several_passes(reentrant: bool) -> None:
+@pytest.mark.parametrize("inside", [False, True])
+def test_wrapped_models_compute_layers_again_for_several_passes(inside: bool) -> None:
+    """By checkpoints that lie in what drops, or around it."""
     grads, inputs = [], inputs_of("LlamaForCausalLM")
-    for checkpointed in (False, True):
+    for place in (None, inside):
         model = small_model("LlamaForCausalLM")
-        if checkpointed:
-            model.gradient_checkpointing_enable({"use_reentrant": reentrant})
-            model.enable_input_require_grads()
-        drop(model, TOKENS)
+        if place is True:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        drop(model)
+        for layer in layers_of(model) if place is False else ():
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
         wrapped = Past(model)
         torch.stack([wrapped(**inputs).loss for _ in range(3)]).prod().backward()
         grads.append([one.grad for one in model.parameters()])
