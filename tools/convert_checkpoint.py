@@ -111,15 +111,9 @@ def main() -> None:
     for line in unused_flags(Options, sys.argv[1:], FOREIGN):
         print(f"note: {line}", file=sys.stderr)
     problems: list[str] = []
-    with collect_problems(problems):
-        _require_sides(options)
-    with collect_problems(problems):
-        _require_input(options)
-    with collect_problems(problems):
-        _require_new(options.output)
-    if _compares(options):
+    for require in (_require_sides, _require_input, _require_new, _require_to_compare):
         with collect_problems(problems):
-            require_transformers()
+            require(options)
     if problems:
         raise UserError(*problems)
     if options.to == "hf":
@@ -130,9 +124,10 @@ def main() -> None:
         _from_megatron_lm(options)
 
 
-def _compares(options: Options) -> bool:
-    """Whether logits are compared: those of Megatron-LM need its own code."""
-    return not options.no_verify and options.from_ != "megatron-lm"
+def _require_to_compare(options: Options) -> None:
+    """UserError where logits cannot be compared. Those of Megatron-LM, which need its own code, are not."""
+    if not options.no_verify and options.from_ != "megatron-lm":
+        require_transformers()
 
 
 def _require_sides(options: Options) -> None:
@@ -160,24 +155,21 @@ def _require_input(options: Options) -> None:
         )
     theirs = (folder / CONFIG).is_file()
     ours = (folder / NAME).is_file() or any(folder.glob(f"iter_*/{NAME}"))
-    if options.from_ == "hf" and ours and not theirs:
-        raise UserError(f"--from hf: {folder} holds checkpoints of ours; give --from megatron --to hf")
+    if ours and (options.from_ == "megatron-lm" or (options.from_ == "hf" and not theirs)):
+        found = f"{folder} holds checkpoints of ours"
+        raise UserError(f"--from {options.from_}: {found}; give --from megatron --to hf")
     elsewhere = made_elsewhere(folder) if (folder / LATEST).is_file() else ""
     if options.from_ == "hf" and elsewhere and not theirs:
         raise UserError(f"--from hf: {folder}: {elsewhere}")
-    if options.from_ == "megatron-lm" and ours:
-        raise UserError(
-            f"--from megatron-lm: {folder} holds checkpoints of ours; give --from megatron --to hf"
-        )
     if options.from_ != "hf" and theirs and not ours and not elsewhere:
         raise UserError(f"--from {options.from_}: {folder} holds Hugging Face's {CONFIG}; give --from hf")
 
 
-def _require_new(output: str) -> None:
+def _require_new(options: Options) -> None:
     """UserError where something lies at the target already."""
-    target = Path(output)
+    target = Path(options.output)
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
-        raise UserError(f"--output {output}: something is there already; name a new folder")
+        raise UserError(f"--output {options.output}: something is there already; name a new folder")
 
 
 def _from_huggingface(options: Options) -> None:

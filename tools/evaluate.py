@@ -38,7 +38,7 @@ from megatron.data.tokenizer_value import Tokenizer
 from megatron.evaluation.asked import ask
 from megatron.evaluation.paper_tasks import GROUP, paper_mean
 from megatron.evaluation.restore import Restored, require_same_tokenizer, restore, tokenizer_of
-from megatron.evaluation.results import earlier_results, with_earlier
+from megatron.evaluation.results import earlier_results, set_aside, with_earlier
 from megatron.evaluation.score import Scorer, make_scorer
 from megatron.evaluation.windows import evaluate_windows, require_scored
 from megatron.parallel.layout import Layout
@@ -160,6 +160,8 @@ def _run(options: Options, mesh: Mesh) -> None:
 
 def _write(options: Options, content: dict[str, Any], mesh: Mesh) -> None:
     if options.output and mesh.first:
+        if note := set_aside(options.output):
+            print(f"note: {note}", file=sys.stderr)
         content = with_earlier(content, earlier_results(options.output, content))
         with whole_file(options.output, "w") as file:
             json.dump(content, file, indent=1)

@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +25,7 @@ from megatron.data.bert_files import SPECIAL
 from megatron.data.end_of_document import CONFIG
 from megatron.preprocess.bad_lines import BadLineOptions, LeftOut, leave_out, refuse, report
 from megatron.preprocess.bpe_training import BETWEEN_DOCUMENTS, train
-from megatron.preprocess.documents import cut_into_pieces
+from megatron.preprocess.documents import Piece, cut_into_pieces
 from megatron.preprocess.inputs import find_files
 from megatron.preprocess.wordpiece_training import MOST_LETTERS, train_wordpiece
 
@@ -209,10 +209,18 @@ def read_text(options: Options, files: list[str]) -> bytes:
                 break
     if not size:
         raise UserError(f"no text in {', '.join(options.input)}; name files that hold some", *left_out.shown)
-    if size >= options.max_bytes and next(input_pieces, None) is not None:
+    if size >= options.max_bytes and _any_left(input_pieces):
         print(_not_all(size, options.max_bytes), file=sys.stderr)
     report(left_out)
     return BETWEEN_DOCUMENTS.join(pieces)
+
+
+def _any_left(input_pieces: Iterator[Piece]) -> bool:
+    """Whether there is more to read, be it damaged: nobody needs it."""
+    try:
+        return next(input_pieces, None) is not None
+    except UserError:
+        return True
 
 
 def _not_all(size: int, most: int) -> str:

@@ -19,12 +19,14 @@ Judge = Callable[[str], str | None]
 is a name of such a file: "file of another kind"."""
 
 
-def list_folder(folder: str | os.PathLike[str], judge: Judge) -> list[str]:
+def list_folder(
+    folder: str | os.PathLike[str], judge: Judge, counts: Counter[str] | None = None
+) -> list[str]:
     """The files below a folder that are not hidden and that `judge` takes, sorted; links are followed, and
-    each file is taken once. Says what is left out. UserError for links to nothing; OSError for a folder that
-    cannot be read."""
+    each file is taken once. Says what is left out, or adds it to `counts`, which `tell_left_out` says of many
+    folders at once. UserError for links to nothing; OSError for a folder that cannot be read."""
     files: dict[str, str] = {}
-    left_out: Counter[str] = Counter()
+    left_out: Counter[str] = Counter() if counts is None else counts
     broken = []
     for path, real, hidden in sorted(_walk(os.fspath(folder), os.path.realpath(folder), False)):
         reason = "hidden file" if hidden else judge(path)
@@ -38,9 +40,15 @@ def list_folder(folder: str | os.PathLike[str], judge: Judge) -> list[str]:
             left_out["file that another link leads to"] += 1
     if broken:
         raise UserError(*broken)
-    if left_out:
-        print(f"note: {folder}: {_in_words(left_out)}", file=sys.stderr)
+    if counts is None:
+        tell_left_out(os.fspath(folder), left_out)
     return sorted(files.values())
+
+
+def tell_left_out(place: str, counts: Counter[str]) -> None:
+    """Say how many files are left out, and why."""
+    if counts:
+        print(f"note: {place}: {_in_words(counts)}", file=sys.stderr)
 
 
 def nearest(path: str, ending: str = "") -> str | None:

@@ -33,6 +33,8 @@ CONVERTED = {
     "transformers has written it as safetensors",
 }
 """Some of them, and what reads such folders."""
+COMMON_STATE = b"common_state/"
+"""How the name of the settings among the tensors begins."""
 
 
 def find_checkpoint(
@@ -89,9 +91,16 @@ def made_elsewhere(root: str | Path) -> str:
     more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
     name = found[0].relative_to(root)
     how = next((how for pattern, how in CONVERTED.items() if found[0].match(pattern)), "is not read here")
-    if found[0].with_name("common.pt").is_file():  # which of all such folders Megatron's alone have
+    if _of_megatron(found[0].parent):
         how = CONVERTED["iter_*/*.distcp"]
     return f"the folder holds what another program has saved ({name}{more}), which {how}"
+
+
+def _of_megatron(folder: Path) -> bool:
+    """Whether a folder has the settings that Megatron-LM's torch_dist folders alone have: in a file, or, as
+    newer versions write them, among the tensors."""
+    metadata = folder / ".metadata"
+    return (folder / "common.pt").is_file() or (metadata.is_file() and COMMON_STATE in metadata.read_bytes())
 
 
 def _newest_whole(root: Path, tell: Callable[[str], None]) -> Path | None:

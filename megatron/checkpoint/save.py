@@ -158,8 +158,8 @@ def clear_unfinished(root: str | Path) -> None:
 def retain(root: str | Path, interval: int | None, newest: int, tell: Callable[[str], None] = print) -> None:
     """Delete checkpoints that are neither the newest nor at a multiple of `interval`: by a hidden name, so
     that of one that is deleted in part nothing is taken for a checkpoint, and `clear_unfinished` finds it.
-    `tell` gets a warning where some stay. Of a link the link alone goes."""
-    left: dict[str, str] = {}
+    `tell` gets a warning that names what stays."""
+    left: dict[Path, str] = {}
     for step, folder in checkpoints_in(root).items():
         own = (folder / NAME).is_file()  # other programs' checkpoints stay
         if not interval or step % interval == 0 or step == newest or not own:
@@ -167,13 +167,23 @@ def retain(root: str | Path, interval: int | None, newest: int, tell: Callable[[
         going = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.partial")
         try:
             folder.rename(going)
-            going.unlink() if going.is_symlink() else shutil.rmtree(going)
+            _delete(going)
         except OSError as error:
-            left[folder.name] = error.strerror or str(error)
+            left[going if going.exists() else folder] = error.strerror or str(error)
     if left:
-        name, why = next(iter(left.items()))
+        path, why = next(iter(left.items()))
         more = f", and {len(left) - 1} more" if len(left) > 1 else ""
         tell(
-            f"warning: {Path(root) / name}: could not be deleted ({why}){more}, so --save-retain-interval "
+            f"warning: {path}: could not be deleted ({why}){more}, so --save-retain-interval "
             "makes no room; mend its permissions, or delete it by hand"
         )
+
+
+def _delete(folder: Path) -> None:
+    """Delete all of a folder that can be deleted; OSError where some cannot. Of a link the link alone."""
+    if folder.is_symlink():
+        folder.unlink()
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        shutil.rmtree(folder)

@@ -225,7 +225,7 @@ def _settings(folder: Path, places: list[tuple[dict[str, Any], dict[str, Any]]])
         common = read_saved(file)
     elif part:
         file = folder / Path(part[0]["relative_path"]).name
-        common = read_saved(file, part[0]["offset"], part[0]["length"])
+        (common,) = read_saved(file, part[0]["offset"], part[0]["length"])  # its shards, of which it has one
     else:
         raise UserError(
             f"{folder}: holds no {COMMON}, so it is no torch_dist folder of Megatron-LM's; save it anew by "

@@ -186,26 +186,15 @@ def load_pretrained(
     notes: list[str] = []
     order, about = head_order(source, classes)
     for name, parameter in parameters.items():
-        tensor, shape = source.read(name), table[name].global_shape
-        if tensor is None and name not in HEAD:
-            raise UserError(
-                f"{source.folder}: has no {name}; bring the weights of a whole vision transformer"
-            )
-        if name in HEAD and (tensor is None or tuple(tensor.shape) != shape):
-            there = "none" if tensor is None else f"one over {len(tensor)} classes"
-            notes += [f"the head over {shape[0]} classes is new; {source.folder} has {there}"]
-            continue
-        assert tensor is not None
+        shape = table[name].global_shape
         if name in HEAD:
-            notes += about
-            if order is None:
-                continue
-            tensor = tensor[[*order, *range(len(order), len(tensor))]]
-        if name == POSITIONS and source.grid != grid:
-            flat = tensor.reshape(-1, shape[1])
-            tensor = resized_positions(flat.to(parameter.dtype), source.grid, grid)
-            before, after = (" x ".join(map(str, one)) for one in (source.grid, grid))
-            notes.append(f"the positions of {before} patches are resized to {after}")
+            tensor, told = _of_head(source, name, shape, order)
+            told = told or about
+        else:
+            tensor, told = _below_head(source, name, grid, parameter.dtype)
+        notes += told
+        if tensor is None:
+            continue
         if tensor.numel() != math.prod(shape):
             raise UserError(
                 f"{source.folder}: {name} has the shape {list(tensor.shape)}, and the model {list(shape)}; "
@@ -214,6 +203,34 @@ def load_pretrained(
         box = zip(table[name].offset, parameter.shape)
         parameter.copy_(tensor.reshape(shape)[tuple(slice(start, start + size) for start, size in box)])
     return list(dict.fromkeys(notes))
+
+
+def _of_head(
+    source: Pretrained, name: str, shape: tuple[int, ...], order: list[int] | None
+) -> tuple[Tensor | None, list[str]]:
+    """A tensor of the head, whose first rows come in this order; None where it begins anew, and a note where
+    it does for its shape."""
+    tensor = source.read(name)
+    if tensor is None or tuple(tensor.shape) != shape:
+        there = "none" if tensor is None else f"one over {len(tensor)} classes"
+        return None, [f"the head over {shape[0]} classes is new; {source.folder} has {there}"]
+    return None if order is None else tensor[[*order, *range(len(order), len(tensor))]], []
+
+
+def _below_head(
+    source: Pretrained, name: str, grid: tuple[int, int], dtype: torch.dtype
+) -> tuple[Tensor, list[str]]:
+    """Another tensor; positions of another grid are resized, which a note tells. UserError where it is
+    missing."""
+    tensor = source.read(name)
+    if tensor is None:
+        raise UserError(f"{source.folder}: has no {name}; bring the weights of a whole vision transformer")
+    if name != POSITIONS or source.grid == grid:
+        return tensor, []
+    flat = tensor.reshape(-1, tensor.shape[-1])
+    before, after = (" x ".join(map(str, one)) for one in (source.grid, grid))
+    resized = resized_positions(flat.to(dtype), source.grid, grid)
+    return resized, [f"the positions of {before} patches are resized to {after}"]
 
 
 def head_order(source: Pretrained, classes: tuple[str, ...]) -> tuple[list[int] | None, list[str]]:

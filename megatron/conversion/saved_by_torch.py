@@ -40,7 +40,7 @@ NAMED_ALONE = (
 )
 """Beginnings of the modules whose names stand for settings, states of random numbers and the like: they are
 kept as names, and not called."""
-OLDER_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+OLDER_MODULES = {"__builtin__": "builtins"}
 """What the protocol of torch.save calls modules of today."""
 
 
@@ -55,6 +55,19 @@ class Named:
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
+
+
+class Call:
+    """A function that a pickle may call, and on which it can set nothing, as it could on the function."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("it sets attributes of a function")
 
 
 class Storage(NamedTuple):
@@ -175,22 +188,39 @@ def _tensor(storage: Storage, offset: int, shape: Sequence[int], stride: Sequenc
     return Lazy(storage.file, storage.dtype, start, tuple(shape), tuple(stride))
 
 
-KNOWN: dict[str, Callable[..., Any]] = {
-    "collections.OrderedDict": OrderedDict,
-    "argparse.Namespace": SimpleNamespace,
-    "types.SimpleNamespace": SimpleNamespace,
-    "torch.Size": tuple,
+def _plain(kind: type) -> Call:
+    """What makes a number or a text of another, and of nothing else: the text of lists that share their parts
+    is as long as they would be without."""
+
+    def make(value: Any = 0) -> Any:
+        if type(value) not in SCALARS:
+            raise ValueError(f"a {kind.__name__} is made of no number or text")
+        return kind(value)
+
+    return Call(make)
+
+
+SCALARS = (int, float, str, bool)
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     "torch.device": lambda *words: words,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": lambda tensor, *rest: tensor,
     "torch._utils._rebuild_parameter_with_state": lambda tensor, *rest: tensor,
     "torch._tensor._rebuild_from_type_v2": lambda make, kind, arguments, state: make(*arguments),
-    **dict.fromkeys(("torch.Tensor", "torch.nn.parameter.Parameter"), Named),
     "collections.defaultdict": lambda *default: {},
     "collections.deque": lambda items=(), *longest: list(items),
-    **{f"builtins.{kind.__name__}": kind for kind in (set, frozenset, list, dict, int, float, str, bool)},
-    "builtins.long": int,
-    "builtins.unicode": str,  # what that protocol calls them
+}
+KNOWN: dict[str, Callable[..., Any]] = {
+    "collections.OrderedDict": OrderedDict,
+    "argparse.Namespace": SimpleNamespace,
+    "types.SimpleNamespace": SimpleNamespace,
+    "torch.Size": tuple,
+    **dict.fromkeys(("torch.Tensor", "torch.nn.parameter.Parameter"), Named),
+    **{name: Call(function) for name, function in FUNCTIONS.items()},
+    **{f"builtins.{kind.__name__}": kind for kind in (set, frozenset, list, dict)},
+    **{f"builtins.{kind.__name__}": _plain(kind) for kind in SCALARS},
+    "builtins.long": _plain(int),
+    "builtins.unicode": _plain(str),  # what that protocol calls them
 }
 """What is made of the names that are known. Tensors may have attributes, such as how Megatron-LM has cut the
 weights of its optimizer, which are left out."""

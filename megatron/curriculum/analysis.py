@@ -81,36 +81,36 @@ def _replaceable(folder: Path) -> bool:
 
 def choose_metrics(names: tuple[str, ...]) -> dict[str, Metric]:
     """The metrics of these names; a name `module:function` is a metric of the user's own."""
-    names = tuple(name if ":" in name else ALIASES.get(name, name) for name in names)
-    unknown = [name for name in names if name not in METRICS and ":" not in name]
-    if unknown:
+    names = tuple(dict.fromkeys(name if ":" in name else ALIASES.get(name, name) for name in names))
+    if unknown := [name for name in names if name not in METRICS and ":" not in name]:
         several = as_words(unknown[0], METRICS.__contains__)
         raise UserError(
             f"--metrics {' '.join(unknown)}: unknown; known are {', '.join(METRICS)}, and module:function "
             "for a metric of your own" + (f"; {several}" if several else "")
         )
-    names = tuple(dict.fromkeys(names))
-    titles = [name.rpartition(":")[2] for name in names]
-    if taken := sorted(TAKEN.intersection(titles)):
-        raise UserError(
-            f"--metrics {' '.join(names)}: {', '.join(taken)} means another thing; rename the function"
-        )
-    if clashes := sorted(
-        {
-            title
-            for name, title in zip(names, titles)
-            if titles.count(title) > 1 or (title in METRICS and title != name)
-        }
-    ):
-        raise UserError(
-            f"--metrics {' '.join(names)}: {', '.join(clashes)} would name two metrics; rename the function"
-        )
+    titles = {name: name.rpartition(":")[2] for name in names}
+    _require_names_of_their_own(titles)
     return {
         title: METRICS[name]
         if name in METRICS
         else Metric(load_function(name, "a metric"), 0, f"from {name}")
-        for name, title in zip(names, titles)
+        for name, title in titles.items()
     }
+
+
+def _require_names_of_their_own(titles: dict[str, str]) -> None:
+    """UserError where metrics are to be called as others, or as something else is. `titles`: by name."""
+    asked, called = " ".join(titles), list(titles.values())
+    if taken := sorted(TAKEN.intersection(called)):
+        raise UserError(f"--metrics {asked}: {', '.join(taken)} means another thing; rename the function")
+    clashes = {
+        title
+        for name, title in titles.items()
+        if called.count(title) > 1 or (title in METRICS and title != name)
+    }
+    if clashes:
+        words = ", ".join(sorted(clashes))
+        raise UserError(f"--metrics {asked}: {words} would name two metrics; rename the function")
 
 
 def _chunks(corpus: Corpus) -> Iterator[tuple[int, int]]:

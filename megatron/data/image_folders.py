@@ -101,9 +101,9 @@ def read_labels(path: Path, stems: list[str], classes: tuple[str, ...] = ()) -> 
     if not path.is_file():
         raise UserError(f"--valid-labels {path}: is no file{or_nearest(str(path))}")
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    rows = [_cells(line) for line in lines if line.strip()]
-    if rows and all(len(words) == 1 for words in rows):
-        names = [words[0] for words in rows]
+    rows = [_row(path, number, line, {*stems}) for number, line in enumerate(lines, 1) if line.strip()]
+    if rows and all(len(words) == 1 for _, words in rows):
+        names = [words[0] for _, words in rows]
         if len(names) != len(stems):
             raise UserError(
                 f"{path}: tells {len(names):,} classes, and there are {len(stems):,} images; bring both of "
@@ -111,7 +111,7 @@ def read_labels(path: Path, stems: list[str], classes: tuple[str, ...] = ()) -> 
             )
         return _of_devkit(path, names) if names[0].isdigit() else names
     found = {}
-    for number, words in enumerate(rows, 1):
+    for number, words in rows:
         if len(words) < 2:
             raise UserError(f"{path}:{number}: must be an image and its class, not {' '.join(words)!r}")
         image = Path(words[0])
@@ -125,14 +125,25 @@ def read_labels(path: Path, stems: list[str], classes: tuple[str, ...] = ()) -> 
     return names
 
 
-def _cells(line: str) -> list[str]:
-    """An image and its class, or a class alone. Where commas or tabs part them they may hold spaces, and the
-    boxes that Kaggle has behind a class are left out."""
-    parted = next((one for one in ",\t" if one in line), "")
-    if not parted:
-        return line.split()
-    cells = [cell.strip() for cell in next(csv.reader([line.strip()], delimiter=parted))]
-    return [cells[0], re.sub(r"^(\S+)(?: +\d+){4}(?: .*)?$", r"\1", cells[1])]
+def _row(path: Path, number: int, line: str, stems: set[str]) -> tuple[int, list[str]]:
+    """The number of a line, and its cells. UserError where it has none."""
+    try:
+        return number, _cells(line.strip(), stems)
+    except csv.Error as error:
+        raise UserError(f"{path}:{number}: cannot be read ({error}); mend its quotes") from None
+
+
+def _cells(line: str, stems: set[str]) -> list[str]:
+    """An image and its class, or a class alone. Where tabs part them, or commas behind what names an image,
+    they may hold spaces, and the boxes that Kaggle has behind a class are left out."""
+    for parted in "\t,":
+        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=parted))]
+        image = Path(cells[0])
+        is_image = image.suffix.lower() in ENDINGS or image.name in stems or len(line.split()) == 1
+        if len(cells) > 1 and (parted == "\t" or is_image):
+            return [cells[0], re.sub(r"^(\S+)(?: +\d+){4}(?: .*)?$", r"\1", cells[1])]
+    quoted = len(cells) == 1 and line[0] == line[-1] == '"'
+    return cells if quoted else line.split()
 
 
 def _more(count: int) -> str:

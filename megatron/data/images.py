@@ -3,6 +3,7 @@
 (torchvision would read them, too. Its wheels do not import beside a CPU's build of torch.)
 """
 
+import contextlib
 import hashlib
 import warnings
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ from megatron.base.errors import UserError
 from megatron.data.corpora import Corpus
 
 MODES = {1: "L", 3: "RGB"}
-warnings.filterwarnings("ignore", "Corrupt EXIF data")  # which then says nothing
+DAMAGED_EXIF = "(Possibly )?corrupt EXIF|Tag data larger than file"
+"""How warnings of Pillow's begin about EXIF data that then says nothing."""
+warnings.filterwarnings("ignore", DAMAGED_EXIF)
 FEW = 3
 """Names that a message tells of many."""
 
@@ -144,10 +147,9 @@ def _decoded(images: ImageSet, number: int, channels: int) -> Image.Image:
 def upright(image: Image.Image) -> Image.Image:
     """The image as it is shown: cameras write in its EXIF data how it is to be turned. What is damaged there
     says nothing."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # whatever Pillow raises of such data
-        return image
+    with contextlib.suppress(Exception):  # whatever Pillow raises of such data
+        ImageOps.exif_transpose(image, in_place=True)  # (else an upright one is copied)
+    return image
 
 
 def in_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -23,6 +23,8 @@ from megatron.evaluation.questions import (
 )
 from megatron.evaluation.score import Scorer
 
+OTHER = "the model of --compare"
+
 
 def ask(
     scorer: Scorer,
@@ -64,11 +66,12 @@ def _answers(
     if question.cloze:
         items = cloze_items(texts, question.cloze, question.seed)
         _tell_fewer("--cloze", question.cloze, len(items))
-        answers.append((answer_cloze(scorer, items), answer_cloze(other, items) if other else None))
+        answers.append((answer_cloze(scorer, items), answer_cloze(other, items, OTHER) if other else None))
     if question.multiple_choice:
         choices = choice_items(texts, question.multiple_choice, question.seed)
         _tell_fewer("--multiple-choice", question.multiple_choice, len(choices))
-        answers.append((answer_choices(scorer, choices), answer_choices(other, choices) if other else None))
+        mine = answer_choices(scorer, choices)
+        answers.append((mine, answer_choices(other, choices, OTHER) if other else None))
     return answers
 
 

@@ -30,7 +30,7 @@ from megatron.evaluation.score import (
     score,
     tell_cut,
 )
-from megatron.parallel.mesh import agree, share_bytes
+from megatron.parallel.mesh import Mesh, agree, share_bytes, together
 
 SEED = 1234
 """Of the examples before a question where nobody says another, as of the harness' own command."""
@@ -204,7 +204,7 @@ def run_tasks(
     found = dict[str, Any]()
     settings |= {"seed": seed} if seed != SEED else {}
     settings |= {"begin": list(scorer.begin)} if scorer.begin else {}
-    own = digest_of_own(names, options.include_path)
+    own = _digest(scorer.mesh, names, options.include_path)
     settings |= {"own_files": own} if own else {}
     kept = {name: there[name] for name in names if name in there and there[name].get("settings") == settings}
     kept = json.loads(share_bytes(json.dumps(kept).encode(), scorer.mesh)[0])
@@ -219,6 +219,11 @@ def run_tasks(
         save(kept | found)
         print_line(f"{name}: {len(found)} of {len(names)} tasks are done")
     return found
+
+
+def _digest(mesh: Mesh, names: Sequence[str], folders: Sequence[str]) -> str:
+    """That of the user's own tasks, of which the first rank reads the files for all."""
+    return together(lambda: digest_of_own(names, folders).encode() if mesh.first else b"", mesh)[0].decode()
 
 
 def run_task(

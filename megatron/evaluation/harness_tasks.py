@@ -4,6 +4,7 @@ needs the package lm-eval."""
 import difflib
 import hashlib
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,23 @@ def one_line(error: BaseException) -> str:
 def digest_of_own(names: Sequence[str], folders: Sequence[str]) -> str:
     """A few letters that change with the YAML and Python files of the user's own tasks, whose names may stay;
     "" where there are none."""
-    paths = [Path(name) for name in names if name.endswith(".yaml") and Path(name).is_file()]
+    files = [(Path(name).name, Path(name)) for name in names if name.endswith(".yaml")]
     for folder in folders:
-        paths += sorted(path for path in Path(folder).rglob("*") if path.suffix in (".yaml", ".yml", ".py"))
-    words = [f"{path} {checksum(path)}" for path in paths if path.is_file()]
+        files += [(str(path.relative_to(folder)), path) for path in _task_files(Path(folder))]
+    words = [f"{name} {checksum(path)}" for name, path in files if path.is_file()]
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16] if words else ""
+
+
+def _task_files(folder: Path) -> list[Path]:
+    """YAML and Python files below a folder, sorted; hidden folders and virtual environments hold no tasks."""
+    found: list[Path] = []
+    for place, below, names in os.walk(folder, followlinks=True):
+        below[:] = [one for one in below if not one.startswith(".")]
+        if "pyvenv.cfg" in names:
+            below.clear()
+            continue
+        found += [Path(place, name) for name in names if name.endswith((".yaml", ".yml", ".py"))]
+    return sorted(found)
 
 
 def open_tasks(scorer: Scorer, names: Sequence[str], folders: Sequence[str]) -> tuple[Tasks, list[str]]:

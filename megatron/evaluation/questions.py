@@ -8,7 +8,7 @@ import numpy as np
 
 from megatron.evaluation.estimates import Estimate, exponential, mean, ratio
 from megatron.evaluation.items import OTHERS, Choice, Cloze
-from megatron.evaluation.score import Scorer, encode_pairs, length_of, score, tell_cut
+from megatron.evaluation.score import MODEL, Scorer, encode_pairs, length_of, score, tell_cut
 
 CLOZE, CHOICE = "cloze", "multiple choice"
 LONGER = "models of a greater --seq-length see all of it"
@@ -21,21 +21,21 @@ class Answers(NamedTuple):
     measures: dict[str, np.ndarray]
 
 
-def answer_cloze(scorer: Scorer, items: Sequence[Cloze]) -> Answers:
-    """Whether greedy choices give the word, and its loss in nats."""
+def answer_cloze(scorer: Scorer, items: Sequence[Cloze], model: str = MODEL) -> Answers:
+    """Whether greedy choices give the word, and its loss in nats. `model`: which one it is, in words."""
     pairs = encode_pairs(scorer.tokenizer, items, scorer.begin)
-    tell_cut(scorer, map(length_of, pairs), scorer.context + 1, LONGER)
+    tell_cut(scorer, map(length_of, pairs), scorer.context + 1, LONGER, model)
     found = score(scorer, pairs, CLOZE)
     right = np.array([one.likeliest for one in found], np.float64)
     return Answers(CLOZE, {"accuracy": right, "loss": -np.array([one.log_probability for one in found])})
 
 
-def answer_choices(scorer: Scorer, items: Sequence[Choice]) -> Answers:
+def answer_choices(scorer: Scorer, items: Sequence[Choice], model: str = MODEL) -> Answers:
     """Whether the true continuation is the likeliest one, as a whole (acc) and for each of its bytes
     (acc_norm); a tie is no right answer."""
     pairs = [(item.passage, text) for item in items for text in item.continuations]
     asked = encode_pairs(scorer.tokenizer, pairs, scorer.begin)
-    tell_cut(scorer, map(length_of, asked), scorer.context + 1, LONGER)
+    tell_cut(scorer, map(length_of, asked), scorer.context + 1, LONGER, model)
     found = score(scorer, asked, CHOICE)
     shape = (len(items), 1 + OTHERS)
     likely = np.array([one.log_probability for one in found]).reshape(shape)

@@ -1,13 +1,16 @@
 """The file of results: what it holds of the same checkpoint stays where other things are asked."""
 
+import itertools
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from megatron.evaluation.paper_tasks import TASKS
 
-OF_A_CHECKPOINT = ("checkpoint", "iteration", "fingerprint")
-"""What two files have alike that are of the same weights: a run that was done anew has the same names."""
+OF_A_CHECKPOINT = ("iteration", "fingerprint")
+"""What two files have alike that are of the same weights. The folder may be called in several ways, and that
+of a run that was done anew has the same name."""
 
 
 def earlier_results(path: str | None, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,6 +23,22 @@ def earlier_results(path: str | None, content: Mapping[str, Any]) -> dict[str, A
         return there if same and isinstance(there.get("lm_eval", {}), dict) else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def set_aside(path: str) -> str:
+    """Rename a file of results that tells of no weights by their fingerprint, as older ones do, so that it is
+    not lost; a line about it, "" where there is no such file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            there = json.load(file)
+    except (OSError, ValueError):
+        return ""
+    if not isinstance(there, dict) or OF_A_CHECKPOINT[-1] in there:
+        return ""
+    name, ending = os.path.splitext(path)
+    kept = next(one for i in itertools.count(1) if not os.path.exists(one := f"{name}.earlier{i}{ending}"))
+    os.rename(path, kept)
+    return f"{path}: tells no fingerprint of its weights, so it is not gone on with; it is kept as {kept}"
 
 
 def with_earlier(content: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:

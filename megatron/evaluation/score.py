@@ -23,6 +23,8 @@ from megatron.model.gpt import GPT
 from megatron.model.inputs import to_device
 from megatron.parallel.mesh import Mesh, sum_over
 
+MODEL = "the model"
+
 
 class Scorer(NamedTuple):
     """A GPT that is asked about texts. `context`: how many tokens it sees at most; `mesh`: ranks that hold
@@ -140,12 +142,13 @@ def length_of(pair: Pair) -> int:
     return len(pair.context) + len(pair.continuation)
 
 
-def tell_cut(scorer: Scorer, lengths: Iterable[int], most: int, way: str) -> None:
-    """A note where texts are longer than the `most` tokens of them that can be seen, once on all ranks."""
+def tell_cut(scorer: Scorer, lengths: Iterable[int], most: int, way: str, model: str = MODEL) -> None:
+    """A note where texts are longer than the `most` tokens of them that can be seen by a `model`, once on all
+    ranks."""
     every = list(lengths)
     if (cut := sum(length > most for length in every)) and scorer.mesh.first:
         print_line(
-            f"note: {cut:,} of {len(every):,} texts are longer than the model's {scorer.context} tokens "
+            f"note: {cut:,} of {len(every):,} texts are longer than {model}'s {scorer.context} tokens "
             f"allow ({max(every):,} at most), and are cut from the left: what stands first, such as "
             f"examples, is not seen; {way}"
         )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from megatron.base.errors import UserError
 from megatron.batches.kept import choose_kept
@@ -82,7 +83,10 @@ class Dropping:
         self.layer_tokens = self.effective_tokens = self.tokens = 0
         self._stack = stack
         self._mask: Tensor | None = None
-        self._hook = model.register_forward_pre_hook(self._begin, with_kwargs=True)
+        self._hooks = (
+            model.register_forward_pre_hook(self._begin, with_kwargs=True),
+            model.register_forward_hook(self._end),
+        )
         for i, number in enumerate(layers):
             layer = stack[number]
             layer.__dict__[PLACE] = (self, i, layer.__dict__.get("forward"))
@@ -101,7 +105,6 @@ class Dropping:
         self._step = number
         self._rows_before = self._rows_taken = 0
         self._kept: Tensor | None = None
-        self._kept_at: dict[tuple[int, int], Tensor] = {}
 
     @property
     def kept_length(self) -> int:
@@ -110,7 +113,8 @@ class Dropping:
 
     def remove(self) -> None:
         """Give the layers back as they were."""
-        self._hook.remove()
+        for hook in self._hooks:
+            hook.remove()
         for number in self.layers:
             place = self._stack[number].__dict__
             _, _, before = place.pop(PLACE)
@@ -121,6 +125,8 @@ class Dropping:
     @torch.compiler.disable  # draws and counts are no graph
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a forward pass of the model: its rows come after those of the pass before."""
+        if _computing_again():
+            return
         self._rows_before += self._rows_taken * self.ranks
         self._rows_taken, self._kept = 0, None
         mask = _given(model, args, kwargs).get("attention_mask")
@@ -132,9 +138,23 @@ class Dropping:
             raise UserError("random-LTD: the model gets cached tokens; train without past_key_values")
 
     @torch.compiler.disable
+    def _end(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Behind a forward pass of the model: when the gradient of what it has made comes, and before layers
+        below are computed again, the positions of this pass are brought back, as other passes may have come
+        in between. Autograd ends the later of two passes before it begins the earlier."""
+        kept = self._kept
+
+        def bring_back(gradient: Tensor) -> None:
+            self._kept = kept
+
+        for one in tree_leaves(output) if kept is not None else ():
+            if isinstance(one, Tensor) and one.requires_grad:
+                one.register_hook(bring_back)
+
+    @torch.compiler.disable
     def kept_of(self, number: int, x_BTD: Tensor) -> Tensor | None:
         """Positions [B, R] that the dropping layer of this place keeps, ascending; None for all. A layer
-        that is computed again in a backward pass has the input, and so the positions, of its own pass."""
+        that is computed again in a backward pass keeps those of its own pass, which `_end` brings back."""
         rows, length = x_BTD.shape[:2]
         wanted = self.kept_length  # behind the schedule all, whatever the longest row was said to be
         kept_length = length if wanted >= self.pacing.maximum else min(wanted, length)
@@ -142,14 +162,10 @@ class Dropping:
             self._count(rows, length, kept_length)
         if kept_length == length:
             return None
-        place = number, x_BTD.data_ptr()
-        again = torch._C._current_graph_task_id() != -1  # a checkpointed layer, on the way back
-        if not again or place not in self._kept_at:
-            if self._kept is None:
-                numbers = self._rows_before + self.rank * rows + np.arange(rows)
-                self._kept = self._draw(numbers, length, kept_length)
-            self._kept_at[place] = self._kept[number]
-        return self._kept_at[place].to(x_BTD.device, non_blocking=True)
+        if self._kept is None:
+            numbers = self._rows_before + self.rank * rows + np.arange(rows)
+            self._kept = self._draw(numbers, length, kept_length)
+        return self._kept[number].to(x_BTD.device, non_blocking=True)
 
     def _count(self, rows: int, length: int, kept_length: int) -> None:
         layers, dropping = len(self._stack), len(self.layers)
@@ -174,14 +190,20 @@ class Dropping:
         return order.gather(2, torch.from_numpy(places)).sort(dim=2).values
 
 
+def _computing_again() -> bool:
+    """Whether autograd runs, so that a layer is computed again for its checkpoint."""
+    return bool(torch._C._current_graph_task_id() != -1)
+
+
 def _given(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a call by their names, as far as the model names what it takes by position."""
     return dict(zip(argument_names(model), args)) | kwargs
 
 
 def forward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """The `forward` of a layer that drops: its own on the kept tokens, the others as they came. Checkpointing
-    lies inside, so that it keeps the kept tokens alone, and computes the same ones again."""
+    """The `forward` of a layer that drops: its own on the kept tokens, the others as they came. A
+    checkpoint of the layer's own forward lies inside, and keeps the kept tokens alone. One that lies around
+    it, or around several layers, computes the same tokens again."""
     dropping, number, before = layer.__dict__[PLACE]
     own = before if before is not None else types.MethodType(type(layer).forward, layer)
     if not layer.training:

@@ -144,7 +144,7 @@ class TextFiles:
         self.name, self.input_bytes = paths[0], input_bytes
 
     def read(self, keys: Sequence[str]) -> Records:
-        return sift([read_text_file(path) for path in self.paths], keys)
+        return sift([read_text_file(path, keys) for path in self.paths], keys)
 
     def place(self, number: int) -> str:
         return self.paths[number]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.files import is_utf8
-from megatron.base.folders import list_folder, or_nearest
+from megatron.base.folders import list_folder, or_nearest, tell_left_out
 from megatron.config.values import as_words
 from megatron.preprocess.documents import FORMATS, known_ending
 
@@ -72,13 +72,7 @@ def _behind(given: str, flag: str) -> list[str]:
     """The files behind one path, glob or folder."""
     if os.path.isdir(given):
         others: list[str] = []
-        found = list_folder(given, lambda path: _left_out(path, others))
-        if not found:
-            known = ", ".join(ending for ending in FORMATS if ending != ".json")
-            raise UserError(
-                f"{flag} {given}: the folder holds no file that ends in {known}; {_way_out(others, given)}"
-            )
-        return found
+        return _some(list_folder(given, lambda path: _left_out(path, others)), given, others, flag)
     found = [given] if os.path.isfile(given) else _of_glob(given, flag)
     if not found and (given == "-" or os.path.exists(given)):
         raise UserError(
@@ -97,19 +91,37 @@ def _behind(given: str, flag: str) -> list[str]:
     return found
 
 
+def _some(found: list[str], folder: str, others: list[str], flag: str) -> list[str]:
+    """The files of a folder. UserError where there are none."""
+    if not found:
+        known = ", ".join(ending for ending in FORMATS if ending != ".json")
+        raise UserError(
+            f"{flag} {folder}: the folder holds no file that ends in {known}; {_way_out(others, folder)}"
+        )
+    return found
+
+
 def _of_glob(given: str, flag: str) -> list[str]:
-    """The files that a glob matches, and those below the folders that it does, as Spark writes `a.parquet/`;
-    `**` matches what is below folders itself."""
+    """The files that a glob matches. Those below folders, too, where it matches nothing else, or where
+    a folder's name ends as a file's, as Spark writes `a.parquet/`. `**` itself matches what is below."""
     matches = sorted(_matches(given))
-    if matches and "**" not in given and all(map(os.path.isdir, matches)):
-        return [file for folder in matches for file in _behind(folder, flag)]
-    files: list[str] = []
+    folders = [] if "**" in given else [path for path in matches if os.path.isdir(path)]
+    alone = len(folders) == len(matches)
+    if left := [path for path in folders if not alone and not known_ending(path)]:
+        more = f" and {len(left) - 3:,} more" if len(left) > 3 else ""
+        print(
+            f"note: {flag} {given}: matches files and folders, so {', '.join(left[:3])}{more} are left out; "
+            "name folders by themselves to read what is in them",
+            file=sys.stderr,
+        )
+    taken, counts, others, files = {*folders} - {*left}, Counter[str](), list[str](), list[str]()
     for path in matches:
-        if os.path.isfile(path):
+        if path in taken:
+            files += list_folder(path, lambda path: _left_out(path, others), counts)
+        elif os.path.isfile(path):
             files.append(path)
-        elif os.path.isdir(path) and "**" not in given:
-            files += list_folder(path, lambda path: _left_out(path, []))
-    return files
+    tell_left_out(given, counts)
+    return _some(files, folders[0], others, flag) if folders and alone else files
 
 
 def _matches(given: str) -> list[str]:

@@ -1,5 +1,6 @@
 """What a line, a row or a file holds: a document, or a reason why it holds none."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +21,12 @@ EMPTY_BLOCK = bytes(8)
 NULS = "holds NUL bytes, as a file that was not written to its end does; bring the file again"
 NULL = ValueError("holds null, not an object with keys")
 ONE_LINE = "jq -c . writes objects so, and jq -c '.[]' those of a list"
-LONGEST_LINE = 1 << 20
-"""Bytes of a text file that are looked at for a line of JSON."""
+LONGEST_LINES = 1 << 20
+"""Bytes of a text file that are looked at for lines of JSON."""
+AS_LINES = (
+    "holds JSON lines, not one text; give the file the ending .jsonl, or link it so; to keep it as one text, "
+    "jq -Rs '{text: .}' FILE writes it as a line of JSON"
+)
 
 
 class BadRecord(NamedTuple):
@@ -80,10 +85,11 @@ def _json_line(line: bytes) -> Any:
         return ValueError(f"{str(error).partition(';')[0]}; write such a number as a text")
 
 
-def read_text_file(path: str) -> Any:
+def read_text_file(path: str, keys: Sequence[str]) -> Any:
+    """The document that a file is, or why it is none, such as JSON lines that have these keys."""
     content = Path(path).read_bytes().removeprefix(BOM)
     try:
-        wrong = _of_kind(content) or _of_lines(content) or _of_nuls(content)
+        wrong = _of_kind(content) or _of_lines(content, keys) or _of_nuls(content)
         return ValueError(wrong) if wrong else {"text": content.decode("utf-8")}
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
@@ -107,16 +113,21 @@ def _of_kind(content: bytes) -> str:
     return ""
 
 
-def _of_lines(content: bytes) -> str:
-    """That a text file holds JSON lines, by its first; "" where it does not."""
-    first = content[:LONGEST_LINE].lstrip().partition(b"\n")[0]
+def _of_lines(content: bytes, keys: Sequence[str]) -> str:
+    """That a text file holds JSON lines, by its first few, as one alone may be an example in a text; "" where
+    it does not."""
+    lines = (line for line in content[:LONGEST_LINES].split(b"\n") if line.strip())
+    first = list(itertools.islice(lines, 3))
+    return AS_LINES if len(first) > 1 and all(_has(line, keys) for line in first) else ""
+
+
+def _has(line: bytes, keys: Sequence[str]) -> bool:
+    """Whether a line is a JSON object with a text under each key."""
     try:
-        record = orjson.loads(first) if first.startswith(b"{") else None
+        record = orjson.loads(line) if line.lstrip().startswith(b"{") else None
     except orjson.JSONDecodeError:
-        return ""
-    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-        return ""
-    return "holds JSON lines, not one text; give the file the ending .jsonl, or link it so"
+        return False
+    return isinstance(record, dict) and all(isinstance(record.get(key), str) for key in keys)
 
 
 def _of_nuls(content: bytes) -> str:

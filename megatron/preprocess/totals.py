@@ -52,6 +52,17 @@ def report_totals(totals: Totals, prefixes: Sequence[str], seconds: float, split
     for prefix, tokens, text_bytes, empty in zip(prefixes, totals.tokens, totals.text_bytes, totals.empty):
         more = f"; {empty:,} of {totals.documents:,} documents are empty" if empty else ""
         print(f"{prefix}: {tokens:,} tokens, {text_bytes / max(tokens, 1):.2f} bytes of text a token{more}")
+    _report_encoding(totals, split)
+    _report_losses(totals)
+    speed = sum(totals.text_bytes) / 1e6 / seconds
+    print(
+        f"Processed {totals.documents:,} documents ({totals.documents / seconds:,.0f} docs/s, "
+        f"{speed:,.1f} MB/s)."
+    )
+
+
+def _report_encoding(totals: Totals, split: bool) -> None:
+    """By what texts were encoded, and how much of that was verified."""
     if totals.engine in FAST:
         what = "sentences" if split else "documents"
         verified = f"{totals.verified_documents:,} {what} ({totals.verified_bytes / 1e6:,.1f} MB)"
@@ -64,6 +75,10 @@ def report_totals(totals: Totals, prefixes: Sequence[str], seconds: float, split
             )
     else:
         print("encoded by the reference library, so there was nothing to verify")
+
+
+def _report_losses(totals: Totals) -> None:
+    """What of the texts does not come back, or is cut."""
     if totals.round_trip.changed:
         print(describe_round_trip(totals.round_trip))
     if totals.unknown:
@@ -75,8 +90,3 @@ def report_totals(totals: Totals, prefixes: Sequence[str], seconds: float, split
             f"note: {share:.0%} of the text is in sentences whose end was not seen, longer than "
             f"{LONG_SENTENCE:,} bytes or with signs inside that end them elsewhere; give --lang its language"
         )
-    speed = sum(totals.text_bytes) / 1e6 / seconds
-    print(
-        f"Processed {totals.documents:,} documents ({totals.documents / seconds:,.0f} docs/s, "
-        f"{speed:,.1f} MB/s)."
-    )

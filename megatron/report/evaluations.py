@@ -65,10 +65,10 @@ def _asked(entry: dict[str, Any]) -> dict[str, Any]:
     for kind, one in _named(entry.get("questions")):
         found |= {f"{kind}: {words}": one[name] for name, words in OF_QUESTIONS.items() if name in one}
     for _, one in _named(entry.get("lm_eval")):
-        settings, shots = dict(_named({"": one.get("settings")})).get("", {}), one.get("n-shot")
+        settings, shots = one.get("settings"), one.get("n-shot")
+        limit = settings.get("limit") if isinstance(settings, dict) else None
         for task, numbers in _named(one.get("results")):
             count = shots.get(task) if isinstance(shots, dict) else None
-            limit = settings.get("limit")
             how = "".join([f", {count}-shot" * (count is not None), f", limit {limit}" * (limit is not None)])
             told = {metric: value for metric, value in numbers.items() if "," in metric}
             found |= {

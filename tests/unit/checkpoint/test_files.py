@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -380,6 +381,24 @@ def test_what_could_not_be_deleted_is_told(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.undo()
     retain(tmp_path, 3, 4, told.append)
     assert list(checkpoints_in(tmp_path)) == [3, 4] and len(told) == 1
+
+
+def test_what_can_be_freed_of_a_checkpoint_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in (1, 4):
+        save(tmp_path, step)
+    (tmp_path / "iter_0000001" / "a").write_text("first in the folder")
+
+    def refuse(path: str, *words: object, unlink: Any = os.unlink, **named: object) -> None:
+        if str(path).endswith(MODEL):
+            raise OSError(16, "Device or resource busy")
+        unlink(path, *words, **named)
+
+    told: list[str] = []
+    monkeypatch.setattr(os, "unlink", refuse)
+    retain(tmp_path, 3, 4, told.append)
+    (stays,) = tmp_path.glob(".iter_0000001.*.partial")
+    assert [path.name for path in stays.iterdir()] == [MODEL]
+    assert told[0].startswith(f"warning: {stays}: could not be deleted (Device or resource busy), so ")
 
 
 def test_of_a_link_to_a_checkpoint_the_link_is_deleted(tmp_path: Path) -> None:

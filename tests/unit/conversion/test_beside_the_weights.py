@@ -75,13 +75,13 @@ def test_pixels_of_a_vision_transformer_stay_its_own(values: list[float], tool: 
 
 def test_other_pixels_than_those_of_given_weights_are_told(tmp_path: Path) -> None:
     def notes(mean: tuple[float, ...]) -> list[str]:
-        source = Pretrained(tmp_path, {"img_mean": mean, "img_std": (0.5,)}, lambda name: None)
+        source = Pretrained(tmp_path, {"img_mean": mean, "img_std": (0.5,)}, lambda name: None, (), False)
         return other_pixels(source, VisionConfig(num_channels=1, img_mean=(0.485,), img_std=(0.5,)))
 
     assert notes((0.485,)) == notes((0.48500001430511475,)) == []
     (line,) = notes((0.25,))
     assert "by --img-mean 0.25, and these are by --img-mean 0.485; give --img-mean 0.25" in line
-    source = Pretrained(tmp_path, {"img_interpolation": "bicubic"}, lambda name: None)
+    source = Pretrained(tmp_path, {"img_interpolation": "bicubic"}, lambda name: None, (), False)
     (line,) = other_pixels(source, VisionConfig(num_channels=1, img_mean=(0.5,), img_std=(0.5,)))
     assert "by --img-interpolation bicubic, and these are by --img-interpolation bilinear; give" in line
 

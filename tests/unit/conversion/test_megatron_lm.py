@@ -2,6 +2,7 @@
 written them, and nothing in them is run."""
 
 import collections
+import io
 import os
 import pickle
 import shutil
@@ -18,7 +19,7 @@ from torch.distributed.checkpoint.metadata import MetadataIndex
 
 from megatron.base.errors import UserError
 from megatron.checkpoint.contents import compare
-from megatron.checkpoint.load import find_checkpoint
+from megatron.checkpoint.load import find_checkpoint, made_elsewhere
 from megatron.checkpoint.manifest import read_manifest
 from megatron.conversion.megatron_lm import open_checkpoint
 from megatron.conversion.saved_by_torch import Lazy, read_pickle, read_saved
@@ -182,8 +183,12 @@ def test_settings_may_lie_among_the_tensors(written_by_megatron: Path, tmp_path:
     """As in torch_dist folders of newer versions, which have no common.pt."""
     original, folder = written_by_megatron / "gelu" / "dist" / "iter_0000007", tmp_path / "theirs"
     shutil.copytree(original, folder)
-    common = (folder / "common.pt").read_bytes()
+    parts = io.BytesIO()
+    torch.save([torch.load(folder / "common.pt", weights_only=False)], parts)
+    common = parts.getvalue()
+    assert "--from megatron-lm reads" in made_elsewhere(folder)
     (folder / "common.pt").unlink()
+    assert "is not read here" in made_elsewhere(folder)
     with pytest.raises(UserError, match=r"holds no common.pt, so .* by --ckpt-format torch_dist"):
         open_checkpoint(str(folder), None)
     metadata = pickle.loads((folder / ".metadata").read_bytes())
@@ -191,6 +196,7 @@ def test_settings_may_lie_among_the_tensors(written_by_megatron: Path, tmp_path:
     metadata.storage_data[MetadataIndex("common_state/shard_0_1")] = place
     (folder / ".metadata").write_bytes(pickle.dumps(metadata))
     (folder / "__9_0.distcp").write_bytes(b"before" + common)
+    assert "--from megatron-lm reads" in made_elsewhere(folder)
     one, other = (open_checkpoint(str(path), None) for path in (folder, original))
     assert one.flags == other.flags and one.tensors.keys() == other.tensors.keys()
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from megatron.data.cifar import find_cifar
 from megatron.data.corpora import identity
 from megatron.data.image_folders import find_folders, read_labels
 from megatron.data.image_splits import classes_of, open_images
-from megatron.data.images import ImageCorpus, in_mode, read_image
+from megatron.data.images import DAMAGED_EXIF, ImageCorpus, in_mode, read_image, upright
 from tests.support.configurations import make_config
 
 SIZE = 6
@@ -167,7 +168,11 @@ def test_labels_that_do_not_fit_get_one_line(tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
     for text, line in (
         ("a\nb\n", "tells 2 classes, and there are 3 images"),
-        ("1 a\n2\n", ":2: must be an image and its class, not '2'"),
+        ("1 a\n\n2\n", ":3: must be an image and its class, not '2'"),
+        (
+            "1 a\n2," + '"' + "b" * 140_000,
+            ":2: cannot be read (field larger than field limit (131072)); mend",
+        ),
         ("1 a\n2 b\n", "tells no class of 3"),
         ("1\n2\n3\n", "whose meta.mat is not beside it"),
     ):
@@ -306,6 +311,20 @@ def test_photographs_are_turned_as_they_are_shown(tmp_path: Path) -> None:
     assert found.size == (2, 4) and found.getpixel((0, 0)) == 200 and found.getpixel((0, 3)) == 10
 
 
+def test_an_upright_image_is_not_copied() -> None:
+    image = Image.new("L", (2, 2))
+    assert upright(image) is image
+
+
+def test_warnings_of_damaged_exif_data_are_known() -> None:
+    for line in (
+        "Corrupt EXIF data.  Expecting",
+        "Possibly corrupt EXIF MakerNote",
+        "Tag data larger than file.",
+    ):
+        assert re.match(DAMAGED_EXIF, line, re.IGNORECASE)
+
+
 @pytest.mark.parametrize(
     ("text", "classes"),
     [
@@ -314,6 +333,11 @@ def test_photographs_are_turned_as_they_are_shown(tmp_path: Path) -> None:
         ("1.png\tn01\t0\t32\t44\t62\n2.png\tn02\t1\t2\t3\t4\n", ["n01", "n02"]),
         ("1,n01 1 2 3 4 n01 5 6 7 8\n2,n02 1 2 3 4\n", ["n01", "n02"]),
         ("\ufeffcat\ndog\n", ["cat", "dog"]),
+        ('"great white shark, white shark"\ntench\n', ["great white shark, white shark", "tench"]),
+        ('"tiger shark"\n"a, b"\n', ["tiger shark", "a, b"]),
+        ("1.png tench, Tinca\n2 great, white\n", ["tench,", "great,"]),
+        ("1.png\ta, b\n2\tc, d\n", ["a, b", "c, d"]),
+        ("ImageId,PredictionString\n1,n01 1 2 3 4\n2,n02 1 2 3 4\n3,n03\n", ["n01", "n02"]),
     ],
 )
 def test_tables_of_other_programs_are_read(text: str, classes: list[str], tmp_path: Path) -> None:

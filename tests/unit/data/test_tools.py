@@ -1,6 +1,7 @@
 """The tools around a dataset: train a tokenizer, merge, inspect, gather a corpus; and the whole chain as a
 user types it."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -161,6 +162,17 @@ def test_text_that_was_not_read_is_told(tmp_path, monkeypatch, capsys):
         train_tokenizer.read_text(options, [path])
         said = "note: the first 0.0 MB of text were read, as --max-bytes 400 says, and the rest of"
         assert (said in capsys.readouterr().err) == told
+
+
+def test_what_is_not_read_may_be_damaged(tmp_path, capsys):
+    path, damaged = write_lines(tmp_path / "a.jsonl", ["aa" * 50] * 50), tmp_path / "b.jsonl.gz"
+    damaged.write_bytes(b"\x1f\x8b" + bytes(9))
+    files = [path, str(damaged)]
+    options = train_tokenizer.Options(input=tuple(files), output="t.json", max_bytes=5000)
+    assert train_tokenizer.read_text(options, files).count(b"aa" * 50) == 50
+    assert "the first 0.0 MB of text were read" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"b\.jsonl\.gz"):
+        train_tokenizer.read_text(dataclasses.replace(options, max_bytes=6000), files)
 
 
 _cut = train_tokenizer.cut_into_pieces

@@ -21,7 +21,7 @@ from megatron.data.indexed_dataset import IndexedDataset
 from megatron.data.tokenizer import build_tokenizer
 from megatron.evaluation.asked import ask
 from megatron.evaluation.restore import restore
-from megatron.evaluation.results import earlier_results, with_earlier
+from megatron.evaluation.results import earlier_results, set_aside, with_earlier
 from megatron.evaluation.score import make_scorer
 from megatron.parallel.mesh import CPU, Mesh
 from megatron.preprocess.preprocess import preprocess
@@ -139,6 +139,8 @@ def test_answers_are_counted_and_compared_item_by_item(
     assert all(not value for one in again["compared"].values() for value in one.values())
     assert again["questions"]["cloze"] == pytest.approx(cloze, rel=1e-5)
     assert set(found["compared"]) == {made.lines, "cloze", "multiple choice"}
+    cut = [line.partition(" texts are longer than ")[2].split("'s ")[0] for line in said.splitlines()]
+    assert [one for one in cut if one] == ["the model", "the model of --compare"] * 2
 
 
 def test_any_number_of_ranks_gives_the_same_numbers(made: Made) -> None:
@@ -279,10 +281,16 @@ def test_earlier_results_are_of_the_same_weights(tmp_path: Path) -> None:
     there = mine | lambada | {"questions": {}, "compared": {}, "compared_with": "x", "results": [3]}
     path.write_text(json.dumps(there))
     assert earlier_results(str(path), mine) == there
+    assert earlier_results(str(path), mine | {"checkpoint": "./run/iter_1"}) == there
     for other in (mine | {"fingerprint": "b"}, mine | {"iteration": 2}):
         assert earlier_results(str(path), other) == {}
-    path.write_text(json.dumps({name: there[name] for name in there if name != "fingerprint"}))
-    assert earlier_results(str(path), mine) == earlier_results(str(tmp_path / "none"), mine) == {}
+    assert set_aside(str(path)) == set_aside(str(tmp_path / "none")) == ""
+    for number in (1, 2):
+        path.write_text(json.dumps({name: there[name] for name in there if name != "fingerprint"}))
+        assert earlier_results(str(path), mine) == earlier_results(str(tmp_path / "none"), mine) == {}
+        kept = tmp_path / f"a.earlier{number}.json"
+        assert set_aside(str(path)).endswith(f"so it is not gone on with; it is kept as {kept}")
+        assert not path.exists() and json.loads(kept.read_text())["results"] == [3]
     more = {"lm_eval": {"piqa": {"results": 4}}, "results": []}
     found = with_earlier(mine | more, there)
     assert [*found["lm_eval"]] == ["lambada_openai", "piqa"] and found["results"] == [3]

@@ -461,6 +461,24 @@ def test_own_tasks_that_have_changed_are_done_again(tmp_path: Path) -> None:
     assert alone != digest_of_own([str(tmp_path / "a.yaml")], [])
 
 
+def test_folders_of_own_tasks_are_their_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the folder is spelled, and not what a virtual environment or git keeps below it."""
+    pytest.importorskip("lm_eval")
+    from megatron.evaluation.harness_tasks import digest_of_own
+
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "a.yaml").write_text("task: a\n")
+    monkeypatch.chdir(tmp_path)
+    before = digest_of_own(["a"], ["."])
+    for place in (".venv/lib", "env/lib"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "b.py").touch()
+    (tmp_path / "env" / "pyvenv.cfg").touch()
+    assert {digest_of_own(["a"], [one]) for one in (".", str(tmp_path), "below/..")} == {before} != {""}
+    (tmp_path / "below" / "utils.py").touch()
+    assert digest_of_own(["a"], ["."]) != before
+
+
 @pytest.mark.parametrize(
     ("settings", "wanted"),
     [

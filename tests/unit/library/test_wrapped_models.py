@@ -1,5 +1,7 @@
 """Random-LTD where a model is wrapped, run by checkpointing of one's own, or given several texts a row."""
 
+from functools import partial
+
 import pytest
 import torch
 import transformers
@@ -35,31 +37,81 @@ def test_what_wraps_a_model_changes_no_draw(name: str, wrapped_first: bool) -> N
 
 
 class Checkpointed(nn.Module):
-    """A loop of one's own over the layers of a model, which checkpoints them or not."""
+    """A loop of one's own over the layers of a model, which checkpoints them in groups of so many, if any."""
 
-    def __init__(self, model: nn.Module, checkpointed: bool) -> None:
+    def __init__(self, model: nn.Module, group: int, reentrant: bool) -> None:
         super().__init__()
-        self.layers, self.checkpointed = layers_of(model), checkpointed
+        self.layers, self.group, self.reentrant = layers_of(model), group, reentrant
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = checkpoint(layer, x, use_reentrant=False) if self.checkpointed else layer(x)
+        step = self.group or len(self.layers)
+        for start in range(0, len(self.layers), step):
+            part = nn.Sequential(*self.layers[start : start + step])
+            x = checkpoint(part, x, use_reentrant=self.reentrant) if self.group else part(x)
         return x
 
 
-def test_layers_computed_again_keep_what_their_own_pass_has_kept() -> None:
-    """Two passes before one backward pass, as contrastive losses have."""
+def gradients(group: int, reentrant: bool, pattern: str) -> list[Tensor]:
+    """Of two optimizer steps of three micro-batches, of which `pattern` tells the backward passes: one
+    "behind each", or "together" behind the last, as contrastive losses have, or "apart" behind it."""
     generator = torch.Generator().manual_seed(1)
-    inputs = torch.randn(2, 3, TOKENS, 32, dtype=torch.float64, generator=generator)
-    grads = []
-    for checkpointed in (False, True):
-        model = Checkpointed(small_model("BertForMaskedLM"), checkpointed)
+    rows = torch.randn(6, 3, TOKENS, 32, dtype=torch.float64, generator=generator).requires_grad_()
+    model = Checkpointed(small_model("BertForMaskedLM"), group, reentrant)
+    dropping = drop(model)
+    for step in (1, 2):
+        dropping.step = step
+        losses = []
+        for one in rows[3 * step - 3 : 3 * step]:
+            losses.append(model(one).square().mean())
+            if pattern == "behind each":
+                losses.pop().backward()
+        if pattern == "together":
+            torch.stack(losses).prod().backward()
+        for loss in losses if pattern == "apart" else ():
+            loss.backward()
+    return [rows.grad, *(one.grad for one in model.parameters())]
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("pattern", ["behind each", "together", "apart"])
+def test_layers_computed_again_keep_what_their_own_pass_has_kept(reentrant: bool, pattern: str) -> None:
+    """Layers under a checkpoint each, in pairs, and all under one."""
+    exact = gradients(0, reentrant, pattern)
+    for group in (1, 2, 4):
+        for one, other in zip(exact, gradients(group, reentrant, pattern), strict=True):
+            assert torch.allclose(one, other, rtol=1e-11, atol=1e-13), group
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_wrapped_models_compute_layers_again_for_several_passes(inside: bool) -> None:
+    """By checkpoints that lie in what drops, or around it."""
+    grads, inputs = [], inputs_of("LlamaForCausalLM")
+    for place in (None, inside):
+        model = small_model("LlamaForCausalLM")
+        if place is True:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
         drop(model)
-        first, second = (one.clone().requires_grad_() for one in inputs)
-        (model(first) * model(second)).sum().backward()
-        grads.append([first.grad, second.grad, *(one.grad for one in model.parameters())])
-    for one, other in zip(*grads):
-        assert torch.allclose(one, other, rtol=1e-12, atol=1e-14)
+        for layer in layers_of(model) if place is False else ():
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+        wrapped = Past(model)
+        torch.stack([wrapped(**inputs).loss for _ in range(3)]).prod().backward()
+        grads.append([one.grad for one in model.parameters()])
+    for one, other in zip(*grads, strict=True):
+        assert torch.allclose(one, other, rtol=1e-11, atol=1e-13)
+
+
+def test_a_model_computed_again_as_a_whole_keeps_the_same() -> None:
+    grads, inputs = [], inputs_of("GPT2LMHead")
+    for checkpointed in (False, True):
+        model = small_model("GPT2LMHead")
+        dropping, call = drop(model), partial(model, **inputs)
+        for _ in range(2):
+            out = checkpoint(call, use_reentrant=False) if checkpointed else call()
+            out.loss.backward()
+        grads.append([one.grad for one in model.parameters()])
+        assert dropping.tokens == 2 * 3 * TOKENS
+    for one, other in zip(*grads, strict=True):
+        assert torch.allclose(one, other, rtol=1e-11, atol=1e-13)
 
 
 @pytest.mark.parametrize("kind", ["BertForMultipleChoice", "GPT2DoubleHeadsModel"])
@@ -85,9 +137,15 @@ def test_rows_longer_than_the_maximum_are_whole_behind_the_schedule() -> None:
 
 def test_a_compiled_model_draws_and_counts_alike() -> None:
     plain, model, inputs = small_model("GPT2LMHead"), small_model("GPT2LMHead"), inputs_of("GPT2LMHead")
+    model.gradient_checkpointing_enable()
     droppings, compiled = [drop(one) for one in (plain, model)], torch.compile(model, backend="eager")
     for step in (1, 2):
         for one in droppings:
             one.step = step
-        assert plain(**inputs).loss.item() == pytest.approx(compiled(**inputs).loss.item(), rel=1e-12)
+        losses = [torch.stack([one(**inputs).loss for _ in range(2)]).prod() for one in (plain, compiled)]
+        assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-12)
+        for loss in losses:
+            loss.backward()
     assert droppings[0].layer_tokens == droppings[1].layer_tokens
+    for one, other in zip(plain.parameters(), model.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad, rtol=1e-11, atol=1e-13)

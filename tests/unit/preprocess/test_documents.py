@@ -237,10 +237,19 @@ def test_files_of_another_kind_than_their_name_says(tmp_path, name):
 
 def test_a_text_file_of_json_lines(tmp_path):
     path = tmp_path / "a.txt"
-    for content in (b'{"text": "a"}\n{"text": "b"}\n', b'\xef\xbb\xbf\n {"id": 1, "text": "a"}'):
+    for key, content in (
+        ("text", b'{"text": "a"}\n{"text": "b"}\n'),
+        ("text", b'\xef\xbb\xbf\n {"id": 1, "text": "a"}\n\n{"text": "a"}\n{"text": "c"}\n{"x'),
+        ("body", b'{"body": "a"}\n{"body": "b"}'),
+    ):
         path.write_bytes(content)
-        (said,) = complaints([str(path)])
-        assert said.endswith("holds JSON lines, not one text; give the file the ending .jsonl, or link it so")
+        (said,) = complaints([str(path)], keys=(key,))
+        assert "holds JSON lines, not one text; give the file the ending .jsonl, or link it so; " in said
+        assert said.endswith("to keep it as one text, jq -Rs '{text: .}' FILE writes it as a line of JSON")
+    line = '{"text": "a"}\n'
+    for text in (line, f"{line}\nis what it answers.\n", f"{line}{line}so.\n", '{"body": "a"}\n' * 2):
+        path.write_text(text)
+        assert read([str(path)]) == [[text]]
     for text in ('{"a": 1}\n', "{x}\n", "text {}", '{"text": 3}', "{", "PAR1 is a gene", ""):
         path.write_text(text)
         assert read([str(path)]) == [[text]]

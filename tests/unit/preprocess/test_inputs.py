@@ -205,17 +205,24 @@ def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
         find_files([str(tmp_path)])
 
 
-def test_folders_that_a_glob_matches_are_read(tmp_path: Path) -> None:
-    """As Spark writes `a.parquet/`, beside files or alone."""
-    paths = [tmp_path / name for name in ("a.jsonl", "b.jsonl/part-0.jsonl", "c/deep/part-1.jsonl")]
+def test_folders_that_a_glob_matches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are read where it matches nothing else, or where they end as `a.parquet/` of Spark's."""
+    names = ("a.jsonl", "b.jsonl/part-0.jsonl", "c1/deep/part-1.jsonl", "c2/part-2.jsonl")
+    paths = [tmp_path / name for name in names]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_lines(path, ["text"])
-    (paths[2].parent / "notes.md").touch()
+        (path.parent / "_SUCCESS").touch()
     (tmp_path / "empty").mkdir()
-    assert find_files([str(tmp_path / "*")]) == [*map(str, paths)]
+    (tmp_path / "_SUCCESS").unlink()
+    assert find_files([str(tmp_path / "*")]) == [*map(str, paths[:2])]
+    (left, other) = capsys.readouterr().err.splitlines()
+    assert f"so {tmp_path}/c1, {tmp_path}/c2, {tmp_path}/empty are left out; name folders by" in left
+    assert other == f"note: {tmp_path}/*: 1 file of another kind left out"
     assert find_files([str(tmp_path / "*.jsonl")]) == [*map(str, paths[:2])]
-    assert find_files([str(tmp_path / "c*")]) == [str(paths[2])]
+    capsys.readouterr()
+    assert find_files([str(tmp_path / "c*")]) == [*map(str, paths[2:])]
+    assert capsys.readouterr().err == f"note: {tmp_path}/c*: 2 files of another kind left out\n"
     every = find_files([str(tmp_path / "**" / "*.jsonl")])
     assert sorted(every) == [*map(str, paths)] == sorted(set(every))
     with pytest.raises(UserError, match=r"empty: the folder holds no file that ends in"):

@@ -190,6 +190,8 @@ def test_domains_questions_and_tasks_are_shown(tmp_path, two_runs):
     for name, shots in zip(names, (0, 5)):
         task = {"results": {"piqa": {"acc,none": 0.625, "acc_stderr,none": 0.1}}, "n-shot": {"piqa": shots}}
         told = {"iteration": 40, "results": [], "lm_eval": {"piqa": task | {"settings": {"limit": None}}}}
+        told["lm_eval"]["sciq"] = {"results": {"sciq": {"acc,none": 0.5}}, "settings": {"limit": 7 + shots}}
+        told["lm_eval"]["arc"] = {"results": {"arc": {"acc,none": 0.5}}, "settings": shots or None}
         told |= {"questions": {"cloze": {"accuracy": 0.25, "items": 8}}}
         told |= {"domains": [{"domain": "books", "loss": 4.5, "bits_per_byte": 1.75}]}
         (tmp_path / f"{name}.json").write_text(json.dumps(told))
@@ -200,6 +202,8 @@ def test_domains_questions_and_tasks_are_shown(tmp_path, two_runs):
     read = Reader(page.read_text())
     assert read.row("piqa, 0-shot: acc")[-2:] == ["0.6250", "–"]
     assert read.row("piqa, 5-shot: acc")[-2:] == ["–", "0.6250"]
+    assert read.row("sciq, limit 7: acc")[-2:] == ["0.5000", "–"]
+    assert read.row("arc: acc")[-2:] == ["0.5000", "0.5000"]
     assert read.row("cloze: accuracy")[-2:] == ["0.2500", "0.2500"]
     assert read.row("domain books: bits per byte")[-2:] == ["1.7500", "1.7500"]
 
