@@ -23,6 +23,12 @@ def read_bpe(vocab_file: Path, merge_file: Path) -> tuple[dict[str, int], Merges
     way = "; name both files of one tokenizer by --vocab-file and --merge-file"
     try:
         vocabulary = _vocabulary(_json(vocab_file.read_text(encoding="utf-8-sig")))
+        if broken := next((token for token in vocabulary if "\n" in token), None):
+            raise UserError(
+                f"{vocab_file}, {merge_file}: have tokens with an end of a line in them, such as "
+                f"{broken!r}, which a merges.txt cannot hold, whose lines are merges; save this tokenizer "
+                "whole as a tokenizer.json, and give that with --tokenizer-type HuggingFaceTokenizer"
+            )
         lines = merge_file.read_text(encoding="utf-8-sig").split("\n")
         merges = _merges(lines)
     except (ValueError, OSError) as error:
