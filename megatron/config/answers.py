@@ -133,10 +133,7 @@ ANSWERS = (
         "give the factor itself, 2 to this power, by --initial-loss-scale",
         "initial-loss-scale-power initial-scale-power",
     ),
-    Answer(
-        "the factor adapts itself, unless --loss-scale says another than 0",
-        "dynamic-loss-scale",
-    ),
+    Answer("the factor adapts itself, unless --loss-scale says another than 0", "dynamic-loss-scale"),
     Answer(
         "the embedding is the output matrix, too, unless --untie-embeddings-and-output-weights is given",
         "tie-word-embeddings tie-embeddings tie-weights weight-tying no-weight-tying untie-weights "
