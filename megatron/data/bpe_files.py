@@ -39,7 +39,7 @@ def read_bpe(vocab_file: Path, merge_file: Path) -> tuple[dict[str, int], Merges
 
 
 def _way(vocabulary: Iterable[str]) -> str:
-    """What to do about files that do not fit. In a merges.txt a line is a merge, and a space parts its halves."""
+    """What to do about files that do not fit. In a merges.txt a line is a merge with a space in it."""
     texts = (one for one in vocabulary if len(one) > 1 and not NO_TEXT.fullmatch(one))
     if not (spaced := next((one for one in texts if set(" \n\r").intersection(one)), "")):
         return "; name both files of one tokenizer by --vocab-file and --merge-file"
