@@ -191,7 +191,9 @@ def _values(given: dict[str, Any], source: Source | None) -> dict[str, Any]:
     return flags | found | options
 
 
-def _read_files(flags: FinetuningConfig, known: tuple[str, ...]) -> tuple[LabelledTask, dict[str, Examples]]:
+def _read_files(
+    flags: FinetuningConfig, known: tuple[str, ...] = ()
+) -> tuple[LabelledTask, dict[str, Examples]]:
     """The task and the examples of its files. UserError tells of all files."""
     task = own_task(flags, known) if flags.task in OWN else TASKS[flags.task]
     folder = Path(flags.data_path or "")
