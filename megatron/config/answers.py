@@ -19,9 +19,11 @@ ANSWERS = (
         "epochs num-train-epochs num-epochs max-epochs max-epoch n-epochs train-epochs",
     ),
     Answer(
-        "a BPE of bytes has no unknown text, and words and digits are cut as GPT-2 cuts them; "
+        "a BPE of bytes has no unknown text, and words and digits are cut as GPT-2 cuts them (for other cuts "
+        "make a tokenizer.json with the library tokenizers, which tools/preprocess_data.py reads); "
         "--special-tokens names tokens of their own; leave it out",
-        "byte-fallback split-digits unk-token unk-piece unk-surface hard-vocab-limit add-dummy-prefix "
+        "byte-fallback split-digits individual-digits pretokenizer pre-tokenizers unk-token unk-piece "
+        "unk-surface hard-vocab-limit add-dummy-prefix "
         "normalization-rule-name normalizer pre-tokenizer add-prefix-space initial-alphabet "
         "split-by-whitespace split-by-number split-by-unicode-script treat-whitespace-as-suffix",
     ),
@@ -126,18 +128,12 @@ ANSWERS = (
         "rates do not follow the size of a batch; give the rate itself, by --lr",
         "blr lr-base lr-base-size lr-base-scale scale-lr",
     ),
-    Answer(
-        "give each: --adam-beta1 0.9 --adam-beta2 0.95",
-        "betas adam-betas opt-betas",
-    ),
+    Answer("give each: --adam-beta1 0.9 --adam-beta2 0.95", "betas adam-betas opt-betas"),
     Answer(
         "give the factor itself, 2 to this power, by --initial-loss-scale",
         "initial-loss-scale-power initial-scale-power",
     ),
-    Answer(
-        "the factor adapts itself, unless --loss-scale says another than 0",
-        "dynamic-loss-scale",
-    ),
+    Answer("the factor adapts itself, unless --loss-scale says another than 0", "dynamic-loss-scale"),
     Answer(
         "the embedding is the output matrix, too, unless --untie-embeddings-and-output-weights is given",
         "tie-word-embeddings tie-embeddings tie-weights weight-tying no-weight-tying untie-weights "
@@ -273,6 +269,11 @@ ANSWERS = (
     Answer(
         "the optimizer is AdamW without more than --adam-beta1, --adam-beta2 and --adam-eps; leave it out",
         "momentum nesterov amsgrad layer-decay optim-args opt-kwargs",
+    ),
+    Answer(
+        "no layer is left out whole: --random-ltd computes fewer tokens in each; give that, or leave it out",
+        "progressive-layer-drop use-pld pld pld-theta pld-gamma layerdrop layer-drop "
+        "encoder-layerdrop decoder-layerdrop layer-dropout lima-dropout",
     ),
     Answer(
         "no average of the weights is kept; leave it out",

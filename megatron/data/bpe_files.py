@@ -20,13 +20,13 @@ SHOWN = 3
 def read_bpe(vocab_file: Path, merge_file: Path) -> tuple[dict[str, int], Merges]:
     """vocab.json and merges.txt. UserError with the difference where they are not of one BPE."""
     wrong = f"{vocab_file}, {merge_file}: are no vocab.json and merges.txt of one BPE: "
-    way = "; name both files of one tokenizer by --vocab-file and --merge-file"
+    vocabulary: dict[str, int] = {}
     try:
         vocabulary = _vocabulary(_json(vocab_file.read_text(encoding="utf-8-sig")))
         lines = merge_file.read_text(encoding="utf-8-sig").split("\n")
         merges = _merges(lines)
     except (ValueError, OSError) as error:
-        raise UserError(f"{wrong}{error}{way}") from None
+        raise UserError(f"{wrong}{error}{_way(vocabulary)}") from None
     if sum(right.endswith(WORD_END) for _, right in merges) > len(merges) / 10:
         raise UserError(
             f"{vocab_file}, {merge_file}: mark the ends of words with {WORD_END}, as those of CLIP do and "
@@ -34,8 +34,19 @@ def read_bpe(vocab_file: Path, merge_file: Path) -> tuple[dict[str, int], Merges
             "HuggingFaceTokenizer"
         )
     if problem := _problem(vocabulary, merges):
-        raise UserError(f"{wrong}{problem}{way}")
+        raise UserError(f"{wrong}{problem}{_way(vocabulary)}")
     return vocabulary, merges
+
+
+def _way(vocabulary: Iterable[str]) -> str:
+    """What to do about files that do not fit. In a merges.txt a line is a merge with a space in it."""
+    texts = (one for one in vocabulary if len(one) > 1 and not NO_TEXT.fullmatch(one))
+    if not (spaced := next((one for one in texts if set(" \n\r").intersection(one)), "")):
+        return "; name both files of one tokenizer by --vocab-file and --merge-file"
+    return (
+        f"; tokens hold white space, such as {spaced!r}, which a merges.txt cannot keep: save this tokenizer "
+        "whole as a tokenizer.json, and give that with --tokenizer-type HuggingFaceTokenizer"
+    )
 
 
 def made_by(merges: Iterable[Sequence[str]], prefix: str = "") -> set[str]:

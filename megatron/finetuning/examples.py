@@ -111,13 +111,14 @@ def _filled(path: Path) -> Iterator[tuple[int, str]]:
         yield place, line
 
 
-def classes_of(path: Path, task: LabelledTask) -> tuple[str, ...]:
-    """The labels that a file has, in order; numbers by their size."""
+def classes_of(path: Path, task: LabelledTask, least: int = 2) -> tuple[str, ...]:
+    """The labels that a file has, in order; numbers by their size. UserError where there are fewer than
+    `least`."""
     rows = ((place, row) for place, row in read_rows(path, task) if row is not None)
     found = {_label_text(path, place, row, task) for place, row in rows}
     if not found:
         raise UserError(f"{path}: holds no example; name a file with some")
-    if len(found) < 2:
+    if len(found) < least:
         raise UserError(
             f"{path}: has {len(found)} label{'' if len(found) == 1 else 's'} in the column {task.label}, and "
             "a classification needs two; give --label-column, or --task regression for numbers"

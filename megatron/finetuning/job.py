@@ -147,7 +147,8 @@ def read_job(argv: list[str], description: str, examples: str) -> Job:
         given["seq_length"] = None
     config = complete(Config, _values(given, source), told, replicas, RULES)
     assert source is not None
-    task, files = _read_files(flags)
+    known = source.classes_of(flags.task) if config.training.skip_train else ()
+    task, files = _read_files(flags, known)
     marks, typed, most = tokens_of(source.tokenizer), bool(config.sentences.pair), config.data.seq_length
     corpora = {name: encode(one, source.tokenizer, marks, most, typed) for name, one in files.items()}
     if (share := unknown_share(corpora[TRAIN], source)) > MOST_UNKNOWN:
@@ -190,9 +191,11 @@ def _values(given: dict[str, Any], source: Source | None) -> dict[str, Any]:
     return flags | found | options
 
 
-def _read_files(flags: FinetuningConfig) -> tuple[LabelledTask, dict[str, Examples]]:
+def _read_files(
+    flags: FinetuningConfig, known: tuple[str, ...] = ()
+) -> tuple[LabelledTask, dict[str, Examples]]:
     """The task and the examples of its files. UserError tells of all files."""
-    task = own_task(flags) if flags.task in OWN else TASKS[flags.task]
+    task = own_task(flags, known) if flags.task in OWN else TASKS[flags.task]
     folder = Path(flags.data_path or "")
     if flags.data_path and not folder.is_dir():
         raise UserError(f"--data-path {folder}: is no folder; name the one with the files of {flags.task}")
@@ -227,8 +230,9 @@ def _first(folder: Path, split: Split) -> Path:
     return next((path for path in paths if path.is_file()), paths[0])
 
 
-def own_task(flags: FinetuningConfig) -> LabelledTask:
-    """The task of files of the user's own, whose training file says which labels there are."""
+def own_task(flags: FinetuningConfig, known: tuple[str, ...] = ()) -> LabelledTask:
+    """The task of files of the user's own, whose training file says which labels there are; `known`: the
+    classes of a model that is measured as it is, of which the file may lack some."""
     texts = tuple(filter(None, (flags.text_column, flags.second_text_column)))
     named = {"dev": flags.valid_file, "test": flags.test_file}
     splits = tuple(Split(name, (path,)) for name, path in named.items() if path)
@@ -236,7 +240,8 @@ def own_task(flags: FinetuningConfig) -> LabelledTask:
     task = LabelledTask(texts, flags.label_column, (), OWN_METRICS[flags.task], splits, (train,))
     if flags.task == "regression":
         return task
-    return task._replace(labels=classes_of(Path(train), task))
+    found = classes_of(Path(train), task, least=1 if known else 2)
+    return task._replace(labels=known if set(found) < set(known) else found)
 
 
 def positions_of(source: Source) -> int | None:

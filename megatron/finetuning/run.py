@@ -62,10 +62,7 @@ def finetune(job: Job) -> None:
         run = build(prepared, mesh)  # first: where the weights do not fit, no folder is made
         fresh = [] if job.flags.random_init else load_encoder(run, job)
         if training.skip_train and any(name.startswith(OUTPUT) for name in fresh):
-            raise UserError(
-                f"--skip-train: {job.source.folder} has no classifier of {count_of(job.outputs, 'output')}; "
-                "give the folder model of a run with --save-model, or a classifier of Hugging Face's"
-            )
+            raise UserError(f"--skip-train: {job.source.folder} {_other_outputs(job)}")
         if mesh.first:
             writable_folder(folder)
             for lock in locks(job.config):
@@ -158,6 +155,20 @@ def _words(job: Job, run: Run, fresh: list[str]) -> list[str]:
         return lines
     plan = run.plan
     return [*lines, f"plan: {count_of(plan.steps, 'step')} of {plan.at(1).batch_size} examples"]
+
+
+def _other_outputs(job: Job) -> str:
+    """Why its outputs cannot be measured as they are, with a way out."""
+    if not job.source.answers:
+        return (
+            f"has no classifier of {count_of(job.outputs, 'output')}; give the folder model of a run with "
+            "--save-model, or a classifier of Hugging Face's"
+        )
+    task, *labels = job.source.answers
+    return (
+        f"is finetuned for {task}{_named(labels)}, and asked for {job.flags.task}{_named(job.task.labels)}; "
+        "give its own task and examples of its labels, or finetune it without --skip-train"
+    )
 
 
 def _outputs(job: Job, fresh: bool) -> str:

@@ -48,6 +48,10 @@ class Source(NamedTuple):
     answers: tuple[str, ...] | None = ()
     classes: tuple[str, ...] = ()
 
+    def classes_of(self, task: str) -> tuple[str, ...]:
+        """The names of its outputs, where it is a classifier for the task and says so."""
+        return self.answers[1:] if self.answers and self.answers[0] == task else self.classes
+
     def order_for(self, labels: tuple[str, ...]) -> list[int] | None:
         """Which of its outputs tells each label, where it has the same classes in another order; their case
         does not matter."""

@@ -156,6 +156,7 @@ def test_a_switch_that_names_a_file() -> None:
         (PreprocessOptions, "--num-processes=8", "here it is --workers"),
         (Config, "--num-processes=8", "ranks are started by a launcher"),
         (train_tokenizer.Options, "--device=cpu", "--help lists all flags"),
+        (train_tokenizer.Options, "--individual-digits", "a BPE of bytes has no unknown text, and words and"),
         (FinetuningConfig, "--packing=1", "--help lists all flags"),
         (evaluate.Options, "--patience=3", "--help lists all flags"),
         (
@@ -163,6 +164,11 @@ def test_a_switch_that_names_a_file() -> None:
             "--num_train_epochs=3",
             "passes are counted in samples: give --train-samples, so many times the samples of a pass, which "
             "the command tells with --dry-run",
+        ),
+        (
+            Config,
+            "--progressive-layer-drop",
+            "no layer is left out whole: --random-ltd computes fewer tokens",
         ),
         (Config, "--porfile", "did you mean --profile?"),
         (Config, "--ffn-hidden=3", "did you mean --ffn-hidden-size?"),

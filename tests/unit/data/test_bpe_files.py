@@ -67,6 +67,21 @@ def test_merges_cut_inside_a_line(files):
     refused(files, "line 51 of the second, .*, is no pair of tokens")
 
 
+@pytest.mark.parametrize("between", ["\n", "\r\n", " "])
+def test_merges_across_white_space(between, tmp_path):
+    """They are lost in a merges.txt, and kept in a tokenizer.json."""
+    model = tokenizers.Tokenizer(models.BPE())
+    trainer = trainers.BpeTrainer(vocab_size=60, special_tokens=["<|endoftext|>"], show_progress=False)
+    texts = [between.join(["one", "line", "and", "the", "next", "", ""])] * 9
+    model.train_from_iterator(texts, trainer)
+    model.model.save(str(tmp_path))
+    files = (tmp_path / "vocab.json", tmp_path / "merges.txt")
+    refused(files, "tokens hold white space, such as .*, which a merges.txt cannot keep: save this")
+    model.save(str(tmp_path / "tokenizer.json"))
+    options = TokenizerOptions("HuggingFaceTokenizer", tokenizer_model=str(tmp_path / "tokenizer.json"))
+    assert build_tokenizer(options).encode_batch(texts[:1])[0].tolist() == model.encode(texts[0]).ids
+
+
 def test_merges_of_another_vocabulary(files):
     files[1].write_text("a z\n" + files[1].read_text().split("\n", 1)[1])
     refused(files, r"merge 1 \(a z\) needs 'az', which is no token")

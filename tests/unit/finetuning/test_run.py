@@ -109,6 +109,31 @@ def test_a_finetuned_model_measures_and_predicts_without_training(words, tmp_pat
         earlier_results(tmp_path / "skipping", job_of(words, tmp_path, *model[:2]))
 
 
+def test_a_finetuned_model_is_measured_on_examples_that_lack_some_of_its_classes(words, tmp_path):
+    """Labels count by their names, and those that it does not know are told with those that it knows."""
+    finetune(job_of(words, tmp_path / "run", "--train-iters", "30", "--save-model", "--lr", "3e-3"))
+    model = ["--load", str(tmp_path / "run" / "model"), "--skip-train"]
+    rows = Path(words[words.index("--train-file") + 1]).read_text().splitlines(keepends=True)
+    ones = [row for row in rows if '"label": 1' in row]
+    told = {}
+    files = {"all": rows, "ones": ones, "other": [row.replace('"label": 1', '"label": "b"') for row in ones]}
+    for name, lines in files.items():
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(lines))
+        same = [f"--{kind}-file={path}" for kind in ("train", "valid", "test")]
+        job = job_of(words, tmp_path / name, *model, *same)
+        if name == "other":
+            said = "is finetuned for classification of 0, 1, and asked for classification of b; give its own"
+            with pytest.raises(UserError, match=said):
+                finetune(job)
+            break
+        assert job.task.labels == ("0", "1")
+        finetune(job)
+        lines = (tmp_path / name / "predictions" / "dev.tsv").read_text().splitlines()[1:]
+        told[name] = [line.split("\t")[1] for line in lines]
+    assert told["ones"] == told["all"][1::2] and set(told["all"]) == {"0", "1"}
+
+
 def test_an_encoder_without_a_classifier_measures_nothing(words, tmp_path):
     with pytest.raises(UserError, match="bert has no classifier of 2 outputs; give the folder model of a"):
         finetune(job_of(words, tmp_path / "run", "--skip-train"))
