@@ -241,6 +241,12 @@ def test_pickles_of_cifar_are_refused_unread(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.parametrize(("value", "seen"), [(200, 200), (255, 255), (200 * 256 + 99, 200), (1 << 20, 255)])
+def test_numbers_of_32_bits_may_be_of_8(value: int, seen: int) -> None:
+    image = Image.fromarray(np.full((4, 4), value, np.int32))
+    assert image.mode == "I" and in_mode(image, "L").getpixel((1, 1)) == seen
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
 @pytest.mark.parametrize("wanted", ["RGB", "L"])
 def test_every_kind_of_image_comes_in_eight_bits_a_channel(mode: str, wanted: str) -> None:
