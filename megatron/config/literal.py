@@ -15,7 +15,7 @@ LITERAL: Mapping[str, str] = {
 """What is said of texts, by patterns of them."""
 DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 """What word processors and web pages make of hyphens."""
-PATHS = ("FOLDER", "FILE", "PREFIX", "PATH")
+PATHS = ("FOLDER", "FILE", "PREFIX", "PATH", "TASK")
 """How that begins which values of flags are called in --help where they are paths; NAME= may stand before."""
 
 

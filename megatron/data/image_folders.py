@@ -101,7 +101,8 @@ def read_labels(path: Path, stems: list[str], classes: tuple[str, ...] = ()) -> 
     if not path.is_file():
         raise UserError(f"--valid-labels {path}: is no file{or_nearest(str(path))}")
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    rows = [_row(path, number, line, {*stems}) for number, line in enumerate(lines, 1) if line.strip()]
+    known = {*stems}
+    rows = [_row(path, number, line, known) for number, line in enumerate(lines, 1) if line.strip()]
     if rows and all(len(words) == 1 for _, words in rows):
         names = [words[0] for _, words in rows]
         if len(names) != len(stems):

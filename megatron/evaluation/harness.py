@@ -244,7 +244,7 @@ def run_task(
         elif fixed is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=seed)
-        require_answers(name, tasks, task)
+        require_answers(name, tasks, task, limit)
         if num_fewshot and scorer.mesh.first and _has_questions_alone(task):
             print_line(f"note: {name} has no training part, so its examples are of the questions themselves")
     random.seed(seed)

@@ -3,7 +3,9 @@ needs the package lm-eval."""
 
 import difflib
 import hashlib
+import itertools
 import logging
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +29,12 @@ class Tasks(TaskManager):
         super().__init__(include_path=list(folders) or None, include_defaults=not local)
         self.scorer = scorer
         self.folders = tuple(folders)
+
+    def holds(self, name: str) -> bool:
+        """Whether a task is one of the folders."""
+        path = getattr(self.task_index.get(name), "yaml_path", None)
+        places = [Path(folder).resolve() for folder in self.folders]
+        return path is not None and any(Path(path).resolve().is_relative_to(place) for place in places)
 
     def load(self, names: Any) -> Any:
         """UserError where the data cannot be had."""
@@ -54,13 +62,17 @@ class Tasks(TaskManager):
             ) from error
 
 
-def wrong_answers(task: Any) -> str:
+def wrong_answers(task: Any, limit: float | None = None) -> str:
     """Questions of a multiple-choice task whose right answer is none of their choices, in words; "" where
-    there are none. The harness would count them as wrong, and tells it to its own log alone."""
-    if task.OUTPUT_TYPE != "multiple_choice" or task.multiple_input:
+    there are none, or a function of the task judges them. The harness would count them as wrong, and tells it
+    to its own log alone. `limit`: how many of the first questions are asked, or below 1 which share."""
+    judged = callable(task.config.process_results)
+    if task.OUTPUT_TYPE != "multiple_choice" or task.multiple_input or judged:
         return ""
-    wrong = []
-    for number, question in enumerate(task.eval_docs, 1):
+    wrong, asked = [], len(task.eval_docs)
+    if limit is not None:
+        asked = int(limit) if limit >= 1 else math.ceil(asked * limit)
+    for number, question in enumerate(itertools.islice(task.eval_docs, asked), 1):
         choices = task.doc_to_choice(question)
         answer = task.doc_to_target(question)
         answers = answer if isinstance(answer, list) else [answer]
@@ -70,14 +82,14 @@ def wrong_answers(task: Any) -> str:
     return f"{wrong[0]}{more}" if wrong else ""
 
 
-def require_answers(name: str, tasks: Tasks, task: Any) -> None:
+def require_answers(name: str, tasks: Tasks, task: Any, limit: float | None = None) -> None:
     """UserError where a question of a task of the user has a right answer that is none of its choices; a
     warning where it is one of the harness' tasks."""
     try:
-        problem = wrong_answers(task)
+        problem = wrong_answers(task, limit)
     except Exception as error:  # of a template of the task, or of an answer that is none
         problem = f"an answer cannot be read: {one_line(error)}"
-    if problem and (tasks.folders or name.endswith(".yaml")):
+    if problem and (name.endswith(".yaml") or tasks.holds(task.config.task)):
         raise UserError(
             f"--lm-eval {name}: {problem}; mend the task's data, or doc_to_target in its YAML file"
         )

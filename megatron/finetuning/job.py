@@ -241,7 +241,10 @@ def own_task(flags: FinetuningConfig, known: tuple[str, ...] = ()) -> LabelledTa
     if flags.task == "regression":
         return task
     found = classes_of(Path(train), task, least=1 if known else 2)
-    return task._replace(labels=known if set(found) < set(known) else found)
+    here = {one.casefold(): one for one in found}
+    if here.keys() < {one.casefold() for one in known}:
+        return task._replace(labels=tuple(here.get(one.casefold(), one) for one in known))
+    return task._replace(labels=found)
 
 
 def positions_of(source: Source) -> int | None:

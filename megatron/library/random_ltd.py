@@ -10,7 +10,7 @@ model's own is not touched. Draws and kept lengths are those of the training com
 """
 
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -147,8 +147,8 @@ class Dropping:
         def bring_back(gradient: Tensor) -> None:
             self._kept = kept
 
-        for one in tree_leaves(output) if kept is not None else ():
-            if isinstance(one, Tensor) and one.requires_grad:
+        for one in _tensors(output) if kept is not None else ():
+            if one.grad_fn is not None:  # a parameter that is returned would keep the hooks of all steps
                 one.register_hook(bring_back)
 
     @torch.compiler.disable
@@ -188,6 +188,15 @@ class Dropping:
         places = choose_kept(self.layers, numbers, real.sum(1).numpy(), kept_length, self.seed, self._step)
         order = order.expand(len(self.layers), -1, -1)
         return order.gather(2, torch.from_numpy(places)).sort(dim=2).values
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """The tensors of what a model returns: in containers that torch knows, and in objects of other kinds."""
+    for leaf in tree_leaves(output):
+        if isinstance(leaf, Tensor):
+            yield leaf
+        elif hasattr(leaf, "__dict__"):
+            yield from (one for one in tree_leaves(vars(leaf)) if isinstance(one, Tensor))
 
 
 def _computing_again() -> bool:

@@ -116,9 +116,12 @@ def _of_kind(content: bytes) -> str:
 def _of_lines(content: bytes, keys: Sequence[str]) -> str:
     """That a text file holds JSON lines, by its first few, as one alone may be an example in a text; "" where
     it does not."""
-    lines = (line for line in content[:LONGEST_LINES].split(b"\n") if line.strip())
-    first = list(itertools.islice(lines, 3))
-    return AS_LINES if len(first) > 1 and all(_has(line, keys) for line in first) else ""
+    lines = content[:LONGEST_LINES].split(b"\n")
+    if cut := len(content) > LONGEST_LINES and len(lines) > 1:
+        lines = lines[:-1]
+    first = list(itertools.islice((line for line in lines if line.strip()), 3))
+    several = len(first) > 1 or (cut and len(first) == 1)
+    return AS_LINES if several and all(_has(line, keys) for line in first) else ""
 
 
 def _has(line: bytes, keys: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@ same weights. The package is imported inside of the tests: it takes seconds, and
 file."""
 
 import copy
+import dataclasses
 import importlib.util
 import json
 import os
@@ -309,7 +310,12 @@ def test_mistakes_are_told_in_one_line(
     ],
 )
 def test_an_answer_that_is_no_choice_is_told(
-    made: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str | int, told: str
+    made: SimpleNamespace,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    target: str | int,
+    told: str,
 ) -> None:
     """The harness counts it as wrong, so that a slip in the data is a lower accuracy."""
     from megatron.evaluation import harness
@@ -323,6 +329,13 @@ def test_an_answer_that_is_no_choice_is_told(
     task.config.doc_to_target = target
     with pytest.raises(UserError, match=re.escape(f"--lm-eval slip: {told}")):
         require_answers("slip", tasks, task)
+    if target == 3:
+        assert wrong_answers(task, 2).endswith("and 1 more are such")
+        assert wrong_answers(task, 0.25) == wrong_answers(task, 2.0)
+        judged = dataclasses.replace(task.config, process_results=lambda question, results: {"acc": 1})
+        monkeypatch.setattr(task, "_config", judged)
+        assert wrong_answers(task) == ""
+        monkeypatch.undo()
     tasks.folders = ()
     require_answers("slip", tasks, task)
     assert capsys.readouterr().out.startswith(f"warning: slip: {told}")

@@ -13,7 +13,7 @@ from megatron.base.errors import UserError
 from megatron.batches.loader import BatchShare
 from megatron.checkpoint.manifest import read_manifest
 from megatron.config.finetuning import FinetuningConfig
-from megatron.finetuning.job import Job, read_job, tokens_notes
+from megatron.finetuning.job import Job, own_task, read_job, tokens_notes
 from megatron.finetuning.predictions import predictions_of
 from megatron.finetuning.results import earlier_results
 from megatron.finetuning.run import finetune, prepare
@@ -132,6 +132,18 @@ def test_a_finetuned_model_is_measured_on_examples_that_lack_some_of_its_classes
         lines = (tmp_path / name / "predictions" / "dev.tsv").read_text().splitlines()[1:]
         told[name] = [line.split("\t")[1] for line in lines]
     assert told["ones"] == told["all"][1::2] and set(told["all"]) == {"0", "1"}
+
+
+def test_the_case_of_known_classes_does_not_matter(tmp_path):
+    """Those of Hugging Face are often capitals; the file's spelling counts in what is written."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "x", "label": "negative"}\n{"text": "y", "label": "negative"}\n')
+    flags = FinetuningConfig(
+        load="", save="", task="classification", train_file=str(path), text_column="text"
+    )
+    assert own_task(flags, ("POSITIVE", "NEGATIVE")).labels == ("POSITIVE", "negative")
+    with pytest.raises(UserError, match="has 1 label"):
+        own_task(flags)
 
 
 def test_an_encoder_without_a_classifier_measures_nothing(words, tmp_path):

@@ -1,5 +1,6 @@
 """Random-LTD where a model is wrapped, run by checkpointing of one's own, or given several texts a row."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -36,6 +37,13 @@ def test_what_wraps_a_model_changes_no_draw(name: str, wrapped_first: bool) -> N
     assert droppings[0].tokens == droppings[1].tokens == 3 * 3 * tokens
 
 
+@dataclass
+class Returned:
+    """An output of one's own, which torch does not know as a container."""
+
+    state: Tensor
+
+
 class Checkpointed(nn.Module):
     """A loop of one's own over the layers of a model, which checkpoints them in groups of so many, if any."""
 
@@ -43,12 +51,12 @@ class Checkpointed(nn.Module):
         super().__init__()
         self.layers, self.group, self.reentrant = layers_of(model), group, reentrant
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Returned:
         step = self.group or len(self.layers)
         for start in range(0, len(self.layers), step):
             part = nn.Sequential(*self.layers[start : start + step])
             x = checkpoint(part, x, use_reentrant=self.reentrant) if self.group else part(x)
-        return x
+        return Returned(x)
 
 
 def gradients(group: int, reentrant: bool, pattern: str) -> list[Tensor]:
@@ -62,7 +70,7 @@ def gradients(group: int, reentrant: bool, pattern: str) -> list[Tensor]:
         dropping.step = step
         losses = []
         for one in rows[3 * step - 3 : 3 * step]:
-            losses.append(model(one).square().mean())
+            losses.append(model(one).state.square().mean())
             if pattern == "behind each":
                 losses.pop().backward()
         if pattern == "together":

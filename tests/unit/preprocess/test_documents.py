@@ -241,6 +241,7 @@ def test_a_text_file_of_json_lines(tmp_path):
         ("text", b'{"text": "a"}\n{"text": "b"}\n'),
         ("text", b'\xef\xbb\xbf\n {"id": 1, "text": "a"}\n\n{"text": "a"}\n{"text": "c"}\n{"x'),
         ("body", b'{"body": "a"}\n{"body": "b"}'),
+        ("text", (b'{"text": "%s"}\n' % (b"a" * 600_000)) * 2),  # of which the second is not looked at whole
     ):
         path.write_bytes(content)
         (said,) = complaints([str(path)], keys=(key,))
