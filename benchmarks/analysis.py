@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from megatron.curriculum.analysis import analyze, choose_metrics
 from megatron.data.corpora import open_corpus, open_source
 from megatron.data.index_builder import IndexedDatasetBuilder

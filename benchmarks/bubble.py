@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import print_table, spread
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from megatron.parallel.deferred import Deferred
 from megatron.parallel.layout import Layout
 from megatron.parallel.mesh import Mesh, wait_for_all

@@ -28,7 +28,8 @@ from megatron.base.files import checksum, sync_file
 from megatron.base.terminal import show
 from megatron.batches.loader import BatchShare
 from megatron.checkpoint.tensor_file import write_tensors
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from megatron.parallel.mesh import Mesh
 from megatron.tasks.gpt import GPT_TASK
 from megatron.train.configure import read_config

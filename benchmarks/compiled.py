@@ -19,7 +19,8 @@ from torch._dynamo.utils import counters
 
 from benchmarks.common import mock_run, print_table, seconds, spread
 from megatron.batches.loader import BatchShare
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from megatron.parallel.mesh import Mesh
 from megatron.train.setup import Run
 from megatron.train.step import train_step

@@ -23,8 +23,9 @@ from rich.table import Table
 
 from megatron.base.terminal import show
 from megatron.batches.loader import BatchShare
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
 from megatron.config.config import Config, configure
+from megatron.config.flags import flag
 from megatron.data.sentences import Joining, find_runs, locate
 from megatron.model.inputs import BertInputs
 from megatron.parallel.mesh import Mesh

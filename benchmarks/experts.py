@@ -19,7 +19,8 @@ import torch
 
 from benchmarks.common import mock_run, print_table, processor_ratios, spread
 from megatron.batches.loader import BatchShare
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from megatron.model.block import Block
 from megatron.model.context import make_context
 from megatron.parallel.initialization import initialize

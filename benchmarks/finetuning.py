@@ -16,7 +16,8 @@ from pathlib import Path
 
 from benchmarks.common import print_table
 from megatron.base.errors import UserError
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 
 ROOT = Path(__file__).parents[1]
 MODEL = (

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from benchmarks.common import print_table, processor_seconds, tell
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from megatron.evaluation.generate import Choice, generate
 from megatron.model.gpt import GPT
 from megatron.parallel.initialization import initialize

@@ -20,8 +20,9 @@ from rich.table import Table
 from megatron.base.terminal import show
 from megatron.batches.gpt import RowFormat, make_batch
 from megatron.batches.loader import BatchShare
-from megatron.config.arguments import flag, parse, understand
+from megatron.config.arguments import parse, understand
 from megatron.config.config import Config, complete
+from megatron.config.flags import flag
 from megatron.curriculum.sampler import make_sampler
 from megatron.data.corpora import mock_corpus
 from megatron.schedule.data_efficiency_flags import describe

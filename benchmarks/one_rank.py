@@ -23,7 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.common import mock_run, print_table, processor_ratios, spread
 from megatron.base.keys import key, signed
 from megatron.batches.loader import BatchShare
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from megatron.model.block import Block
 from megatron.model.context import make_context
 from megatron.model.dropout import drop, token_keys

@@ -30,7 +30,8 @@ from typing import Any
 
 from benchmarks.common import adopt_orphans, processor_seconds_of_children
 from megatron.base.errors import UserError
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from megatron.data.index_builder import IndexedDatasetBuilder
 from megatron.data.indexed_dataset import token_dtype
 

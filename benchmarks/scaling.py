@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.common import mock_run, print_table, spread, tell
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from megatron.parallel.layout import Layout
 from megatron.parallel.mesh import Mesh, wait_for_all
 from tests.support.parity import LAYOUTS, place_of, train_steps

@@ -20,8 +20,9 @@ import transformers
 from rich.table import Table
 
 from megatron.base.terminal import show
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
 from megatron.config.config import configure
+from megatron.config.flags import flag
 from megatron.model.gpt import GPT, LM_LOSS
 from megatron.model.inputs import GPTInputs
 from megatron.optim.optimizer import clip, make_optimizer, update

@@ -26,7 +26,8 @@ from rich.table import Table
 
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.terminal import progress, show
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from tests.golden.differences import Numbers, changed_steps, largest_differences, number
 from tests.golden.runs import COMMON, ENTRIES, RUNS
 

@@ -9,8 +9,8 @@ from megatron.base.command import run_command
 
 from pathlib import Path
 
-from megatron.config.arguments import Flag, flags_of
 from megatron.config.config import Config
+from megatron.config.flags import Flag, flags_of
 from megatron.config.foreign import Foreign, our_words
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.config.values import bounds

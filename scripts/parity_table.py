@@ -16,7 +16,8 @@ import torch
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.base.terminal import progress
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from tests.support.parity import (
     ENCODED,
     EVERY,

@@ -26,7 +26,8 @@ from rich.table import Column, Table
 from megatron.base.errors import UserError
 from megatron.base.keys import key
 from megatron.base.terminal import show
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from tests.support.faults import ROOT, Fault, beside, faults_of
 
 EXAMPLES = """\

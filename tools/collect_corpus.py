@@ -23,7 +23,8 @@ from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.base.folders import list_folder, or_nearest
 from megatron.base.terminal import progress, show
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 
 EXAMPLES = """\
   python tools/collect_corpus.py --output corpus.jsonl

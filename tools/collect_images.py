@@ -20,7 +20,8 @@ from PIL import Image, ImageDraw, ImageFont
 from megatron.base.errors import UserError
 from megatron.base.files import whole_folder
 from megatron.base.keys import key
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 
 EXAMPLES = """\
   python tools/collect_images.py --output data/digits

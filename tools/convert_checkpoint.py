@@ -22,8 +22,9 @@ from megatron.checkpoint.contents import kind_of, size_of
 from megatron.checkpoint.load import find_checkpoint, made_elsewhere, require_file
 from megatron.checkpoint.manifest import NAME, Manifest, read_manifest
 from megatron.checkpoint.save import LATEST
-from megatron.config.arguments import flag, parse, spelling, unused_flags
+from megatron.config.arguments import parse, unused_flags
 from megatron.config.config import TokenizerOptions
+from megatron.config.flags import flag, spelling
 from megatron.config.foreign import Foreign
 from megatron.conversion.families import Theirs
 from megatron.conversion.folder import CONFIG, open_folder, tokenizer_in

@@ -18,7 +18,7 @@ from typing import Any
 from megatron.base.errors import UserError
 from megatron.base.files import checksum, whole_file, writable_file
 from megatron.checkpoint.manifest import NAME
-from megatron.config.arguments import flag, parse, understand, unused_flags
+from megatron.config.arguments import parse, understand, unused_flags
 from megatron.config.config import Config, TokenizerOptions
 from megatron.config.evaluation import (
     BOS_TOKEN,
@@ -31,6 +31,7 @@ from megatron.config.evaluation import (
     QuestionOptions,
     without_effect,
 )
+from megatron.config.flags import flag
 from megatron.config.foreign import Foreign
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
 from megatron.data.corpora import SPLITS, Splits, made_anew

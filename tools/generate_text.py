@@ -12,9 +12,10 @@ import torch
 
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
-from megatron.config.arguments import flag, parse, unused_flags
+from megatron.config.arguments import parse, unused_flags
 from megatron.config.config import TokenizerOptions
 from megatron.config.evaluation import BOS_TOKEN
+from megatron.config.flags import flag
 from megatron.config.foreign import Foreign, is_our
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
 from megatron.data.tokenizer_value import Tokenizer

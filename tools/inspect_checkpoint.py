@@ -31,7 +31,8 @@ from megatron.checkpoint.contents import (
 from megatron.checkpoint.load import find_checkpoint, made_elsewhere
 from megatron.checkpoint.manifest import NAME, Manifest, TensorEntry, read_manifest
 from megatron.checkpoint.saved_config import saved_config
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from megatron.parallel.layout import AXES, layout_of
 from megatron.report.checkpoint_tables import (
     deviation_table,

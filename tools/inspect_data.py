@@ -15,8 +15,9 @@ from rich.text import Text
 
 from megatron.base.errors import UserError
 from megatron.base.terminal import show
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
 from megatron.config.config import TokenizerOptions
+from megatron.config.flags import flag
 from megatron.data.corpora import open_source
 from megatron.data.indexed_dataset import IndexedDataset
 from megatron.data.tokenizer import Tokenizer, build_tokenizer, describe_identity, describe_maker

@@ -15,7 +15,8 @@ from megatron.base.errors import UserError, collect_problems
 from megatron.base.files import require_room
 from megatron.base.folders import list_folder
 from megatron.base.terminal import progress
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from megatron.config.foreign import Foreign, is_our
 from megatron.data.corpora import open_source
 from megatron.data.index_builder import IndexedDatasetBuilder, existing_dataset

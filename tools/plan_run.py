@@ -22,8 +22,9 @@ from megatron.base.files import whole_file
 from megatron.base.terminal import show
 from megatron.base.units import exact
 from megatron.config import checkpoint, data, logging
-from megatron.config.arguments import flag, understand, unused_flags
+from megatron.config.arguments import understand, unused_flags
 from megatron.config.config import RULES, Config, Rule, complete
+from megatron.config.flags import flag
 from megatron.config.launch import rank_notes, ranks_a_node, unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.config.parallel import chunks_of, counted_letters, ranks_of_model, stage_texts

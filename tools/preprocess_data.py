@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import flag, parse, unused_flags
+from megatron.config.arguments import parse, unused_flags
+from megatron.config.flags import flag
 from megatron.config.foreign import Foreign, is_our
 from megatron.preprocess.preprocess import PreprocessOptions, output_prefix, preprocess
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file, writable_file
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from megatron.curriculum.analysis_folder import load_column, read_manifest
 from megatron.report.charts import X_AXES, Chart, cost_charts, loss_charts, schedule_charts
 from megatron.report.comparison import at_equal_tokens, reading, validated

@@ -21,8 +21,9 @@ from megatron.base.errors import UserError
 from megatron.base.files import hold, whole_file, writable_folder
 from megatron.base.terminal import print_line, show, stop_by_signals
 from megatron.base.units import count_of, duration, short
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
 from megatron.config.finetuning import seeds_of
+from megatron.config.flags import flag
 from megatron.reproduce.corpora import identity
 from megatron.reproduce.measures import MEASURES
 from megatron.reproduce.outcome import best_factor, edge_of, goal_grid, grid, sentences, warnings

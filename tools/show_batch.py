@@ -20,8 +20,9 @@ from rich.text import Text
 from megatron.base.errors import UserError
 from megatron.base.terminal import show
 from megatron.batches.loader import BatchShare
-from megatron.config.arguments import flag, understand, unused_flags
+from megatron.config.arguments import understand, unused_flags
 from megatron.config.config import RULES, Config, Rule, complete
+from megatron.config.flags import flag
 from megatron.config.launch import rank_notes, unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.curriculum.analysis_folder import find_analysis, load_column, open_analyses

@@ -18,7 +18,8 @@ from typing import Any
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file
 from megatron.base.terminal import progress
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from megatron.config.foreign import Foreign
 from megatron.config.values import as_words
 from megatron.data.bert_files import SPECIAL

@@ -23,18 +23,10 @@ from megatron.checkpoint.manifest import Manifest, as_read, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.checkpoint.upcycle import tensors_of, write_upcycled
 from megatron.config import upcycling as upcycling_rules
-from megatron.config.arguments import (
-    build,
-    flag,
-    flags_of,
-    known,
-    missing,
-    spelling,
-    understand,
-    unused_flags,
-)
+from megatron.config.arguments import build, known, missing, understand, unused_flags
 from megatron.config.config import RULES, Config, complete
 from megatron.config.experts import ExpertsConfig, expert_layers
+from megatron.config.flags import flag, flags_of, spelling
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
 from megatron.config.upcycling import width_by_granularity
 from megatron.config.values import flatten

@@ -7,8 +7,8 @@ from typing import Any
 
 from megatron.checkpoint.manifest import Manifest
 from megatron.checkpoint.meaning import first_change, flags_in_effect, same_draws, same_rates
-from megatron.config.arguments import RESUME, Flag, flags_of, spelling
 from megatron.config.config import Config, ask
+from megatron.config.flags import RESUME, Flag, flags_of, spelling
 from megatron.config.values import Known, Unknown
 from megatron.schedule.data_efficiency import saved_meaning
 from megatron.schedule.plan import Plan

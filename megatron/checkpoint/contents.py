@@ -14,8 +14,8 @@ from megatron.checkpoint.compare import by_default
 from megatron.checkpoint.load import Box, read_boxes, require_file
 from megatron.checkpoint.manifest import Manifest, TensorEntry
 from megatron.checkpoint.saved_config import with_new_flags
-from megatron.config.arguments import flags_of
 from megatron.config.config import Config
+from megatron.config.flags import flags_of
 
 PIECE = 1 << 22
 """Elements that are compared at a time, in double precision."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from megatron.config.arguments import spelling
+from megatron.config.flags import spelling
 from megatron.curriculum.draws import counts, weighted_chain
 from megatron.schedule.data_efficiency import DataEfficiency
 from megatron.schedule.learning_rate import learning_rates

@@ -1,6 +1,6 @@
 """Command lines from dataclasses: every field is a flag, every mistake is collected and told at once.
 
-A command declares a frozen dataclass whose fields are made by `flag`, and calls `parse`. Field
+A command declares a frozen dataclass whose fields are made by `flag` (`flags.py`), and calls `parse`. Field
 `train_iters` is the flag `--train-iters`. Where the dataclass has a field `config`, the same names may
 stand in a YAML file; flags win over the file.
 """
@@ -10,11 +10,11 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from megatron.base.errors import UserError
-from megatron.base.files import is_utf8
+from megatron.config.flags import Flag, flags_of, value_of
 from megatron.config.foreign import (
     Foreign,
     dashed,
@@ -27,111 +27,10 @@ from megatron.config.foreign import (
     unknown_word,
 )
 from megatron.config.include import read_with_includes
-from megatron.config.literal import is_path, literal_problem, odd_words
+from megatron.config.literal import odd_words
 from megatron.config.repeated import given_again, last_counts, lost
-from megatron.config.values import (
-    TAKES,
-    Known,
-    as_words,
-    bounds,
-    chosen,
-    convert,
-    converts,
-    flatten,
-    with_home,
-    within,
-    written_out,
-)
+from megatron.config.values import Known, with_home
 from megatron.config.yaml_file import without_switched_off
-
-RESUME = ("same", "schedule", "meaning", "free")
-"""What a run that goes on from a checkpoint does about a changed value, the strictest first: refuse it;
-refuse it without --override-opt_param-scheduler; leave it to a comparison of what it means; take it."""
-
-
-def flag(
-    default: Any = dataclasses.MISSING,
-    help: str = "",
-    *,
-    choices: Iterable[Any] = (),
-    aliases: Iterable[str] = (),
-    metavar: str | None = None,
-    repeat: bool = False,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-    follows: Callable[..., Any] | None = None,
-    resume: str = "same",
-    rewrites: Callable[[dict[str, Any], dict[str, Any]], tuple[dict[str, Any], list[str]]] | None = None,
-    of_several: str = "",
-) -> Any:
-    """A dataclass field that is a flag; without a default it is required. `repeat`: given several times,
-    each one value. `follows`: from groups by their names, the value where the flag has its default, which
-    the field's type need not allow. `resume`: one of RESUME. `rewrites`: from the values by flag name
-    of files, and of the command line, what files say instead, and problems. `of_several`: what to do with
-    several values where one is taken, or instead of the flag several times. One without `help` is read and
-    not shown."""
-    metadata = {
-        "help": help,
-        "choices": tuple(choices),
-        "aliases": tuple(aliases),
-        "metavar": metavar,
-        "repeat": repeat,
-        "at_least": at_least,
-        "above": above,
-        "at_most": at_most,
-        "below": below,
-        "follows": follows,
-        "resume": resume,
-        "rewrites": rewrites,
-        "of_several": of_several,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-class Flag(NamedTuple):
-    """One flag as `parse` sees it. `kind` is the value's type (bool, int, float or str); `many`: a tuple
-    of values."""
-
-    name: str
-    group: str
-    kind: type
-    many: bool
-    field: dataclasses.Field
-
-    @property
-    def spellings(self) -> list[str]:
-        return [spelling(self.name), *self.field.metadata["aliases"]]
-
-    @property
-    def metavar(self) -> str:
-        """What its value is called in --help; by the end of its name where it does not say."""
-        usual = {bool: "", int: "N", float: "X", str: self.name.rpartition("_")[2].upper()}[self.kind]
-        return self.field.metadata["metavar"] or usual
-
-    @property
-    def required(self) -> bool:
-        return self.field.default is dataclasses.MISSING
-
-
-def spelling(name: str) -> str:
-    """How the flag behind a field is written: `from_` is --from."""
-    return "--" + name.rstrip("_").replace("_", "-")
-
-
-def flags_of(options: type) -> list[Flag]:
-    """The flags of a dataclass; fields that are dataclasses themselves are groups of flags, one level
-    deep."""
-    flags = []
-    hints = typing.get_type_hints(options)
-    for field in dataclasses.fields(options):
-        if dataclasses.is_dataclass(hints[field.name]):
-            flags += [inner._replace(group=field.name) for inner in flags_of(hints[field.name])]
-        else:
-            kind, many = _kind(hints[field.name])
-            flags.append(Flag(field.name, "", kind, many, field))
-    return flags
 
 
 def parse(
@@ -165,7 +64,7 @@ def understand(
     raw = from_file | typed
     ours, more = translate(raw, foreign)
     problems += more
-    values = {one.name: _collect(one, ours[one.name], problems) for one in flags if one.name in ours}
+    values = {one.name: value_of(one, ours[one.name], problems) for one in flags if one.name in ours}
     for one in flags:
         if one.field.metadata["rewrites"] and values.get(one.name):
             of_file, told = (_collected(flags, given, foreign) for given in (from_file, typed))
@@ -177,7 +76,7 @@ def understand(
 def _collected(flags: list[Flag], raw: Mapping[str, Any], foreign: Mapping[str, Foreign]) -> dict[str, Any]:
     """The values of what is given in one place; problems are told where all is read."""
     ours = translate(raw, foreign)[0]
-    return {one.name: _collect(one, ours[one.name], []) for one in flags if one.name in ours}
+    return {one.name: value_of(one, ours[one.name], []) for one in flags if one.name in ours}
 
 
 def unused_flags(options: type, argv: list[str], foreign: Mapping[str, Foreign]) -> list[str]:
@@ -276,20 +175,9 @@ def _given_again(flags: list[Flag], argv: list[str], add_up: bool) -> list[tuple
     named = {dashed(name): one.name for one in once.values() for name in one.spellings}
 
     def read(name: str, words: list[str]) -> Any:
-        return _collect(once[name], words or ["true"] * (once[name].kind is bool), [])
+        return value_of(once[name], words or ["true"] * (once[name].kind is bool), [])
 
     return [(once[name], texts) for name, texts in given_again(argv, named, read).items()]
-
-
-def _kind(hint: Any) -> tuple[type, bool]:
-    """The value type of an annotation such as `int`, `int | None` or `tuple[str, ...]`, and whether it is
-    a tuple."""
-    arguments = [part for part in typing.get_args(hint) if part not in (type(None), Ellipsis)]
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        return _kind(arguments[0])
-    if typing.get_origin(hint) is tuple:
-        return arguments[0], True
-    return hint, False
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -354,50 +242,3 @@ def _help(one: Flag) -> str:
     elif default not in (None, False, ()):
         text += f" (default: {' '.join(map(str, default)) if isinstance(default, tuple) else default})"
     return text.replace("%", "%%")
-
-
-def _collect(one: Flag, raw: Any, problems: list[str]) -> Any:
-    """The value of a flag from what argparse or YAML gave; None, and a problem told, where it is refused."""
-    items = [chosen(item, one.field.metadata["choices"]) for item in flatten(raw)]
-    if one.kind is str and is_path(one.metavar):
-        items = [with_home(item) if isinstance(item, str) else item for item in items]
-    found = _misfit(one, items) or [problem for item in items if (problem := _refusal(one, item))]
-    problems += found
-    if found:
-        return None
-    values = tuple(convert(item, one.kind) for item in items)
-    return values if one.many else values[0]
-
-
-def _misfit(one: Flag, items: list[Any]) -> list[str]:
-    """What is wrong with the number of values, or with empty ones."""
-    name, metadata = one.spellings[0], one.field.metadata
-    if one.kind is str and "" in items and metadata["metavar"] != "TEXT":
-        return [f"{name} is given an empty text: {metadata['help']}"]
-    if not items:
-        return [f"{name} needs a value: {metadata['help']}"]
-    if len(items) > 1 and not one.many:
-        instead = f"; {metadata['of_several']}" if metadata["of_several"] else ""
-        return [f"{name} takes one value, not {len(items)}: {' '.join(map(str, items))}{instead}"]
-    return []
-
-
-def _refusal(one: Flag, item: Any) -> str:
-    """What is wrong with a value; empty where it is right."""
-    name, metadata = one.spellings[0], one.field.metadata
-    try:
-        value = convert(item, one.kind)
-    except (TypeError, ValueError, OverflowError):
-        several = one.many and as_words(str(item), lambda word: converts(word, one.kind))
-        way = several or written_out(str(item), one.kind)
-        return f"{name} takes {TAKES[one.kind]}, not {item!r}" + (f"; {way}" if way else "")
-    if not is_utf8(str(value)):
-        return f"{name} {value!r} is no UTF-8; rename what it names, or mend how the terminal encodes it"
-    if one.kind is str and is_path(one.metavar) and (problem := literal_problem(value)):
-        return f"{name} {value}: {problem}"
-    if metadata["choices"] and value not in metadata["choices"]:
-        return f"{name} {item}: choose one of {', '.join(map(str, metadata['choices']))}"
-    if not within(value, metadata):
-        words = bounds(metadata)
-        return f"{name} {value} must " + ("not be negative" if words == "at least 0" else f"be {words}")
-    return ""

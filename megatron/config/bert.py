@@ -5,9 +5,9 @@ import re
 from dataclasses import dataclass
 
 from megatron.base.errors import UserError, collect_problems
-from megatron.config.arguments import flag, spelling
 from megatron.config.data import DataConfig
 from megatron.config.experts import ExpertsConfig
+from megatron.config.flags import flag, spelling
 from megatron.config.model import ModelConfig
 from megatron.config.parallel import ParallelConfig
 from megatron.config.patterns import layer_pattern

@@ -3,7 +3,7 @@
 import functools
 from dataclasses import dataclass
 
-from megatron.config.arguments import flag, spelling
+from megatron.config.flags import flag, spelling
 from megatron.config.training import TrainingConfig
 
 free_flag = functools.partial(flag, resume="free")

@@ -25,12 +25,13 @@ from megatron.config import (
     tokenizer,
     training,
 )
-from megatron.config.arguments import build, flag, flags_of, known, missing, spelling, understand
+from megatron.config.arguments import build, known, missing, understand
 from megatron.config.bert import BertConfig, SentencesConfig
 from megatron.config.checkpoint import CheckpointConfig
 from megatron.config.data import DataConfig
 from megatron.config.data_efficiency import DataEfficiencyConfig
 from megatron.config.experts import ExpertsConfig
+from megatron.config.flags import flag, flags_of, spelling
 from megatron.config.logging import LoggingConfig
 from megatron.config.model import ModelConfig
 from megatron.config.optimizer import OptimizerConfig

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from megatron.config.arguments import flag
+from megatron.config.flags import flag
 from megatron.config.tokenizer import TokenizerOptions
 
 USUAL_SPLIT = "969,30,1"

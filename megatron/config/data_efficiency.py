@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, fields
 
-from megatron.config.arguments import flag, spelling
 from megatron.config.data import DataConfig
+from megatron.config.flags import flag, spelling
 
 
 @dataclass(frozen=True)

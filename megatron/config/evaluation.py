@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from megatron.config.arguments import flag, spelling
+from megatron.config.flags import flag, spelling
 
 BOS_TOKEN = "token before every text, as <s> for weights of LLaMA; none"
 

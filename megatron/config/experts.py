@@ -4,8 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import flag, spelling
 from megatron.config.data_efficiency import DataEfficiencyConfig
+from megatron.config.flags import flag, spelling
 from megatron.config.model import ModelConfig
 from megatron.config.parallel import ParallelConfig, nearest
 from megatron.config.patterns import layer_pattern

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass, fields
 
 from megatron.base.errors import UserError, collect_problems
-from megatron.config.arguments import flag, flags_of, spelling
 from megatron.config.bert import HEADS
+from megatron.config.flags import flag, flags_of, spelling
 from megatron.config.logging import LoggingConfig
 from megatron.config.optimizer import OptimizerConfig
 from megatron.config.parallel import ParallelConfig

@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any
 
-from megatron.config.arguments import spelling
 from megatron.config.config import Config
 from megatron.config.experts import AUXILIARY, ExpertsConfig
+from megatron.config.flags import spelling
 from megatron.config.model import ModelConfig, explicit_attention
 from megatron.config.optimizer import OptimizerConfig, decay_horizon, warmup_horizon
 from megatron.config.parallel import ParallelConfig

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from megatron.config.arguments import flag
 from megatron.config.config import Config
 from megatron.config.finetuning import LM, of_sweeps
+from megatron.config.flags import flag
 
 ENDINGS = (".txt", ".jsonl")
 BATCH, RATE = 4, 1e-4

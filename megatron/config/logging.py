@@ -3,7 +3,7 @@
 import functools
 from dataclasses import dataclass, fields
 
-from megatron.config.arguments import flag
+from megatron.config.flags import flag
 
 free_flag = functools.partial(flag, resume="free")
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from megatron.config.arguments import flag, spelling
 from megatron.config.data import DataConfig
+from megatron.config.flags import flag, spelling
 
 ANGLES = (
     *("rotary_base", "rotary_percent", "rotary_seq_len_interpolation_factor"),

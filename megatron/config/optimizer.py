@@ -5,7 +5,7 @@ import functools
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from megatron.config.arguments import flag
+from megatron.config.flags import flag
 from megatron.config.training import UNITS, TrainingConfig
 
 schedule_flag = functools.partial(flag, resume="schedule")

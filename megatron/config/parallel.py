@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from megatron.config.arguments import flag, spelling
+from megatron.config.flags import flag, spelling
 from megatron.config.model import ModelConfig
 from megatron.config.pipeline_layout import EMBEDDING, HEAD, LAYER, read_layout, text_problems
 

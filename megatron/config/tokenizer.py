@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
-from megatron.config.arguments import flag, spelling
+from megatron.config.flags import flag, spelling
 from megatron.config.values import flatten
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from megatron.base.apex import find_apex, uses_apex
-from megatron.config.arguments import flag
+from megatron.config.flags import flag
 from megatron.config.model import ModelConfig
 from megatron.config.parallel import ParallelConfig
 

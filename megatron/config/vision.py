@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from megatron.config.arguments import flag, spelling
 from megatron.config.data import DataConfig
 from megatron.config.experts import ExpertsConfig
+from megatron.config.flags import flag, spelling
 from megatron.config.model import ModelConfig
 from megatron.config.parallel import ParallelConfig
 from megatron.config.tokenizer import TokenizerOptions

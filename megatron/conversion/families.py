@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import flags_of, spelling
 from megatron.config.config import Config
+from megatron.config.flags import flags_of, spelling
 from megatron.conversion.bert import BERT
 from megatron.conversion.family import Family
 from megatron.conversion.gpt2 import GPT2

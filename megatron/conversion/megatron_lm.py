@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import flags_of, spelling
+from megatron.config.flags import flags_of, spelling
 from megatron.config.model import ModelConfig, without_idle_angles
 from megatron.conversion.folder import Like
 from megatron.conversion.megatron_ranks import tensors_of_ranks

@@ -16,8 +16,8 @@ from megatron.base.folders import or_nearest
 from megatron.checkpoint.load import Box, find_checkpoint, made_elsewhere, read_boxes, verify_files
 from megatron.checkpoint.manifest import read_manifest
 from megatron.checkpoint.saved_config import saved_config
-from megatron.config.arguments import spelling
 from megatron.config.config import Config
+from megatron.config.flags import spelling
 from megatron.config.vision import VisionConfig
 from megatron.conversion.encoders import found_in
 from megatron.conversion.folder import PIXELS, opened, pixels_of

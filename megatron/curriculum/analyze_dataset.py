@@ -10,9 +10,9 @@ from rich.table import Table
 from megatron.base.cores import usable_cores
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.terminal import show
-from megatron.config.arguments import flag, spelling
 from megatron.config.bert import SentencesConfig, of_pairs
 from megatron.config.config import TokenizerOptions
+from megatron.config.flags import flag, spelling
 from megatron.curriculum.analysis import analyze, choose_metrics, folder_problems
 from megatron.curriculum.difficulty import METRICS
 from megatron.data.corpora import SPLITS, Corpus, Source, open_corpus, open_source, parse_split

@@ -4,8 +4,8 @@
 from typing import Any, NamedTuple
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import spelling
 from megatron.config.config import DataConfig, TokenizerOptions
+from megatron.config.flags import spelling
 from megatron.data.corpora import Corpus
 from megatron.data.tokenizer import build_tokenizer, describe_end, describe_identity
 from megatron.data.tokenizer_value import EndOfDocument

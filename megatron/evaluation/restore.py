@@ -13,8 +13,8 @@ from megatron.batches.gpt import document_inputs
 from megatron.checkpoint.load import find_checkpoint, load_model, made_elsewhere, verify_files
 from megatron.checkpoint.manifest import Manifest, read_manifest
 from megatron.checkpoint.saved_config import saved_config
-from megatron.config.arguments import spelling
 from megatron.config.config import Config, TokenizerOptions
+from megatron.config.flags import spelling
 from megatron.config.values import flatten
 from megatron.data.corpora import Corpus
 from megatron.data.tokenizer import build_tokenizer, describe_identity, describe_maker

@@ -10,7 +10,7 @@ import numpy as np
 
 from megatron.base.errors import UserError, collect_problems
 from megatron.config import finetuning
-from megatron.config.arguments import flags_of, understand
+from megatron.config.arguments import understand
 from megatron.config.config import RULES, Config, complete
 from megatron.config.finetuning import (
     OWN,
@@ -21,6 +21,7 @@ from megatron.config.finetuning import (
     refused,
     with_defaults,
 )
+from megatron.config.flags import flags_of
 from megatron.config.foreign import Foreign
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.data.vocabulary import few_tokens

@@ -11,9 +11,10 @@ from megatron.base.errors import UserError, collect_problems
 from megatron.batches.loader import Rows
 from megatron.checkpoint.load import find_checkpoint
 from megatron.config import language_model
-from megatron.config.arguments import flags_of, spelling, understand, unused_flags
+from megatron.config.arguments import understand, unused_flags
 from megatron.config.config import RULES, Config, Rule, TokenizerOptions, complete
 from megatron.config.finetuning import LM, of_positions
+from megatron.config.flags import flags_of, spelling
 from megatron.config.language_model import BATCH, RATE, LanguageModelConfig, LanguageModelFlags
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.config.scale import scale_notes

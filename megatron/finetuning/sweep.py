@@ -22,8 +22,8 @@ from megatron.base.errors import UserError, collect_problems
 from megatron.base.files import hold, whole_file, writable_folder
 from megatron.base.terminal import print_line, progress, show, stop_by_signals
 from megatron.base.units import count_of
-from megatron.config.arguments import spelling
 from megatron.config.finetuning import FinetuningConfig, rates_of, seeds_of
+from megatron.config.flags import spelling
 from megatron.config.language_model import LanguageModelConfig
 from megatron.finetuning.job import Job
 from megatron.finetuning.results import RESULTS, Results, earlier_results, in_words

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import flag
+from megatron.config.flags import flag
 from megatron.preprocess.documents import Piece, bad_record
 from megatron.preprocess.records import BadRecord
 

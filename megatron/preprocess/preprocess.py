@@ -22,8 +22,8 @@ from typing import Any
 from megatron.base.cores import usable_cores
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.terminal import progress
-from megatron.config.arguments import flag
 from megatron.config.config import TokenizerOptions
+from megatron.config.flags import flag
 from megatron.config.tokenizer import unread_files
 from megatron.data.index_builder import IndexedDatasetBuilder, existing_dataset
 from megatron.data.indexed_dataset import token_dtype

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import spelling
 from megatron.config.config import RULES, Config, Rule, ask
+from megatron.config.flags import spelling
 from megatron.config.parallel import NOTHING, OPTIMIZER, WEIGHTS, ParallelConfig
 from megatron.model.architecture import Architecture
 from megatron.model.attention import explicit_in_training

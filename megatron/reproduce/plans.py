@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from megatron.base.errors import UserError
 from megatron.config import checkpoint, data, logging
-from megatron.config.arguments import flag, understand
+from megatron.config.arguments import understand
 from megatron.config.config import RULES, Config, Rule, complete
+from megatron.config.flags import flag
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.parallel.layout import layout_of
 from megatron.report.cost import Machines, step_cost

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import spelling
 from megatron.config.bert import BertConfig, SentencesConfig
+from megatron.config.flags import spelling
 from megatron.config.launch import task_named
 from megatron.config.vision import VisionConfig
 from megatron.tasks.bert import BERT_TASK

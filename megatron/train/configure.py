@@ -12,9 +12,10 @@ from megatron.checkpoint.load import find_checkpoint, made_elsewhere
 from megatron.checkpoint.manifest import read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config import bert, vision
-from megatron.config.arguments import flags_of, spelling, understand, unused_flags
+from megatron.config.arguments import understand, unused_flags
 from megatron.config.config import RULES, Config, Rule, complete
 from megatron.config.experts import ExpertsConfig
+from megatron.config.flags import flags_of, spelling
 from megatron.config.idle import idle_flags
 from megatron.config.logging import idle_notes
 from megatron.config.model import ModelConfig

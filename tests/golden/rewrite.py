@@ -12,7 +12,8 @@ from rich.table import Table
 
 from megatron.base.files import whole_file
 from megatron.base.terminal import show
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from tests.golden.differences import Numbers, changed_steps, largest_differences, number
 from tests.golden.runs import RUNS
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import flag, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flag
 from megatron.config.foreign import Foreign
 
 

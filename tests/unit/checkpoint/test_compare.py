@@ -10,8 +10,8 @@ import pytest
 from megatron.checkpoint import compare
 from megatron.checkpoint.compare import resume_problems
 from megatron.checkpoint.manifest import Manifest, as_read
-from megatron.config.arguments import RESUME, Flag, flag, flags_of
 from megatron.config.config import Config
+from megatron.config.flags import RESUME, Flag, flag, flags_of
 from megatron.data.vocabulary import Vocabulary
 from tests.support.configurations import STOP, make_config
 

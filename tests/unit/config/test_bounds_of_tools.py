@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import flags_of, parse
+from megatron.config.arguments import parse
+from megatron.config.flags import flags_of
 from megatron.curriculum.analyze_dataset import AnalysisOptions
 from megatron.preprocess.preprocess import PreprocessOptions
 from tools import collect_corpus, evaluate, generate_text, inspect_data, train_tokenizer

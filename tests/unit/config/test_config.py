@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import flag, flags_of, parse, understand
+from megatron.config.arguments import parse, understand
 from megatron.config.config import RULES, Config, complete, configure, resolve
+from megatron.config.flags import flag, flags_of
 from megatron.config.model import ModelConfig
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from tests.support.configurations import SMALL, STOP, make_config, problems_of

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import flags_of, parse, understand
+from megatron.config.arguments import parse, understand
 from megatron.config.config import Config
 from megatron.config.elsewhere import ANSWERS, OF_LAUNCHERS, WORDS
 from megatron.config.finetuning import FinetuningConfig
+from megatron.config.flags import flags_of
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.preprocess.preprocess import PreprocessOptions
 from tools import convert_checkpoint, evaluate, generate_text, train_tokenizer

@@ -3,8 +3,8 @@ have changed, are refused with a way out."""
 
 import pytest
 
-from megatron.config.arguments import flags_of
 from megatron.config.config import Config
+from megatron.config.flags import flags_of
 from megatron.config.literal import is_path
 from tests.support.kitchen import problems, read
 

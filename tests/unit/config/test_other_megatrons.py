@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import flags_of, understand, unused_flags
+from megatron.config.arguments import understand, unused_flags
 from megatron.config.config import Config
+from megatron.config.flags import flags_of
 from megatron.config.foreign import dashed, find
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from tests.support.configurations import SMALL, make_config, problems_of

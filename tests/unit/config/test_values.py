@@ -3,7 +3,7 @@ import pwd
 
 import pytest
 
-from megatron.config.arguments import flag
+from megatron.config.flags import flag
 from megatron.config.values import Known, Unknown, bounds, flatten, parse_list, with_home, within
 
 
