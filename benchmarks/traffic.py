@@ -34,7 +34,7 @@ def _traffic() -> Iterator[tuple[str, ...]]:
     """What the first rank hands to each operation."""
     for name in LAYOUTS:
         flags, place, replicas = _run(name)
-        (sent, _), (priced, _) = _measure(name, counted)[0], formula(flags, place, replicas)[0]
+        (sent, _), (priced, _) = _measure(name, counted, "gpt")[0], formula(flags, place, replicas)[0]
         for operation in sorted(sent.keys() | priced.keys()):
             yield name, operation, f"{sent.get(operation, 0):,}", f"{priced.get(operation, 0):,}"
 
@@ -52,10 +52,10 @@ def _run(name: str) -> tuple[str, Layout, int]:
     return FLAGS.format(2 * MICRO_BATCHES * replicas) + more, place, replicas
 
 
-def _measure(name: str, function: Callable[..., Any]) -> list[Any]:
+def _measure(name: str, function: Callable[..., Any], *more: str) -> list[Any]:
     """What every rank of a layout finds."""
     flags, place, replicas = _run(name)
-    return run_layout(place, function, flags, replicas)
+    return run_layout(place, function, flags, replicas, *more)
 
 
 if __name__ == "__main__":
