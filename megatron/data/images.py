@@ -156,9 +156,7 @@ def in_mode(image: Image.Image, mode: str) -> Image.Image:
     """The image in 8 bits a channel; transparency is left out. ValueError where it has no such values."""
     if image.mode == mode:
         return image.copy()
-    if image.mode.startswith(
-        "I"
-    ):  # 16 bits a pixel, whose upper half is kept, or 32 with numbers of any size
+    if image.mode.startswith("I"):  # of 16 bits a pixel the upper half is kept; 32 hold any numbers
         numbers = np.asarray(image).astype(np.int64)
         bits = 0 if image.mode == "I" and numbers.max() < 256 else 8
         return Image.fromarray(np.clip(numbers >> bits, 0, 255).astype(np.uint8)).convert(mode)

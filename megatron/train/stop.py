@@ -29,10 +29,8 @@ def stop_wishes(minutes: float | None, acknowledge: Callable[[], str]) -> Iterat
     def remember(number: int, frame: FrameType | None) -> None:
         let_go()  # Ctrl-C has ended a tee, too, and whose terminal is closed has none
         if not came and (line := acknowledge()):
-            with suppress(OSError):
-                os.write(
-                    2, f"\n{signal.Signals(number).name}: {line}\n".encode()
-                )  # print may be at work already
+            with suppress(OSError):  # and no print, which may be at work already
+                os.write(2, f"\n{signal.Signals(number).name}: {line}\n".encode())
         came.append(number)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
