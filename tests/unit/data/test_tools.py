@@ -461,6 +461,20 @@ def test_inspecting_by_a_tokenizer_of_fewer_tokens(tmp_path, call):
         call(inspect_data, *given, "--validate")
 
 
+def test_flags_of_a_tokenizer_count_or_are_refused_where_a_dataset_is_inspected(tmp_path, call, two):
+    with IndexedDatasetBuilder(tmp_path / "plain", np.uint16) as builder:
+        builder.add_documents(np.array([5, 699]), [2])
+    plain = ("--data-path", tmp_path / "plain", "--validate", "--vocab-size")
+    assert "ids reach from 5 to 699" in call(inspect_data, *plain, 700)
+    with pytest.raises(UserError, match="ids reach from 5 to 699, outside the vocabulary of 699"):
+        call(inspect_data, *plain, 699)
+    with pytest.raises(UserError, match="--vocab-size 7 contradicts .*a_text_document, whose"):
+        call(inspect_data, "--data-path", two[0], "--vocab-size", 7)
+    for given in (["--tokenizer-model", tmp_path], ["--vocab-file", "v"], ["--eod-token", "e"]):
+        with pytest.raises(UserError, match=f"^{given[0]}: --tokenizer-type is missing; without it ids are"):
+            call(inspect_data, "--data-path", two[0], *given)
+
+
 def test_inspecting_a_dataset_of_empty_documents(tmp_path, call):
     with IndexedDatasetBuilder(tmp_path / "a", np.uint16) as builder:
         builder.add_documents(np.empty(0), [0, 0])
