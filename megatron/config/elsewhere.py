@@ -111,7 +111,7 @@ WORDS = {
     # Tokenizers, texts and tasks
     "vocab-size": "num-merges n-vocab num-vocab",
     "model": "model-type tokenizer-type algorithm",
-    "special-tokens": "user-defined-symbols control-symbols added-tokens",
+    "special-tokens": "user-defined-symbols control-symbols added-tokens eod-token",
     "workers": "num-workers num-processes num-proc nproc n-jobs processes threads num-threads",
     "append-eod": "add-eos append-eos add-eos-token",
     "num-tokens": "max-tokens max-new-tokens n-predict num-predict n max-length max-gen-len gen-length",
@@ -144,7 +144,7 @@ WORDS = {
     "overwrite-run": "overwrite-output-dir save-overwrite overwrite",
     "skip-train": "eval-only evaluate-only validate-only test-only",
     "pretrained-checkpoint": "pretrained-path",
-    "tokenizer-type": "tokenizer.type",
+    "tokenizer-type": "tokenizer.type tokenizer.library",
     "vocab-file": "vocab vocab-path",
     "merge-file": "merges merges-path merges-file",
     "eod-token": "eos-token",

@@ -468,11 +468,11 @@ def test_flags_of_a_tokenizer_count_or_are_refused_where_a_dataset_is_inspected(
     assert "ids reach from 5 to 699" in call(inspect_data, *plain, 700)
     with pytest.raises(UserError, match="ids reach from 5 to 699, outside the vocabulary of 699"):
         call(inspect_data, *plain, 699)
-    with pytest.raises(UserError, match="--vocab-size 7 contradicts .*a_text_document, whose"):
+    with pytest.raises(UserError, match=r"--vocab-size 7 contradicts .*a_text_document, whose"):
         call(inspect_data, "--data-path", two[0], "--vocab-size", 7)
-    for given in (["--tokenizer-model", tmp_path], ["--vocab-file", "v"], ["--eod-token", "e"]):
-        with pytest.raises(UserError, match=f"^{given[0]}: --tokenizer-type is missing; without it ids are"):
-            call(inspect_data, "--data-path", two[0], *given)
+    for flag in ("--tokenizer-model", "--vocab-file", "--eod-token"):
+        with pytest.raises(UserError, match=f"^{flag}: --tokenizer-type is missing; without it ids are"):
+            call(inspect_data, "--data-path", two[0], flag, tmp_path)
 
 
 def test_inspecting_a_dataset_of_empty_documents(tmp_path, call):
