@@ -111,7 +111,7 @@ def named_end(path: Path, config: Mapping[str, str], vocabulary: Mapping[str, in
         return None
     except (ValueError, AttributeError, KeyError) as error:
         raise UserError(_cannot(path.with_name(TOKENS_MAP), error)) from None
-    return (name, TOKENS_MAP) if name in vocabulary else None
+    return (name, TOKENS_MAP) if name is not None and name in vocabulary else None
 
 
 def begun_by(path: Path, vocabulary: Mapping[str, int]) -> tuple[str, ...]:

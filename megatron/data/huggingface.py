@@ -11,7 +11,7 @@ import numpy as np
 
 from megatron.base.errors import UserError, collect_problems
 from megatron.data.bpe_files import NO_TEXT, made_by, read_bpe, shared_ids, unmade
-from megatron.data.end_of_document import EOD_NAMES, begun_by, config_beside, find_end, named_end
+from megatron.data.end_of_document import EOD_NAMES, begun_by, config_beside, find_end, named_end, read_config
 from megatron.data.mistaken_files import is_tokenizer_json, which_it_is
 from megatron.data.token_engines import Encode, gigatoken_engine, probe, tokenizers_engine
 from megatron.data.tokenizer_value import (
@@ -32,6 +32,8 @@ OTHER_VERSION = (
     "the version of tokenizers that wrote it may know more than the {} that is installed: install that one, "
     "or bring the file again"
 )
+SPLIT = "split_special_tokens"
+"""What a tokenizer_config.json says where the name of a special token inside a text is text."""
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
@@ -156,6 +158,8 @@ def from_library(
     tokenizer.no_truncation()
     tokenizer.no_padding()
     _give_decoder(tokenizer)
+    if read_config(next(iter(files.values()))).get(SPLIT) is True:
+        tokenizer.encode_special_tokens, settings = True, (*settings, SPLIT)
     special = {name: vocabulary[name] for name, is_special in added.items() if is_special}
     reference = tokenizers_engine(tokenizer)
     fast_name = WORD_TABLE if is_bert(tokenizer) else GIGATOKEN

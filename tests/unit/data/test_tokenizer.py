@@ -122,6 +122,19 @@ def test_text_comes_back_where_the_file_has_no_decoder(folder, tmp_path, kind):
     assert mine.decode(rows(mine, ["a ab ba"])[0]) == "a ab ba"
 
 
+def test_names_of_special_tokens_are_text_where_the_settings_say_so(changed):
+    given = changed()
+    beside = Path(given.tokenizer_model).with_name("tokenizer_config.json")
+    plain, text = build_tokenizer(given, "auto"), "a <|endoftext|> b"
+    assert plain.eod in rows(plain, [text])[0]
+    beside.write_text('{"split_special_tokens": false}')
+    assert build_tokenizer(given).identity() == plain.identity()
+    beside.write_text('{"split_special_tokens": true}')
+    split = build_tokenizer(given, "auto")
+    assert plain.eod not in rows(split, [text])[0] and split.decode(rows(split, [text])[0]) == text
+    assert split.identity() != plain.identity() and split.eod == plain.eod
+
+
 def test_first_difference():
     one = np.array([1, 2, 3, 4]), np.array([2, 0, 1, 1])
     assert first_difference(one, (np.array([1, 2, 3, 4]), np.array([2, 0, 1, 1]))) is None
