@@ -473,6 +473,10 @@ def test_flags_of_a_tokenizer_count_or_are_refused_where_a_dataset_is_inspected(
     for flag in ("--tokenizer-model", "--vocab-file", "--eod-token"):
         with pytest.raises(UserError, match=f"^{flag}: --tokenizer-type is missing; without it ids are"):
             call(inspect_data, "--data-path", two[0], flag, tmp_path)
+    analysis = ("--data-path", two[0], "--seq-length", 8, "--output-dir", tmp_path / "analysis")
+    with pytest.raises(UserError, match=r"^--tokenizer-model: --tokenizer-type is missing$"):
+        call(analyze_data, *analysis, "--tokenizer-model", tmp_path)
+    call(analyze_data, *analysis, "--eod-token", "<|endoftext|>")
 
 
 def test_inspecting_a_dataset_of_empty_documents(tmp_path, call):
