@@ -26,6 +26,7 @@ from megatron.config.arguments import parse, unused_flags
 from megatron.config.config import TokenizerOptions
 from megatron.config.flags import flag, spelling
 from megatron.config.foreign import Foreign
+from megatron.config.tokenizer import in_vain
 from megatron.conversion.families import Theirs
 from megatron.conversion.folder import CONFIG, open_folder, tokenizer_in
 from megatron.conversion.from_huggingface import source_of
@@ -112,7 +113,7 @@ def main() -> None:
     for line in unused_flags(Options, sys.argv[1:], FOREIGN):
         print(f"note: {line}", file=sys.stderr)
     problems: list[str] = []
-    for require in (_require_sides, _require_input, _require_new, _require_to_compare):
+    for require in (_require_sides, _require_input, _require_new, _require_tokenizer, _require_to_compare):
         with collect_problems(problems):
             require(options)
     if problems:
@@ -171,6 +172,14 @@ def _require_new(options: Options) -> None:
     target = Path(options.output)
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise UserError(f"--output {options.output}: something is there already; name a new folder")
+
+
+def _require_tokenizer(options: Options) -> None:
+    """UserError where flags of a tokenizer do nothing. The end of documents can be named of a tokenizer that
+    lies in a folder of Hugging Face's."""
+    alone = ("eod_token",) if options.from_ == "hf" else ()
+    if problems := in_vain(options.tokenizer, alone, "; without it the tokenizer of the input is taken"):
+        raise UserError(*problems)
 
 
 def _from_huggingface(options: Options) -> None:

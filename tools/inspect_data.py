@@ -18,6 +18,7 @@ from megatron.base.terminal import show
 from megatron.config.arguments import parse
 from megatron.config.config import TokenizerOptions
 from megatron.config.flags import flag
+from megatron.config.tokenizer import in_vain
 from megatron.data.corpora import open_source
 from megatron.data.indexed_dataset import IndexedDataset
 from megatron.data.tokenizer import Tokenizer, build_tokenizer, describe_identity, describe_maker
@@ -43,7 +44,10 @@ class Options:
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES)
+    if problems := in_vain(options.tokenizer, ("vocab_size",), "; without it ids are shown"):
+        raise UserError(*problems)
     dataset, source, sidecar = open_source(options.data_path, options.allow_trailing_bytes)
+    size = _vocab_size(options, sidecar)
     tokenizer = build_tokenizer(options.tokenizer) if options.tokenizer.tokenizer_type else None
     if tokenizer and sidecar and sidecar["tokenizer"] != tokenizer.identity():
         mine = describe_identity(tokenizer.identity(), vars(options.tokenizer))
@@ -58,10 +62,21 @@ def main() -> None:
         show(_table(f"{dataset.prefix}.json", _flat(sidecar)))
     if options.validate:
         dataset.validate()
-        size = sidecar["vocab_size"] if sidecar else tokenizer.vocab_size if tokenizer else None
+        size = tokenizer.vocab_size if tokenizer else size
         print(f"valid: lengths, pointers and documents fit; ids reach from {id_range(dataset, size)}")
     if options.samples:
         show(_samples(dataset, options.samples, tokenizer))
+
+
+def _vocab_size(options: Options, sidecar: dict[str, Any] | None) -> int | None:
+    """How many ids there are, as far as the data or --vocab-size says. UserError where they differ."""
+    given = None if options.tokenizer.tokenizer_type else options.tokenizer.vocab_size
+    if sidecar and given not in (None, sidecar["vocab_size"]):
+        raise UserError(
+            f"--vocab-size {given} contradicts {options.data_path}, whose vocabulary has "
+            f"{sidecar['vocab_size']} tokens; leave it out"
+        )
+    return sidecar["vocab_size"] if sidecar else given
 
 
 def header(dataset: IndexedDataset, source: str) -> dict[str, Any]:

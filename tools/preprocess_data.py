@@ -71,6 +71,10 @@ FOREIGN = {
     ),
     "tokenizer-hf-*": Foreign(None, "a tokenizer.json is read by HF's tokenizers, and no token is added"),
     "make-vocab-size-divisible-by": Foreign(None, "training pads the vocabulary"),
+    **dict.fromkeys(
+        ("pad-vocab-size-to", "padded-vocab-size"),
+        Foreign((), "give --make-vocab-size-divisible-by to training"),
+    ),
     "extra-vocab-size": Foreign(None, "training pads the vocabulary"),
     "patch-tokenizer-type": Foreign((), "give HuggingFaceTokenizer and its folder as --tokenizer-model"),
     "handler-name": Foreign((), "one text a line is read; write dialogues as texts first"),

@@ -21,6 +21,8 @@ _MADE: list[Path] = []
 """Folders that this process has made for what it is to write, inner ones behind outer ones."""
 NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.EOPNOTSUPP)
 
+LFS_POINTER, LARGEST_LFS_POINTER = b"version https://git-lfs.github.com/spec/", 1024
+
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
@@ -215,6 +217,17 @@ def wait_for(lock: Path) -> Iterator[None]:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def lfs_problem(path: str | os.PathLike[str]) -> str:
+    """What is wrong where git-lfs has left a pointer in the place of a file that it has not fetched; "" where
+    it has not."""
+    if not (os.path.isfile(path) and len(LFS_POINTER) < os.path.getsize(path) < LARGEST_LFS_POINTER):
+        return ""
+    with open(path, "rb") as file:
+        if file.read(len(LFS_POINTER)) != LFS_POINTER:
+            return ""
+    return f"{path}: is a pointer of Git LFS, not the file itself; fetch it with git lfs pull"
 
 
 def no_utf8(error: UnicodeDecodeError) -> str:

@@ -172,7 +172,7 @@ ANSWERS = (
     Answer(
         "batches are whole, and read ahead without worker processes; leave it out",
         "dataloader-drop-last drop-last dataloader-pin-memory dataloader-persistent-workers prefetch-factor "
-        "dataloader-prefetch-factor remove-unused-columns persistent-workers",
+        "dataloader-prefetch-factor remove-unused-columns persistent-workers skip-warmup",
         "--lr",
     ),
     Answer(
@@ -256,7 +256,8 @@ ANSWERS = (
     Answer(
         "a GPT always trains on full windows of the token stream, an encoder on rows of their length; "
         "leave it out",
-        "packing sample-packing neat-packing packed group-by-length pad-to-max-length pad-to-sequence-len",
+        "packing sample-packing neat-packing packed group-by-length pad-to-max-length pad-to-sequence-len "
+        "pack-impl sequence-packing packed-samples pack-sequences pack-dataset allow-chopped",
         "--train-tokens",
     ),
     Answer(

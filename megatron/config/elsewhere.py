@@ -51,7 +51,7 @@ WORDS = {
     "valid-file": "validation-file eval-file dev-file valid-data",
     "test-file": "predict-file",
     "data-path": "dataset dataset-name dataset-path data data-dir data-file data-files "
-    "train-data train-file data-prefix blend data-set data.path data.paths",
+    "train-data train-file data-prefix input input-prefix blend data-set data.path data.paths",
     "input": "load-dir files file corpus input-file input-dir train-file text-file checkpoint-path "
     "gpt2-checkpoint-path llama-checkpoint-path pretrained-model-name-or-path model-name-or-path hf-model "
     "hf-path model-path model data-path dataset",
@@ -60,6 +60,7 @@ WORDS = {
     "pytorch-dump-folder-path destination-dir results-path eval-results-prefix save-filepath",
     "tokenizer-model": "tokenizer tokenizer-name tokenizer-path sp-model spm-model tokenizer-dir "
     "tokenizer.path tokenizer.model tokenizer.identifier tokenizer.name",
+    "output-dir": "difficulty-path output save",
     "json-keys": "text-key text-column text-field jsonl-keys content-key",
     "text-column": "text-column-name sentence-column input-columns",
     "label-column": "label-column-name target-column",
@@ -110,7 +111,7 @@ WORDS = {
     # Tokenizers, texts and tasks
     "vocab-size": "num-merges n-vocab num-vocab",
     "model": "model-type tokenizer-type algorithm",
-    "special-tokens": "user-defined-symbols control-symbols added-tokens",
+    "special-tokens": "user-defined-symbols control-symbols added-tokens eod-token",
     "workers": "num-workers num-processes num-proc nproc n-jobs processes threads num-threads",
     "append-eod": "add-eos append-eos add-eos-token",
     "num-tokens": "max-tokens max-new-tokens n-predict num-predict n max-length max-gen-len gen-length",
@@ -143,7 +144,7 @@ WORDS = {
     "overwrite-run": "overwrite-output-dir save-overwrite overwrite",
     "skip-train": "eval-only evaluate-only validate-only test-only",
     "pretrained-checkpoint": "pretrained-path",
-    "tokenizer-type": "tokenizer.type",
+    "tokenizer-type": "tokenizer.type tokenizer.library",
     "vocab-file": "vocab vocab-path",
     "merge-file": "merges merges-path merges-file",
     "eod-token": "eos-token",

@@ -4,7 +4,7 @@ wrong with a value."""
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from megatron.base.files import is_utf8
@@ -43,13 +43,14 @@ def flag(
     resume: str = "same",
     rewrites: Callable[[dict[str, Any], dict[str, Any]], tuple[dict[str, Any], list[str]]] | None = None,
     of_several: str = "",
+    elsewhere: Mapping[str, str] = types.MappingProxyType({}),
 ) -> Any:
     """A dataclass field that is a flag; without a default it is required. `repeat`: given several times,
     each one value. `follows`: from groups by their names, the value where the flag has its default, which
     the field's type need not allow. `resume`: one of RESUME. `rewrites`: from the values by flag name
     of files, and of the command line, what files say instead, and problems. `of_several`: what to do with
     several values where one is taken, or instead of the flag several times. One without `help` is read and
-    not shown."""
+    not shown. `elsewhere`: what other programs call one of the choices, by it."""
     metadata = {
         "help": help,
         "choices": tuple(choices),
@@ -64,6 +65,7 @@ def flag(
         "resume": resume,
         "rewrites": rewrites,
         "of_several": of_several,
+        "elsewhere": elsewhere,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -163,6 +165,9 @@ def _refusal(one: Flag, item: Any) -> str:
     if one.kind is str and is_path(one.metavar) and (problem := literal_problem(value)):
         return f"{name} {value}: {problem}"
     if metadata["choices"] and value not in metadata["choices"]:
+        for ours, words in metadata["elsewhere"].items():
+            if str(value).lower() in words.lower().split():
+                return f"{name} {item}: here it is {ours}"
         return f"{name} {item}: choose one of {', '.join(map(str, metadata['choices']))}"
     if not within(value, metadata):
         words = bounds(metadata)

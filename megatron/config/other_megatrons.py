@@ -159,11 +159,13 @@ CURRICULUM = (
 )
 
 OF_THE_CHECKPOINT: dict[str, Foreign] = {
-    dashed(one.name): Foreign(
+    dashed(name): Foreign(
         None, "the checkpoint says it, and is read by one process, whatever ranks have written it"
     )
-    for group in (ModelConfig, ParallelConfig)
-    for one in dataclasses.fields(group)
+    for name in (
+        *(one.name for group in (ModelConfig, ParallelConfig) for one in dataclasses.fields(group)),
+        *("reset_position_ids", "reset_attention_mask", "eod_mask_loss"),
+    )
 }
 """Flags of a model and its layout, in front of tools that take both from a checkpoint."""
 

@@ -6,6 +6,20 @@ from dataclasses import dataclass
 from megatron.config.flags import flag, spelling
 from megatron.config.values import flatten
 
+ELSEWHERE = {
+    "HuggingFaceTokenizer, with the tokenizer.json or its folder by --tokenizer-model": "HFTokenizer "
+    "HFTokenizerFast HFGPT2Tokenizer HFGPT2TokenizerFast HFGPTNeoXTokenizerFast HFLlamaTokenizer "
+    "PretrainedFromHF HuggingFace HF AutoTokenizer PreTrainedTokenizerFast Llama3Tokenizer LlamaTokenizer "
+    "LlamaTokenizerFast Qwen2Tokenizer Qwen2TokenizerFast GPTNeoXTokenizer GPTNeoXTokenizerFast "
+    "GPT2Tokenizer GPT2TokenizerFast MistralTokenizer GemmaTokenizer T5Tokenizer SFTTokenizer",
+    "GPTSentencePieceTokenizer, with the .model by --tokenizer-model": "SPMTokenizer SentencePiece spm",
+    "TikTokenizer, with the list of tokens by --tokenizer-model": "TiktokenTokenizer tiktoken",
+    "BertWordPieceLowerCase, or BertWordPieceCase, which keeps capitals": "BertTokenizer BertTokenizerFast "
+    "BertWordPiece BertWordPieceTokenizer WordPiece",
+    "NullTokenizer": "NullMultimodalTokenizer",
+}
+"""What other programs call our types."""
+
 
 @dataclass(frozen=True)
 class TokenizerOptions:
@@ -25,6 +39,7 @@ class TokenizerOptions:
             "TikTokenizer",
             "NullTokenizer",
         ),
+        elsewhere=ELSEWHERE,
         follows=lambda tokenizer: (
             "GPT2BPETokenizer" if tokenizer.vocab_file and tokenizer.merge_file else None
         ),
@@ -115,8 +130,13 @@ def unread_files(tokenizer: TokenizerOptions) -> list[str]:
     kind = tokenizer.tokenizer_type
     if kind is None:
         return []
+    reads = [name for name, kinds in READ_BY.items() if kind in kinds]
+    given = any(getattr(tokenizer, name, None) for name in reads)
+    joined = (" or " if kind in BERT_KINDS else " and ").join(map(spelling, reads))
+    files = "files" if len(reads) > 1 and kind not in BERT_KINDS else "file"
+    way = f"give its {files} by {joined}, or" if reads and not given else "leave it out, or give"
     found = [
-        f"{spelling(name)} {value}: {kind} does not read it; leave it out, or give another --tokenizer-type"
+        f"{spelling(name)} {value}: {kind} does not read it; {way} another --tokenizer-type"
         for name, kinds in READ_BY.items()
         if (value := getattr(tokenizer, name, None)) and kind not in kinds
     ]
@@ -126,6 +146,19 @@ def unread_files(tokenizer: TokenizerOptions) -> list[str]:
             "reads one of them; leave the other out"
         )
     return found
+
+
+def in_vain(tokenizer: TokenizerOptions, alone: tuple[str, ...] = (), instead: str = "") -> list[str]:
+    """What would do nothing in a tool: files that the type does not read; without a type all flags but those
+    that count `alone`. `instead`: what the tool takes without a type, in words."""
+    if tokenizer.tokenizer_type:
+        return unread_files(tokenizer)
+    given = [
+        spelling(field.name)
+        for field in dataclasses.fields(TokenizerOptions)
+        if getattr(tokenizer, field.name) != field.default and field.name not in alone
+    ]
+    return [f"{' and '.join(given)}: --tokenizer-type is missing{instead}"] if given else []
 
 
 RULES = (_kind_of_files, _of_tiktokenizer)

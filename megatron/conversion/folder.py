@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from megatron.base.errors import UserError
+from megatron.base.files import lfs_problem
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.conversion.families import Theirs, read_content
 from megatron.conversion.origins import Origin
@@ -37,8 +38,6 @@ LEFT_OUT = (
     *("embeddings.position_ids", "embeddings.token_type_ids"),
 )
 """What older files hold beside weights, of whatever type."""
-POINTER = b"version https://git-lfs"
-"""How the file begins that git-lfs leaves in the place of one that it has not fetched."""
 
 
 class Like(NamedTuple):
@@ -158,9 +157,8 @@ def _header(file: Path) -> dict[str, Like]:
 @contextmanager
 def opened(file: Path) -> Iterator[Any]:
     """A safetensors file; UserError where it is damaged."""
-    with open(file, "rb") as start:
-        if start.read(len(POINTER)) == POINTER:
-            raise UserError(f"{file}: is a pointer of git-lfs, not the file itself; fetch it by git lfs pull")
+    if problem := lfs_problem(file):
+        raise UserError(problem)
     try:
         with safe_open(file, "pt") as content:
             yield content

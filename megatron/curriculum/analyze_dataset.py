@@ -13,6 +13,7 @@ from megatron.base.terminal import show
 from megatron.config.bert import SentencesConfig, of_pairs
 from megatron.config.config import TokenizerOptions
 from megatron.config.flags import flag, spelling
+from megatron.config.tokenizer import in_vain
 from megatron.curriculum.analysis import analyze, choose_metrics, folder_problems
 from megatron.curriculum.difficulty import METRICS
 from megatron.data.corpora import SPLITS, Corpus, Source, open_corpus, open_source, parse_split
@@ -50,6 +51,7 @@ def analysis_problems(options: AnalysisOptions, folder_flag: str = "--output-dir
     """What is wrong with the options, as far as it can be told without the data. `folder_flag`: the flag
     that names the folder."""
     problems = of_pairs(options.sentences) if options.task == "bert" else _of_windows(options.sentences)
+    problems += in_vain(options.tokenizer, ("vocab_size", "eod_token"))
     with collect_problems(problems):
         chosen = choose_metrics(options.metrics)
         if options.task == "gpt" and (alike := [name for name, one in chosen.items() if one.of_texts]):

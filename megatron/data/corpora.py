@@ -177,13 +177,13 @@ def open_splits(config: Config, open_share: Open | None = None) -> Splits:
     """Weights and corpora of "train", "valid" and "test", windows or what `open_share` makes; a split without
     data is an empty list."""
     data = config.data
+    empty: Splits = {split: [] for split in SPLITS}
     if data.mock_data:
-        return {split: [(None, mock_corpus(config, split))] for split in SPLITS}
+        return empty | {split: [(None, mock_corpus(config, split))] for split in made_up(data)}
     open_share = open_share or (
         lambda source, share, split: open_corpus(source, share, data.seq_length, split)
     )
-    splits: Splits = {split: [] for split in SPLITS}
-    sources = sources_of(data)
+    splits, sources = empty, sources_of(data)
     blends = {split: parse_blend(paths, flag) for split, (flag, paths, _) in sources.items()}
     prefixes = list(dict.fromkeys(prefix for blend in blends.values() for _, prefix in blend))
     opened = open_sources(prefixes, data.allow_trailing_bytes)
@@ -193,6 +193,11 @@ def open_splits(config: Config, open_share: Open | None = None) -> Splits:
             if corpus:
                 splits[split].append((weight, corpus))
     return splits
+
+
+def made_up(data: DataConfig) -> list[str]:
+    """The splits that --mock-data makes samples for: those with a share, however great."""
+    return [split for split, (low, high) in zip(SPLITS, parse_split(data.split)) if low < high]
 
 
 def sources_of(data: DataConfig) -> dict[str, tuple[str, tuple[str, ...], tuple[float, float]]]:
@@ -234,7 +239,7 @@ def require_samples(config: Config, splits: Splits) -> None:
 
 def more_of(data: DataConfig, split: str) -> str:
     """How a split gets more of the data."""
-    if data.data_path:
+    if data.data_path or data.mock_data:
         return f"raise its share in --split {data.split}"
     return f"name {'other' if getattr(data, f'{split}_data_path') else 'some'} data by --{split}-data-path"
 

@@ -5,6 +5,7 @@ import os
 import re
 
 from megatron.base.errors import UserError
+from megatron.base.files import lfs_problem
 from megatron.base.folders import nearest
 from megatron.config.values import as_words, converts
 
@@ -18,7 +19,10 @@ MEANT_AS_WEIGHT = re.compile(r"[-+]?\d*[.,]?\d+([.,:*]?|\s?%|/\d+|[eE][-+]?|[oO]
 
 def require_files(prefix: str) -> None:
     """UserError unless `<prefix>.bin` and `<prefix>.idx` are files."""
-    missing = [prefix + ending for ending in (".bin", ".idx") if not os.path.isfile(prefix + ending)]
+    paths = [prefix + ending for ending in (".bin", ".idx")]
+    missing = [path for path in paths if not os.path.isfile(path)]
+    if problems := [problem for path in paths if (problem := _dangling(path) or lfs_problem(path))]:
+        raise UserError(*problems)
     if len(missing) == 2:
         what = (
             "is a folder, no dataset"
@@ -28,6 +32,13 @@ def require_files(prefix: str) -> None:
         raise UserError(f"{prefix}: {what}; {_what_to_give(prefix)}")
     if missing:
         raise UserError(f"{missing[0]}: does not exist, though the other file of the dataset does; {AGAIN}")
+
+
+def _dangling(path: str) -> str:
+    """What is wrong with a link that leads nowhere; "" where it is none."""
+    if not os.path.islink(path) or os.path.exists(path):
+        return ""
+    return f"{path}: leads to {os.readlink(path)}, where there is no file; mend or remove it"
 
 
 def _what_to_give(prefix: str) -> str:

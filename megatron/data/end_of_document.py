@@ -12,7 +12,7 @@ from megatron.data.tokenizer_value import EndOfDocument
 EOD_NAMES = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[EOD]")
 SEPARATOR = "[SEP]"
 """What BERT's tokenizers have in the place of an end, of a usual name or none."""
-CONFIG, ADDED = "tokenizer_config.json", "added_tokens.json"
+CONFIG, ADDED, TOKENS_MAP = "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"
 SHOWN = 5
 Ranks = Sequence[tuple[str, Collection[str]]]
 """Groups of tokens by what they are, in words, from those that most likely end documents."""
@@ -97,6 +97,21 @@ def config_beside(path: Path, vocabulary: Mapping[str, int]) -> dict[str, str]:
             f"{'; '.join(wrong[:SHOWN])}{rest}; bring the files that belong together, or move this one away"
         )
     return named
+
+
+def named_end(path: Path, config: Mapping[str, str], vocabulary: Mapping[str, int]) -> tuple[str, str] | None:
+    """The end of texts that a tokenizer_config.json names, or else the special_tokens_map.json of older
+    tokenizers, with the name of the file; None where neither does."""
+    if name := config.get("eos_token"):
+        return name, CONFIG
+    try:
+        content = json.loads(path.with_name(TOKENS_MAP).read_text(encoding="utf-8-sig"))
+        name = _text(content.get("eos_token"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError, KeyError) as error:
+        raise UserError(_cannot(path.with_name(TOKENS_MAP), error)) from None
+    return (name, TOKENS_MAP) if name is not None and name in vocabulary else None
 
 
 def begun_by(path: Path, vocabulary: Mapping[str, int]) -> tuple[str, ...]:

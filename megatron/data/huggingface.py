@@ -11,7 +11,7 @@ import numpy as np
 
 from megatron.base.errors import UserError, collect_problems
 from megatron.data.bpe_files import NO_TEXT, made_by, read_bpe, shared_ids, unmade
-from megatron.data.end_of_document import EOD_NAMES, begun_by, config_beside, find_end
+from megatron.data.end_of_document import EOD_NAMES, begun_by, config_beside, find_end, named_end, read_config
 from megatron.data.mistaken_files import is_tokenizer_json, which_it_is
 from megatron.data.token_engines import Encode, gigatoken_engine, probe, tokenizers_engine
 from megatron.data.tokenizer_value import (
@@ -32,6 +32,8 @@ OTHER_VERSION = (
     "the version of tokenizers that wrote it may know more than the {} that is installed: install that one, "
     "or bring the file again"
 )
+SPLIT = "split_special_tokens"
+"""What a tokenizer_config.json says where the name of a special token inside a text is text."""
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
@@ -143,7 +145,6 @@ def from_library(
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     config = config_beside(next(iter(files.values())), vocabulary)
     added = {token.content: token.special for token in tokenizer.get_added_tokens_decoder().values()}
-    named = config.get("eos_token")
     end = find_end(
         options,
         vocabulary,
@@ -152,10 +153,13 @@ def from_library(
             ("added tokens", added),
             ("tokens that no merge makes", vocabulary.keys() - set(made) if made else ()),
         ),
-        (named, "tokenizer_config.json") if named else None,
+        named_end(next(iter(files.values())), config, vocabulary),
     )
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    _give_decoder(tokenizer)
+    if read_config(next(iter(files.values()))).get(SPLIT) is True:
+        tokenizer.encode_special_tokens, settings = True, (*settings, SPLIT)
     special = {name: vocabulary[name] for name, is_special in added.items() if is_special}
     reference = tokenizers_engine(tokenizer)
     fast_name = WORD_TABLE if is_bert(tokenizer) else GIGATOKEN
@@ -225,6 +229,20 @@ def is_bert(tokenizer: Any) -> bool:
         and normalizer["clean_text"]
         and not any(token["normalized"] for token in content["added_tokens"])
     )
+
+
+def _give_decoder(tokenizer: Any) -> None:
+    """A file may lack the decoder, without which ids become pieces with spaces between them: what marks
+    spaces in a text says how they come back."""
+    from tokenizers import decoders, pre_tokenizers
+
+    if tokenizer.decoder is not None:
+        return
+    cut = tokenizer.pre_tokenizer
+    if _is_byte_level(tokenizer):
+        tokenizer.decoder = decoders.ByteLevel()
+    elif isinstance(cut, pre_tokenizers.Metaspace):
+        tokenizer.decoder = decoders.Metaspace(replacement=cut.replacement, prepend_scheme=cut.prepend_scheme)
 
 
 def _is_byte_level(tokenizer: Any) -> bool:

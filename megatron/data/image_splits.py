@@ -11,7 +11,7 @@ from megatron.base.random import draw_each
 from megatron.config.config import Config
 from megatron.config.vision import CLASSES
 from megatron.data.cifar import find_cifar
-from megatron.data.corpora import SPLITS, Splits, parse_blend, sources_of
+from megatron.data.corpora import SPLITS, Splits, made_up, parse_blend, sources_of
 from megatron.data.image_folders import find_folders
 from megatron.data.images import Files, ImageCorpus, ImageSet, Records, as_classes, make_corpus
 
@@ -37,7 +37,7 @@ def open_images(config: Config) -> Splits:
     if problems:
         raise UserError(*problems)
     if config.data.mock_data:
-        splits = {split: [(None, _mock(config, split))] for split in SPLITS}
+        splits |= {split: [(None, _mock(config, split))] for split in made_up(config.data)}
     return _of_same_classes(splits, config.vision.classes_fraction)
 
 

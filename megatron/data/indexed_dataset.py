@@ -260,8 +260,10 @@ def _read_header(path: str) -> tuple[np.dtype, int, int]:
             else f"an unknown type (code {code})"
         )
         raise UserError(f"{path}: says that the .bin file holds {kind}; {AGAIN}")
+    if boundaries < 1:
+        raise UserError(f"{path}: has 0 document boundaries, so no document; {AGAIN}")
     expected = HEADER.size + 12 * sequences + 8 * boundaries
-    if boundaries < 1 or size != expected:
+    if size != expected:
         multimodal = (
             "; it looks like a multimodal dataset, which is not supported"
             if size == expected + sequences

@@ -11,6 +11,8 @@ VOCABULARY = re.compile(rb"(?:[^\t\n]+\t-?[\d.e-]+\r?\n){3}")
 BERT = re.compile(rb"^\[CLS\]\r?$", re.MULTILINE)
 PIECE = re.compile(rb"\x0a.\x0a.", re.DOTALL)
 """How a .model begins: its first piece, a message with a text."""
+MERGES = re.compile(rb"#version: |(?:[^ \t\n]+ [^ \t\n]+\r?\n){3}")
+SETTINGS = {"tokenizer_class", "model_max_length", "eos_token", "bos_token", "unk_token", "model_type"}
 SEEN = 1 << 12
 
 
@@ -31,7 +33,14 @@ def which_it_is(path: Path) -> str:
         return "it looks like a SentencePiece model: give --tokenizer-type GPTSentencePieceTokenizer"
     if is_tokenizer_json(path):
         return "it looks like a tokenizer.json: give --tokenizer-type HuggingFaceTokenizer"
+    if MERGES.match(start):
+        return "it looks like a merges.txt: give it as --merge-file, with its vocab.json as --vocab-file"
     content = _json(path)
+    if isinstance(content, dict) and content.keys() & SETTINGS:
+        return (
+            "it looks like a tokenizer_config.json or another file of settings: give the tokenizer.json or "
+            "the tokenizer.model beside it"
+        )
     if isinstance(content, dict) and content and all(isinstance(one, int) for one in content.values()):
         return "it looks like a vocab.json: give it as --vocab-file, with its --merge-file"
     return "bring the file again"

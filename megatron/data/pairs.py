@@ -14,7 +14,7 @@ from megatron.base.keys import key
 from megatron.base.random import draw
 from megatron.config.bert import SentencesConfig
 from megatron.config.config import Config
-from megatron.data.corpora import SPLITS, Corpus, Source, Splits, mock_corpus
+from megatron.data.corpora import SPLITS, Corpus, Source, Splits, made_up, mock_corpus
 from megatron.data.sentences import Joining, Runs, find_runs, locate
 from megatron.data.wordpiece import BertTokens
 
@@ -126,8 +126,8 @@ def open_sentences(
 def mock_sentences(config: Config, joining: Joining) -> Splits:
     """Made-up documents of made-up sentences, of two full samples and more."""
     each = max(3 * joining.seq_length // 16, 12)
-    found: Splits = {}
-    for split in SPLITS:
+    found: Splits = {split: [] for split in SPLITS}
+    for split in made_up(config.data):
         corpus = mock_corpus(config, split)
         generator = np.random.Generator(np.random.Philox(key(config.training.seed, "mock sentences", split)))
         lengths = generator.integers(4, 20, size=len(corpus.tokens) // 20).astype(np.int32)

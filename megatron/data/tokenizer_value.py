@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from megatron.base.errors import UserError
+from megatron.base.files import lfs_problem
 from megatron.base.folders import or_nearest
 from megatron.data.token_engines import Encode, first_difference
 
@@ -73,12 +74,16 @@ def given_path(options: Any, name: str) -> Path:
             f"{flag} {value}: does not exist; it must be a local path, tokenizers are never fetched from "
             f"a hub{or_nearest(str(value))}"
         )
+    if problem := lfs_problem(value):
+        raise UserError(problem)
     return Path(value)
 
 
 def given_file(path: Path, hint: str = "give the file itself") -> Path:
     if not path.is_file():
         raise UserError(f"{path}: is no file; {hint}")
+    if problem := lfs_problem(path):
+        raise UserError(problem)
     return path
 
 

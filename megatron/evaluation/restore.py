@@ -15,6 +15,7 @@ from megatron.checkpoint.manifest import Manifest, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.config import Config, TokenizerOptions
 from megatron.config.flags import spelling
+from megatron.config.tokenizer import in_vain
 from megatron.config.values import flatten
 from megatron.data.corpora import Corpus
 from megatron.data.tokenizer import build_tokenizer, describe_identity, describe_maker
@@ -69,13 +70,12 @@ def tokenizer_of(restored: Restored, flags: TokenizerOptions) -> tuple[Tokenizer
     """The tokenizer of a checkpoint and the options that name it: of the flags, kept with the run, or the
     one of the training's own flags where it is still there. None where there is none. UserError where the
     flags name another than the training."""
+    if problems := in_vain(flags, instead="; without it the run's own tokenizer is taken"):
+        raise UserError(*problems)
     if flags.tokenizer_type is not None:
         tokenizer = build_tokenizer(flags)
         _compare(restored, tokenizer, flags)
         return tokenizer, flags
-    if given := [name for name, value in vars(flags).items() if value != getattr(TokenizerOptions(), name)]:
-        names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise UserError(f"{names}: --tokenizer-type is missing; without it the run's own tokenizer is taken")
     kept = kept_tokenizer(restored.folder.parent, restored.manifest.vocabulary)
     if kept is not None:
         return build_tokenizer(kept), kept

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from megatron.base.errors import UserError, collect_problems
-from megatron.base.files import is_utf8
+from megatron.base.files import is_utf8, lfs_problem
 from megatron.base.folders import list_folder, or_nearest, tell_left_out
 from megatron.config.values import as_words
 from megatron.preprocess.documents import FORMATS, known_ending
@@ -34,7 +34,6 @@ OTHER_KINDS = {
 }
 """Endings of files that another ending would not make readable, with what would; the first that fits."""
 JSON_FILES = ".json file (name those that hold JSON lines by path or glob)"
-LFS_POINTER, LARGEST_LFS_POINTER = b"version https://git-lfs.github.com/spec/", 1024
 
 
 def find_files(inputs: Sequence[str], flag: str = "--input") -> list[str]:
@@ -160,8 +159,4 @@ def _not_the_file(path: str) -> str:
         return f"{path!r}: the name is no UTF-8, which not every library can open; rename it"
     for rest in (path + ending for ending in LIES_BESIDE if os.path.exists(path + ending)):
         return f"{path}: is an unfinished download, {rest} lies beside it; finish it, or remove that file"
-    if len(LFS_POINTER) < os.path.getsize(path) < LARGEST_LFS_POINTER:
-        with open(path, "rb") as file:
-            if file.read(len(LFS_POINTER)) == LFS_POINTER:
-                return f"{path}: is a pointer of Git LFS, not the file itself; fetch it with git lfs pull"
-    return ""
+    return lfs_problem(path)

@@ -12,10 +12,11 @@ from megatron.config.elsewhere import ANSWERS, OF_LAUNCHERS, WORDS
 from megatron.config.finetuning import FinetuningConfig
 from megatron.config.flags import flags_of
 from megatron.config.other_megatrons import FOREIGN_FLAGS
+from megatron.curriculum.analyze_dataset import AnalysisOptions
 from megatron.preprocess.preprocess import PreprocessOptions
 from tools import convert_checkpoint, evaluate, generate_text, train_tokenizer
 
-OPTIONS: list[Any] = [Config, FinetuningConfig, PreprocessOptions]
+OPTIONS: list[Any] = [Config, FinetuningConfig, PreprocessOptions, AnalysisOptions]
 OPTIONS += [one.Options for one in (convert_checkpoint, evaluate, generate_text, train_tokenizer)]
 
 

@@ -117,7 +117,7 @@ def test_an_input_of_another_kind_is_told(tool: Tool, tmp_path: Path) -> None:
         tool, "hf", "megatron", theirs, out
     )
     (theirs / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
-    assert "is a pointer of git-lfs" in refused(tool, "hf", "megatron", theirs, out)
+    assert "is a pointer of Git LFS" in refused(tool, "hf", "megatron", theirs, out)
     assert not out.exists()
 
 

@@ -306,6 +306,14 @@ def test_a_run_needs_samples_to_train_on_and_to_validate_on(tmp_path: Path) -> N
     assert problems("--eval-interval 10 --eval-iters 1", "1,1") == []
 
 
+@pytest.mark.parametrize(
+    ("split", "parts"), [("969,30,1", "train valid test"), ("1", "train"), ("1,0,1", "train test")]
+)
+def test_parts_without_a_share_are_not_made_up(split: str, parts: str) -> None:
+    config = make_config(f"--mock-data --vocab-size 40 --seq-length 8 --train-iters 1 --split {split}")
+    assert [name for name, blend in open_splits(config).items() if blend] == parts.split()
+
+
 def test_made_up_tokens_walk_through_the_vocabulary() -> None:
     """256 windows; from token to token 0 to 15 further, and behind the last id from 0 again."""
 

@@ -330,6 +330,20 @@ def test_damaged_files(tmp_path, name):
     assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
 
 
+def test_links_and_pointers_that_lead_to_no_dataset(tmp_path):
+    prefix = sample(tmp_path / "a")
+    for ending in (".bin", ".idx"):
+        (tmp_path / f"link{ending}").symlink_to(tmp_path / f"gone{ending}")
+        (tmp_path / f"pointer{ending}").write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
+    with pytest.raises(UserError, match=r"link\.bin: leads to \S+gone\.bin, where there is no file"):
+        IndexedDataset(tmp_path / "link")
+    with pytest.raises(UserError, match=r"pointer\.bin: is a pointer of Git LFS.*git lfs pull"):
+        IndexedDataset(tmp_path / "pointer")
+    (tmp_path / "gone.bin").symlink_to(prefix + ".bin")
+    (tmp_path / "gone.idx").symlink_to(prefix + ".idx")
+    assert len(IndexedDataset(tmp_path / "link")) == len(IndexedDataset(prefix))
+
+
 def test_a_prefix_with_an_ending(tmp_path):
     prefix = sample(tmp_path / "a")
     with pytest.raises(UserError, match=rf"leave out the ending: {prefix}$"):

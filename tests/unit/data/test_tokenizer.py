@@ -108,6 +108,33 @@ def test_an_added_token_whose_letters_could_be_bytes_comes_back(folder, tmp_path
         assert size(mine, ids) == len(text.encode())
 
 
+@pytest.mark.parametrize("kind", ["ByteLevel", "Metaspace"])
+def test_text_comes_back_where_the_file_has_no_decoder(folder, tmp_path, kind):
+    """The library would put a space between pieces, and leave the marks of spaces as they are."""
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if kind == "Metaspace":
+        words = {"<|endoftext|>": 0, "▁a": 1, "▁": 2, "a": 3, "b": 4}
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(words, [("▁", "a")]))
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    content = json.loads(tokenizer.to_str())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content | {"decoder": None}))
+    mine = build_tokenizer(options("HuggingFaceTokenizer", tokenizer_model=str(tmp_path)))
+    assert mine.decode(rows(mine, ["a ab ba"])[0]) == "a ab ba"
+
+
+def test_names_of_special_tokens_are_text_where_the_settings_say_so(changed):
+    given = changed()
+    beside = Path(given.tokenizer_model).with_name("tokenizer_config.json")
+    plain, text = build_tokenizer(given, "auto"), "a <|endoftext|> b"
+    assert plain.eod in rows(plain, [text])[0]
+    beside.write_text('{"split_special_tokens": false}')
+    assert build_tokenizer(given).identity() == plain.identity()
+    beside.write_text('{"split_special_tokens": true}')
+    split = build_tokenizer(given, "auto")
+    assert plain.eod not in rows(split, [text])[0] and split.decode(rows(split, [text])[0]) == text
+    assert split.identity() != plain.identity() and split.eod == plain.eod
+
+
 def test_first_difference():
     one = np.array([1, 2, 3, 4]), np.array([2, 0, 1, 1])
     assert first_difference(one, (np.array([1, 2, 3, 4]), np.array([2, 0, 1, 1]))) is None
@@ -277,6 +304,28 @@ def test_end_of_document(folder, changed):
         eod(given)
 
 
+def test_end_of_document_of_older_tokenizers(folder, changed):
+    """Their special_tokens_map.json alone names it; a tokenizer_config.json that does so counts before it."""
+    added = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    given = changed(added_tokens=[*added, {**ADDED, "id": 400, "content": "<end>", "special": True}])
+    config, older = (
+        Path(given.tokenizer_model).with_name(f"{name}.json")
+        for name in ("tokenizer_config", "special_tokens_map")
+    )
+    older.write_text('{"eos_token": {"content": "<end>"}, "pad_token": "<none>"}')
+    end = build_tokenizer(given).end
+    assert (end.id, end.reason) == (400, "named by special_tokens_map.json")
+    config.write_text('{"eos_token": "<|endoftext|>"}')
+    assert build_tokenizer(given).end.id == 0
+    config.unlink()
+    for text, expected in (("{}", 0), ('{"eos_token": "<none>"}', 0), ('{"eos_token": null}', 0)):
+        older.write_text(text)
+        assert build_tokenizer(given).end.id == expected
+    older.write_text("[")
+    with pytest.raises(UserError, match=r"special_tokens_map\.json: cannot be read"):
+        build_tokenizer(given)
+
+
 @pytest.mark.parametrize("kind", ["HuggingFaceTokenizer", "GPT2BPETokenizer", "SentencePieceTokenizer"])
 def test_any_token_can_end_documents(folder, kind):
     files = {"tokenizer_model": folder / "bpe.model"} if kind.startswith("S") else {"tokenizer_model": folder}
@@ -370,6 +419,18 @@ MISTAKES = [
             {"tokenizer_model": "a", "merge_file": "m"},
             "--merge-file m: HuggingFaceTokenizer does not read it; leave it out, or give another "
             "--tokenizer-type",
+        ),
+        (
+            "HuggingFaceTokenizer",
+            {"vocab_file": "t"},
+            "--vocab-file t: HuggingFaceTokenizer does not read it; give its file by --tokenizer-model, or "
+            "another --tokenizer-type",
+        ),
+        (
+            "GPT2BPETokenizer",
+            {"tokenizer_model": "t"},
+            "--tokenizer-model t: GPT2BPETokenizer does not read it; give its files by --vocab-file and "
+            "--merge-file, or another --tokenizer-type",
         ),
         (
             "NullTokenizer",

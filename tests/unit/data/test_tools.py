@@ -461,6 +461,24 @@ def test_inspecting_by_a_tokenizer_of_fewer_tokens(tmp_path, call):
         call(inspect_data, *given, "--validate")
 
 
+def test_flags_of_a_tokenizer_count_or_are_refused_where_a_dataset_is_inspected(tmp_path, call, two):
+    with IndexedDatasetBuilder(tmp_path / "plain", np.uint16) as builder:
+        builder.add_documents(np.array([5, 699]), [2])
+    plain = ("--data-path", tmp_path / "plain", "--validate", "--vocab-size")
+    assert "ids reach from 5 to 699" in call(inspect_data, *plain, 700)
+    with pytest.raises(UserError, match="ids reach from 5 to 699, outside the vocabulary of 699"):
+        call(inspect_data, *plain, 699)
+    with pytest.raises(UserError, match=r"--vocab-size 7 contradicts .*a_text_document, whose"):
+        call(inspect_data, "--data-path", two[0], "--vocab-size", 7)
+    for flag in ("--tokenizer-model", "--vocab-file", "--eod-token"):
+        with pytest.raises(UserError, match=f"^{flag}: --tokenizer-type is missing; without it ids are"):
+            call(inspect_data, "--data-path", two[0], flag, tmp_path)
+    analysis = ("--data-path", two[0], "--seq-length", 8, "--output-dir", tmp_path / "analysis")
+    with pytest.raises(UserError, match=r"^--tokenizer-model: --tokenizer-type is missing$"):
+        call(analyze_data, *analysis, "--tokenizer-model", tmp_path)
+    call(analyze_data, *analysis, "--eod-token", "<|endoftext|>")
+
+
 def test_inspecting_a_dataset_of_empty_documents(tmp_path, call):
     with IndexedDatasetBuilder(tmp_path / "a", np.uint16) as builder:
         builder.add_documents(np.empty(0), [0, 0])
