@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
+from megatron.base.errors import UserError
 from megatron.config.flags import flag, spelling
 from megatron.config.values import flatten
 
@@ -108,6 +109,16 @@ READ_BY = {
         *("TikTokenizer", *BERT_KINDS),
     ),
 }
+
+
+def require_type(tokenizer: TokenizerOptions, instead: str, *allowed: str) -> None:
+    """UserError where flags but the `allowed` ones are given without the type that says how to read them, so
+    that `instead` is the tokenizer."""
+    usual = TokenizerOptions()
+    given = [name for name, value in vars(tokenizer).items() if value != getattr(usual, name)]
+    names = [spelling(name) for name in given if name not in allowed]
+    if tokenizer.tokenizer_type is None and names:
+        raise UserError(f"{' and '.join(names)}: --tokenizer-type is missing; without it {instead} is taken")
 
 
 def unread_files(tokenizer: TokenizerOptions) -> list[str]:

@@ -15,6 +15,7 @@ from megatron.checkpoint.manifest import Manifest, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.config import Config, TokenizerOptions
 from megatron.config.flags import spelling
+from megatron.config.tokenizer import require_type
 from megatron.config.values import flatten
 from megatron.data.corpora import Corpus
 from megatron.data.tokenizer import build_tokenizer, describe_identity, describe_maker
@@ -73,9 +74,7 @@ def tokenizer_of(restored: Restored, flags: TokenizerOptions) -> tuple[Tokenizer
         tokenizer = build_tokenizer(flags)
         _compare(restored, tokenizer, flags)
         return tokenizer, flags
-    if given := [name for name, value in vars(flags).items() if value != getattr(TokenizerOptions(), name)]:
-        names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise UserError(f"{names}: --tokenizer-type is missing; without it the run's own tokenizer is taken")
+    require_type(flags, "the run's own tokenizer")
     kept = kept_tokenizer(restored.folder.parent, restored.manifest.vocabulary)
     if kept is not None:
         return build_tokenizer(kept), kept

@@ -13,6 +13,7 @@ from megatron.checkpoint.load import find_checkpoint, made_elsewhere
 from megatron.checkpoint.manifest import NAME, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.config import Config, TokenizerOptions
+from megatron.config.tokenizer import require_type
 from megatron.conversion.folder import CONFIG, Folder, open_folder, tokenizer_in
 from megatron.conversion.from_huggingface import source_of
 from megatron.conversion.to_ours import Target, configuration, vocabulary_of, write_ours
@@ -68,6 +69,7 @@ def _converted(load: str, options: TokenizerOptions, cache: Path) -> tuple[str, 
         raise UserError(
             f"{load}: holds a {folder.theirs.family.architecture}, and --task lm needs a GPT; name one"
         )
+    require_type(options, "the folder's own tokenizer")
     named = options if options.tokenizer_type else tokenizer_in(folder.path)
     if named is None:
         raise UserError(f"{load}: no tokenizer lies there; name it by --tokenizer-type and its files")

@@ -16,6 +16,7 @@ from megatron.checkpoint.load import Box, find_checkpoint, made_elsewhere, read_
 from megatron.checkpoint.manifest import NAME, Manifest, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.config import TokenizerOptions
+from megatron.config.tokenizer import require_type
 from megatron.conversion.encoders import Foreign, found_in, read_config_json
 from megatron.conversion.folder import opened, tokenizer_in
 from megatron.conversion.origins import Origin, origin, take
@@ -132,6 +133,7 @@ def _of_huggingface(folder: Path, options: TokenizerOptions) -> Source:
             f"{folder}: has no {WEIGHTS} (it holds {held}); save the model by save_pretrained of a newer "
             "transformers, in one file"
         )
+    require_type(options, "the folder's own tokenizer")
     named = options if options.tokenizer_type else _tokenizer_in(folder)
     tokenizer = build_tokenizer(named)
     if tokenizer.vocab_size > content["vocab_size"]:

@@ -112,11 +112,11 @@ class Dropping:
         return int(levels(self.pacing, self._step - 1, 1)[0])
 
     def remove(self) -> None:
-        """Give the layers back as they were."""
+        """Give the layers back as they were; those that are back already stay so."""
         for hook in self._hooks:
             hook.remove()
-        for number in self.layers:
-            place = self._stack[number].__dict__
+        places = [self._stack[number].__dict__ for number in self.layers]
+        for place in (one for one in places if one.get(PLACE, (None,))[0] is self):
             _, _, before = place.pop(PLACE)
             del place["forward"]
             if before is not None:
@@ -135,7 +135,10 @@ class Dropping:
         self._mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
         caches = [one for one in (*args, *kwargs.values()) if hasattr(one, "get_seq_length")]
         if model.training and any(int(cache.get_seq_length()) for cache in caches):
-            raise UserError("random-LTD: the model gets cached tokens; train without past_key_values")
+            raise UserError(
+                "random-LTD: the model gets cached tokens; call eval() before it generates, and train "
+                "without past_key_values"
+            )
 
     @torch.compiler.disable
     def _end(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:

@@ -304,7 +304,12 @@ def test_mistakes_are_told_in_one_line() -> None:
     cache = model.eval()(ids, use_cache=True).past_key_values
     model.train()
     assert "cached tokens" in refused(lambda: model(ids, past_key_values=cache))
+    assert "call eval() before it generates" in refused(lambda: model.generate(ids, max_new_tokens=2))
     dropping.remove()
+    again = drop(model, layers="1-2")
+    dropping.remove()  # what another one has set up since stays
+    assert "remove() that first" in refused(lambda: drop(model))
+    again.remove()
     two = nn.ModuleDict({"a": small_model("BertForMaskedLM"), "b": small_model("BertForMaskedLM")})
     assert "2 lists of layers" in refused(lambda: drop(two))
 
