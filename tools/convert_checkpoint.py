@@ -24,11 +24,11 @@ from megatron.checkpoint.manifest import NAME, Manifest, read_manifest
 from megatron.checkpoint.save import LATEST
 from megatron.config.arguments import parse, unused_flags
 from megatron.config.config import TokenizerOptions
+from megatron.config.converters import FOREIGN
 from megatron.config.flags import flag, spelling
-from megatron.config.foreign import Foreign
 from megatron.config.tokenizer import in_vain
 from megatron.conversion.families import Theirs
-from megatron.conversion.folder import CONFIG, open_folder, tokenizer_in
+from megatron.conversion.folder import ADAPTER, CONFIG, WAY_OF_ADAPTERS, open_folder, tokenizer_in
 from megatron.conversion.from_huggingface import source_of
 from megatron.conversion.megatron_lm import open_checkpoint
 from megatron.conversion.to_huggingface import as_theirs, write_theirs
@@ -54,28 +54,6 @@ EXAMPLES = """\
     python tools/convert_checkpoint.py --from hf --to megatron --input llama --output runs/llama \\
       --target-tensor-parallel-size 4 --target-pipeline-parallel-size 2"""
 INPUTS, OUTPUTS = ("hf", "megatron", "megatron-lm"), ("hf", "megatron")
-FOREIGN = {
-    "loader": Foreign((), "give --from hf, or --from megatron-lm"),
-    "saver": Foreign((), "give --to megatron, or --to hf"),
-    "convert-checkpoint-from-megatron-to-transformers": Foreign((), "give --from and --to"),
-    **dict.fromkeys(
-        ("model-type", "model-size", "checkpoint-type", "position-embedding-type", "true-vocab-size"),
-        Foreign(None, "the input says it"),
-    ),
-    **dict.fromkeys(
-        ("megatron-path", "*-transformer-impl", "max-queue-size", "no-checking"),
-        Foreign(None, "nothing of Megatron's own is run"),
-    ),
-    **dict.fromkeys(
-        ("bf16", "fp16", "params-dtype", "target-params-dtype"),
-        Foreign(None, "weights keep their type; --dtype gives them another on the way to Hugging Face"),
-    ),
-    "make-vocab-size-divisible-by": Foreign(None, "training pads the vocabulary"),
-    "print-checkpoint-structure": Foreign(None, "tools/inspect_checkpoint.py shows it"),
-    "target-expert*-parallel-size": Foreign(("1",), "every layout reads every checkpoint; leave it out"),
-    "target-data-parallel-size": Foreign(("1",), "every layout reads every checkpoint; leave it out"),
-}
-"""Flags of Megatron-LM's tools/checkpoint/convert.py, and of transformers' script for Megatron-LM's."""
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -149,6 +127,8 @@ def _require_sides(options: Options) -> None:
 def _require_input(options: Options) -> None:
     """UserError where the input is no folder, or what --from says is not what it holds."""
     folder = Path(options.input)
+    if folder.is_file():
+        raise UserError(f"--input {folder}: is a file; name the folder in which it lies, {folder.parent}")
     if not folder.is_dir():
         fetched = "hf download MODEL --local-dir FOLDER fetches one of the hub's"
         raise UserError(
@@ -184,14 +164,17 @@ def _require_tokenizer(options: Options) -> None:
 
 def _from_huggingface(options: Options) -> None:
     folder = open_folder(options.input)
+    if (folder.path / ADAPTER).is_file():
+        print(f"note: {folder.path / ADAPTER}: is left out: {WAY_OF_ADAPTERS}", file=sys.stderr)
     source, named = source_of(folder), options.tokenizer
     found = named if named.tokenizer_type else tokenizer_in(folder.path)
     if found and named.eod_token and not named.tokenizer_type:
         found = dataclasses.replace(found, eod_token=named.eod_token)
     ends = folder.theirs.content.get("eos_token_id")
     end = ends[0] if isinstance(ends, list) and ends else ends  # others end turns of a talk
+    end = end if isinstance(end, int) and end < source.vocab_size else None  # some name a token they lack
     check = _check(options, source.parameters, lambda ours: _compared(folder.theirs, ours, folder.path))
-    _write(options, source, found, end if isinstance(end, int) else None, check)
+    _write(options, source, found, end, check)
 
 
 def _from_megatron_lm(options: Options) -> None:

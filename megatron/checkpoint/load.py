@@ -91,7 +91,7 @@ def made_elsewhere(root: str | Path) -> str:
     more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
     name = found[0].relative_to(root)
     how = next((how for pattern, how in CONVERTED.items() if found[0].match(pattern)), "is not read here")
-    if _of_megatron(found[0].parent):
+    if _of_megatron(found[0].parent) and found[0].parent.name != "weights":  # which NeMo calls its own
         how = CONVERTED["iter_*/*.distcp"]
     return f"the folder holds what another program has saved ({name}{more}), which {how}"
 

@@ -54,12 +54,13 @@ WORDS = {
     "train-data train-file data-prefix input input-prefix blend data-set data.path data.paths",
     "input": "load-dir files file corpus input-file input-dir train-file text-file checkpoint-path "
     "gpt2-checkpoint-path llama-checkpoint-path pretrained-model-name-or-path model-name-or-path hf-model "
-    "hf-path model-path model data-path dataset",
+    "hf-path hf-model-path input-path checkpoint-dir megatron-load-path model-path model data-path dataset",
     "output-prefix": "output output-dir out-dir dataset-prefix",
     "output": "save-dir save-path output-dir output-path output-file out-dir out-file outfile model-prefix "
-    "pytorch-dump-folder-path destination-dir results-path eval-results-prefix save-filepath",
-    "tokenizer-model": "tokenizer tokenizer-name tokenizer-path sp-model spm-model tokenizer-dir "
-    "tokenizer.path tokenizer.model tokenizer.identifier tokenizer.name",
+    "pytorch-dump-folder-path destination-dir results-path eval-results-prefix save-filepath "
+    "megatron-save-path hf-save-path",
+    "tokenizer-model": "tokenizer tokenizer-name tokenizer-name-or-path tokenizer-path sp-model spm-model "
+    "tokenizer-dir tokenizer.path tokenizer.model tokenizer.identifier tokenizer.name",
     "output-dir": "difficulty-path output save",
     "json-keys": "text-key text-column text-field jsonl-keys content-key",
     "text-column": "text-column-name sentence-column input-columns",
@@ -106,8 +107,9 @@ WORDS = {
     "pipeline-model-parallel-size": "pp pp-size pipeline-parallel-size pipeline-parallel-degree",
     "context-parallel-size": "cp cp-size context-parallel-degree",
     "expert-model-parallel-size": "ep ep-size expert-parallel-size expert-parallel-degree",
-    "target-tensor-parallel-size": "tp tp-size tensor-model-parallel-size tensor-parallel-size",
-    "target-pipeline-parallel-size": "pp pp-size pipeline-model-parallel-size pipeline-parallel-size",
+    "target-tensor-parallel-size": "tp tp-size target-tp tensor-model-parallel-size tensor-parallel-size",
+    "target-pipeline-parallel-size": "pp pp-size target-pp pipeline-model-parallel-size "
+    "pipeline-parallel-size",
     # Tokenizers, texts and tasks
     "vocab-size": "num-merges n-vocab num-vocab",
     "model": "model-type tokenizer-type algorithm",

@@ -21,13 +21,15 @@ class Foreign(NamedTuple):
     """A flag of another Megatron. `accepted`: the values that change nothing, and nothing is said of them;
     None: any, and the user is told that it does nothing. `why` is told, too. `quiet`: values of which
     nothing is said. `needs`: without one of these flags it is never refused (ours are named as fields).
-    `ours`: our words for it. `beside`: from all that is given, what is to be said, too; empty for nothing."""
+    `ours`: our words for it, and `off` where its value is false. `beside`: from all that is given, what is to
+    be said, too; empty for nothing."""
 
     accepted: tuple[str, ...] | None
     why: str
     quiet: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     ours: Translation | None = None
+    off: Translation | None = None
     beside: Callable[[Mapping[str, Any]], str] | None = None
 
 
@@ -118,7 +120,7 @@ def translate(raw: Mapping[str, Any], foreign: Mapping[str, Foreign]) -> tuple[d
     for one in _given(raw, foreign):
         for name, values in _our_values(one, raw).items():
             mine = [str(value) for value in flatten(ours.setdefault(name, values))]
-            if mine != values:
+            if len(mine) != len(values) or not all(map(_same, mine, values)):
                 meant, other = (our_words(name, words) for words in (values, mine))
                 problems.append(f"{one.words} is {meant} here, and {other} is given; give only one of them")
     return ours, problems
@@ -172,7 +174,8 @@ def _quiet(one: Given) -> bool:
 
 
 def _our_values(one: Given, raw: Mapping[str, Any]) -> dict[str, list[str]]:
-    return one.entry.ours(one.values, raw) if one.entry.ours and not one.is_one_of(()) else {}
+    meant = one.entry.off if one.is_one_of(()) else one.entry.ours
+    return meant(one.values, raw) if meant else {}
 
 
 def _in_our_words(one: Given, raw: Mapping[str, Any]) -> str:

@@ -118,6 +118,8 @@ def _files(folder: Path) -> list[Path]:
         return [folder / WEIGHTS]
     if not (folder / INDEX).is_file():
         held = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
+        if (folder / ADAPTER).is_file():
+            raise UserError(f"{folder}: has no {WEIGHTS}; {WAY_OF_ADAPTERS}")
         if any(folder.glob("model-*-of-*.safetensors")):
             raise UserError(
                 f"{folder / INDEX}: is missing, and the weights lie in several files (the folder holds "

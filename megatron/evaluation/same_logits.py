@@ -64,6 +64,11 @@ def compare_logits(ours: Path, theirs: Path, model: Theirs, rounded: torch.dtype
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     hers = _theirs(getattr(transformers, model.family.architecture), theirs, inputs)
+    if bool(mine.isnan().any() and hers.isnan().any()):
+        raise UserError(
+            "the logits of both models are no numbers (NaN), so nothing is written; bring weights that are "
+            "whole, or name an older step"
+        )
     largest = float(hers.abs().max())
     difference = float((mine - hers).abs().max())
     if not difference <= TOLERANCE * max(largest, 1e-30):
@@ -90,13 +95,13 @@ def _theirs(kind: Any, folder: Path, inputs: Tensor) -> Tensor:
     where the library cannot make it."""
     try:
         model = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
+        found = model.eval()(inputs)
     except Exception as error:  # of whatever kind the library raises for a config.json that it does not take
         why = " ".join(str(error).split())[:300]
         raise UserError(
-            f"{folder}: transformers cannot load the model to compare logits ({why}); mend its config.json, "
-            "or give --no-verify to go without"
+            f"{folder}: transformers cannot load or run the model to compare logits ({why}); mend its "
+            "config.json, or give --no-verify to go without"
         ) from None
-    found = model.eval()(inputs)
     if hasattr(found, "logits"):
         return found.logits.flatten()  # type: ignore[no-any-return]
     return torch.cat([found.prediction_logits.flatten(), found.seq_relationship_logits.flatten()])

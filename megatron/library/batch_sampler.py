@@ -111,18 +111,36 @@ class CurriculumBatchSampler(data.Sampler[list[int]]):
 
 
 def cut(batch: Any, length: int | None) -> Any:
-    """The batch with rows of at most `length` tokens: tensors of two axes or more are cut along the second,
-    in dicts, lists and tuples, too, which stay what they are. None cuts nothing."""
+    """The batch with rows of at most `length` tokens: tensors and arrays of two axes or more are cut along
+    the second, in dicts, lists and tuples, too, which stay what they are. None cuts nothing. UserError where
+    there is nothing with two axes, so that rows would stay as long as they are."""
     if length is None:
         return batch
-    if isinstance(batch, Tensor):
+    if not _has_rows(batch):
+        raise UserError(
+            "curriculum: the batch has no tensor [rows, tokens] to cut; where samples are lists, as those of "
+            "datasets are, give with_format('torch') or a collate_fn that makes tensors"
+        )
+    return _cut(batch, length)
+
+
+def _has_rows(batch: Any) -> bool:
+    if isinstance(batch, Mapping):
+        return any(map(_has_rows, batch.values()))
+    if isinstance(batch, list | tuple):
+        return any(map(_has_rows, batch))
+    return isinstance(batch, Tensor | np.ndarray) and batch.ndim > 1
+
+
+def _cut(batch: Any, length: int) -> Any:
+    if isinstance(batch, Tensor | np.ndarray):
         return batch[:, :length] if batch.ndim > 1 else batch
     if isinstance(batch, Mapping):
-        return _like(batch, {name: cut(value, length) for name, value in batch.items()})
+        return _like(batch, {name: _cut(value, length) for name, value in batch.items()})
     if hasattr(batch, "_fields"):  # a named tuple, which takes its values one by one
-        return type(batch)(*(cut(value, length) for value in batch))
+        return type(batch)(*(_cut(value, length) for value in batch))
     if isinstance(batch, list | tuple):
-        return type(batch)(cut(value, length) for value in batch)
+        return type(batch)(_cut(value, length) for value in batch)
     return batch
 
 
@@ -138,6 +156,8 @@ def _like(batch: Mapping[str, Any], values: dict[str, Any]) -> Any:
 def _shares(sampler: CurriculumBatchSampler, samples: int) -> list[str]:
     """What is wrong with how ranks share a batch, or with there being none."""
     batch_size, ranks, micro_batch_size = sampler.batch_size, sampler.ranks, sampler.micro_batch_size
+    if not isinstance(samples, int | np.integer):
+        return [f"curriculum: samples is a {type(samples).__name__}; give their number, len(dataset)"]
     if samples < 1:
         return [f"curriculum: a dataset of {samples} samples; give one that holds some"]
     if sampler.steps < 1 or batch_size < 1 or micro_batch_size < 1:

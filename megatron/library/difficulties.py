@@ -43,6 +43,11 @@ def measure(
     tokens. A metric `module:function` is one of your own. UserError for an id outside the vocabulary, and for
     what is no whole number."""
     chosen = choose_metrics((metrics,) if isinstance(metrics, str) else tuple(metrics))
+    if not hasattr(dataset, "__len__"):
+        raise UserError(
+            f"difficulties are of samples with numbers, and a {type(dataset).__name__} is a stream without a "
+            "length; give a map-style dataset, such as a list of it"
+        )
     samples = len(dataset)
     frequency, longest = np.zeros(vocab_size, np.int64), 1
     with progress("token frequencies", samples, "samples", quiet=quiet) as advance:

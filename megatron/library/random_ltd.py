@@ -10,6 +10,7 @@ model's own is not touched. Draws and kept lengths are those of the training com
 """
 
 import types
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -65,6 +66,12 @@ def random_ltd_for(
     return Dropping(entrance(model, stack), stack.layers, chosen, pacing, seed, rank, ranks)
 
 
+FORGOTTEN = (
+    "random-LTD: the weights have changed, and the step is still {}, so that kept lengths do not grow; set "
+    "`step` before every optimizer step, or give a Trainer callbacks=[RandomLTDCallback(dropping)]"
+)
+
+
 class Dropping:
     """Random-LTD on a model. Set `step`, from 1, before the forward passes of every optimizer step, or
     micro-batches of one step draw as if they were one long batch."""
@@ -83,6 +90,7 @@ class Dropping:
         self.layer_tokens = self.effective_tokens = self.tokens = 0
         self._stack = stack
         self._mask: Tensor | None = None
+        self._told = False
         self._hooks = (
             model.register_forward_pre_hook(self._begin, with_kwargs=True),
             model.register_forward_hook(self._end),
@@ -105,6 +113,7 @@ class Dropping:
         self._step = number
         self._rows_before = self._rows_taken = 0
         self._kept: Tensor | None = None
+        self._weights: dict[int, int] = {}
 
     @property
     def kept_length(self) -> int:
@@ -112,11 +121,11 @@ class Dropping:
         return int(levels(self.pacing, self._step - 1, 1)[0])
 
     def remove(self) -> None:
-        """Give the layers back as they were."""
+        """Give the layers back as they were; those that are back already stay so."""
         for hook in self._hooks:
             hook.remove()
-        for number in self.layers:
-            place = self._stack[number].__dict__
+        places = [self._stack[number].__dict__ for number in self.layers]
+        for place in (one for one in places if one.get(PLACE, (None,))[0] is self):
             _, _, before = place.pop(PLACE)
             del place["forward"]
             if before is not None:
@@ -129,13 +138,30 @@ class Dropping:
             return
         self._rows_before += self._rows_taken * self.ranks
         self._rows_taken, self._kept = 0, None
+        if model.training and torch.is_grad_enabled():
+            self._warn_of_a_step_that_stays()
         mask = _given(model, args, kwargs).get("attention_mask")
         if isinstance(mask, Tensor) and mask.ndim == 3:  # of several texts in a row, as for multiple choice
             mask = mask.flatten(0, 1)
         self._mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
         caches = [one for one in (*args, *kwargs.values()) if hasattr(one, "get_seq_length")]
         if model.training and any(int(cache.get_seq_length()) for cache in caches):
-            raise UserError("random-LTD: the model gets cached tokens; train without past_key_values")
+            raise UserError(
+                "random-LTD: the model gets cached tokens; call eval() before it generates, and train "
+                "without past_key_values"
+            )
+
+    def _warn_of_a_step_that_stays(self) -> None:
+        """Once, where an optimizer has changed the layers' weights since an earlier pass of the same step.
+        Weights that are no plain parameters, as FSDP's are none, change at other times, too."""
+        every = [one for layer in self._stack for one in layer.parameters() if type(one) is nn.Parameter]
+        changes = {id(one): one._version for one in every if one.requires_grad}  # by id, as a copy has others
+        before, self._weights = self._weights, changes
+        if self._told or before.keys() != changes.keys() or before == changes:
+            return
+        if self.kept_length < self.pacing.maximum:
+            warnings.warn(FORGOTTEN.format(self._step), stacklevel=2)
+            self._told = True
 
     @torch.compiler.disable
     def _end(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:

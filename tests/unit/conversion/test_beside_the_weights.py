@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import ByteLevelBPETokenizer
 
 from megatron.base.errors import UserError
@@ -183,3 +184,72 @@ def test_weights_of_another_number_of_tokens_are_told_a_way(tmp_path: Path) -> N
         UserError, match=r"know 1,000 tokens.*has 400; preprocess the text with the tokenizer"
     ):
         compared(words=512, inner=8)
+
+
+def test_flags_of_a_tokenizer_need_its_type(tool: Tool, tmp_path: Path) -> None:
+    """They would be passed over for the tokenizer that lies there."""
+    theirs = write_model("llama", tmp_path / "hf")
+    for words in (["--tokenizer-model", "a.json"], ["--vocab-size", 9], ["--vocab-file", "v.json"]):
+        told = refused(tool, "hf", "megatron", theirs, tmp_path / "new", *words)
+        assert told.startswith(f"{words[0]}: --tokenizer-type is missing")
+    tool("hf", "megatron", theirs, tmp_path / "ours", "--no-verify")
+    told = refused(tool, "megatron", "hf", tmp_path / "ours", tmp_path / "new", "--eod-token", "x")
+    assert told.startswith("--eod-token: --tokenizer-type is missing")
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_end_of_texts_that_no_vocabulary_has_is_none(tool: Tool, tmp_path: Path) -> None:
+    theirs = write_model("llama", tmp_path / "hf")
+    content = json.loads((theirs / "config.json").read_text())
+    (theirs / "config.json").write_text(json.dumps(content | {"eos_token_id": 10**6}))
+    tool("hf", "megatron", theirs, tmp_path / "ours", "--no-verify")
+    assert restore(str(tmp_path / "ours"), None, torch.device("cpu")).manifest.vocabulary.eod is None
+
+
+def test_an_adapter_beside_weights_is_told(
+    tool: Tool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = write_model("llama", tmp_path / "hf")
+    (theirs / "adapter_config.json").write_text("{}")
+    tool("hf", "megatron", theirs, tmp_path / "ours", "--no-verify")
+    assert "adapter_config.json: is left out" in capsys.readouterr().err
+    (theirs / "model.safetensors").unlink()
+    assert "merge_and_unload" in refused(tool, "hf", "megatron", theirs, tmp_path / "new", "--no-verify")
+
+
+def test_a_file_is_no_folder(tool: Tool, tmp_path: Path) -> None:
+    theirs = write_model("llama", tmp_path / "hf")
+    told = refused(tool, "hf", "megatron", theirs / "model.safetensors", tmp_path / "new")
+    assert told.endswith(f"is a file; name the folder in which it lies, {theirs}")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--ep", "2"], "every layout reads every checkpoint"),
+        (["--revision", "main"], "hf download"),
+        (["--lora-merge"], "merge_and_unload"),
+    ],
+)
+def test_flags_of_other_converters_have_a_way_out(
+    words: list[str], told: str, tool: Tool, tmp_path: Path
+) -> None:
+    assert told in refused(tool, "hf", "megatron", tmp_path, tmp_path / "new", *words)
+
+
+def test_weights_that_are_no_numbers_are_told(tool: Tool, tmp_path: Path) -> None:
+    theirs = write_model("llama", tmp_path / "hf")
+    weights = load_file(theirs / "model.safetensors")
+    weights["model.norm.weight"] *= float("nan")
+    save_file(weights, theirs / "model.safetensors", {"format": "pt"})
+    assert "are no numbers (NaN)" in refused(tool, "hf", "megatron", theirs, tmp_path / "new")
+
+
+def test_what_transformers_cannot_run_is_no_traceback(tool: Tool, tmp_path: Path) -> None:
+    """It makes the model of such a config.json, and fails in its forward pass."""
+    theirs = write_model("qwen2", tmp_path / "hf")
+    content = json.loads((theirs / "config.json").read_text())
+    layers = ["sliding_attention"] * content["num_hidden_layers"]
+    odd = content | {"layer_types": layers, "use_sliding_window": False, "sliding_window": 8}
+    (theirs / "config.json").write_text(json.dumps(odd))
+    assert "cannot load or run" in refused(tool, "hf", "megatron", theirs, tmp_path / "new")

@@ -5,10 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megatron.base.errors import UserError
 from megatron.base.keys import key
 from megatron.batches.gpt import document_inputs
-from megatron.config.arguments import parse, unused_flags
 from megatron.config.data import DataConfig
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.data.tokenizer import build_tokenizer
@@ -18,7 +16,7 @@ from megatron.model.cache import Cache, Recall
 from megatron.model.gpt import GPT
 from tests.support.made_up_text import TEXTS, write_metaspace, write_sentencepiece, write_tokenizer
 from tests.support.models import LENGTH, VOCAB, make_model, make_moved_model
-from tools.generate_text import FOREIGN, Options, _altered, main
+from tools.generate_text import _altered
 
 KINDS = ["byte-level", "sentencepiece", "llama2", "metaspace", "llama json"]
 
@@ -257,55 +255,3 @@ def test_a_prompt_that_its_tokenizer_alters_is_told(tmp_path):
     )
     numbers = build_tokenizer(TokenizerOptions(tokenizer_type="NullTokenizer", vocab_size=9))
     assert _altered(numbers, "1  2", ids_of(numbers, "1  2")) == ""
-
-
-@pytest.mark.parametrize(
-    ("words", "name", "value"),
-    [
-        ("--out-seq-length 12", "num_tokens", 12),
-        ("--max_new_tokens 12", "num_tokens", 12),
-        ("--maximum_tokens 12", "num_tokens", 12),
-        ("--tokens-to-generate 12", "num_tokens", 12),
-        ("--greedy", "temperature", 0.0),
-        ("--genfile a.txt", "output", "a.txt"),
-    ],
-)
-def test_flags_that_others_generate_with_are_read(words: str, name: str, value: object) -> None:
-    argv = f"--load run {words}".split()
-    assert getattr(parse(Options, argv, description="", foreign=FOREIGN), name) == value
-    (note,) = unused_flags(Options, argv, FOREIGN)
-    assert note.startswith(f"read {words} as --{name.replace('_', '-')} ")
-
-
-def test_a_launch_script_of_training_generates() -> None:
-    """Model and layout are those of the checkpoint, whatever the flags say."""
-    words = "--tensor-model-parallel-size 2 --num-layers 4 --hidden_size 64 --seq-length 32 --bf16"
-    argv = f"--load run {words}".split()
-    assert parse(Options, argv, description="", foreign=FOREIGN) == parse(Options, argv[:2], description="")
-    (note,) = unused_flags(Options, argv, FOREIGN)
-    assert note.startswith("not used here: --tensor-model-parallel-size, --num-layers, --hidden_size (the ")
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        ("--num-samples 10", "--num-samples 10 is refused: give --prompt once for each text"),
-        ("--repetition_penalty 1.2", "give --temperature 1 and --top-p 0.9 where the likeliest"),
-        ("--no-repeat-ngram-size 3", "--no-repeat-ngram-size 3 is refused: texts are drawn by "),
-        ("--num-beams 4", "give --temperature 0 for the likeliest token at every place"),
-        ("--stop the", "--stop the is refused: a text ends at the end of a document, or behind --num-tokens"),
-        ("--min-p 0.1", "give --top-p or --top-k"),
-        ("--num-return-sequences 2", "give --prompt once for each text"),
-        ("--text-gen-type unconditional", "or none for a text from its beginning"),
-        ("--top_k -1", "--top-k -1 would leave no token; give 0 for all"),
-        ("--top_p 0.0 --top_k 0", "--top-p 0 would leave no token; give 1 for all, or --temperature 0"),
-    ],
-)
-def test_flags_that_others_generate_with_are_refused_with_a_way_out(
-    words: str, told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.argv", ["generate_text.py", "--load", "run", *words.split()])
-    with pytest.raises(UserError) as caught:
-        main()
-    (problem,) = caught.value.problems
-    assert told in problem

@@ -246,3 +246,19 @@ def test_one_metric_is_a_text_and_an_empty_sample_has_no_token() -> None:
 def test_an_empty_dataset_is_refused() -> None:
     with pytest.raises(UserError, match="a dataset of 0 samples; give one that holds some"):
         CurriculumBatchSampler(0, 4, 10)
+
+
+def test_a_batch_without_rows_is_not_passed_over() -> None:
+    """The usual collate function makes of lists a list of columns, which no length would cut."""
+    columns = next(iter(DataLoader([{"input_ids": [1, 2, 3]}, {"input_ids": [4, 5, 6]}], batch_size=2)))
+    with pytest.raises(UserError, match="with_format"):
+        cut(columns, 2)
+    assert cut(columns, None) is columns
+    assert cut({"input_ids": np.zeros((2, 3)), "labels": [1, 2]}, 2)["input_ids"].shape == (2, 2)
+
+
+def test_streams_and_data_sets_in_the_place_of_numbers_are_told() -> None:
+    with pytest.raises(UserError, match="a generator is a stream without a length"):
+        measure((row for row in [[1, 2]]), 9)
+    with pytest.raises(UserError, match=r"samples is a list; give their number, len\(dataset\)"):
+        CurriculumBatchSampler([[1, 2]], 1, 1)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 picked by hand, with masks and positions made by hand, and nothing but training changes."""
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -304,7 +305,12 @@ def test_mistakes_are_told_in_one_line() -> None:
     cache = model.eval()(ids, use_cache=True).past_key_values
     model.train()
     assert "cached tokens" in refused(lambda: model(ids, past_key_values=cache))
+    assert "call eval() before it generates" in refused(lambda: model.generate(ids, max_new_tokens=2))
     dropping.remove()
+    again = drop(model, layers="1-2")
+    dropping.remove()  # what another one has set up since stays
+    assert "remove() that first" in refused(lambda: drop(model))
+    again.remove()
     two = nn.ModuleDict({"a": small_model("BertForMaskedLM"), "b": small_model("BertForMaskedLM")})
     assert "2 lists of layers" in refused(lambda: drop(two))
 
@@ -370,3 +376,24 @@ def test_a_mask_by_position_is_seen_as_one_by_its_name() -> None:
         model(*args, **named)
         found.append(dropping._kept)
     assert torch.equal(*found) and int(found[0].min()) >= 10
+
+
+def test_a_step_that_is_forgotten_is_told_once() -> None:
+    """Kept lengths would stay the shortest for the whole run, as in a Trainer without the callback."""
+    model, ids = small_model("GPT2LMHead"), text_rows()
+    dropping, optimizer = drop(model), torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def train(steps: list[int]) -> list[str]:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            for number in steps:
+                if number:
+                    dropping.step = number
+                for _ in range(2):  # the micro-batches of a step
+                    model(ids, labels=ids).loss.backward()
+                optimizer.step()
+        return [str(one.message) for one in told if "random-LTD" in str(one.message)]
+
+    assert train([1, 2, 3]) == []
+    (line,) = train([4, 0, 0])
+    assert "the step is still 4" in line
