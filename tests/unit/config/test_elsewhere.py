@@ -283,6 +283,15 @@ def test_a_word_of_another_evaluation(word: str, said: str) -> None:
     assert problem.startswith(f"unknown flag {word.partition('=')[0]}; ") and said in problem
 
 
+def test_a_switch_of_experts_is_turned_off_by_false() -> None:
+    """--no-moe-... of others tunes nothing here, unless it is a switch of ours."""
+    words = ["--moe-router-pre-softmax", "--no-moe-router-pre-softmax", "--no-moe-permute-unfused"]
+    problems = understand(Config, words, "", "", FOREIGN_FLAGS)[1]
+    assert problems == [
+        "unknown flag --no-moe-router-pre-softmax; to turn it off, give --moe-router-pre-softmax false"
+    ]
+
+
 def test_prompts_in_a_file_are_told_the_way() -> None:
     words = ["--load", "x", "--prompt-file", "y"]
     (problem,) = understand(generate_text.Options, words, foreign=generate_text.FOREIGN)[1]
