@@ -102,3 +102,8 @@ def test_metrics_that_an_older_analysis_has_alone_are_not_lost(prefix: str, tmp_
     assert problem.startswith(f"--output-dir {tmp_path / 'out'} holds distinct_tokens, which would be gone")
     both = ["--metrics", "vocab_rarity", "distinct_tokens"]
     assert metrics_at_stake(options(prefix, tmp_path / "out", *both)) == []
+
+
+def test_a_length_needs_no_analysis(prefix: str, tmp_path: Path) -> None:
+    (problem,) = analysis_problems(options(prefix, tmp_path / "out", "--metrics", "seqtru", "vocab_rarity"))
+    assert problem.startswith("--metrics seqlen_truncate: a length of samples needs no analysis; ")
