@@ -120,7 +120,8 @@ def contradictions(
     found += [f"{key} must be a section" for key in SECTIONS if not isinstance(content.get(key, {}), dict)]
     enabled = [name for name in CHANGING if _at(content, name).get("enabled") not in (None, False, "auto")]
     enabled += [name for name in PARTED if _switched_on(content.get(name), not name.startswith("sparse"))]
-    found += [f"{name} is enabled, and it is not part of this version; disable it" for name in enabled]
+    ways = "disable it, or take it out"
+    found += [f"{name} is enabled, and it is not part of this version; {ways}" for name in enabled]
     return [f"--data-efficiency-config {path}: {line}" for line in found]
 
 
