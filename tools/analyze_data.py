@@ -12,7 +12,12 @@ from typing import Any
 from megatron.base.errors import UserError
 from megatron.config.arguments import parse, unused_flags
 from megatron.config.foreign import Foreign, is_our
-from megatron.curriculum.analyze_dataset import AnalysisOptions, analysis_problems, analyze_dataset
+from megatron.curriculum.analyze_dataset import (
+    AnalysisOptions,
+    analysis_problems,
+    analyze_dataset,
+    metrics_at_stake,
+)
 
 EXAMPLES = """\
   # the training part of a corpus, in windows of 256 tokens; train with the same --split and --seq-length
@@ -76,7 +81,7 @@ def main() -> None:
     options = parse(AnalysisOptions, sys.argv[1:], description=__doc__, examples=EXAMPLES, foreign=FOREIGN)
     for line in unused_flags(AnalysisOptions, sys.argv[1:], FOREIGN):
         print(line)
-    if problems := analysis_problems(options):
+    if problems := analysis_problems(options) or metrics_at_stake(options):
         raise UserError(*problems)
     analyze_dataset(options)
 

@@ -265,7 +265,8 @@ ANSWERS = (
         "says which come first; leave it out",
         "shuffle no-shuffle disable-shuffle shuffle-data data-shuffle shuffle-dataset dataset-shuffle "
         "shuffle-dataloader dataloader-shuffle train-dataloader-shuffle shuffle-buffer-size "
-        "sequential-sampler disable-shuffling should-shuffle no-shuffle-data",
+        "sequential-sampler disable-shuffling should-shuffle no-shuffle-data train-sampling-strategy "
+        "length-column-name",
     ),
     Answer(
         "the optimizer is AdamW without more than --adam-beta1, --adam-beta2 and --adam-eps; leave it out",
@@ -290,9 +291,5 @@ ANSWERS = (
         "tools/convert_checkpoint.py --to hf makes a folder to upload; leave it out",
         "push-to-hub hub-model-id hub-token",
         "--lr",
-    ),
-    Answer(
-        "each of --curriculum METRIC:min=...,max=...,duration=... says it",
-        "curriculum-type curriculum-steps curriculum-min curriculum-max curriculum-learning-type",
     ),
 )

@@ -127,11 +127,11 @@ def _read(
     if odd := odd_words(argv, ours):
         raise UserError(*odd)
     words = _joined([spelled(word, ours) for word in argv])
-    met = {name for word in words if (name := flag_name(word)) and find(foreign, name)}
+    switches = {dashed(name) for one in flags if one.kind is bool for name in one.spellings}
+    met = {name for word in words if (name := flag_name(word)) and find(foreign, name, switches)}
     met = {name for name in met if dashed(name) not in ours}
     given, unknown = _parser(flags, description, examples, sorted(met)).parse_known_args(words)
     strange = [word for word in unknown if word.startswith("-")] or unknown
-    switches = {dashed(name) for one in flags if one.kind is bool for name in one.spellings}
     problems = [unknown_word(word, ours.values(), foreign, switches) for word in strange]
     problems += [
         lost(texts, one.field.metadata["of_several"]) for one, texts in _given_again(flags, argv, add_up=True)
@@ -142,7 +142,11 @@ def _read(
         groups = {one.group for one in flags if one.group}
         try:
             from_file, more = read_with_includes(
-                with_home(raw["config"][-1]), names, groups, lambda name: bool(find(foreign, name)), switches
+                with_home(raw["config"][-1]),
+                names,
+                groups,
+                lambda name: bool(find(foreign, name, switches)),
+                switches,
             )
         except ValueError as error:
             raise UserError(*problems, f"--config {raw['config'][-1]}: {error}") from None

@@ -5,7 +5,11 @@ differ in what they count and in what is usual."""
 import re
 from collections.abc import Collection
 
-from megatron.config.answers import ANSWERS, Answer
+from megatron.config.answers import ANSWERS as GENERAL_ANSWERS
+from megatron.config.answers import Answer
+from megatron.config.technique_answers import TECHNIQUE_ANSWERS
+
+ANSWERS = (*GENERAL_ANSWERS, *TECHNIQUE_ANSWERS)
 
 WORDS = {
     # Lengths of a run, and its batches
@@ -106,7 +110,8 @@ WORDS = {
     "tensor-model-parallel-degree",
     "pipeline-model-parallel-size": "pp pp-size pipeline-parallel-size pipeline-parallel-degree",
     "context-parallel-size": "cp cp-size context-parallel-degree",
-    "expert-model-parallel-size": "ep ep-size expert-parallel-size expert-parallel-degree",
+    "expert-model-parallel-size": "ep ep-size expert-parallel-size expert-parallel-degree "
+    "ep-world-size moe-expert-model-parallelism",
     "target-tensor-parallel-size": "tp tp-size target-tp tensor-model-parallel-size tensor-parallel-size",
     "target-pipeline-parallel-size": "pp pp-size target-pp pipeline-model-parallel-size "
     "pipeline-parallel-size",
@@ -160,12 +165,40 @@ WORDS = {
     "rotary-percent": "rotary-pct rotary-percentage",
     "init-method-std": "initializer-range init-std",
     "attention-backend": "attn-implementation attn-impl",
-    "num-experts": "moe-num-experts num-local-experts n-routed-experts",
-    "moe-router-topk": "moe-top-k num-experts-per-tok",
+    "num-experts": "moe-num-experts num-local-experts n-routed-experts num-moe-experts",
+    "moe-router-topk": "moe-top-k num-experts-per-tok moe-k moe-topk num-experts-per-token "
+    "num-selected-experts experts-per-token",
+    "moe-router-topk-scaling-factor": "routed-scaling-factor route-scale",
+    "moe-router-num-groups": "n-group num-expert-groups n-expert-groups",
+    "moe-router-group-topk": "topk-group num-limited-groups n-limited-groups moe-router-topk-limited-devices",
+    "moe-router-score-function": "scoring-func score-func",
+    "moe-router-load-balancing-type": "moe-load-balancing-type router-load-balancing",
+    "moe-router-enable-expert-bias": "moe-aux-loss-free aux-loss-free loss-free-balancing",
+    "moe-router-bias-update-rate": "load-balance-coeff bias-update-speed",
+    "moe-ffn-hidden-size": "moe-intermediate-size moe-inter-dim moe-hidden-dim",
+    "moe-shared-expert-intermediate-size": "shared-expert-intermediate-size",
     "moe-input-jitter-eps": "moe-jitter-eps router-jitter-noise",
-    "moe-expert-capacity-factor": "capacity-factor",
-    "moe-z-loss-coeff": "z-loss router-z-loss-coef",
-    "moe-aux-loss-coeff": "router-aux-loss-coef aux-loss-coef",
+    "moe-expert-capacity-factor": "capacity-factor moe-capacity-factor expert-capacity-factor",
+    "moe-z-loss-coeff": "z-loss router-z-loss-coef moe-zloss-weight moe-zloss-coeff router-z-loss-weight",
+    "moe-aux-loss-coeff": "router-aux-loss-coef aux-loss-coef moe-aux-loss-coef moe-loss-weight "
+    "moe-lbl-coeff load-balance-loss-weight load-balance-loss-coeff load-balancing-loss-weight "
+    "aux-loss-weight aux-loss-alpha",
+    "metrics": "metric metric-names",
+    "output-dir": "save-path save output output-path out-dir save-dir",
+    # Encoders
+    "mask-prob": "mlm-probability masked-lm-prob mlm-prob mlm-masking-ratio masked-lm-probability",
+    "mask-ngrams": "max-ngram max-ngrams ngram",
+    "masking": "dynamic-masking static-masking",
+    "bert-passes": "dupe-factor",
+    "bert-no-binary-head": "no-nsp disable-nsp no-sop",
+    # Curriculum and random-LTD
+    "difficulty-path": "index-to-sample-path index-to-metric-path data-cluster-path",
+    "random-ltd-min": "random-ltd-start random-ltd-start-seq random-ltd-start-length ltd-start",
+    "random-ltd-quantum": "random-ltd-step random-ltd-seq-step seq-per-step",
+    "random-ltd-duration": "random-ltd-total-steps random-ltd-require-steps require-steps",
+    "random-ltd-layers": "random-ltd-layer-id random-ltd-layer-ids random-ltd-layer-num",
+    "data-efficiency-config": "ds-config deepspeed-json data-efficiency data-efficiency-json "
+    "deepspeed-config-file ds-config-file curriculum-config random-ltd-config",
     "fp16": "half float16 use-fp16 half-precision",
     "recompute-method": "activations-checkpoint-method",
     "recompute-num-layers": "activations-checkpoint-num-layers",
@@ -181,7 +214,9 @@ WORDS = {
     "label-smoothing": "smoothing label-smoothing-factor",
     "rand-augment": "aa auto-augment randaug",
     "image-workers": "num-data-workers dataloader-num-workers",
-    "random-ltd": "token-dropping ltd",
+    "random-ltd": "token-dropping ltd use-random-ltd enable-random-ltd random-token-drop "
+    "random-token-dropping",
+    "rampup-batch-size": "batch-size-warmup batch-size-increments progressive-batch-size",
     "use-torch-fsdp2": "fsdp fully-shard",
     "sequence-parallel": "sequence-parallel-degree",
     "config": "config-file config-path config-name conf-file conf cfg yaml-config",

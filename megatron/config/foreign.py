@@ -105,11 +105,14 @@ def unknown_word(
     return f"unknown flag {word}; --help lists all flags"
 
 
-def find(foreign: Mapping[str, Foreign], name: str) -> Foreign | None:
-    """The entry of a flag, by its name or by the first pattern that fits."""
+def find(foreign: Mapping[str, Foreign], name: str, switches: Collection[str] = ()) -> Foreign | None:
+    """The entry of a flag, by its name or by the first pattern that fits; by a pattern none where the name
+    turns off one of our `switches`, as that is no flag that does nothing."""
     name = dashed(name)
     if name in foreign:
         return foreign[name]
+    if negated(name, switches):
+        return None
     fits = (entry for key, entry in foreign.items() if "*" in key and fnmatch.fnmatchcase(name, key))
     return next(fits, None)
 

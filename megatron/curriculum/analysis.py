@@ -82,6 +82,11 @@ def _replaceable(folder: Path) -> bool:
 def choose_metrics(names: tuple[str, ...]) -> dict[str, Metric]:
     """The metrics of these names; a name `module:function` is a metric of the user's own."""
     names = tuple(dict.fromkeys(name if ":" in name else ALIASES.get(name, name) for name in names))
+    if lengths := [name for name in names if name in (TRUNCATE, RESHAPE)]:
+        raise UserError(
+            f"--metrics {' '.join(lengths)}: a length of samples needs no analysis; give --curriculum alone "
+            "in training, and leave it out"
+        )
     if unknown := [name for name in names if name not in METRICS and ":" not in name]:
         several = as_words(unknown[0], METRICS.__contains__)
         raise UserError(

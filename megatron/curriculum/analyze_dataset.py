@@ -15,6 +15,7 @@ from megatron.config.config import TokenizerOptions
 from megatron.config.flags import flag, spelling
 from megatron.config.tokenizer import in_vain
 from megatron.curriculum.analysis import analyze, choose_metrics, folder_problems
+from megatron.curriculum.analysis_folder import read_manifest
 from megatron.curriculum.difficulty import METRICS
 from megatron.data.corpora import SPLITS, Corpus, Source, open_corpus, open_source, parse_split
 from megatron.data.pairs import joining_of, open_sentences
@@ -32,7 +33,8 @@ class AnalysisOptions:
     )
     seq_length: int = flag(help="tokens of a sample, as in training", at_least=1)
     output_dir: str = flag(
-        help="folder for the analysis; an older analysis there is replaced", metavar="FOLDER"
+        help="folder for the analysis; an older one there is replaced, unless it has other metrics, too",
+        metavar="FOLDER",
     )
     tokenizer: TokenizerOptions = field(default_factory=TokenizerOptions)
     task: str = flag("gpt", "what is trained: windows, or samples of sentences", choices=("gpt", "bert"))
@@ -74,6 +76,17 @@ def analysis_problems(options: AnalysisOptions, folder_flag: str = "--output-dir
     else:
         problems += folder_problems(folder, folder_flag)
     return problems
+
+
+def metrics_at_stake(options: AnalysisOptions) -> list[str]:
+    """Why the older analysis in the folder is not replaced: it holds metrics that the new one would not."""
+    try:
+        held = read_manifest(Path(options.output_dir))["metrics"]
+    except UserError:
+        return []  # nothing that a run could read
+    lost = sorted(held.keys() - choose_metrics(options.metrics).keys())
+    words = "which would be gone; name it in --metrics, too, or choose another folder"
+    return [f"--output-dir {options.output_dir} holds {', '.join(lost)}, {words}"] if lost else []
 
 
 def analyze_dataset(options: AnalysisOptions) -> None:

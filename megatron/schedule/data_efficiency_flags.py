@@ -151,6 +151,10 @@ def _not_understood(name: str, pairs: dict[str, str], curve: str) -> str:
     """What is wrong with the keys of a metric; "" where nothing is."""
     if not pairs:
         return "nothing follows the name"
+    if ":" in (first := next(iter(pairs))):
+        return f"in training a metric of your own is named by its function: {first.partition(':')[0]}:..."
+    if any(value.startswith("[") for value in pairs.values()):
+        return "write several values with / between them, such as values=8/16/64"
     if unknown := sorted(set(pairs) - SPEC_KEYS):
         return f"unknown {', '.join(unknown)}; known are {', '.join(sorted(SPEC_KEYS))}"
     missing = [key for key in NEEDED.get(curve, ()) if key not in pairs]

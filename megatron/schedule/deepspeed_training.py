@@ -19,7 +19,10 @@ DECAYS = {"WarmupLR": "constant", "WarmupDecayLR": "linear", "WarmupCosineLR": "
 """What follows the warm-up in the schedules of DeepSpeed that flags can ask for."""
 CHANGING = ("amp", "torch_autocast", "progressive_layer_drop", "elasticity", "quantize_training")
 """Sections that change the numbers of a run where they are enabled."""
-SECTIONS = ("fp16", "bf16", "bfloat16", "optimizer", "scheduler", "zero_optimization", *CHANGING)
+PARTED = ("sparse_attention", "compression_training")
+"""Such sections without a switch of their own: what is given of the first counts, and of the second what is
+enabled in its parts."""
+SECTIONS = ("fp16", "bf16", "bfloat16", "optimizer", "scheduler", "zero_optimization", *CHANGING, *PARTED)
 COMPARED = {TOTAL, MICRO, STEPS, "gradient_clipping", "data_efficiency", *SECTIONS}
 PARAMS = {
     "optimizer": {
@@ -116,7 +119,9 @@ def contradictions(
     ]
     found += [f"{key} must be a section" for key in SECTIONS if not isinstance(content.get(key, {}), dict)]
     enabled = [name for name in CHANGING if _at(content, name).get("enabled") not in (None, False, "auto")]
-    found += [f"{name} is enabled, and it is not part of this version; disable it" for name in enabled]
+    enabled += [name for name in PARTED if _switched_on(content.get(name), not name.startswith("sparse"))]
+    ways = "disable it, or take it out"
+    found += [f"{name} is enabled, and it is not part of this version; {ways}" for name in enabled]
     return [f"--data-efficiency-config {path}: {line}" for line in found]
 
 
@@ -226,3 +231,11 @@ def _equal(theirs: Any, mine: Any) -> bool:
     if isinstance(theirs, bool) or isinstance(mine, bool) or not isinstance(theirs, int | float):
         return type(theirs) is type(mine) and theirs == mine
     return not isinstance(mine, str) and math.isclose(theirs, mine, rel_tol=1e-9)
+
+
+def _switched_on(section: Any, in_parts: bool) -> bool:
+    """Whether a section is given; `in_parts`: whether something is enabled at any depth of it."""
+    if not in_parts or not isinstance(section, dict):
+        return bool(section) and section != "auto"
+    on = section.get("enabled") not in (None, False, "auto")
+    return on or any(isinstance(inner, dict) and _switched_on(inner, True) for inner in section.values())

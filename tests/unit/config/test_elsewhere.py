@@ -38,6 +38,17 @@ OPTIONS += [one.Options for one in (convert_checkpoint, evaluate, generate_text,
         (Config, "--wandb_team=x", "--wandb-entity"),
         (Config, "--job.config_file=x", "--config"),  # of torchtitan
         (Config, "--max-update=3", "--train-iters"),  # of fairseq
+        (Config, "--mlm_probability=0.3", "--mask-prob"),  # of transformers
+        (Config, "--masked_lm_prob=0.3", "--mask-prob"),  # of google-research's bert
+        (Config, "--dupe_factor=5", "--bert-passes"),
+        (Config, "--moe_capacity_factor=1", "--moe-expert-capacity-factor"),  # of megablocks
+        (Config, "--routed_scaling_factor=2.5", "--moe-router-topk-scaling-factor"),  # of DeepSeek
+        (Config, "--moe_intermediate_size=64", "--moe-ffn-hidden-size"),
+        (Config, "--num_moe_experts=8", "--num-experts"),  # of NeMo
+        (Config, "--load_balance_coeff=1e-3", "--moe-router-bias-update-rate"),  # of torchtitan
+        (Config, "--random_ltd_layer_id=1", "--random-ltd-layers"),  # of DeepSpeed
+        (Config, "--ep-world-size=2", "--expert-model-parallel-size"),
+        (AnalysisOptions, "--save_path=x", "--output-dir"),
         (FinetuningConfig, "--num_train_epochs=3", "--epochs"),
         (FinetuningConfig, "--model_name_or_path=x", "--load"),
         (evaluate.Options, "--tasks=x", "--lm-eval"),  # of lm-evaluation-harness
@@ -89,6 +100,29 @@ def test_a_word_that_no_one_flag_stands_for(word: str, said: str) -> None:
     (problem,) = understand(Config, [word], foreign=FOREIGN_FLAGS)[1]
     assert problem.startswith(f"unknown flag {word.partition('=')[0]}; ") and said in problem
     assert "did you mean" not in problem and "here it is" not in problem
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("--curriculum_sampling", "each of --curriculum METRIC:min="),  # of axolotl
+        ("--seq_length_warmup_steps=9", "each of --curriculum METRIC:min="),
+        ("--difficulty_column=x", "tools/analyze_data.py takes a difficulty of your own"),
+        ("--patch_dropout=0.5", "--random-ltd keeps more and more of them"),
+        ("--first_k_dense_replace=1", "--moe-layer-freq names the layers with experts"),  # of DeepSeek
+        ("--moe_token_dropping", "tokens are dropped where --moe-expert-capacity-factor is given"),
+        ("--output_router_logits", "wherever --moe-aux-loss-coeff is above 0"),  # of Mixtral
+        ("--n_shared_experts=1", "width by --moe-shared-expert-intermediate-size"),
+        ("--moe_type=megablocks", "experts are computed in one way"),  # of gpt-neox
+        ("--do_whole_word_mask", "whole words are masked"),  # of google-research's bert
+        ("--max_predictions_per_seq=20", "--mask-prob says how many"),
+        ("--line_by_line", "samples are runs of sentences"),  # of transformers
+        ("--train_sampling_strategy=sequential", "--curriculum with a difficulty of your own"),
+    ],
+)
+def test_a_word_about_curricula_experts_and_masks(word: str, said: str) -> None:
+    (problem,) = understand(Config, [word], "", "", FOREIGN_FLAGS)[1]
+    assert problem.startswith(f"unknown flag {word.partition('=')[0]}; ") and said in problem
 
 
 @pytest.mark.parametrize(
@@ -247,6 +281,15 @@ def test_a_key_of_which_nothing_is_known_has_a_way_out_too(tmp_path: Any) -> Non
 def test_a_word_of_another_evaluation(word: str, said: str) -> None:
     (problem,) = understand(evaluate.Options, ["--load", "x", word], foreign=evaluate.FOREIGN)[1]
     assert problem.startswith(f"unknown flag {word.partition('=')[0]}; ") and said in problem
+
+
+def test_a_switch_of_experts_is_turned_off_by_false() -> None:
+    """--no-moe-... of others tunes nothing here, unless it is a switch of ours."""
+    words = ["--moe-router-pre-softmax", "--no-moe-router-pre-softmax", "--no-moe-permute-unfused"]
+    problems = understand(Config, words, "", "", FOREIGN_FLAGS)[1]
+    assert problems == [
+        "unknown flag --no-moe-router-pre-softmax; to turn it off, give --moe-router-pre-softmax false"
+    ]
 
 
 def test_prompts_in_a_file_are_told_the_way() -> None:

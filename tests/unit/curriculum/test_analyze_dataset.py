@@ -7,7 +7,12 @@ import pytest
 
 from megatron.base.errors import UserError
 from megatron.config.arguments import parse
-from megatron.curriculum.analyze_dataset import AnalysisOptions, analysis_problems, analyze_dataset
+from megatron.curriculum.analyze_dataset import (
+    AnalysisOptions,
+    analysis_problems,
+    analyze_dataset,
+    metrics_at_stake,
+)
 from megatron.data.index_builder import IndexedDatasetBuilder
 
 LENGTHS = [90, 90, 90, 90, 9, 31]
@@ -86,3 +91,19 @@ def test_an_analysis_is_replaced_and_other_files_are_not(tmp_path: Path) -> None
     assert len(analysis_problems(wish)) == 1
     (problem,) = analysis_problems(options(str(tmp_path / "data" / "a"), folder / "thesis.txt"))
     assert problem == f"--output-dir {folder / 'thesis.txt'} is a file; choose a folder"
+
+
+def test_metrics_that_an_older_analysis_has_alone_are_not_lost(prefix: str, tmp_path: Path) -> None:
+    wish = options(prefix, tmp_path / "out")
+    assert metrics_at_stake(wish) == []
+    analyze_dataset(wish)
+    assert metrics_at_stake(wish) == []
+    (problem,) = metrics_at_stake(options(prefix, tmp_path / "out", "--metrics", "vocab_rarity"))
+    assert problem.startswith(f"--output-dir {tmp_path / 'out'} holds distinct_tokens, which would be gone")
+    both = ["--metrics", "vocab_rarity", "distinct_tokens"]
+    assert metrics_at_stake(options(prefix, tmp_path / "out", *both)) == []
+
+
+def test_a_length_needs_no_analysis(prefix: str, tmp_path: Path) -> None:
+    (problem,) = analysis_problems(options(prefix, tmp_path / "out", "--metrics", "seqtru", "vocab_rarity"))
+    assert problem.startswith("--metrics seqlen_truncate: a length of samples needs no analysis; ")

@@ -242,6 +242,8 @@ def test_a_spec_is_read_back_in_any_order(
         ("vocab_rarity:min=1,max=2,root=x", ["root=x"]),
         ("vocab_rarity:values=1/x,until=5,pacing=fixed_discrete", ["values=1/x"]),
         ("vocab_rarity:min=1,max=2,duration=3,min=5", ["min stands twice"]),
+        ("my_metrics:longest_id:min=1,max=2,duration=3", ["named by its function: longest_id:..."]),
+        ("seqlen_truncate:pacing=fixed_discrete,values=[8,16],until=[3]", ["such as values=8/16/64"]),
     ],
 )
 def test_a_spec_that_is_not_understood_is_told_with_an_example(spec: str, words: list[str]) -> None:

@@ -139,6 +139,22 @@ def test_a_section_that_would_change_the_numbers_is_refused(tmp_path: Path, name
     assert f"{name} is enabled" in problem
 
 
+def test_sparse_attention_and_compression_are_refused(tmp_path: Path) -> None:
+    """They have no switch of their own: the first counts where it is given, the second by its parts."""
+    quantized = {"weight_quantization": {"shared_parameters": {"enabled": True}}}
+    for name, off, on in (
+        ("sparse_attention", {}, {"mode": "fixed", "block": 16}),
+        (
+            "compression_training",
+            {"weight_quantization": {"shared_parameters": {"enabled": False}}},
+            quantized,
+        ),
+    ):
+        assert told(tmp_path, AGREED | {name: off}) == []
+        (problem,) = told(tmp_path, AGREED | {name: on})
+        assert f"{name} is enabled" in problem
+
+
 def test_a_warm_up_in_another_unit(tmp_path: Path) -> None:
     """Eight samples a step: eighty are ten steps. Of tokens no number of steps follows."""
     assert told(tmp_path, AGREED, FLAGS.replace("--lr-warmup-iters 10", "--lr-warmup-samples 80")) == []
