@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from megatron.config.elsewhere import answer
 from megatron.config.guess import likely
-from megatron.config.values import flatten
+from megatron.config.values import converts, flatten
 
 ANY = "*"
 Translation = Callable[[list[str], Mapping[str, Any]], dict[str, list[str]]]
@@ -89,7 +89,7 @@ def unknown_word(
     """What is said of a word that is not known: what it is called here, or which known flag is nearest,
     unless that is one that may be refused."""
     word = text.split("=")[0]
-    if not word.startswith("-"):
+    if not word.startswith("-") or converts(word, float):
         if word.endswith((".yaml", ".yml")) and "--config" in ours:
             return f"{text!r} stands where no value is expected; give it by --config"
         return f"{text!r} stands where no value is expected; flags begin with --"
