@@ -86,7 +86,7 @@ COURSE_ANSWERS = (
     ),
     # Going on
     Answer(
-        "--load FOLDER --finetune takes the weights alone and starts at step 0; give these",
+        "--finetune takes the weights of --load alone and starts at step 0; give both",
         "reset-optimizer reset-optimizers reset-optim reset-optimizer-state reset-optimizer-states "
         "reset-trainer-state reset-dataloader reset-meters ignore-optimizer load-optimizer load-optim "
         "load-optimizer-states load-weights-only load-model-only load-only-model only-load-model "
@@ -99,10 +99,10 @@ COURSE_ANSWERS = (
         "override-learning-rate load-lr-scheduler no-load-lr-scheduler ignore-lr-scheduler",
     ),
     Answer(
-        "--load of the folder of --save goes on where a checkpoint lies there, and begins anew where none "
-        "does; give that",
+        "with --load and --save of one folder a run goes on where a checkpoint lies there, and begins "
+        "where none does; give both",
         "auto-resume autoresume resume-if-exists resume-ignore-no-checkpoint resume-from-latest "
-        "resume-latest restart-on-failure",
+        "resume-latest restart-on-failure auto-resume-from-checkpoints",
         "--ckpt-step",
     ),
     Answer(
@@ -128,7 +128,7 @@ COURSE_ANSWERS = (
     Answer(
         "intervals are counted in steps, by --save-interval and --eval-interval; give these",
         "save-epochs save-every-epoch save-every-n-epochs save-epoch-interval check-val-every-n-epoch "
-        "eval-epochs eval-every-epoch validate-every-n-epoch",
+        "eval-epochs eval-every-epoch validate-every-n-epoch evals-per-epoch saves-per-epoch",
     ),
     Answer(
         "checkpoints are safetensors, of which tools/convert_checkpoint.py makes a folder of Hugging "
@@ -147,7 +147,17 @@ COURSE_ANSWERS = (
         "--train-iters N ends a run after N steps, and --dry-run shows one; give one of them",
         "fast-dev-run overfit-batches limit-train-batches max-train-batches smoke-test",
     ),
+    Answer(
+        "a line is logged every --log-interval steps; leave it out",
+        "progress-bar disable-tqdm tqdm enable-progress-bar log-to-console",
+        "--lr",
+    ),
     # Precision and memory
+    Answer(
+        "attention is fused where it can be, unless --attention-backend says otherwise; leave it out",
+        "flash-attention use-flash-attention use-flash-attention-2 flash-attn use-flash use-sdpa sdpa "
+        "sdp-attention use-xformers xformers-attention",
+    ),
     Answer(
         "--bf16 or --fp16 says it; give one of them",
         "fp16-opt-level apex-opt-level opt-level amp-level amp-opt-level amp-backend amp-impl fp16-backend "

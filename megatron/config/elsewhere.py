@@ -143,6 +143,7 @@ WORDS = {
     "initial-loss-scale": "fp16-init-scale native-amp-init-scale initial-scale",
     "loss-scale-window": "fp16-scale-window native-amp-growth-interval",
     "min-loss-scale": "min-scale",
+    "async-save": "async-mode async-checkpoint async-checkpointing enable-async-checkpoint",
     "ckpt-step": "load-step",
     "overwrite-run": "overwrite-output-dir save-overwrite overwrite",
     "skip-train": "eval-only evaluate-only validate-only test-only",
