@@ -118,7 +118,8 @@ ANSWERS = (
         "checkpoints are kept by their steps; --save-retain-interval N keeps those at multiples of N steps, "
         "and the newest",
         "save-total-limit keep-latest-k max-to-keep keep-last-n-checkpoints save-num-checkpoints-to-keep "
-        "checkpoint-hist keep-interval-updates keep-last-epochs save-top-k most-recent-k max-checkpoints",
+        "checkpoint-hist keep-interval-updates keep-last-epochs save-top-k most-recent-k max-checkpoints "
+        "keep-checkpoints",
     ),
     Answer(
         "give the rate itself, by --min-lr",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from megatron.config.arguments import understand
+from megatron.config.arguments import understand, unused_flags
 from megatron.config.config import Config
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 
@@ -37,6 +37,42 @@ from megatron.config.other_megatrons import FOREIGN_FLAGS
 def test_a_value_that_means_something_elsewhere(words: str, said: str) -> None:
     (problem,) = understand(Config, words.split(), foreign=FOREIGN_FLAGS)[1]
     assert problem.startswith(words.split()[0]) and said in problem
+
+
+@pytest.mark.parametrize(
+    ("words", "problems"),
+    [
+        ("--load x --no-load-optim --no-load-rng --finetune", []),
+        ("--load x --reset-iteration --no-load-lr-state --finetune true", []),
+        (
+            "--load x --no-load-optim",
+            ["--no-load-optim is refused: give --finetune to load the weights alone"],
+        ),
+        (
+            "--load x --no-load-optim --finetune false",
+            ["--no-load-optim is refused: give --finetune to load the weights alone"],
+        ),
+    ],
+)
+def test_what_finetune_does_in_any_case_may_stand_beside_it(words: str, problems: list[str]) -> None:
+    assert understand(Config, words.split(), foreign=FOREIGN_FLAGS)[1] == problems
+    notes = unused_flags(Config, words.split(), FOREIGN_FLAGS)
+    assert not [one for one in notes if "no-load-optim" in one or "reset-iteration" in one]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("no-accumulate-allreduce-grads-in-fp32", "gradients are always accumulated in fp32"),
+        ("enable-gloo-process-groups", "the opposite of --disable-gloo-process-groups: torch.distributed is"),
+        ("align-grad-reduce", "the opposite of --no-align-grad-reduce"),
+        ("no-checkpoint-activations", "what it turns off is off; leave it out"),
+        ("no-qk-layernorm", "is not built here yet; leave that out"),
+    ],
+)
+def test_the_opposite_of_a_flag_is_not_what_is_meant(word: str, said: str) -> None:
+    (problem,) = understand(Config, [f"--{word}"], foreign=FOREIGN_FLAGS)[1]
+    assert said in problem and "did you mean" not in problem and "--help" not in problem
 
 
 def test_a_negative_value_behind_an_unknown_flag_is_no_flag() -> None:
