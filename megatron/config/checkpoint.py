@@ -3,7 +3,7 @@
 import functools
 from dataclasses import dataclass
 
-from megatron.config.flags import flag, spelling
+from megatron.config.flags import NEWEST, flag, spelling
 from megatron.config.training import TrainingConfig
 
 free_flag = functools.partial(flag, resume="free")
@@ -32,7 +32,7 @@ class CheckpointConfig:
         None,
         "load this step instead of the newest",
         at_least=0,
-        otherwise="leave it out to load the newest",
+        otherwise=NEWEST,
     )
     finetune: bool = free_flag(False, "take only the weights from --load and start at step 0")
     exit_on_missing_checkpoint: bool = free_flag(False, "stop where --load holds no checkpoint")

@@ -25,6 +25,7 @@ from megatron.config.values import (
 RESUME = ("same", "schedule", "meaning", "free")
 """What a run that goes on from a checkpoint does about a changed value, the strictest first: refuse it;
 refuse it without --override-opt_param-scheduler; leave it to a comparison of what it means; take it."""
+NEWEST = "leave it out to take the newest checkpoint"
 
 
 def flag(
