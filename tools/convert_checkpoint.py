@@ -25,7 +25,7 @@ from megatron.checkpoint.save import LATEST
 from megatron.config.arguments import parse, unused_flags
 from megatron.config.config import TokenizerOptions
 from megatron.config.converters import FOREIGN
-from megatron.config.flags import flag, spelling
+from megatron.config.flags import NEWEST, flag, spelling
 from megatron.config.tokenizer import in_vain
 from megatron.conversion.families import Theirs
 from megatron.conversion.folder import ADAPTER, CONFIG, WAY_OF_ADAPTERS, open_folder, tokenizer_in
@@ -68,7 +68,7 @@ class Options:
     )
     output: str = flag(help="new folder", metavar="FOLDER", aliases=("--save-dir", "--save-path"))
     tokenizer: TokenizerOptions
-    ckpt_step: int | None = flag(None, "step of the checkpoint; the newest")
+    ckpt_step: int | None = flag(None, "step of the checkpoint; the newest", otherwise=NEWEST)
     target_tensor_parallel_size: int = flag(
         1,
         "tensor ranks whose files are written",

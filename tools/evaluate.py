@@ -31,7 +31,7 @@ from megatron.config.evaluation import (
     QuestionOptions,
     without_effect,
 )
-from megatron.config.flags import flag
+from megatron.config.flags import NEWEST, flag
 from megatron.config.foreign import Foreign
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
 from megatron.data.corpora import SPLITS, Splits, made_anew
@@ -82,7 +82,7 @@ class Options:
     splits: tuple[str, ...] = flag(("valid", "test"), "which parts", choices=SPLITS)
     data_path: tuple[str, ...] = flag((), "prefixes of .bin/.idx files; those it was trained on")
     split: str | None = flag(None, "shares of training, validation and test; those it was trained with")
-    ckpt_step: int | None = flag(None, "step of the checkpoint; the newest")
+    ckpt_step: int | None = flag(None, "step of the checkpoint; the newest", otherwise=NEWEST)
     micro_batch_size: int = flag(16, "windows, texts, or an encoder's samples, at a time", at_least=1)
     max_windows: int | None = flag(
         None, "at most so many windows or samples of each corpus, from its start; all", at_least=1

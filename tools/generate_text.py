@@ -15,7 +15,7 @@ from megatron.base.files import whole_file, writable_file
 from megatron.config.arguments import parse, unused_flags
 from megatron.config.config import TokenizerOptions
 from megatron.config.evaluation import BOS_TOKEN
-from megatron.config.flags import flag
+from megatron.config.flags import NEWEST, flag
 from megatron.config.foreign import ANY, Foreign, is_our
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
 from megatron.data.tokenizer_value import Tokenizer
@@ -153,7 +153,7 @@ class Options:
     ignore_eod: bool = flag(
         False, "go on behind the token that ends a document; by default the text ends there"
     )
-    ckpt_step: int | None = flag(None, "step of the checkpoint; the newest")
+    ckpt_step: int | None = flag(None, "step of the checkpoint; the newest", otherwise=NEWEST)
     output: str | None = flag(None, "also write the texts to a file", metavar="FILE")
 
 

@@ -32,7 +32,7 @@ from megatron.checkpoint.load import find_checkpoint, made_elsewhere
 from megatron.checkpoint.manifest import NAME, Manifest, TensorEntry, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.arguments import parse
-from megatron.config.flags import flag
+from megatron.config.flags import NEWEST, flag
 from megatron.parallel.layout import AXES, layout_of
 from megatron.report.checkpoint_tables import (
     deviation_table,
@@ -62,7 +62,7 @@ class Options:
         "words of a command without a flag are these",
         metavar="FOLDER ...",
     )
-    ckpt_step: int | None = flag(None, "step of the checkpoint; the newest")
+    ckpt_step: int | None = flag(None, "step of the checkpoint; the newest", otherwise=NEWEST)
     verify: bool = flag(False, "read all bytes, and compare the checksums")
     compare: str | None = flag(
         None, "another checkpoint or folder, with which one is compared", metavar="FOLDER"

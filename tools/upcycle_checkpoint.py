@@ -26,7 +26,7 @@ from megatron.config import upcycling as upcycling_rules
 from megatron.config.arguments import build, known, missing, understand, unused_flags
 from megatron.config.config import RULES, Config, complete
 from megatron.config.experts import ExpertsConfig, expert_layers
-from megatron.config.flags import flag, flags_of, spelling
+from megatron.config.flags import NEWEST, flag, flags_of, spelling
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
 from megatron.config.upcycling import width_by_granularity
 from megatron.config.values import flatten
@@ -56,7 +56,7 @@ class Options:
     load: str = flag(help="folder of checkpoints of a dense model, or one checkpoint", metavar="FOLDER")
     save: str = flag(help="new folder for the mixture's checkpoint", metavar="FOLDER")
     experts: ExpertsConfig
-    ckpt_step: int | None = flag(None, "step of the dense checkpoint; the newest")
+    ckpt_step: int | None = flag(None, "step of the dense checkpoint; the newest", otherwise=NEWEST)
     moe_upcycling_granularity: int | None = flag(
         None, "pieces into which the MLP is cut, one an expert; as --moe-ffn-hidden-size has it", at_least=1
     )

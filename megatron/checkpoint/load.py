@@ -45,7 +45,8 @@ def find_checkpoint(
     lost, so that the newest whole one is taken."""
     root = Path(root)
     if root.is_file():
-        raise UserError(f"{root}: is a file; name the folder that was given to --save")
+        other = made_elsewhere(root.parent)
+        raise UserError(f"{root}: is a file{other and f', and {other}'}; name the folder given to --save")
     if (root / NAME).is_file():
         if iteration is not None and (step := read_manifest(root).iteration) != iteration:
             raise UserError(

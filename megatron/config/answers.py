@@ -93,7 +93,7 @@ ANSWERS = (
         "nproc-per-node nnodes node-rank master-addr master-port rdzv-backend rdzv-endpoint rdzv-id num-gpus "
         "num-nodes num-processes num-machines machine-rank main-process-ip main-process-port n-gpu n-gpus "
         "ngpus devices world-size distributed-world-size distributed-rank distributed-port hostfile launcher "
-        "gpus nodes multi-gpu",
+        "gpus nodes multi-gpu max-restarts rank dist-url standalone",
         "--micro-batch-size",
     ),
     Answer(
@@ -118,7 +118,8 @@ ANSWERS = (
         "checkpoints are kept by their steps; --save-retain-interval N keeps those at multiples of N steps, "
         "and the newest",
         "save-total-limit keep-latest-k max-to-keep keep-last-n-checkpoints save-num-checkpoints-to-keep "
-        "checkpoint-hist keep-interval-updates keep-last-epochs save-top-k most-recent-k max-checkpoints",
+        "checkpoint-hist keep-interval-updates keep-last-epochs save-top-k most-recent-k max-checkpoints "
+        "keep-checkpoints",
     ),
     Answer(
         "give the rate itself, by --min-lr",
@@ -172,7 +173,7 @@ ANSWERS = (
     Answer(
         "batches are whole, and read ahead without worker processes; leave it out",
         "dataloader-drop-last drop-last dataloader-pin-memory dataloader-persistent-workers prefetch-factor "
-        "dataloader-prefetch-factor remove-unused-columns persistent-workers skip-warmup",
+        "dataloader-prefetch-factor remove-unused-columns persistent-workers skip-warmup pin-mem pin-memory",
         "--lr",
     ),
     Answer(
@@ -195,7 +196,7 @@ ANSWERS = (
     ),
     Answer(
         "checkpoints are saved by --save-interval, whatever the loss",
-        "always-save-checkpoint only-save-checkpoint-at-end save-only-model",
+        "always-save-checkpoint only-save-checkpoint-at-end",
     ),
     Answer(
         "--timing-log-level 1 or 2 times the parts of a step",

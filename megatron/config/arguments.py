@@ -29,7 +29,7 @@ from megatron.config.foreign import (
 from megatron.config.include import read_with_includes
 from megatron.config.literal import odd_words
 from megatron.config.repeated import given_again, last_counts, lost
-from megatron.config.values import Known, with_home
+from megatron.config.values import Known, converts, with_home
 from megatron.config.yaml_file import without_switched_off
 
 
@@ -131,7 +131,7 @@ def _read(
     met = {name for word in words if (name := flag_name(word)) and find(foreign, name, switches)}
     met = {name for name in met if dashed(name) not in ours}
     given, unknown = _parser(flags, description, examples, sorted(met)).parse_known_args(words)
-    strange = [word for word in unknown if word.startswith("-")] or unknown
+    strange = [word for word in unknown if word.startswith("-") and not converts(word, float)] or unknown
     problems = [unknown_word(word, ours.values(), foreign, switches) for word in strange]
     problems += [
         lost(texts, one.field.metadata["of_several"]) for one, texts in _given_again(flags, argv, add_up=True)

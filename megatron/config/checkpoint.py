@@ -3,7 +3,7 @@
 import functools
 from dataclasses import dataclass
 
-from megatron.config.flags import flag, spelling
+from megatron.config.flags import NEWEST, flag, spelling
 from megatron.config.training import TrainingConfig
 
 free_flag = functools.partial(flag, resume="free")
@@ -13,14 +13,27 @@ free_flag = functools.partial(flag, resume="free")
 class CheckpointConfig:
     save: str | None = free_flag(None, "folder for checkpoints", metavar="FOLDER")
     load: str | None = free_flag(None, "folder to go on from; may be the one of --save", metavar="FOLDER")
-    save_interval: int | None = free_flag(None, "save every so many steps, and at the end", at_least=1)
+    save_interval: int | None = free_flag(
+        None,
+        "save every so many steps, and at the end",
+        at_least=1,
+        otherwise="leave it out to save at the end alone, and --save, too, to save nothing",
+    )
     save_retain_interval: int | None = free_flag(
-        None, "keep only checkpoints at multiples of this, and the newest", at_least=1
+        None,
+        "keep only checkpoints at multiples of this, and the newest",
+        at_least=1,
+        otherwise="leave it out to keep all of them",
     )
     async_save: bool = free_flag(
         False, "write checkpoints beside the training, which waits only for a copy of them"
     )
-    ckpt_step: int | None = free_flag(None, "load this step instead of the newest")
+    ckpt_step: int | None = free_flag(
+        None,
+        "load this step instead of the newest",
+        at_least=0,
+        otherwise=NEWEST,
+    )
     finetune: bool = free_flag(False, "take only the weights from --load and start at step 0")
     exit_on_missing_checkpoint: bool = free_flag(False, "stop where --load holds no checkpoint")
     use_checkpoint_args: bool = free_flag(False, "take the model's shape from the checkpoint")

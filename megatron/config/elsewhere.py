@@ -7,9 +7,10 @@ from collections.abc import Collection
 
 from megatron.config.answers import ANSWERS as GENERAL_ANSWERS
 from megatron.config.answers import Answer
+from megatron.config.course_answers import COURSE_ANSWERS
 from megatron.config.technique_answers import TECHNIQUE_ANSWERS
 
-ANSWERS = (*GENERAL_ANSWERS, *TECHNIQUE_ANSWERS)
+ANSWERS = (*GENERAL_ANSWERS, *COURSE_ANSWERS, *TECHNIQUE_ANSWERS)
 
 WORDS = {
     # Lengths of a run, and its batches
@@ -40,7 +41,7 @@ WORDS = {
     "weight-decay": "wd weight-decay-rate",
     "clip-grad": "max-grad-norm max-norm gradient-clipping gradient-clip-val grad-clip "
     "clip-grad-norm clip-norm gradient-clip-norm clipping-threshold",
-    "adam-eps": "adam-epsilon opt-eps optimizer.eps optim.eps",
+    "adam-eps": "adam-epsilon opt-eps eps epsilon optimizer-eps",
     # Where things lie
     "save": "output-dir out-dir save-dir save-path save-folder checkpoint-dir ckpt-dir "
     "dump-folder checkpoints-path checkpoint.folder exp-dir explicit-log-dir "
@@ -99,7 +100,7 @@ WORDS = {
     "attention-dropout": "attention-probs-dropout-prob attn-pdrop",
     "dtype": "torch-dtype precision outtype params-dtype bf16 fp16 half",
     "bf16": "dtype precision mixed-precision torch-dtype use-bf16 amp use-amp amp-dtype "
-    "model-dtype training-dtype mixed-precision-param bfloat16 pure-bf16 autocast",
+    "model-dtype training-dtype mixed-precision-param params-dtype param-dtype bfloat16 pure-bf16 autocast",
     "recompute-granularity": "gradient-checkpointing activation-checkpointing grad-checkpointing "
     "enable-activation-checkpointing activations-checkpoint-granularity "
     "activation-checkpoint.mode grad-ckpt",
@@ -139,7 +140,7 @@ WORDS = {
     "lr-decay-iters": "lr-decay-steps decay-steps total-num-update t-max learning-rate.decay-iterations",
     "lr-warmup-samples": "warmup-samples warmup-epochs",
     "lr-warmup-tokens": "warmup-tokens",
-    "lr-warmup-init": "warmup-lr warmup-init-lr warmup-min-lr",
+    "lr-warmup-init": "warmup-lr warmup-init-lr warmup-min-lr start-lr",
     "lr-wsd-decay-iters": "warmdown-iters cooldown-steps",
     "optimizer": "optim opt optimizer-name optimizer.name optim.name optimizer.type",
     "adam-beta1": "beta1 beta-1",
@@ -147,6 +148,7 @@ WORDS = {
     "initial-loss-scale": "fp16-init-scale native-amp-init-scale initial-scale",
     "loss-scale-window": "fp16-scale-window native-amp-growth-interval",
     "min-loss-scale": "min-scale",
+    "async-save": "async-mode async-checkpoint async-checkpointing enable-async-checkpoint",
     "ckpt-step": "load-step",
     "overwrite-run": "overwrite-output-dir save-overwrite overwrite",
     "skip-train": "eval-only evaluate-only validate-only test-only",
@@ -249,7 +251,7 @@ def answer(word: str, ours: Collection[str]) -> str:
 
 def _flags_of(one: Answer) -> set[str]:
     """The flags that a command must have for an answer to be true of it."""
-    return {*re.findall(r"--[a-z0-9-]+", f"{one.sentence} {one.needs}")} - {*OF_LAUNCHERS}
+    return {*re.findall(r"--[a-z0-9_-]+", f"{one.sentence} {one.needs}")} - {*OF_LAUNCHERS}
 
 
 def _ends(word: str) -> list[str]:

@@ -22,7 +22,7 @@ Z_LOSS = "z_loss"
 
 @dataclass(frozen=True)
 class ExpertsConfig:
-    num_experts: int = flag(1, "experts of a layer; with 1 all layers have the dense MLP", at_least=1)
+    num_experts: int = flag(1, "experts of a layer; 1: the dense MLP", at_least=1, otherwise="1 is none")
     moe_layer_freq: str = flag(
         "1",
         "layers with experts: every N-th from the first, or a pattern of 0 and 1, such as '([0]+[1])*12'",

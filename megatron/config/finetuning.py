@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 
 from megatron.base.errors import UserError, collect_problems
 from megatron.config.bert import HEADS
-from megatron.config.flags import flag, flags_of, spelling
+from megatron.config.flags import NEWEST, flag, flags_of, spelling
 from megatron.config.logging import LoggingConfig
 from megatron.config.optimizer import OptimizerConfig
 from megatron.config.parallel import ParallelConfig
@@ -56,7 +56,7 @@ class FinetuningConfig:
         "token (cls) or of the mean over all; that of the checkpoint",
         choices=HEADS,
     )
-    ckpt_step: int | None = flag(None, "step of the checkpoint to load; the newest")
+    ckpt_step: int | None = flag(None, "step of the checkpoint to load; the newest", otherwise=NEWEST)
     random_init: bool = flag(False, "the same model from random weights, to compare with")
     save_model: bool = flag(False, "also save the finetuned model, in the folder model of --save")
     sweep_lr: str | None = flag(None, "a run for every learning rate, such as 2e-5,3e-5", metavar="X,X")

@@ -25,6 +25,7 @@ from megatron.config.values import (
 RESUME = ("same", "schedule", "meaning", "free")
 """What a run that goes on from a checkpoint does about a changed value, the strictest first: refuse it;
 refuse it without --override-opt_param-scheduler; leave it to a comparison of what it means; take it."""
+NEWEST = "leave it out to take the newest checkpoint"
 
 
 def flag(
@@ -44,13 +45,15 @@ def flag(
     rewrites: Callable[[dict[str, Any], dict[str, Any]], tuple[dict[str, Any], list[str]]] | None = None,
     of_several: str = "",
     elsewhere: Mapping[str, str] = types.MappingProxyType({}),
+    otherwise: str = "",
 ) -> Any:
     """A dataclass field that is a flag; without a default it is required. `repeat`: given several times,
     each one value. `follows`: from groups by their names, the value where the flag has its default, which
     the field's type need not allow. `resume`: one of RESUME. `rewrites`: from the values by flag name
     of files, and of the command line, what files say instead, and problems. `of_several`: what to do with
-    several values where one is taken, or instead of the flag several times. One without `help` is read and
-    not shown. `elsewhere`: what other programs call one of the choices, by it."""
+    several values where one is taken, or instead of the flag several times. `elsewhere`: what other programs
+    call one of the choices, by it. `otherwise`: what to do where a value is refused that means something to
+    other programs, as 0 or none for what is off. One without `help` is read and not shown."""
     metadata = {
         "help": help,
         "choices": tuple(choices),
@@ -66,6 +69,7 @@ def flag(
         "rewrites": rewrites,
         "of_several": of_several,
         "elsewhere": elsewhere,
+        "otherwise": otherwise,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -146,8 +150,8 @@ def _misfit(one: Flag, items: list[Any]) -> list[str]:
     if not items:
         return [f"{name} needs a value: {metadata['help']}"]
     if len(items) > 1 and not one.many:
-        instead = f"; {metadata['of_several']}" if metadata["of_several"] else ""
-        return [f"{name} takes one value, not {len(items)}: {' '.join(map(str, items))}{instead}"]
+        words = " ".join(map(str, items))
+        return [f"{name} takes one value, not {len(items)}: {words}" + _behind(metadata["of_several"])]
     return []
 
 
@@ -158,8 +162,8 @@ def _refusal(one: Flag, item: Any) -> str:
         value = convert(item, one.kind)
     except (TypeError, ValueError, OverflowError):
         several = one.many and as_words(str(item), lambda word: converts(word, one.kind))
-        way = several or written_out(str(item), one.kind)
-        return f"{name} takes {TAKES[one.kind]}, not {item!r}" + (f"; {way}" if way else "")
+        way = several or written_out(str(item), one.kind) or metadata["otherwise"]
+        return f"{name} takes {TAKES[one.kind]}, not {item!r}" + _behind(way)
     if not is_utf8(str(value)):
         return f"{name} {value!r} is no UTF-8; rename what it names, or mend how the terminal encodes it"
     if one.kind is str and is_path(one.metavar) and (problem := literal_problem(value)):
@@ -168,8 +172,14 @@ def _refusal(one: Flag, item: Any) -> str:
         for ours, words in metadata["elsewhere"].items():
             if str(value).lower() in words.lower().split():
                 return f"{name} {item}: here it is {ours}"
-        return f"{name} {item}: choose one of {', '.join(map(str, metadata['choices']))}"
+        choices = ", ".join(map(str, metadata["choices"]))
+        return f"{name} {item}: choose one of {choices}" + _behind(metadata["otherwise"])
     if not within(value, metadata):
         words = bounds(metadata)
-        return f"{name} {value} must " + ("not be negative" if words == "at least 0" else f"be {words}")
+        must = "not be negative" if words == "at least 0" else f"be {words}"
+        return f"{name} {value} must {must}" + _behind(metadata["otherwise"])
     return ""
+
+
+def _behind(way: str) -> str:
+    return f"; {way}" if way else ""

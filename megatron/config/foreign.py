@@ -5,12 +5,13 @@ A table of them has their names in dashes, or patterns such as `moe-*`, and a Fo
 """
 
 import fnmatch
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from megatron.config.elsewhere import answer
 from megatron.config.guess import likely
-from megatron.config.values import flatten
+from megatron.config.values import converts, flatten
 
 ANY = "*"
 Translation = Callable[[list[str], Mapping[str, Any]], dict[str, list[str]]]
@@ -21,13 +22,15 @@ class Foreign(NamedTuple):
     """A flag of another Megatron. `accepted`: the values that change nothing, and nothing is said of them;
     None: any, and the user is told that it does nothing. `why` is told, too. `quiet`: values of which
     nothing is said. `needs`: without one of these flags it is never refused (ours are named as fields).
-    `ours`: our words for it, and `off` where its value is false. `beside`: from all that is given, what is to
-    be said, too; empty for nothing."""
+    `moot`: a switch of ours, named as a field, beside which it says nothing new. `ours`: our words for it,
+    and `off` where its value is false. `beside`: from all that is given, what is to be said, too; empty for
+    nothing."""
 
     accepted: tuple[str, ...] | None
     why: str
     quiet: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    moot: str = ""
     ours: Translation | None = None
     off: Translation | None = None
     beside: Callable[[Mapping[str, Any]], str] | None = None
@@ -91,7 +94,7 @@ def unknown_word(
     """What is said of a word that is not known: what it is called here, or which known flag is nearest,
     unless that is one that may be refused."""
     word = text.split("=")[0]
-    if not word.startswith("-"):
+    if not word.startswith("-") or converts(word, float):
         if word.endswith((".yaml", ".yml")) and "--config" in ours:
             return f"{text!r} stands where no value is expected; give it by --config"
         return f"{text!r} stands where no value is expected; flags begin with --"
@@ -99,10 +102,22 @@ def unknown_word(
         return f"unknown flag {word}; to turn it off, give --{switch} false"
     if said := answer(word, ours):
         return f"unknown flag {word}; {said}"
+    if other := _opposite(word, foreign):
+        why = foreign[other].why if foreign[other].ours is None else "what it turns off is off"
+        way = why if "leave" in why else f"{why}; leave it out"
+        return f"unknown flag {word}, the opposite of --{other}: {way}"
     others = ["--" + name for name, one in foreign.items() if "*" not in name and one.accepted is None]
     if meant := likely(word, ours, others):
         return f"unknown flag {word}; did you mean {meant}?"
     return f"unknown flag {word}; --help lists all flags"
+
+
+def _opposite(word: str, foreign: Mapping[str, Foreign]) -> str:
+    """The flag of another Megatron that a word such as --no-NAME or --enable-NAME denies; empty where there
+    is none."""
+    prefix, core = re.fullmatch(r"(no-|disable-|enable-|)(.*)", dashed(word), re.DOTALL).groups()  # type: ignore
+    denied = ("", "enable-") if prefix in ("no-", "disable-") else ("no-", "disable-")
+    return next((name for one in denied if (name := one + core) in foreign), "")
 
 
 def find(foreign: Mapping[str, Foreign], name: str, switches: Collection[str] = ()) -> Foreign | None:
@@ -132,7 +147,7 @@ def translate(raw: Mapping[str, Any], foreign: Mapping[str, Foreign]) -> tuple[d
 def foreign_problems(raw: Mapping[str, Any], foreign: Mapping[str, Foreign]) -> list[str]:
     """One line for each reason to refuse some of the flags."""
     given = _given(raw, foreign)
-    reasons = _by_reason(one for one in given if _refused(one, given, raw))
+    reasons = _by_reason(one for one in given if _refused(one, given, raw) and not _moot(one, raw))
     return [f"{', '.join(flags)} {_is(flags)} refused: {why}" for why, flags in reasons.items()]
 
 
@@ -141,7 +156,7 @@ def foreign_notes(raw: Mapping[str, Any], foreign: Mapping[str, Foreign]) -> lis
     those that do nothing, and what is to be said beside them."""
     given = _given(raw, foreign)
     taken = [f"{one.words} as {words}" for one in given if (words := _in_our_words(one, raw))]
-    idle = [one for one in given if not _quiet(one) and not _refused(one, given, raw)]
+    idle = [one for one in given if not (_quiet(one) or _moot(one, raw) or _refused(one, given, raw))]
     beside = [one.entry.beside(raw) for one in given if one.entry.beside]
     notes = [f"read {', '.join(taken)}"] if taken else []
     notes += dict.fromkeys(filter(None, beside))
@@ -169,6 +184,11 @@ def _refused(one: Given, given: list[Given], raw: Mapping[str, Any]) -> bool:
     needed = [other for other in given if other.name in entry.needs]
     on = any(not other.is_one_of(other.entry.accepted or ()) for other in needed)
     return not entry.needs or on or any(name in raw for name in entry.needs)
+
+
+def _moot(one: Given, raw: Mapping[str, Any]) -> bool:
+    asked = flatten(raw.get(one.entry.moot, "false"))
+    return str(asked[0]).lower() == "true"
 
 
 def _quiet(one: Given) -> bool:

@@ -24,12 +24,23 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class LoggingConfig:
-    log_interval: int = free_flag(100, "steps between log lines", at_least=1)
-    eval_interval: int | None = free_flag(None, "steps between validations; at the end only", at_least=1)
+    log_interval: int = free_flag(
+        100,
+        "steps between log lines",
+        at_least=1,
+        otherwise="a large number leaves the first line and the last",
+    )
+    eval_interval: int | None = free_flag(
+        None,
+        "steps between validations; at the end only",
+        at_least=1,
+        otherwise="leave it out to validate at the end alone; --eval-iters 0 turns validation off",
+    )
     eval_iters: int = free_flag(
         100,
         "global batches of a validation, and of the test: the first windows of their split; 0 is off",
         at_least=0,
+        otherwise="a large number takes all windows, and 0 is off",
     )
     tensorboard_dir: str | None = free_flag(None, "folder for TensorBoard scalars", metavar="FOLDER")
     tensorboard_log_interval: int = free_flag(1, "steps between TensorBoard scalars", at_least=1)

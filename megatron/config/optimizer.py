@@ -38,14 +38,24 @@ class OptimizerConfig:
     lr_wsd_decay_iters: int | None = schedule_flag(None, "steps of WSD's last part", at_least=0)
     lr_wsd_decay_samples: int | None = schedule_flag(None, "samples of WSD's last part", at_least=0)
     lr_wsd_decay_tokens: int | None = schedule_flag(None, "effective tokens of WSD's last part", at_least=0)
-    optimizer: str = schedule_flag("adam", "adam is AdamW", choices=("adam",))
+    optimizer: str = schedule_flag(
+        "adam",
+        "adam is AdamW",
+        choices=("adam",),
+        otherwise="it is AdamW, and there is no other optimizer here",
+    )
     weight_decay: float = schedule_flag(0.01, "decay of matrices; biases and norms have none", at_least=0)
-    clip_grad: float = schedule_flag(1.0, "largest norm of the gradient; 0 is off", at_least=0)
+    clip_grad: float = schedule_flag(
+        1.0, "largest norm of the gradient; 0 is off", at_least=0, otherwise="0 is off"
+    )
     adam_beta1: float = schedule_flag(0.9, "decay of the mean of gradients", at_least=0, below=1)
     adam_beta2: float = schedule_flag(0.999, "decay of the mean of squared gradients", at_least=0, below=1)
     adam_eps: float = schedule_flag(1e-8, "added to the root of the mean square", above=0)
     loss_scale: float = scale_flag(
-        0.0, "with --fp16: factor of the loss in the backward pass; 0: one that adapts itself", at_least=0
+        0.0,
+        "with --fp16: factor of the loss in the backward pass; 0: one that adapts itself",
+        at_least=0,
+        otherwise="leave it out for a factor that adapts itself",
     )
     initial_loss_scale: float = flag(2.0**32, "factor to begin with", above=0, at_most=1e30, resume="free")
     min_loss_scale: float = scale_flag(1.0, "least factor", above=0)

@@ -21,9 +21,12 @@ def _entries(text: str) -> dict[str, tuple[str, ...]]:
     return {name: tuple(values.split("|")) if equals else () for name, equals, values in pairs}
 
 
-def _refused(why: str, text: str, needs: str = "") -> dict[str, Foreign]:
-    """`needs`: these change nothing where none of those flags is given."""
-    return {name: Foreign(values, why, needs=tuple(needs.split())) for name, values in _entries(text).items()}
+def _refused(why: str, text: str, needs: str = "", moot: str = "") -> dict[str, Foreign]:
+    """`needs`: these change nothing where none of those flags is given, or (`moot`) where that one is."""
+    return {
+        name: Foreign(values, why, needs=tuple(needs.split()), moot=moot)
+        for name, values in _entries(text).items()
+    }
 
 
 def _unused(why: str, text: str) -> dict[str, Foreign]:
@@ -214,7 +217,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     ),
     **_always(
         "--data-parallel-sharding-strategy says what is shared, and models are built without memory",
-        "use-megatron-fsdp init-model-with-meta-device",
+        "use-megatron-fsdp use-custom-fsdp init-model-with-meta-device",
     ),
     **_unused(
         "it tunes sharded weights, which PyTorch's fully_shard tunes itself",
@@ -312,7 +315,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         "the loss is computed in fp32; leave that out",
         "fp16-lm-cross-entropy",
     ),
-    **_refused("use --bf16, --fp16 or fp32", "fp8-format fp8-e4m3 fp8-hybrid fp4-format"),
+    **_refused("use --bf16, --fp16 or fp32", "fp8-format fp8-e4m3 fp8-hybrid fp4-format fp8=none fp4=none"),
     **_unused(
         "it tunes fp8 or fp4, which are not built here",
         """fp8-* no-fp8-* disable-fp8-* fp4-* first-last-layers-bf16 num-layers-at-start-in-bf16
@@ -331,7 +334,8 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         load-main-params-from-ckpt exit-signal-handler exit-signal-handler-for-dataloader
         exit-signal-handler-for-training no-save-rng no-load-rng te-rng-tracker
         inference-rng-tracker use-pytorch-profiler use-cpu-initialization use-mcore-models
-        no-create-attention-mask-in-dataloader mmap-warmup use-dist-ckpt enable-zbh1-exact-semantics""",
+        perform-initialization no-create-attention-mask-in-dataloader mmap-warmup use-dist-ckpt
+        enable-zbh1-exact-semantics""",
     ),
     **_refused(
         "weight decay is constant, and by shape alone; give --weight-decay alone",
@@ -456,9 +460,9 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         "async-ckpt-* async-strategy use-persistent-ckpt-worker",
     ),
     **_refused(f"another format of checkpoints {NOT_YET}", "ckpt-convert-format ckpt-convert-save"),
-    **_refused("give --finetune to load the weights alone", "no-load-optim", needs="load"),
+    **_refused("give --finetune to load the weights alone", "no-load-optim", needs="load", moot="finetune"),
     **_refused("a checkpoint is whole; leave that out", "no-save-optim", needs="save"),
-    **_refused("give --load FOLDER --finetune to start from its weights", "reset-iteration"),
+    **_refused("give --load FOLDER --finetune to start from its weights", "reset-iteration", moot="finetune"),
     **_refused(
         "give --save-interval N, which saves every N steps; saves at other steps are not built here",
         "checkpoint-scale=linear checkpoint-factor extra-save-iters",
@@ -469,7 +473,10 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     ),
     **_refused("give --ckpt-step to take another step than the newest", "load-tag override-ckpt-iteration"),
     **_refused(
-        "use --override-opt_param-scheduler to take the flags' schedule", "no-load-lr-state", needs="load"
+        "use --override-opt_param-scheduler to take the flags' schedule",
+        "no-load-lr-state",
+        needs="load",
+        moot="finetune",
     ),
     **_refused(
         "a run that goes on keeps the schedule of its checkpoint, and refuses flags that say otherwise; "
@@ -488,7 +495,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         "to save memory, recompute whole layers with --recompute-granularity full",
         """checkpoint-num-layers=1 checkpoint-in-cpu contigious-checkpointing
         deepspeed-activation-checkpointing synchronize-each-layer profile-backward
-        recompute-modules cpu-offloading-* fine-grained-* offload-modules
+        recompute-modules cpu-offloading cpu-offloading-* fine-grained-* offload-modules
         min-offloaded-tensor-size delta-offload-bytes-across-pp-ranks activation-offload-fraction
         delay-offload-until-cuda-graph mlp-chunks-for-training=1 split-transformers
         memory-centric-tiled-linear tile-factor=1 no-clone-scatter-output-in-embedding
@@ -511,7 +518,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     **_unused(
         "it is always logged, or not measured here",
         """log-validation-ppl-to-tensorboard log-learning-rate-to-tensorboard log-batch-size-to-tensorboard
-        log-world-size-to-tensorboard log-optimizer-states-to-tensorboard log-num-zeros-in-grad
+        log-grad-norm log-world-size-to-tensorboard log-optimizer-states-to-tensorboard log-num-zeros-in-grad
         log-max-attention-logit log-progress log-straggler log-energy log-device-memory-used
         log-memory-interval logging-level no-log-learnig-rate-to-tensorboard
         no-log-loss-scale-to-tensorboard disable-log-loss-scale-to-tensorboard

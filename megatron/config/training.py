@@ -8,6 +8,10 @@ from megatron.config.model import ModelConfig
 from megatron.config.parallel import ParallelConfig
 
 UNITS = ("tokens", "samples", "iters")
+NO_STEP = (
+    "--load FOLDER --skip-train evaluates without training, --dry-run shows a run, and one without an end is "
+    "given a large number"
+)
 
 
 @dataclass(frozen=True)
@@ -22,16 +26,32 @@ class TrainingConfig:
     rampup_batch_size: tuple[int, ...] = flag(
         (), "start, increment and samples of a growing batch size", metavar="N", resume="meaning"
     )
-    train_iters: int | None = flag(None, "stop after so many steps", at_least=1, resume="free")
-    train_samples: int | None = flag(None, "stop after so many samples", at_least=1, resume="free")
+    train_iters: int | None = flag(
+        None, "stop after so many steps", at_least=1, resume="free", otherwise=NO_STEP
+    )
+    train_samples: int | None = flag(
+        None, "stop after so many samples", at_least=1, resume="free", otherwise=NO_STEP
+    )
     train_tokens: int | None = flag(
-        None, "stop after so many effective tokens, i.e. layer tokens / layers", at_least=1, resume="free"
+        None,
+        "stop after so many effective tokens, i.e. layer tokens / layers",
+        at_least=1,
+        resume="free",
+        otherwise=NO_STEP,
     )
     exit_interval: int | None = flag(
-        None, "save and stop at a step that is a multiple of this", above=0, resume="free"
+        None,
+        "save and stop at a step that is a multiple of this",
+        above=0,
+        resume="free",
+        otherwise="leave it out to train to the end",
     )
     exit_duration_in_mins: float | None = flag(
-        None, "save and stop so many minutes after the command was started", above=0, resume="free"
+        None,
+        "save and stop so many minutes after the command was started",
+        above=0,
+        resume="free",
+        otherwise="leave it out for no limit",
     )
     seed: int = flag(1234, "of weights, draws and dropout")
     bf16: bool = flag(False, "compute in bfloat16; weights and gradients stay in fp32")
@@ -45,6 +65,7 @@ class TrainingConfig:
         "where dropout writes them out",
         choices=("full", "selective"),
         resume="free",
+        otherwise="leave it out to compute nothing again",
     )
     recompute_method: str = flag(
         "uniform",
@@ -52,7 +73,13 @@ class TrainingConfig:
         choices=("uniform", "block"),
         resume="free",
     )
-    recompute_num_layers: int = flag(1, "layers of such a run, or of the block", at_least=1, resume="free")
+    recompute_num_layers: int = flag(
+        1,
+        "layers of such a run, or of the block",
+        at_least=1,
+        resume="free",
+        otherwise="leave --recompute-granularity out to compute nothing again",
+    )
     distributed_backend: str | None = flag(
         None, "nccl on GPUs, gloo elsewhere", choices=("nccl", "gloo"), resume="free"
     )

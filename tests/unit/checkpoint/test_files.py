@@ -127,6 +127,10 @@ def test_the_newest_or_the_chosen_checkpoint_is_found(tmp_path: Path) -> None:
     (tmp_path / LATEST).write_text("release\n")
     assert "holds 'release', not a number of steps" in refusal(find_checkpoint, tmp_path)
     assert "is a file" in refusal(find_checkpoint, tmp_path / LATEST)
+    other = tmp_path / "other" / "lit_model.pth"
+    other.parent.mkdir()
+    other.write_bytes(b"")
+    assert "another program has saved (lit_model.pth)" in refusal(find_checkpoint, other)
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "empty", "pointer"])

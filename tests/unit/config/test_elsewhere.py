@@ -93,6 +93,22 @@ def test_a_key_of_another_program_in_a_yaml_file(tmp_path: Any) -> None:
         ("--tf32=True", "products of fp32 are computed in fp32"),
         ("--decay_lr=False", "give --lr-decay-style constant"),
         ("--train_dataloader_shuffle=false", "every pass over the samples has an order of its own"),
+        ("--freeze_layers=2", "all weights are trained; leave it out"),
+        ("--reset_optimizer_state", "--finetune takes the weights of --load alone"),
+        ("--reset-lr", "--override-opt_param-scheduler goes on with the learning rate"),
+        ("--save_only_model=true", "a checkpoint is whole, so that a run can go on from it"),
+        ("--resume_if_exists=true", "with --load and --save of one folder a run goes on"),
+        ("--optim-cpu-offload", "--use-distributed-optimizer shares the optimizer's states"),
+        ("--cosine_constant_lr_ratio=0.8", "--lr-decay-iters ends the decay before the run does"),
+        ("--lr_scheduler.decay_ratio=0.2", "of --lr-decay-style WSD is given by its steps"),
+        ("--terminate_on_nan", "a loss or gradient that is not finite ends the run"),
+        ("--clip-mode=value", "gradients are clipped by their norm, with --clip-grad"),
+        ("--reduce_in_fp32", "gradients are summed in fp32"),
+        ("--strategy=fsdp", "--data-parallel-sharding-strategy says what replicas share"),
+        ("--comm.init_timeout_seconds=300", "in minutes, by --distributed-timeout-minutes"),
+        ("--full_determinism", "--deterministic-mode repeats results to the bit"),
+        ("--dataloader_num_workers=4", "texts are read ahead without worker processes"),
+        ("--max_restarts=3", "ranks are started by a launcher"),
         ("--no-shuffle", "--curriculum with a difficulty of your own says which come first; leave it out"),
     ],
 )
@@ -221,7 +237,7 @@ def test_sentences_name_flags_that_are_there() -> None:
     mine = {spelling for one in flags_of(Config) for spelling in one.spellings}
     known = {spelling for options in OPTIONS for one in flags_of(options) for spelling in one.spellings}
     words = [word for one in ANSWERS for word in one.words.split()]
-    named = {flag for one in ANSWERS for flag in re.findall(r"--[a-z0-9-]+", f"{one.sentence} {one.needs}")}
+    named = {flag for one in ANSWERS for flag in re.findall(r"--[a-z0-9_-]+", f"{one.sentence} {one.needs}")}
     assert named <= known | set(OF_LAUNCHERS)
     assert len(words) == len(set(words))
     flags = {word for text in WORDS.values() for word in text.split()}
