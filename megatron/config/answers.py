@@ -46,8 +46,17 @@ ANSWERS = (
     ),
     Answer(
         "answers to single questions are not written; leave it out",
-        "log-samples write-out show-config samples predict-only log-samples-suffix",
+        "log-samples write-out show-config predict-only log-samples-suffix",
         "--lm-eval",
+    ),
+    Answer(
+        "--limit N asks the first N questions of every task; for chosen ones write a task of your own behind "
+        "--include-path, whose data has these alone",
+        "samples",
+    ),
+    Answer(
+        "a task's YAML file says it, under metadata, also one of your own behind --include-path",
+        "metadata",
     ),
     Answer(
         "a model is asked what the task writes, without a chat template; leave it out",
@@ -66,7 +75,7 @@ ANSWERS = (
     ),
     Answer(
         "results are shown, and written to --json FILE; leave it out",
-        "wandb-args wandb-config-args trackio-args hf-hub-log-args check-integrity verbosity metadata",
+        "wandb-args wandb-config-args trackio-args hf-hub-log-args check-integrity verbosity",
     ),
     Answer(
         "windows do not overlap: every token is told once; --domains FILE tells texts with as much before "
