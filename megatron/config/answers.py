@@ -248,8 +248,8 @@ ANSWERS = (
     ),
     Answer(
         "a run trains to its stop, and --ckpt-step takes the checkpoint that was best in its validations",
-        "early-stopping patience early-stopping-patience load-best-model-at-end metric-for-best-model "
-        "save-best greater-is-better best-checkpoint-metric",
+        "early-stopping patience early-stopping-patience patience-epochs load-best-model-at-end "
+        "metric-for-best-model save-best greater-is-better best-checkpoint-metric",
         "--train-tokens",
     ),
     Answer(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
 
 from megatron.base.errors import UserError
 from megatron.base.files import checksum
@@ -63,11 +64,28 @@ class Tasks(TaskManager):
                     f"--lm-eval {what}: its data has no part {error.args[0]}, but {', '.join(parts)}; mend "
                     "test_split and its fellows in its YAML file, or name the parts in data_files"
                 ) from error
+            if why := _of_its_data(error):
+                raise UserError(f"--lm-eval {what}: {why}") from error
             raise UserError(
                 f"--lm-eval {what}: the harness cannot load it: {one_line(error)}; it downloads data once, "
                 "into --lm-eval-cache or HF_HOME, which another machine may fill; mend a YAML file "
                 "of your own, or the data that it names"
             ) from error
+
+
+def _of_its_data(error: Exception) -> str:
+    """Why a task cannot be loaded where the harness has read its data and says no more than a kind of error;
+    "" for any other one."""
+    if isinstance(error, StopIteration) or "corresponds to no data" in str(error):
+        return "its data has no question; mend the file or the part that its YAML file names"
+    if isinstance(error, IndexError):
+        return (
+            "of its first question the right answer is none of the choices, which count from 0, or a choice "
+            "is empty; mend its data, or doc_to_target"
+        )
+    if isinstance(error, KeyError) and error.args == (None,):
+        return "a metric of its YAML file is none that the harness knows; name another, such as acc"
+    return ""
 
 
 def _parts_there(error: Exception) -> list[str]:
@@ -171,6 +189,17 @@ def _task_files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def _broken_files(folders: Sequence[str]) -> str:
+    """YAML files of folders that hold no YAML, which the harness passes over, and why; "" where all do."""
+    found = []
+    for path in (one for folder in folders for one in _task_files(Path(folder)) if one.suffix != ".py"):
+        try:
+            load_yaml(path, resolve_func=False)
+        except Exception as error:  # of the parser, or of a file that it includes
+            found.append(f"{path} ({one_line(error)})")
+    return " and ".join(found)
+
+
 def open_tasks(scorer: Scorer, names: Sequence[str], folders: Sequence[str]) -> tuple[Tasks, list[str]]:
     """All tasks there are, and the names to run, the paper's group as its tasks; UserError where one is
     unknown, with the names that are near."""
@@ -185,6 +214,12 @@ def open_tasks(scorer: Scorer, names: Sequence[str], folders: Sequence[str]) -> 
     problems = []
     for name in wanted:
         if name not in known and not (name.endswith(".yaml") and Path(name).is_file()):
+            if Path(name).is_dir():
+                problems.append(f"--lm-eval {name}: is a folder; give --include-path {name}, and its tasks")
+                continue
+            if broken := _broken_files(folders):
+                problems.append(f"--lm-eval {name}: is no task that can be read; mend {broken}")
+                continue
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
             hint = f"did you mean {' or '.join(near)}?" if near else "lm-eval ls tasks lists all"
             problems.append(f"--lm-eval {name}: is no task of the harness or of --include-path; {hint}")

@@ -279,6 +279,15 @@ def test_mistakes_are_told_in_one_line(
     first, second = caught.value.problems
     assert first.startswith("--lm-eval helaswag: is no task") and "did you mean hellaswag" in first
     assert second.startswith("--lm-eval qqqqq: is no task") and second.endswith("lm-eval ls tasks lists all")
+    (tmp_path / "torn.yaml").write_text("task: torn\n  x: [\n")
+    with pytest.raises(UserError) as caught:
+        harness.open_tasks(made.scorer, ["torn", made.tasks], [str(tmp_path)])
+    first, second = caught.value.problems
+    assert first.startswith(
+        f"--lm-eval torn: is no task that can be read; mend {tmp_path}/torn.yaml (Scanner"
+    )
+    assert second == f"--lm-eval {made.tasks}: is a folder; give --include-path {made.tasks}, and its tasks"
+    (tmp_path / "torn.yaml").unlink()
     with pytest.raises(UserError, match="--include-path nowhere: is no folder"):
         harness.open_tasks(made.scorer, ["local_choice"], ["nowhere"])
     (tmp_path / "far.yaml").write_text(
@@ -428,6 +437,31 @@ def test_examples_of_the_test_part_are_told(
     }.items():
         run_task(made.scorer, tasks, name, None if name == "says" else 2, 2)
         assert capsys.readouterr().out.count("the one that is asked may be among them") == told, name
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "doc_to_target: 0",
+            "doc_to_target: 3",
+            "the right answer is none of the choices",
+        ),
+        ("metric: acc}", "metric: accuratezza}", "a metric of its YAML file is none that the harness knows"),
+        ("test.jsonl", "empty.jsonl", "its data has no question"),
+    ],
+)
+def test_what_a_task_of_the_user_lacks_is_told(
+    made: SimpleNamespace, tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    from megatron.evaluation.harness import open_tasks, run_task
+
+    text = (Path(made.tasks) / "local_choice.yaml").read_text().replace("local_choice", "lacks")
+    (Path(made.tasks).parent / "empty.jsonl").touch()
+    (tmp_path / "lacks.yaml").write_text(text.replace(old, new))
+    tasks, _ = open_tasks(made.scorer, ["lacks"], [str(tmp_path)])
+    with pytest.raises(UserError, match=said):
+        run_task(made.scorer, tasks, "lacks", None, None)
 
 
 def test_a_part_that_the_data_lacks_is_told_with_those_there(made: SimpleNamespace, tmp_path: Path) -> None:
