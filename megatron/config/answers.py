@@ -50,15 +50,6 @@ ANSWERS = (
         "--lm-eval",
     ),
     Answer(
-        "--limit N asks the first N questions of every task; for chosen ones write a task of your own behind "
-        "--include-path, whose data has these alone",
-        "samples",
-    ),
-    Answer(
-        "a task's YAML file says it, under metadata, also one of your own behind --include-path",
-        "metadata",
-    ),
-    Answer(
         "a model is asked what the task writes, without a chat template; leave it out",
         "apply-chat-template chat-template system-instruction fewshot-as-multiturn use-chat-template "
         "gen-prefix enable-thinking",

@@ -1,9 +1,18 @@
-"""What is said first of words of other programs where a command finetunes, or sees images: there the same
-word means another thing than in pretraining."""
+"""What is said first of words of other programs where a command finetunes, evaluates or sees images: there
+the same word means another thing than in pretraining."""
 
 from megatron.config.answers import Answer
 
 TASK_ANSWERS = (
+    Answer(
+        "--limit N asks the first N questions of every task; for chosen ones write a task of your own behind "
+        "--include-path, whose data has these alone",
+        "samples",
+    ),
+    Answer(
+        "a task's YAML file says it, under metadata, also one of your own behind --include-path",
+        "metadata",
+    ),
     Answer(
         "a run trains to its end, and measures there; --eval-interval N tells losses on the way, and fewer "
         "--epochs stop it earlier",
