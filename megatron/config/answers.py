@@ -46,7 +46,7 @@ ANSWERS = (
     ),
     Answer(
         "answers to single questions are not written; leave it out",
-        "log-samples write-out show-config samples predict-only log-samples-suffix",
+        "log-samples write-out show-config predict-only log-samples-suffix",
         "--lm-eval",
     ),
     Answer(
@@ -66,7 +66,7 @@ ANSWERS = (
     ),
     Answer(
         "results are shown, and written to --json FILE; leave it out",
-        "wandb-args wandb-config-args trackio-args hf-hub-log-args check-integrity verbosity metadata",
+        "wandb-args wandb-config-args trackio-args hf-hub-log-args check-integrity verbosity",
     ),
     Answer(
         "windows do not overlap: every token is told once; --domains FILE tells texts with as much before "
@@ -240,8 +240,8 @@ ANSWERS = (
     ),
     Answer(
         "a run trains to its stop, and --ckpt-step takes the checkpoint that was best in its validations",
-        "early-stopping patience early-stopping-patience load-best-model-at-end metric-for-best-model "
-        "save-best greater-is-better best-checkpoint-metric",
+        "early-stopping patience early-stopping-patience patience-epochs load-best-model-at-end "
+        "metric-for-best-model save-best greater-is-better best-checkpoint-metric",
         "--train-tokens",
     ),
     Answer(

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from megatron.config.answers import ANSWERS as GENERAL_ANSWERS
 from megatron.config.answers import Answer
 from megatron.config.course_answers import COURSE_ANSWERS
+from megatron.config.task_answers import TASK_ANSWERS
 from megatron.config.technique_answers import TECHNIQUE_ANSWERS
 
 ANSWERS = (*GENERAL_ANSWERS, *COURSE_ANSWERS, *TECHNIQUE_ANSWERS)
@@ -19,7 +20,7 @@ WORDS = {
     "max-iterations max-update n-steps stop-at max-duration",
     "epochs": "num-train-epochs num-epochs max-epochs n-epochs train-epochs",
     "train-tokens": "max-tokens num-tokens total-tokens token-budget",
-    "train-samples": "max-samples num-samples train-num-samples max-train-samples",
+    "train-samples": "max-samples num-samples train-num-samples",
     "micro-batch-size": "per-device-train-batch-size per-device-batch-size per-device-eval-batch-size "
     "per-gpu-train-batch-size device-batch-size local-batch-size batch-size "
     "train-batch-size eval-batch-size train-micro-batch-size-per-gpu "
@@ -243,9 +244,16 @@ def our_word(word: str, ours: Collection[str]) -> str:
 def answer(word: str, ours: Collection[str]) -> str:
     """What is to be said of a word of another program: our flag for it, or a sentence; empty where nothing
     is known of it."""
+    if sentence := _sentence(word, ours, TASK_ANSWERS):
+        return sentence
     if here := our_word(word, ours):
         return f"here it is {here}"
-    named = (one for name in _ends(word) for one in ANSWERS if name in one.words.split())
+    return _sentence(word, ours, ANSWERS)
+
+
+def _sentence(word: str, ours: Collection[str], answers: Collection[Answer]) -> str:
+    """What is said of a word, where the command has the flags that this needs."""
+    named = (one for name in _ends(word) for one in answers if name in one.words.split())
     return next((one.sentence for one in named if _flags_of(one) <= {*ours}), "")
 
 

@@ -185,7 +185,9 @@ def of_files(finetuning: FinetuningConfig) -> list[str]:
             found.append(f"--task {one.task} needs --train-file and --valid-file")
         files = (("train", one.train_file), ("valid", one.valid_file), ("test", one.test_file))
         found += [
-            f"--{name}-file {path}: is read by its ending; name a .jsonl or a .tsv file"
+            f"--{name}-file {path}: is read by its ending: rename JSON lines to .jsonl, and columns parted "
+            "by tabs to .tsv; pandas makes JSON lines of other tables by to_json(FILE, orient='records', "
+            "lines=True)"
             for name, path in files
             if path and not path.endswith((".jsonl", ".tsv"))
         ]

@@ -49,7 +49,8 @@ def of_text_files(finetuning: LanguageModelConfig) -> list[str]:
     one = finetuning
     files = {"train": one.train_file, "valid": one.valid_file, "test": one.test_file}
     return [
-        f"--{name}-file {path}: is read by its ending; name a .txt or a .jsonl file"
+        f"--{name}-file {path}: is read by its ending: rename plain text to .txt, and JSON lines to .jsonl; "
+        "of tables pandas makes these by to_json(FILE, orient='records', lines=True)"
         for name, path in files.items()
         if path and not path.endswith(ENDINGS)
     ]

@@ -440,8 +440,12 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
     ),
     **_refused(
         "give it to tools/preprocess_data.py, to which it belongs",
-        """input output-prefix json-keys append-eod split-sentences keep-newlines lang partitions workers
+        """input output-prefix json-keys append-eod split-sentences keep-newlines lang partitions
         dataset-impl""",
+    ),
+    **_refused(
+        "it is of tools/preprocess_data.py; give --image-workers for the threads that decode images",
+        "workers",
     ),
     # Checkpoints
     **_unused(

@@ -16,7 +16,7 @@ CLASSES = 1000
 """Of made-up images, as many as ImageNet has."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Means and standard deviations of ImageNet's channels, as most models on images take them."""
-HELD_OUT = ("val", "valid", "validation")
+HELD_OUT = ("val", "valid", "validation", "dev")
 """What the folder of a dataset's validation is called."""
 
 

@@ -14,7 +14,8 @@ from megatron.data.images import Files, digest
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 OTHER = "file of another kind"
-PARTS = {"train": ("train", "training"), "valid": HELD_OUT, "test": ("test",)}
+PARTS = {"train": ("train", "training"), "valid": HELD_OUT, "test": ("test", "testing")}
+"""How the parts of a data set are called, in letters of any case."""
 DEVKIT = "meta.mat"
 
 
@@ -23,12 +24,17 @@ def find_folders(folder: Path, valid_labels: str | None = None) -> dict[str, Fil
     else all under "". UserError where there are none."""
     if not folder.is_dir():
         raise UserError(f"{folder}: is no folder{or_nearest(str(folder))}")
+    there = sorted(one for one in folder.iterdir() if one.is_dir())
     found = {
-        split: [folder / name for name in names if (folder / name).is_dir()] for split, names in PARTS.items()
+        split: [one for name in names for one in there if one.name.lower() == name]
+        for split, names in PARTS.items()
     }
     if not found["train"]:
         return {"": _in_classes(folder) or _labelled(folder, valid_labels)}
     train = found["train"][0]
+    taken = {train, *found["valid"][:1], *found["test"][:1]}
+    if others := [one.name for one in there if one not in taken and _images(one)]:
+        print(f"note: {folder}: {', '.join(others)} beside {train.name} left out", flush=True)
     parts = {"train": _in_classes(train) or _without_classes(train)}
     for split in ("valid", "test"):
         for place in found[split][:1]:

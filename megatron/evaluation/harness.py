@@ -19,7 +19,14 @@ from megatron.base.errors import UserError
 from megatron.base.terminal import print_line
 from megatron.config.evaluation import HarnessOptions
 from megatron.evaluation.generate import Choice, continuation, generate
-from megatron.evaluation.harness_tasks import Tasks, digest_of_own, one_line, open_tasks, require_answers
+from megatron.evaluation.harness_tasks import (
+    Tasks,
+    digest_of_own,
+    one_line,
+    open_tasks,
+    require_answers,
+    tell_shown_answers,
+)
 from megatron.evaluation.score import (
     Pair,
     Scorer,
@@ -245,8 +252,7 @@ def run_task(
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=seed)
         require_answers(name, tasks, task, limit)
-        if num_fewshot and scorer.mesh.first and _has_questions_alone(task):
-            print_line(f"note: {name} has no training part, so its examples are of the questions themselves")
+        tell_shown_answers(name, tasks, task)
     random.seed(seed)
     np.random.seed(seed % (1 << 32))  # noqa: NPY002, which tasks of the harness draw from
     try:
@@ -269,12 +275,6 @@ def run_task(
         "n-samples": found.get("n-samples", {}),
         "versions": found.get("versions", {}),
     }
-
-
-def _has_questions_alone(task: Any) -> bool:
-    """Whether the harness, which tells it to its own log alone, takes examples from the test part."""
-    named = task.get_config("fewshot_split")
-    return not (named or task.has_training_docs() or task.has_validation_docs())
 
 
 def _is_of_the_model(error: BaseException) -> bool:

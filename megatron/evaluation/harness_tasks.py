@@ -2,16 +2,20 @@
 needs the package lm-eval."""
 
 import difflib
+import glob
 import hashlib
 import itertools
 import logging
 import math
 import os
+import re
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
 
 from megatron.base.errors import UserError
 from megatron.base.files import checksum
@@ -55,11 +59,42 @@ class Tasks(TaskManager):
             raise
         except Exception as error:  # of the harness, of datasets, of the hub, or of a task's own code
             what = " ".join(map(str, names if isinstance(names, list) else [names]))
+            if parts := _parts_there(error):
+                raise UserError(
+                    f"--lm-eval {what}: its data has no part {error.args[0]}, but {', '.join(parts)}; mend "
+                    "test_split and its fellows in its YAML file, or name the parts in data_files"
+                ) from error
+            if why := _of_its_data(error):
+                raise UserError(f"--lm-eval {what}: {why}") from error
             raise UserError(
                 f"--lm-eval {what}: the harness cannot load it: {one_line(error)}; it downloads data once, "
                 "into --lm-eval-cache or HF_HOME, which another machine may fill; mend a YAML file "
                 "of your own, or the data that it names"
             ) from error
+
+
+def _of_its_data(error: Exception) -> str:
+    """Why a task cannot be loaded where the harness has read its data and says no more than a kind of error;
+    "" for any other one."""
+    if isinstance(error, StopIteration) or "corresponds to no data" in str(error):
+        return "its data has no question; mend the file or the part that its YAML file names"
+    if isinstance(error, IndexError):
+        return (
+            "of its first question the right answer is none of the choices, which count from 0, or a choice "
+            "is empty; mend its data, or doc_to_target"
+        )
+    if isinstance(error, KeyError) and error.args == (None,):
+        return "a metric of its YAML file is none that the harness knows; name another, such as acc"
+    return ""
+
+
+def _parts_there(error: Exception) -> list[str]:
+    """The parts of a task's data where another one was asked for; none for any other error."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        data = getattr(frame.f_locals.get("self"), "dataset", None)
+        if isinstance(error, KeyError) and isinstance(data, dict) and error.args[0] not in data:
+            return [*map(str, data)]
+    return []
 
 
 def wrong_answers(task: Any, limit: float | None = None) -> str:
@@ -97,6 +132,20 @@ def require_answers(name: str, tasks: Tasks, task: Any, limit: float | None = No
         print_line(f"warning: {name}: {problem}; no answer to it counts as right")
 
 
+def tell_shown_answers(name: str, tasks: Tasks, task: Any) -> None:
+    """A note where the harness takes examples from the part that is asked, which nobody has named for them:
+    it leaves out the asked question of a named part alone."""
+    config, chosen = task.config, task.fewshot_cfg
+    if not config.num_fewshot or chosen.split is not None or chosen.samples is not None:
+        return
+    examples = config.training_split or config.validation_split or config.test_split
+    if tasks.scorer.mesh.first and config.test_split and examples == config.test_split:
+        print_line(
+            f"note: {name}: examples are of the questions themselves, and the one that is asked may be among "
+            "them; fewshot_split in its YAML file names another part, or leaves that one out"
+        )
+
+
 def one_line(error: BaseException) -> str:
     """An error of the harness in a line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -104,13 +153,28 @@ def one_line(error: BaseException) -> str:
 
 
 def digest_of_own(names: Sequence[str], folders: Sequence[str]) -> str:
-    """A few letters that change with the YAML and Python files of the user's own tasks, whose names may stay;
-    "" where there are none."""
+    """A few letters that change with the YAML and Python files of the user's own tasks, and with the local
+    data that these name, whose names may stay; "" where there are none."""
     files = [(Path(name).name, Path(name)) for name in names if name.endswith(".yaml")]
     for folder in folders:
         files += [(str(path.relative_to(folder)), path) for path in _task_files(Path(folder))]
-    words = [f"{name} {checksum(path)}" for name, path in files if path.is_file()]
+    files = [(name, path) for name, path in files if path.is_file()]
+    named = sorted({one for _, path in files if path.suffix != ".py" for one in _named_files(path)})
+    words = [f"{name} {checksum(path)}" for name, path in [*files, *((one.name, one) for one in named)]]
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16] if words else ""
+
+
+def _named_files(task: Path) -> set[Path]:
+    """Files of this machine that a YAML file names: data, those that it includes, and Python's."""
+    text = task.read_text(encoding="utf-8", errors="replace")
+    words = {*re.findall(r"[^\s'\",\[\]{}]+", text)}
+    words |= {f"{module}.py" for module in re.findall(r"!function\s+(\w+)\.", text)}
+    folders = re.findall(r"(?:dataset_path|data_dir):\s*['\"]?([^\s'\",}]+)", text)
+    places = (Path(), task.parent)
+    found = [place / word for word in words for place in places if len(word) < 256]
+    found += [path for word in words if "*" in word for path in map(Path, glob.glob(word, recursive=True))]
+    found += [path for folder in folders if Path(folder).is_dir() for path in Path(folder).rglob("*")]
+    return {path.resolve() for path in found if path.is_file()} - {task.resolve()}
 
 
 def _task_files(folder: Path) -> list[Path]:
@@ -123,6 +187,17 @@ def _task_files(folder: Path) -> list[Path]:
             continue
         found += [Path(place, name) for name in names if name.endswith((".yaml", ".yml", ".py"))]
     return sorted(found)
+
+
+def _broken_files(folders: Sequence[str]) -> str:
+    """YAML files of folders that hold no YAML, which the harness passes over, and why; "" where all do."""
+    found = []
+    for path in (one for folder in folders for one in _task_files(Path(folder)) if one.suffix != ".py"):
+        try:
+            load_yaml(path, resolve_func=False)
+        except Exception as error:  # of the parser, or of a file that it includes
+            found.append(f"{path} ({one_line(error)})")
+    return " and ".join(found)
 
 
 def open_tasks(scorer: Scorer, names: Sequence[str], folders: Sequence[str]) -> tuple[Tasks, list[str]]:
@@ -139,6 +214,12 @@ def open_tasks(scorer: Scorer, names: Sequence[str], folders: Sequence[str]) -> 
     problems = []
     for name in wanted:
         if name not in known and not (name.endswith(".yaml") and Path(name).is_file()):
+            if Path(name).is_dir():
+                problems.append(f"--lm-eval {name}: is a folder; give --include-path {name}, and its tasks")
+                continue
+            if broken := _broken_files(folders):
+                problems.append(f"--lm-eval {name}: is no task that can be read; mend {broken}")
+                continue
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
             hint = f"did you mean {' or '.join(near)}?" if near else "lm-eval ls tasks lists all"
             problems.append(f"--lm-eval {name}: is no task of the harness or of --include-path; {hint}")

@@ -44,6 +44,8 @@ def read_examples(
         if row is None:
             left_out += 1
             continue
+        if not (must_be_labelled or labelled or row.get(task.label, "").strip()):
+            row = {name: value for name, value in row.items() if name != task.label}  # as null in JSON
         if number == 0:
             labelled = _is_labelled(path, task, row, must_be_labelled)
             index = next((name for name in NAMES if name in row), NAMES[0])
@@ -73,7 +75,7 @@ def _is_labelled(path: Path, task: LabelledTask, row: Row, must_be: bool) -> boo
 
 def read_rows(path: Path, task: LabelledTask) -> Iterator[tuple[int, Row | None]]:
     """The number of every line, and its columns by name; None for one that is broken and may be."""
-    if path.suffix == ".jsonl":
+    if is_json(path):
         wanted = (*task.texts, task.label)
         yield from ((place, _object(path, place, line, wanted)) for place, line in _filled(path) if line)
         return
@@ -187,6 +189,8 @@ def _written(value: object) -> str:
 
 
 def _value(path: Path, place: int, row: Row, column: str) -> str:
+    if column not in row and not is_json(path):
+        raise UserError(_no_column(path, column, row))
     if column not in row:
         raise UserError(
             f"{path}: line {place} has no {column}; it has {', '.join(row)}; mend it, or leave the line out"
@@ -228,5 +232,11 @@ def _label(path: Path, place: int, row: Row, task: LabelledTask, must_be: bool) 
 
 def _no_column(path: Path, column: str, row: Row) -> str:
     flags = "--text-column, --second-text-column and --label-column"
-    there = f"{path}: has no column {column}; those there: {', '.join(row)}"
+    kind = "" if is_json(path) else ", which are the first line's"
+    there = f"{path}: has no column {column}; those there{kind}: {', '.join(row)}"
     return f"{there}; of a file of your own choose by {flags}, of GLUE's bring the file again"
+
+
+def is_json(path: Path) -> bool:
+    """Whether a file has a JSON object a line; else its columns are parted by tabs."""
+    return path.suffix == ".jsonl"

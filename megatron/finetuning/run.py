@@ -154,7 +154,9 @@ def _words(job: Job, run: Run, fresh: list[str]) -> list[str]:
     if run.config.training.skip_train:
         return lines
     plan = run.plan
-    return [*lines, f"plan: {count_of(plan.steps, 'step')} of {plan.at(1).batch_size} examples"]
+    still = "" if plan.learning_rate.any() else "; the rate of every step is 0, and nothing is trained: give "
+    ways = still and "more --epochs, a smaller --global-batch-size, or --lr-decay-style constant"
+    return [*lines, f"plan: {count_of(plan.steps, 'step')} of {plan.at(1).batch_size} examples{still}{ways}"]
 
 
 def _other_outputs(job: Job) -> str:

@@ -71,6 +71,8 @@ def open_source(load: str, ckpt_step: int | None, options: TokenizerOptions) -> 
 def _of_checkpoint(load: str, ckpt_step: int | None, options: TokenizerOptions) -> Source:
     folder = find_checkpoint(load, ckpt_step)
     if folder is None:
+        if (own := Path(load) / "model").is_dir():
+            raise UserError(f"--load {load}: is of a finetuning, whose model lies below it; give {own}")
         found = made_elsewhere(load)
         raise UserError(
             f"--load {load}: holds no checkpoint and no {CONFIG}; {f'{found}; ' if found else ''}train with "

@@ -9,8 +9,9 @@ from megatron.base.errors import UserError
 from megatron.config.arguments import parse, understand
 from megatron.config.config import Config
 from megatron.config.elsewhere import ANSWERS, OF_LAUNCHERS, WORDS
-from megatron.config.finetuning import FinetuningConfig
+from megatron.config.finetuning import FinetuneFlags, FinetuningConfig
 from megatron.config.flags import flags_of
+from megatron.config.language_model import LanguageModelFlags
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.curriculum.analyze_dataset import AnalysisOptions
 from megatron.preprocess.preprocess import PreprocessOptions
@@ -231,6 +232,50 @@ def test_what_is_said_is_of_the_command(options: Any, word: str, said: str) -> N
         parse(options, [word], description="")
     name = word.partition("=")[0]
     assert [one for one in caught.value.problems if one.startswith(f"unknown flag {name}; {said}")]
+
+
+@pytest.mark.parametrize(
+    ("word", "encoder", "text"),
+    [
+        (
+            "--load_best_model_at_end",
+            "a run trains to its end",
+            "a run trains to its stop",
+        ),
+        ("--save_total_limit=2", "--save-model keeps the model of the end", "checkpoints are kept by their"),
+        ("--resume_from_checkpoint=x", "begins anew by the same command", "here it is --load"),
+        (
+            "--max_train_samples=5",
+            "write a file with fewer of them",
+            "give --train-samples N",
+        ),
+        ("--num_labels=3", "the classes are the labels of --train-file", ""),
+        ("--class_weights=1,2", "repeat those of rare classes", ""),
+        ("--freeze_encoder", "all weights are trained", "all weights are trained"),
+        ("--gradient_accumulation_steps=2", "--global-batch-size is accumulated", ""),
+        ("--stride=32", "", "every held-out token is told once"),
+        ("--keep_linebreaks", "", "line ends are kept as they stand"),
+    ],
+)
+def test_words_of_other_programs_finetuning(word: str, encoder: str, text: str) -> None:
+    """None leads to checkpoints that finetuning of an encoder does not keep."""
+    for options, said in ((FinetuneFlags, encoder), (LanguageModelFlags, text)):
+        _, problems = understand(options, [word])
+        assert not said or [one for one in problems if one.startswith("unknown") and said in one], problems
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("--class-map=x", "a class is a folder of --data-path"),
+        ("--no-aug", "--img-crop-scale 1 and --img-flip 0"),
+        ("--grayscale", "give --num-channels 1"),
+        ("--workers=2", "give --image-workers for the threads that decode"),
+    ],
+)
+def test_words_of_other_programs_for_images(word: str, said: str) -> None:
+    _, problems = understand(Config, [word], "", "", FOREIGN_FLAGS)
+    assert [one for one in problems if said in one], problems
 
 
 def test_sentences_name_flags_that_are_there() -> None:

@@ -91,6 +91,28 @@ def test_train_and_val_are_taken_as_they_are(tmp_path: Path) -> None:
     assert line.startswith(f"{tmp_path}: has images of c, which training has none of")
 
 
+@pytest.mark.parametrize(
+    ("train", "held_out", "split"),
+    [
+        ("Train", "Val", "valid"),
+        ("TRAIN", "Validation", "valid"),
+        ("train", "dev", "valid"),
+        ("Training", "Testing", "test"),
+    ],
+)
+def test_parts_are_known_by_other_names_and_in_any_case(
+    train: str, held_out: str, split: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else they are classes of their own, or are left out."""
+    folder_of(tmp_path / train, {"a": 2, "b": 2})
+    folder_of(tmp_path / held_out, {"a": 1, "b": 1})
+    folder_of(tmp_path / "more", {"a": 1})
+    (tmp_path / "notes").mkdir()
+    found = find_folders(tmp_path)
+    assert {name: part.classes for name, part in found.items()} == {"train": ("a", "b"), split: ("a", "b")}
+    assert f"more beside {train} left out" in capsys.readouterr().out
+
+
 def test_splits_may_be_named_one_by_one_and_blended(tmp_path: Path) -> None:
     folder_of(tmp_path / "x", {"a": 3, "b": 4})
     folder_of(tmp_path / "y", {"b": 5, "c": 6}, start=1)

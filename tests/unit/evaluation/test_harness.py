@@ -279,6 +279,15 @@ def test_mistakes_are_told_in_one_line(
     first, second = caught.value.problems
     assert first.startswith("--lm-eval helaswag: is no task") and "did you mean hellaswag" in first
     assert second.startswith("--lm-eval qqqqq: is no task") and second.endswith("lm-eval ls tasks lists all")
+    (tmp_path / "torn.yaml").write_text("task: torn\n  x: [\n")
+    with pytest.raises(UserError) as caught:
+        harness.open_tasks(made.scorer, ["torn", made.tasks], [str(tmp_path)])
+    first, second = caught.value.problems
+    assert first.startswith(
+        f"--lm-eval torn: is no task that can be read; mend {tmp_path}/torn.yaml (Scanner"
+    )
+    assert second == f"--lm-eval {made.tasks}: is a folder; give --include-path {made.tasks}, and its tasks"
+    (tmp_path / "torn.yaml").unlink()
     with pytest.raises(UserError, match="--include-path nowhere: is no folder"):
         harness.open_tasks(made.scorer, ["local_choice"], ["nowhere"])
     (tmp_path / "far.yaml").write_text(
@@ -409,10 +418,60 @@ def test_examples_of_the_test_part_are_told(
     (tmp_path / "alone.yaml").write_text(
         text.replace("fewshot_split: train\n", "").replace("task: local_choice", "task: alone")
     )
-    tasks, _ = open_tasks(made.scorer, ["alone", "local_choice"], [made.tasks, str(tmp_path)])
-    for name, told in (("alone", True), ("local_choice", False)):
-        run_task(made.scorer, tasks, name, 2, 2)
-        assert ("examples are of the questions themselves" in capsys.readouterr().out) == told
+    others = {  # with examples of the YAML file's number, of another name for the same part, and of its own
+        "says": ("fewshot_split: train", "num_fewshot: 2"),
+        "twice": ("fewshot_split: train", "training_split: test"),
+        "named": ("fewshot_split: train", "fewshot_split: test"),
+        "written": ("fewshot_split: train", f"fewshot_config: {{samples: {json.dumps(DOCUMENTS[:2])}}}"),
+    }
+    for name, (old, new) in others.items():
+        (tmp_path / f"{name}.yaml").write_text(text.replace(old, new).replace("local_choice", name))
+    tasks, _ = open_tasks(made.scorer, ["alone", *others, "local_choice"], [made.tasks, str(tmp_path)])
+    for name, told in {
+        "alone": 1,
+        "says": 1,
+        "twice": 1,
+        "named": 0,
+        "written": 0,
+        "local_choice": 0,
+    }.items():
+        run_task(made.scorer, tasks, name, None if name == "says" else 2, 2)
+        assert capsys.readouterr().out.count("the one that is asked may be among them") == told, name
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "doc_to_target: 0",
+            "doc_to_target: 3",
+            "the right answer is none of the choices",
+        ),
+        ("metric: acc}", "metric: accuratezza}", "a metric of its YAML file is none that the harness knows"),
+        ("test.jsonl", "empty.jsonl", "its data has no question"),
+    ],
+)
+def test_what_a_task_of_the_user_lacks_is_told(
+    made: SimpleNamespace, tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    from megatron.evaluation.harness import open_tasks, run_task
+
+    text = (Path(made.tasks) / "local_choice.yaml").read_text().replace("local_choice", "lacks")
+    (Path(made.tasks).parent / "empty.jsonl").touch()
+    (tmp_path / "lacks.yaml").write_text(text.replace(old, new))
+    tasks, _ = open_tasks(made.scorer, ["lacks"], [str(tmp_path)])
+    with pytest.raises(UserError, match=said):
+        run_task(made.scorer, tasks, "lacks", None, None)
+
+
+def test_a_part_that_the_data_lacks_is_told_with_those_there(made: SimpleNamespace, tmp_path: Path) -> None:
+    from megatron.evaluation.harness import open_tasks, run_task
+
+    text = (Path(made.tasks) / "local_choice.yaml").read_text().replace("local_choice", "lacks")
+    (tmp_path / "lacks.yaml").write_text(text.replace("test_split: test", "test_split: dev"))
+    tasks, _ = open_tasks(made.scorer, ["lacks"], [str(tmp_path)])
+    with pytest.raises(UserError, match="its data has no part dev, but train, test; mend test_split"):
+        run_task(made.scorer, tasks, "lacks", None, None)
 
 
 def test_what_a_task_of_the_harness_cannot_do_is_one_line(made: SimpleNamespace) -> None:
@@ -472,6 +531,31 @@ def test_own_tasks_that_have_changed_are_done_again(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("task: a\nnum_fewshot: 2\n")
     assert before != digest_of_own(["a"], [str(tmp_path)])
     assert alone != digest_of_own([str(tmp_path / "a.yaml")], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("dataset_kwargs: {data_files: {test: FOLDER/data/a.jsonl}}", "data/a.jsonl"),
+        ("dataset_kwargs: {data_files: 'FOLDER/data/*.jsonl'}", "data/a.jsonl"),
+        ("dataset_kwargs: {data_dir: FOLDER/data}", "data/a.jsonl"),
+        ("include: base_yaml", "tasks/base_yaml"),
+        ("doc_to_text: !function utils.text", "tasks/utils.py"),
+    ],
+)
+def test_own_tasks_whose_data_has_changed_are_done_again(tmp_path: Path, text: str, changed: str) -> None:
+    pytest.importorskip("lm_eval")
+    from megatron.evaluation.harness_tasks import digest_of_own
+
+    for place in ("data/a.jsonl", "data/b.txt", "tasks/base_yaml", "tasks/utils.py"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text("before")
+    task = tmp_path / "tasks" / "a.yaml"
+    task.write_text("task: a\n" + text.replace("FOLDER", str(tmp_path)))
+    before = digest_of_own([str(task)], [])
+    assert before == digest_of_own([str(task)], [])
+    (tmp_path / changed).write_text("after")
+    assert before != digest_of_own([str(task)], [])
 
 
 def test_folders_of_own_tasks_are_their_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -308,3 +308,26 @@ def test_a_test_file_whose_labels_are_none_is_told_the_way_out(tmp_path: Path):
         read_examples(path, task, False)
     path.write_text('{"text": "a", "label": null}\n{"text": "b"}\n')
     assert read_examples(path, task, False).labels is None
+
+
+OWN = LabelledTask(("text",), "label", ("0", "1"), ("accuracy",), ())
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.tsv", "text\tlabel\nx\t\ny\t "), ("a.jsonl", '{"text": "x", "label": ""}')],
+)
+def test_a_test_file_of_empty_labels_is_predicted_alone(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    assert read_examples(tmp_path / name, OWN, must_be_labelled=False).labels is None
+    with pytest.raises(UserError, match="has an empty label"):
+        read_examples(tmp_path / name, OWN, must_be_labelled=True)
+    (tmp_path / "b.tsv").write_text("text\tlabel\nx\t1\ny\t")
+    with pytest.raises(UserError, match="line 3 has an empty label"):
+        read_examples(tmp_path / "b.tsv", OWN, must_be_labelled=False)
+
+
+def test_columns_without_a_line_of_names_are_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("x\t1\ny\t0\n")
+    with pytest.raises(UserError, match="no column label; those there, which are the first line's: x, 1; "):
+        classes_of(tmp_path / "a.tsv", OWN)

@@ -251,7 +251,7 @@ def test_a_sweep_takes_the_least_perplexity(words, tmp_path):
     [
         (
             ["--valid-file", "x.tsv"],
-            "--valid-file x.tsv: is read by its ending; name a .txt",
+            "--valid-file x.tsv: is read by its ending: rename plain text to .txt",
         ),
         (["--valid-file", "no.txt"], "no.txt: is no file"),
         (["--load", "nowhere"], "--load nowhere: holds no checkpoint and no config.json; train with"),

@@ -134,6 +134,18 @@ def test_a_finetuned_model_is_measured_on_examples_that_lack_some_of_its_classes
     assert told["ones"] == told["all"][1::2] and set(told["all"]) == {"0", "1"}
 
 
+def test_a_run_whose_rate_is_0_and_the_folder_of_a_run_are_told(words, tmp_path, capsys):
+    """The one step of a decay is its last, whose rate is 0."""
+    short = [*words, "--epochs", "0.1", "--save", str(tmp_path / "run"), "--save-model"]
+    finetune(read_job(short, "", ""))
+    said = capsys.readouterr().out
+    assert "; the rate of every step is 0, and nothing is trained: give more --epochs" in said
+    (problem,) = problems_of(words, tmp_path / "next", "--load", str(tmp_path / "run"))
+    assert problem.endswith(f"is of a finetuning, whose model lies below it; give {tmp_path}/run/model")
+    finetune(job_of(words, tmp_path / "longer"))
+    assert "nothing is trained" not in capsys.readouterr().out
+
+
 def test_the_case_of_known_classes_does_not_matter(tmp_path):
     """Those of Hugging Face are often capitals; the file's spelling counts in what is written."""
     path = tmp_path / "a.jsonl"

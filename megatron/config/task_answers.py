@@ -1,0 +1,140 @@
+"""What is said first of words of other programs where a command finetunes, evaluates or sees images: there
+the same word means another thing than in pretraining."""
+
+from megatron.config.answers import Answer
+
+TASK_ANSWERS = (
+    Answer(
+        "--limit N asks the first N questions of every task; for chosen ones write a task of your own behind "
+        "--include-path, whose data has these alone",
+        "samples",
+    ),
+    Answer(
+        "a task's YAML file says it, under metadata, also one of your own behind --include-path",
+        "metadata",
+    ),
+    Answer(
+        "a run trains to its end, and measures there; --eval-interval N tells losses on the way, and fewer "
+        "--epochs stop it earlier",
+        "early-stopping patience early-stopping-patience early-stopping-threshold load-best-model-at-end "
+        "metric-for-best-model save-best greater-is-better best-checkpoint-metric keep-last",
+        "--save-model",
+    ),
+    Answer(
+        "no checkpoint is kept on the way; --save-model keeps the model of the end",
+        "save-total-limit save-strategy save-steps save-interval save-only-model save-safetensors",
+        "--save-model",
+    ),
+    Answer(
+        "a run is short, and begins anew by the same command; leave it out",
+        "resume resume-from-checkpoint",
+        "--save-model",
+    ),
+    Answer(
+        "results that are there are kept; name another --save",
+        "overwrite-output-dir overwrite overwrite-run",
+        "--save-model",
+    ),
+    Answer(
+        "all examples of --train-file are trained on; write a file with fewer of them",
+        "max-train-samples max-eval-samples max-predict-samples max-val-samples",
+        "--save-model",
+    ),
+    Answer(
+        "give --train-samples N, or a file with fewer samples",
+        "max-train-samples",
+    ),
+    Answer(
+        "the classes are the labels of --train-file; leave it out",
+        "num-labels num-classes nb-classes n-classes label-list labels label-names id2label label2id",
+        "--save-model",
+    ),
+    Answer(
+        "--task classification has classes, and --task regression values; give one of these",
+        "problem-type is-regression regression output-mode do-regression",
+        "--save-model",
+    ),
+    Answer(
+        "every example counts alike in the loss; repeat those of rare classes in --train-file",
+        "class-weights class-weight weighted-loss loss-weights balanced-weights pos-weight focal-loss "
+        "label-smoothing label-smoothing-factor",
+        "--save-model",
+    ),
+    Answer(
+        "the tokenizer of the checkpoint says it; leave it out",
+        "do-lower-case lowercase uncased use-fast-tokenizer use-fast",
+        "--save-model",
+    ),
+    Answer(
+        "all weights are trained; leave it out",
+        "freeze freeze-encoder freeze-bert freeze-backbone freeze-layers freeze-embeddings linear-probe",
+        "--lr",
+    ),
+    Answer(
+        "--global-batch-size is accumulated over micro-batches of --micro-batch-size; give these",
+        "gradient-accumulation-steps",
+        "--save-model",
+    ),
+    Answer(
+        "examples are measured in batches of --micro-batch-size; leave it out",
+        "eval-micro-batch-size per-device-eval-batch-size eval-batch-size",
+        "--save-model",
+    ),
+    Answer(
+        "line ends are kept as they stand; leave it out",
+        "keep-linebreaks line-by-line",
+        "--cache",
+    ),
+    Answer(
+        "every held-out token is told once, in blocks of --seq-length; leave it out",
+        "stride overlapping-eval",
+        "--cache",
+    ),
+    Answer(
+        "the tokens of a text are made once and kept in --cache; leave it out",
+        "preprocessing-num-workers preprocessing-only streaming low-cpu-mem-usage overwrite-cache",
+        "--cache",
+    ),
+    Answer(
+        "the text of a .jsonl line is under text; call it so",
+        "text-column text-column-name text-key text-field json-key json-keys",
+        "--cache",
+    ),
+    Answer(
+        "the model is that of --load; leave it out",
+        "model-type config-overrides",
+        "--cache",
+    ),
+    Answer(
+        "--train-file and --valid-file name texts of this machine; give these",
+        "dataset-config-name dataset-config",
+    ),
+    Answer(
+        "a class is a folder of --data-path, and its number the place of its name in order; leave it out",
+        "class-map class-to-idx class-names",
+        "--img-flip",
+    ),
+    Answer(
+        "--img-crop-scale 1 and --img-flip 0 train on images as validation sees them",
+        "no-aug no-augmentation",
+    ),
+    Answer(
+        "give --num-channels 1",
+        "grayscale gray greyscale to-gray",
+    ),
+    Answer(
+        "the loss is cross-entropy, with --label-smoothing; every image counts alike",
+        "bce-loss jsd-loss class-weights class-weight weighted-loss focal-loss",
+        "--img-flip",
+    ),
+    Answer(
+        "accuracies of the likeliest class and of the five likeliest are told; leave it out",
+        "eval-metric",
+        "--img-flip",
+    ),
+    Answer(
+        "the head reads [CLS]; leave it out",
+        "gp global-pool pool pooling",
+        "--img-flip",
+    ),
+)
