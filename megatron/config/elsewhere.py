@@ -5,9 +5,15 @@ differ in what they count and in what is usual."""
 import re
 from collections.abc import Collection
 
-from megatron.config.answers import ANSWERS, Answer
+from megatron.config.answers import ANSWERS as OTHER_ANSWERS
+from megatron.config.answers import Answer
+from megatron.config.text_answers import TEXT_ANSWERS
+
+ANSWERS = (*TEXT_ANSWERS, *OTHER_ANSWERS)
 
 WORDS = {
+    # Documents; before the lengths of samples, which preprocessing has, too
+    "max-sequence-length": "max-length max-seq-length max-seq-len max-doc-length max-document-length",
     # Lengths of a run, and its batches
     "train-iters": "max-steps steps num-steps total-steps train-steps training-steps "
     "num-training-steps iters n-iters niter iterations num-iterations max-iter "
@@ -51,16 +57,22 @@ WORDS = {
     "valid-file": "validation-file eval-file dev-file valid-data",
     "test-file": "predict-file",
     "data-path": "dataset dataset-name dataset-path data data-dir data-file data-files "
-    "train-data train-file data-prefix blend data-set data.path data.paths",
+    "train-data train-file data-prefix blend data-set data.path data.paths prefix input "
+    "path-prefix dataset-prefix",
     "input": "load-dir files file corpus input-file input-dir train-file text-file checkpoint-path "
     "gpt2-checkpoint-path llama-checkpoint-path pretrained-model-name-or-path model-name-or-path hf-model "
-    "hf-path model-path model data-path dataset",
-    "output-prefix": "output output-dir out-dir dataset-prefix",
+    "hf-path model-path model data-path dataset documents jsonl-paths input-folder input-path inputs path "
+    "paths input-files data data.train-data-path train-data-path data-file data-files "
+    "dataset-path text-files source src hf-dataset",
+    "output-prefix": "output output-dir out-dir dataset-prefix destination out-root output-folder "
+    "output-path save-path save-dir out output-file outfile dest",
     "output": "save-dir save-path output-dir output-path output-file out-dir out-file outfile model-prefix "
-    "pytorch-dump-folder-path destination-dir results-path eval-results-prefix save-filepath",
+    "pytorch-dump-folder-path destination-dir results-path eval-results-prefix save-filepath output-prefix",
     "tokenizer-model": "tokenizer tokenizer-name tokenizer-path sp-model spm-model tokenizer-dir "
-    "tokenizer.path tokenizer.model tokenizer.identifier tokenizer.name",
-    "json-keys": "text-key text-column text-field jsonl-keys content-key",
+    "tokenizer.path tokenizer.model tokenizer.identifier tokenizer.name tokenizer.name-or-path "
+    "tokenizer-id hf-tokenizer",
+    "json-keys": "text-key text-column text-field jsonl-keys content-key field column json-key text-keys "
+    "field-name key text-column-name",
     "text-column": "text-column-name sentence-column input-columns",
     "label-column": "label-column-name target-column",
     # Logging and validation
@@ -108,10 +120,12 @@ WORDS = {
     "target-tensor-parallel-size": "tp tp-size tensor-model-parallel-size tensor-parallel-size",
     "target-pipeline-parallel-size": "pp pp-size pipeline-model-parallel-size pipeline-parallel-size",
     # Tokenizers, texts and tasks
+    "samples": "num-samples count show n-samples num-documents num-docs max-samples",
     "vocab-size": "num-merges n-vocab num-vocab",
-    "model": "model-type tokenizer-type algorithm",
+    "model": "model-type tokenizer-type algorithm type",
     "special-tokens": "user-defined-symbols control-symbols added-tokens",
-    "workers": "num-workers num-processes num-proc nproc n-jobs processes threads num-threads",
+    "workers": "num-workers num-processes num-proc nproc n-jobs processes threads num-threads "
+    "preprocessing-num-workers dataset-num-proc num-cpus cpus concurrency num-jobs",
     "append-eod": "add-eos append-eos add-eos-token",
     "num-tokens": "max-tokens max-new-tokens n-predict num-predict n max-length max-gen-len gen-length",
     "prompt": "p prompts text input-text start",
