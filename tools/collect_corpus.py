@@ -21,10 +21,11 @@ from rich.table import Table
 
 from megatron.base.errors import UserError
 from megatron.base.files import whole_file
-from megatron.base.folders import list_folder, or_nearest
+from megatron.base.folders import in_words, list_folder, or_nearest
 from megatron.base.terminal import progress, show
 from megatron.config.arguments import parse
 from megatron.config.flags import flag
+from megatron.preprocess.documents import known_ending
 
 EXAMPLES = """\
   python tools/collect_corpus.py --output corpus.jsonl
@@ -97,8 +98,10 @@ def main() -> None:
         raise UserError(
             f"--output {options.output}: is there already; choose another, or replace it with --overwrite"
         )
+    if known_ending(options.output) not in ("", ".jsonl", ".ndjson", ".json"):
+        raise UserError(f"--output {options.output}: JSON lines are written; let it end in .jsonl")
     with whole_file(options.output) as file:
-        found = gather(roots(options.input))
+        found = gather(roots(options.input), left_out := Counter[str]())
         taken = cap(found, options.max_size * 1e6)
         size = sum(len(document.text.encode()) for document in taken)
         if size < options.min_size * 1e6 or not taken:
@@ -108,6 +111,8 @@ def main() -> None:
             )
         for document in taken:
             file.write(orjson.dumps({"text": document.text, "source": document.source}) + b"\n")
+    if options.input and left_out:
+        print(f"note: {in_words(left_out)}", file=sys.stderr)
     show(_table(taken))
     print(
         f"{options.output}: {len(taken):,} documents, {size / 1e6:,.1f} MB of text; "
@@ -136,8 +141,8 @@ def _no_folder(path: str) -> str:
     return f"--input {path}: no such folder{or_nearest(path)}"
 
 
-def gather(folders: dict[str, Path]) -> list[Document]:
-    """All documents, sorted by source, each text once."""
+def gather(folders: dict[str, Path], left_out: Counter[str]) -> list[Document]:
+    """All documents, sorted by source, each text once. What is not worth reading is counted in `left_out`."""
     files = [
         (order, name, folder, path)
         for order, (name, folder) in enumerate(folders.items())
@@ -147,9 +152,11 @@ def gather(folders: dict[str, Path]) -> list[Document]:
     seen: set[bytes] = set()
     with progress("gathering", len(files), "files") as advance:
         for order, name, folder, path in files:
-            text = _text(path)
+            text, reason = _text(path)
             digest = hashlib.sha256(text.encode()).digest()
-            if text and digest not in seen:
+            if reason or digest in seen:
+                left_out[reason or "file of a text that is there already"] += 1
+            else:
                 seen.add(digest)
                 documents.append(
                     Document(f"{name}/{path.relative_to(folder).as_posix()}", text, (order, digest))
@@ -178,7 +185,7 @@ def _skipped(root: Path, path: Path) -> str | None:
     """Whether a file is skipped by its name, or why it is left out, as `list_folder` asks for it."""
     *folders, name = path.relative_to(root).parts
     skipped = (
-        not name.endswith(ENDINGS)
+        not name.lower().endswith(ENDINGS)
         or name.lower().startswith(SKIPPED_NAMES)
         or not SKIPPED_FOLDERS.isdisjoint(folders)
         or any(folder.endswith((".dist-info", ".egg-info")) for folder in folders)
@@ -188,19 +195,24 @@ def _skipped(root: Path, path: Path) -> str | None:
     return "" if path.is_file() else "file behind a broken link"
 
 
-def _text(path: Path) -> str:
-    """What a file contributes; empty where it is not worth reading."""
+def _text(path: Path) -> tuple[str, str]:
+    """What a file contributes, and why it is not worth reading: one of them is empty."""
     if not SMALLEST <= path.stat().st_size <= LARGEST:
-        return ""
+        return "", f"file of fewer than {SMALLEST} bytes or more than {LARGEST:,}"
     try:
         text = path.read_text(encoding="utf-8-sig").strip()
     except (UnicodeDecodeError, OSError):
-        return ""
-    if any(mark in text[:2000].lower() for mark in GENERATED_MARKS) or not _is_prose(text):
-        return ""
-    if path.suffix == ".py" and len(text) > WHOLE:
+        return "", "file that is no UTF-8"
+    if any(mark in text[:2000].lower() for mark in GENERATED_MARKS):
+        return "", "file that a program made"
+    if not _is_prose(text):
+        return (
+            "",
+            "file of long lines or few letters (tools/preprocess_data.py reads any .txt)",
+        )
+    if path.suffix.lower() == ".py" and len(text) > WHOLE:
         text = docstrings(text)
-    return text if len(text) >= SMALLEST else ""
+    return (text, "") if len(text) >= SMALLEST else ("", f"file of fewer than {SMALLEST} letters")
 
 
 def _is_prose(text: str) -> bool:

@@ -6,6 +6,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 from megatron.base.command import run_command
 
+import glob
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,9 +16,10 @@ from megatron.base.errors import UserError, collect_problems
 from megatron.base.files import require_room
 from megatron.base.folders import list_folder
 from megatron.base.terminal import progress
-from megatron.config.arguments import parse
+from megatron.config.arguments import parse, unused_flags
 from megatron.config.flags import flag
 from megatron.config.foreign import Foreign, is_our
+from megatron.config.values import converts
 from megatron.data.corpora import open_source
 from megatron.data.index_builder import IndexedDatasetBuilder, existing_dataset
 from megatron.data.tokenizer import describe_maker
@@ -33,13 +35,18 @@ HOLDS = ("whole documents", "sentences")
 FOREIGN = {
     "multimodal": Foreign((), "multimodal datasets are not supported"),
     "datasets": Foreign(None, "it is another word for a flag of ours", ours=is_our("input")),
+    "dataset-impl": Foreign(("mmap",), "there is one format, read through memory maps"),
+    **dict.fromkeys(
+        ("tokenizer-type", "tokenizer-model", "tokenizer-name-or-path", "vocab", "vocab-file", "merge-file"),
+        Foreign(None, "the .json files of the datasets say which tokenizer made them"),
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Options:
     input: tuple[str, ...] = flag(
-        help="prefixes of datasets, or folders that hold some",
+        help="prefixes of datasets, globs of them, or folders that hold some",
         metavar="PREFIX",
         of_several="give all behind one --input",
     )
@@ -49,6 +56,13 @@ class Options:
 
 def main() -> None:
     options = parse(Options, sys.argv[1:], description=__doc__, examples=EXAMPLES, foreign=FOREIGN)
+    for line in unused_flags(Options, sys.argv[1:], FOREIGN):
+        print(line)
+    if weights := [given for given in options.input if is_weight(given)]:
+        raise UserError(
+            f"--input {' '.join(weights)}: a merge takes all of every dataset, without weights; leave them "
+            "out, or give weights and prefixes to training as --data-path"
+        )
     prefixes = [prefix for given in options.input for prefix in find_prefixes(given)]
     if os.path.realpath(options.output_prefix) in map(os.path.realpath, prefixes):
         raise UserError(f"--output-prefix {options.output_prefix} is one of the inputs; choose another")
@@ -75,10 +89,17 @@ def main() -> None:
     )
 
 
+def is_weight(given: str) -> bool:
+    """Whether a word is a number, and no dataset has that name."""
+    return converts(given, float) and not os.path.exists(f"{given}.idx") and not os.path.isdir(given)
+
+
 def find_prefixes(given: str) -> list[str]:
-    """A prefix itself, or those of all datasets below a folder, sorted."""
+    """A prefix itself, those that a glob in quotes matches, or those of all datasets below a folder;
+    sorted."""
     if not os.path.isdir(given):
-        return [given]
+        found = [] if os.path.exists(f"{given}.idx") else sorted(glob.glob(f"{given}.idx", recursive=True))
+        return [path.removesuffix(".idx") for path in found] or [given]
     files = list_folder(given, lambda path: "" if path.endswith((".bin", ".idx")) else None)
     if not files:
         raise UserError(

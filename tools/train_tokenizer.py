@@ -54,7 +54,7 @@ class Options:
         of_several="give all behind one --input",
     )
     output: str = flag(
-        help="the tokenizer.json to write; of wordpiece also a vocab.txt or a folder: both files are written",
+        help="the tokenizer.json to write, or a folder; of wordpiece also a vocab.txt: both are written",
         metavar="FILE",
     )
     model: str = flag("bpe", "bpe: of bytes; wordpiece: BERT's", choices=("bpe", "wordpiece"))
@@ -106,13 +106,17 @@ def output_files(options: Options) -> "dict[str, Callable[[Any, Options], str]]"
     """What is written, by path, from the tokenizer."""
     path = options.output
     if options.model == "bpe":
-        return {path: _whole}
-    if os.path.isdir(path) or path.endswith("/"):
+        return {os.path.join(path, "tokenizer.json") if _is_folder(path) else path: _whole}
+    if _is_folder(path):
         contents = {"tokenizer.json": _whole, "vocab.txt": _lines, CONFIG: _config}
         return {os.path.join(path, name): content for name, content in contents.items()}
     if path.endswith(".txt"):
         return {path: _lines, os.path.join(os.path.dirname(path), "tokenizer.json"): _whole}
     return {path: _whole}
+
+
+def _is_folder(path: str) -> bool:
+    return os.path.isdir(path) or path.endswith("/")
 
 
 def _whole(tokenizer: Any, options: Options) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import glob
 import hashlib
 import itertools
 import os
@@ -72,6 +73,12 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 def _beside(target: Path, kind: str) -> Path:
     """A hidden name in the target's folder that no other process, on this machine or another, uses."""
     return target.with_name(f".{target.name}.{secrets.token_hex(6)}.{kind}")
+
+
+def left_behind(target: Path) -> list[Path]:
+    """What a process that was ended from outside, or one that still runs, keeps beside a file that it was to
+    write."""
+    return sorted(target.parent.glob(f".{glob.escape(target.name)}.*.partial"))
 
 
 def aside(path: Path) -> Path:
@@ -161,8 +168,8 @@ def writable_file(path: str | os.PathLike[str]) -> Path:
     """Make the file's folder if it is missing; UserError when no file can be written there. For what is
     written after long work."""
     target = Path(path)
-    if target.is_dir():
-        raise UserError(f"{target}: is a folder, and a file is to be written; name a file")
+    if target.is_dir() or os.fspath(path).endswith(os.sep):
+        raise UserError(f"{path}: is a folder, and a file is to be written; name a file")
     writable_folder(target.parent)
     return target
 

@@ -48,7 +48,7 @@ def list_folder(
 def tell_left_out(place: str, counts: Counter[str]) -> None:
     """Say how many files are left out, and why."""
     if counts:
-        print(f"note: {place}: {_in_words(counts)}", file=sys.stderr)
+        print(f"note: {place}: {in_words(counts)}", file=sys.stderr)
 
 
 def nearest(path: str, ending: str = "") -> str | None:
@@ -93,8 +93,8 @@ def _walk(
             yield from _walk(entry.path, inner, inner_hidden, (*above, real))
 
 
-def _in_words(counts: Counter[str]) -> str:
-    """1 hidden file left out; 2 files of another kind left out."""
+def in_words(counts: Counter[str]) -> str:
+    """How many files are left out, by reason: 1 hidden file left out; 2 files of another kind left out."""
     return "; ".join(
         f"{count:,} {what if count == 1 else what.replace('file', 'files', 1)} left out"
         for what, count in counts.items()

@@ -19,28 +19,6 @@ ANSWERS = (
         "epochs num-train-epochs num-epochs max-epochs max-epoch n-epochs train-epochs",
     ),
     Answer(
-        "a BPE of bytes has no unknown text, and words and digits are cut as GPT-2 cuts them (for other cuts "
-        "make a tokenizer.json with the library tokenizers, which tools/preprocess_data.py reads); "
-        "--special-tokens names tokens of their own; leave it out",
-        "byte-fallback split-digits individual-digits pretokenizer pre-tokenizers unk-token unk-piece "
-        "unk-surface hard-vocab-limit add-dummy-prefix "
-        "normalization-rule-name normalizer pre-tokenizer add-prefix-space initial-alphabet "
-        "split-by-whitespace split-by-number split-by-unicode-script treat-whitespace-as-suffix",
-    ),
-    Answer(
-        "--special-tokens have the ids from 0 on, in their order",
-        "pad-id bos-id eos-id unk-id pad-piece bos-piece eos-piece pad-token bos-token",
-    ),
-    Answer(
-        "training takes all cores, RAYON_NUM_THREADS in the environment fewer; --max-bytes says how much of "
-        "the text is read",
-        "num-threads input-sentence-size shuffle-input-sentence train-extremely-large-corpus",
-    ),
-    Answer(
-        "no token stands before a text, and --append-eod puts one behind it; leave it out",
-        "prepend-bos add-bos add-bos-token prepend-bos-token append-bos",
-    ),
-    Answer(
         "a task's YAML file says how text is generated, also one of your own behind --include-path",
         "gen-kwargs",
     ),

@@ -10,10 +10,13 @@ from megatron.config.answers import Answer
 from megatron.config.course_answers import COURSE_ANSWERS
 from megatron.config.task_answers import TASK_ANSWERS
 from megatron.config.technique_answers import TECHNIQUE_ANSWERS
+from megatron.config.text_answers import TEXT_ANSWERS
 
-ANSWERS = (*GENERAL_ANSWERS, *COURSE_ANSWERS, *TECHNIQUE_ANSWERS)
+ANSWERS = (*TEXT_ANSWERS, *GENERAL_ANSWERS, *COURSE_ANSWERS, *TECHNIQUE_ANSWERS)
 
 WORDS = {
+    # Documents; before the lengths of samples, which preprocessing has, too
+    "max-sequence-length": "max-length max-seq-length max-seq-len max-doc-length max-document-length",
     # Lengths of a run, and its batches
     "train-iters": "max-steps steps num-steps total-steps train-steps training-steps "
     "num-training-steps iters n-iters niter iterations num-iterations max-iter "
@@ -118,6 +121,7 @@ WORDS = {
     "target-pipeline-parallel-size": "pp pp-size target-pp pipeline-model-parallel-size "
     "pipeline-parallel-size",
     # Tokenizers, texts and tasks
+    "samples": "num-samples count show n-samples num-documents num-docs max-samples",
     "vocab-size": "num-merges n-vocab num-vocab",
     "model": "model-type tokenizer-type algorithm",
     "special-tokens": "user-defined-symbols control-symbols added-tokens eod-token",

@@ -5,6 +5,7 @@ A table of them has their names in dashes, or patterns such as `moe-*`, and a Fo
 """
 
 import fnmatch
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -98,6 +99,8 @@ def unknown_word(
         if word.endswith((".yaml", ".yml")) and "--config" in ours:
             return f"{text!r} stands where no value is expected; give it by --config"
         return f"{text!r} stands where no value is expected; flags begin with --"
+    if os.path.isfile(text):  # as a glob of the shell finds it
+        return f"{text} is read as a flag; give the file as ./{text}"
     if switch := negated(word, switches):
         return f"unknown flag {word}; to turn it off, give --{switch} false"
     if said := answer(word, ours):

@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 from megatron.base.errors import UserError
@@ -64,6 +65,12 @@ def _of_vocabulary(path: Path, lower: bool) -> tuple[Any, tuple[Any, ...]]:
             f"{upper[0]!r}, and {LOWER} makes none of them; give --tokenizer-type BertWordPieceCase, or, if "
             f'lower case is meant, a {CONFIG} beside it with {{"do_lower_case": true}}'
         )
+    if not lower and "do_lower_case" not in config and _is_lower(vocabulary):
+        raise UserError(
+            f"{path}: no token has an upper-case letter, so that every word with one would be [UNK]; give "
+            f"--tokenizer-type {LOWER}, or, if that is meant, a {CONFIG} beside it with "
+            '{"do_lower_case": false}'
+        )
     chinese, accents = config.get("tokenize_chinese_chars", True), config.get("strip_accents")
     tokenizer = bert_of_vocabulary(vocabulary, lower, chinese=chinese, accents=accents)
     changed = {"tokenize_chinese_chars": (chinese, True), "strip_accents": (accents, None)}
@@ -103,6 +110,12 @@ def upper_case(vocabulary: Iterable[str]) -> list[str]:
         one for one in tokens if one != one.lower() and (one[0], one[-1]) not in (("[", "]"), ("<", ">"))
     ]
     return upper if len(upper) > CASED * len(tokens) else []
+
+
+def _is_lower(vocabulary: Iterable[str]) -> bool:
+    """Whether a vocabulary has all small Latin letters, but no large letter of any kind."""
+    text = {one for one in vocabulary if (one[0], one[-1]) not in (("[", "]"), ("<", ">"))}
+    return set(ascii_lowercase) <= text and all(one == one.lower() for one in text)
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:

@@ -4,6 +4,7 @@ of documents."""
 import errno
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from megatron.base.errors import UserError
-from megatron.base.files import whole_file
+from megatron.base.files import left_behind, whole_file
 from megatron.data.indexed_dataset import (
     CHUNK,
     HEADER,
@@ -48,6 +49,7 @@ class IndexedDatasetBuilder:
         self._files = ExitStack()
 
     def __enter__(self) -> "IndexedDatasetBuilder":
+        _tell_left_behind(self.prefix)
         with ExitStack() as files:
             files.enter_context(_full_disk(self.prefix))
             # On the way out the last one is closed first: the index takes its name after the tokens.
@@ -173,6 +175,18 @@ def existing_dataset(prefix: str) -> list[str]:
         f"--output-prefix: {prefix} has {', '.join(there)} already; choose another, or replace what is there "
         "with --overwrite"
     ]
+
+
+def _tell_left_behind(prefix: str) -> None:
+    """Hidden files of an earlier run are as large as its dataset, and nobody else removes them."""
+    paths = [path for ending in (".bin", ".idx") for path in left_behind(Path(prefix + ending))]
+    if paths:
+        size = sum(path.stat().st_size for path in paths) / 1e6
+        print(
+            f"note: {' '.join(map(str, paths))} ({size:,.1f} MB): left by a run that was ended from outside; "
+            "remove them, unless one is writing there now",
+            file=sys.stderr,
+        )
 
 
 @contextmanager

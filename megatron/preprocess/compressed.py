@@ -59,7 +59,10 @@ def _require_kind(file: IO[bytes], path: str, kind: Kind) -> None:
         plain = (
             begin.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{"
         )  # some downloads unpack, and keep the name
-        way = "give it the ending .jsonl, or link it so" if plain else "make or copy the file again"
+        others = {".jsonl.gz": GZIP.beginnings, ".jsonl.zst": ZSTD.beginnings}
+        other = next((ending for ending, its in others.items() if begin.startswith(its)), "")
+        ending = ".jsonl" if plain else other
+        way = f"give it the ending {ending}, or link it so" if ending else "make or copy the file again"
         raise UserError(f"{path}: is no {kind.name} file, {what}; {way}")
 
 

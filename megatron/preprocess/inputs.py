@@ -17,15 +17,21 @@ UNFINISHED = (".part", ".partial", ".incomplete", ".crdownload", ".download", ".
 LIES_BESIDE = (".part", ".aria2")
 """Those that lie beside the file that is not finished yet."""
 RENAME = "give files of other names the ending of what they hold, such as .jsonl, or link them so"
-TABLES = "write its rows as Parquet first: pyarrow.parquet.write_table(pyarrow.{}, 'OUTPUT.parquet')"
+TABLES = (
+    "write its rows as Parquet first, in Python: import pyarrow, pyarrow.{}, pyarrow.parquet; "
+    "pyarrow.parquet.write_table(pyarrow.{}, 'OUTPUT.parquet')"
+)
+CSV = "csv.read_csv('FILE', parse_options=pyarrow.csv.ParseOptions({}))"
+ARROW_FILE = b"ARROW1"
+"""How Arrow's files begin; its streams, which have the same ending, do not."""
 UNPACK = "unpack it first; JSON lines alone are read as .gz and .zst"
 TAKE_OUT = "take its text out first, into a .txt or .jsonl"
 PACKED = "give JSON lines that are packed the ending .jsonl.gz or .jsonl.zst, or link them so; unpack others"
 OTHER_KINDS = {
-    (".csv",): TABLES.format("csv.read_csv('FILE')"),
-    (".tsv",): TABLES.format("csv.read_csv('FILE', parse_options=pyarrow.csv.ParseOptions(delimiter='\\t'))"),
-    (".arrow",): TABLES.format("ipc.open_stream('FILE').read_all()"),
-    (".feather",): TABLES.format("feather.read_table('FILE')"),
+    (".csv",): TABLES.format("csv", CSV.format("newlines_in_values=True")),
+    (".tsv",): TABLES.format("csv", CSV.format("newlines_in_values=True, delimiter='\\t'")),
+    (".arrow",): TABLES.format("ipc", "ipc.open_stream('FILE').read_all()"),
+    (".feather",): TABLES.format("feather", "feather.read_table('FILE')"),
     (".tar", ".tgz", ".tar.gz", ".tar.zst", ".txt.gz", ".txt.zst", ".zip", ".bz2", ".xz", ".7z"): UNPACK,
     (".lz4", ".br", ".snappy", ".rar"): UNPACK,
     (".warc", ".warc.gz", ".wet.gz", ".wat.gz", ".xml.gz", ".html.gz"): TAKE_OUT,
@@ -134,12 +140,24 @@ def _matches(given: str) -> list[str]:
 def _way_out(paths: Sequence[str], folder: str = "") -> str:
     """What to do with files that are not taken: the first of them that is known to be of another kind says
     it for all. `folder`: which holds them, if one does."""
-    known = (way for path in paths for endings, way in OTHER_KINDS.items() if path.lower().endswith(endings))
+    known = (
+        way.replace("open_stream", "open_file") if _is_arrow_file(path) else way
+        for path in paths
+        for endings, way in OTHER_KINDS.items()
+        if path.lower().endswith(endings)
+    )
     rest = RENAME
     if folder and any(map(known_ending, paths)):
         pattern = os.path.join(glob.escape(folder), "**", "*.json")
         rest = f"if its .json files hold JSON lines, name them by a glob in quotes: '{pattern}'"
     return next(known, rest)
+
+
+def _is_arrow_file(path: str) -> bool:
+    if not path.lower().endswith(".arrow"):
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(ARROW_FILE)) == ARROW_FILE
 
 
 def _left_out(path: str, others: list[str]) -> str:

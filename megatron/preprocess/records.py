@@ -17,10 +17,18 @@ UTF16 = "is UTF-16, not UTF-8; convert the file with iconv -f UTF-16 -t UTF-8"
 OTHER = "; iconv -f ENCODING -t UTF-8 converts a file of another encoding"
 PACKED = {b"\x1f\x8b": ".jsonl.gz", b"\x28\xb5\x2f\xfd": ".jsonl.zst", b"PAR1\x15": ".parquet"}
 """How files of other kinds begin, and the endings that they should have."""
+UNREAD = {
+    b"\xfd7zXZ\0": "xz",
+    b"PK\x03\x04": "zip",
+    **{b"BZh%d1AY&SY" % level: "bzip2" for level in range(1, 10)},
+}
+"""How packed files begin that are not read, whatever they are called."""
 EMPTY_BLOCK = bytes(8)
 NULS = "holds NUL bytes, as a file that was not written to its end does; bring the file again"
 NULL = ValueError("holds null, not an object with keys")
 ONE_LINE = "jq -c . writes objects so, and jq -c '.[]' those of a list"
+COMMAS = "sed 's/,[[:space:]]*$//' FILE takes the commas off"
+CARRIAGE_RETURNS = "tr '\\r' '\\n' < FILE ends lines so where they end as on old Macs"
 LONGEST_LINES = 1 << 20
 """Bytes of a text file that are looked at for lines of JSON."""
 AS_LINES = (
@@ -78,11 +86,20 @@ def _json_line(line: bytes) -> Any:
     except json.JSONDecodeError as error:
         if wrong := _of_nuls(line):
             return ValueError(wrong)
-        goes_on = line.strip().endswith((b"{", b"[", b":", b","))  # no line of JSON lines ends so
-        hint = f"; {ONE_LINE}" if goes_on else ""
+        hint = _as_lines(line.strip(), error)
         return ValueError(f"column {error.colno}: {error.msg}; every line must be one JSON object{hint}")
     except ValueError as error:  # a number of more digits than Python reads
         return ValueError(f"{str(error).partition(';')[0]}; write such a number as a text")
+
+
+def _as_lines(line: bytes, error: json.JSONDecodeError) -> str:
+    """How a file becomes JSON lines, by a line that is none."""
+    if error.msg == "Extra data":  # behind a whole value
+        if b"\r" in line:
+            return f"; {CARRIAGE_RETURNS}"
+        rest = error.doc[error.pos :].strip()
+        return f"; {COMMAS}" if rest == "," else f"; {ONE_LINE}" if rest.startswith("{") else ""
+    return f"; {ONE_LINE}" if line.endswith((b"{", b"[", b":", b",")) else ""  # no line of JSON lines ends so
 
 
 def read_text_file(path: str, keys: Sequence[str]) -> Any:
@@ -110,7 +127,8 @@ def _of_kind(content: bytes) -> str:
     for begin, ending in PACKED.items():
         if content.startswith(begin):
             return f"is of another kind by its first bytes; give the file the ending {ending}, or link it so"
-    return ""
+    packed = next((kind for begin, kind in UNREAD.items() if content.startswith(begin)), "")
+    return f"is packed, {packed} by its first bytes; unpack the file first" if packed else ""
 
 
 def _of_lines(content: bytes, keys: Sequence[str]) -> str:

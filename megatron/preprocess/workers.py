@@ -36,7 +36,7 @@ def map_in_order(
     try:
         for task in tasks:
             with _blocked(signal.SIGINT, signal.SIGTERM):  # a worker half started would outlive the pool
-                waiting.append((task, pool.submit(function, *task)))
+                waiting.append((task, _submit(pool, function, task)))
             if len(waiting) >= window:
                 yield _first(waiting)
         while waiting:
@@ -47,6 +47,16 @@ def map_in_order(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _submit(
+    pool: ProcessPoolExecutor, function: Callable[..., Result], task: tuple[Any, ...]
+) -> Future[Result]:
+    """A task for the pool. BrokenProcessPool also where the process that workers come from has ended."""
+    try:
+        return pool.submit(function, *task)
+    except (EOFError, ConnectionError):
+        raise BrokenProcessPool from None
 
 
 def _first(waiting: deque[tuple[tuple[Any, ...], Future[Result]]]) -> tuple[tuple[Any, ...], Result]:

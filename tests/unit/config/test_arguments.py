@@ -14,6 +14,12 @@ from megatron.config.values import Unknown
 from tests.support.kitchen import FOREIGN, Kitchen, Options, problems, read
 
 
+def test_a_file_whose_name_begins_with_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-a.jsonl").touch()
+    assert "-a.jsonl is read as a flag; give the file as ./-a.jsonl" in problems("--chef", "-a.jsonl")
+
+
 def test_defaults_and_groups() -> None:
     options = read()
     assert options.kitchen == Kitchen(

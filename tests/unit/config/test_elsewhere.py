@@ -8,17 +8,26 @@ import pytest
 from megatron.base.errors import UserError
 from megatron.config.arguments import parse, understand
 from megatron.config.config import Config
-from megatron.config.elsewhere import ANSWERS, OF_LAUNCHERS, WORDS
+from megatron.config.elsewhere import ANSWERS, OF_LAUNCHERS, WORDS, answer
 from megatron.config.finetuning import FinetuneFlags, FinetuningConfig
 from megatron.config.flags import flags_of
 from megatron.config.language_model import LanguageModelFlags
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.curriculum.analyze_dataset import AnalysisOptions
 from megatron.preprocess.preprocess import PreprocessOptions
-from tools import convert_checkpoint, evaluate, generate_text, train_tokenizer
+from tools import (
+    collect_corpus,
+    convert_checkpoint,
+    evaluate,
+    generate_text,
+    inspect_data,
+    preprocess_data,
+    train_tokenizer,
+)
 
 OPTIONS: list[Any] = [Config, FinetuningConfig, PreprocessOptions, AnalysisOptions]
 OPTIONS += [one.Options for one in (convert_checkpoint, evaluate, generate_text, train_tokenizer)]
+OPTIONS += [one.Options for one in (preprocess_data, inspect_data, collect_corpus)]
 
 
 @pytest.mark.parametrize(
@@ -278,17 +287,45 @@ def test_words_of_other_programs_for_images(word: str, said: str) -> None:
     assert [one for one in problems if said in one], problems
 
 
+@pytest.mark.parametrize(
+    ("tool", "word", "said"),
+    [
+        (preprocess_data, "--documents=x", "here it is --input"),  # of dolma
+        (preprocess_data, "--data.train_data_path=x", "here it is --input"),  # of litgpt
+        (preprocess_data, "--max_length=5", "here it is --max-sequence-length"),  # of transformers
+        (preprocess_data, "--concat_tokens=5", "whole documents are written"),  # of llm-foundry
+        (preprocess_data, "--eos_text=x", "--append-eod puts the token behind every document"),
+        (preprocess_data, "--append", "datasets are written whole"),
+        (preprocess_data, "--datasets=x", "datasets are joined by tools/merge_datasets.py"),
+        (preprocess_data, "--num-shards=4", "--workers are processes of one machine"),
+        (preprocess_data, "--seed=4", "give --shuffle-documents SEED"),
+        (preprocess_data, "--max-samples=4", "all documents of --input are written; cut the files"),
+        (train_tokenizer, "--max-lines=4", "--max-bytes says how much of the text is read"),
+        (train_tokenizer, "--workers=4", "training takes all cores"),
+        (train_tokenizer, "--max_token_length=4", "there is one way to train each --model"),
+        (train_tokenizer, "--lowercase", "a BPE of bytes keeps case and accents"),
+        (inspect_data, "--input=x", "here it is --data-path"),
+        (collect_corpus, "--output-prefix=x", "here it is --output"),
+    ],
+)
+def test_a_word_of_another_programs_preprocessing(tool: Any, word: str, said: str) -> None:
+    problems = understand(tool.Options, [word], foreign=getattr(tool, "FOREIGN", {}))[1]
+    assert [one for one in problems if one.startswith(f"unknown flag {word.partition('=')[0]}; {said}")]
+
+
 def test_sentences_name_flags_that_are_there() -> None:
-    mine = {spelling for one in flags_of(Config) for spelling in one.spellings}
     known = {spelling for options in OPTIONS for one in flags_of(options) for spelling in one.spellings}
-    words = [word for one in ANSWERS for word in one.words.split()]
     named = {flag for one in ANSWERS for flag in re.findall(r"--[a-z0-9_-]+", f"{one.sentence} {one.needs}")}
     assert named <= known | set(OF_LAUNCHERS)
-    assert len(words) == len(set(words))
-    flags = {word for text in WORDS.values() for word in text.split()}
-    unlike = {"num-threads", "num-processes"} | {word for word in words if "epoch" in word}
-    assert set(words) & flags <= unlike  # which not all commands have a flag for
-    assert not {f"--{word}" for word in words} & mine
+
+
+def test_every_answer_to_a_word_is_given_by_some_command() -> None:
+    """A word may have several, of different commands."""
+    commands = [{spelling for one in flags_of(options) for spelling in one.spellings} for options in OPTIONS]
+    for one in ANSWERS:
+        for word in one.words.split():
+            given = [ours for ours in commands if answer(word, ours) == one.sentence]
+            assert any(f"--{word}" not in ours for ours in given), word
 
 
 def test_all_words_lead_to_flags_that_are_there() -> None:

@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from string import ascii_lowercase
 
 import numpy as np
 import pytest
 
 from megatron.base.errors import UserError
 from megatron.config.tokenizer import TokenizerOptions
+from megatron.data.bert_files import SPECIAL
 from megatron.data.tokenizer import build_tokenizer
 from megatron.data.tokenizer_value import Tokenizer
 from tests.support.made_up_text import TEXTS, write_bert_vocabulary, write_tokenizer
@@ -124,3 +126,16 @@ def test_a_vocabulary_that_keeps_the_case_is_not_lowered(tmp_path, vocabulary):
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": true}')
     lower = build_tokenizer(TokenizerOptions(LOWER, vocab_file=vocabulary))
     assert rows(lower, ["A"]) == [[lower.vocabulary["a"]]]
+
+
+def test_a_vocabulary_without_upper_case_letters_is_not_of_cased_text(tmp_path: Path) -> None:
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join([*SPECIAL, *ascii_lowercase, "the", "##s"]) + "\n")
+    options = TokenizerOptions(tokenizer_type="BertWordPieceCase", vocab_file=str(path))
+    with pytest.raises(UserError, match=r"no token has an upper-case letter.* BertWordPieceLowerCase"):
+        build_tokenizer(options)
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    build_tokenizer(options)
+    (tmp_path / "tokenizer_config.json").unlink()
+    path.write_text("\n".join([*SPECIAL, *ascii_lowercase, "The", "##s"]) + "\n")
+    build_tokenizer(options)

@@ -182,6 +182,18 @@ def test_a_full_disk_is_told_with_the_files(tmp_path, number):
     assert os.listdir(tmp_path) == []
 
 
+def test_what_a_killed_run_left_is_told(tmp_path, capsys):
+    (tmp_path / ".out.bin.0123456789ab.partial").write_bytes(bytes(2_000_000))
+    with IndexedDatasetBuilder(tmp_path / "out", np.uint16) as builder:
+        builder.add_document(np.arange(3), [3])
+    said = capsys.readouterr().err
+    assert f"note: {tmp_path}/.out.bin.0123456789ab.partial (2.0 MB): left by a run" in said
+    assert (tmp_path / ".out.bin.0123456789ab.partial").exists()
+    with IndexedDatasetBuilder(tmp_path / "other", np.uint16):
+        pass
+    assert capsys.readouterr().err == ""
+
+
 def test_no_file_has_its_name_before_the_end(tmp_path):
     with IndexedDatasetBuilder(tmp_path / "a", np.uint16) as builder:
         builder.add_documents(np.arange(5), [5])

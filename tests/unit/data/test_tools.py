@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,16 @@ def test_a_tokenizer_is_replaced_only_where_asked(tmp_path, call):
     assert (tmp_path / "t.json").read_text() == "{}"
     call(train_tokenizer, *words, "--vocab-size", 300, "--overwrite")
     assert len(json.loads((tmp_path / "t.json").read_text())["model"]["vocab"]) == 300
+
+
+@pytest.mark.parametrize("folder", ["new/", "old"])
+def test_a_tokenizer_in_a_folder(tmp_path, call, folder):
+    (tmp_path / "old").mkdir()
+    path = write_lines(tmp_path / "a.jsonl", TEXTS)
+    call(train_tokenizer, "--input", path, "--vocab-size", 300, "--output", f"{tmp_path}/{folder}")
+    assert os.listdir(tmp_path / folder) == ["tokenizer.json"]
+    with pytest.raises(UserError, match=r"tokenizer\.json: is there already"):
+        call(train_tokenizer, "--input", path, "--vocab-size", 300, "--output", f"{tmp_path}/{folder}")
 
 
 def test_no_token_is_learned_from_the_letters_of_a_special_token(tmp_path, call):
@@ -200,7 +211,7 @@ _cut = train_tokenizer.cut_into_pieces
         (["--max-bytes", "-1"], "--max-bytes -1 must be at least 1"),
         (["--json-keys"], "--json-keys needs a value"),
         (["--output", ""], "--output is given an empty text"),
-        (["--output", "."], "is a folder, and a file is to be written"),
+        (["--output", "no/", "--model", "bpe", "--cased"], "--cased is of --model wordpiece"),
     ],
 )
 def test_training_mistakes(tmp_path, call, arguments, message):
@@ -301,6 +312,24 @@ def test_a_folder_to_merge_is_what_its_owner_sees(tmp_path, call, two, capsys):
     os.unlink(shards / "deep" / "b.idx")
     with pytest.raises(UserError, match=r"b\.idx: does not exist, though the other file of the dataset does"):
         call(merge_datasets, "--input", shards, "--output-prefix", tmp_path / "n")
+
+
+def test_a_glob_of_datasets(tmp_path, call, two):
+    for number, inputs in enumerate([two, [tmp_path / "shards" / "*_text_document"]]):
+        call(merge_datasets, "--input", *inputs, "--output-prefix", tmp_path / f"m{number}")
+    assert (tmp_path / "m0.bin").read_bytes() == (tmp_path / "m1.bin").read_bytes()
+
+
+def test_a_merge_has_no_weights(tmp_path, call, two):
+    with pytest.raises(UserError, match=r"--input 0\.3 0\.7: a merge takes all of every dataset"):
+        call(merge_datasets, "--input", 0.3, two[0], 0.7, two[1], "--output-prefix", tmp_path / "m")
+
+
+def test_a_merge_with_the_flags_of_a_tokenizer(tmp_path, call, two):
+    """Older merging tools need them."""
+    flags = ["--tokenizer-type", "GPT2BPETokenizer", "--vocab-file", "v", "--dataset-impl", "mmap"]
+    printed = call(merge_datasets, "--datasets", *two, "--output-prefix", tmp_path / "m", *flags)
+    assert "not used here: --tokenizer-type, --vocab-file (the .json files of the datasets say" in printed
 
 
 def test_a_merge_replaces_a_dataset_only_when_asked(tmp_path, call, two):
@@ -532,14 +561,34 @@ def test_what_is_worth_reading(folder, call):
     assert found[0]["text"] == SOURCE.strip()
 
 
+def test_what_is_not_worth_reading_is_counted(folder, call):
+    (folder / "NOTES.MD").write_text("Words of some length.\n" * 20)
+    assert [document["source"] for document in collect(call, folder)][:1] == ["tree/NOTES.MD"]
+    collect_corpus.gather({"tree": folder}, left_out := Counter())
+    assert left_out == {
+        "file of a text that is there already": 1,
+        "file that is no UTF-8": 1,
+        "file that a program made": 1,
+        "file of fewer than 200 bytes or more than 2,000,000": 1,
+        "file of long lines or few letters (tools/preprocess_data.py reads any .txt)": 2,
+    }
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl.gz", "corpus.txt", "corpus.parquet", "corpus/"])
+def test_a_corpus_is_json_lines(folder, call, name):
+    with pytest.raises(UserError, match=r"let it end in \.jsonl|is a folder, and a file is to be written"):
+        call(collect_corpus, "--output", f"{folder.parent}/{name}", "--input", folder, "--min-size", 0)
+    assert not list(folder.parent.glob("*corpus*"))
+
+
 def test_hidden_files_are_not_gathered(folder, call, capsys):
     before = collect(call, folder)
     for name in (".ipynb_checkpoints/guide-checkpoint.rst", "pkg/._guide.rst", ".git/COMMIT.md"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(f"Words of {name}, at some length.\n" * 10)
     (folder / "gone.md").symlink_to("nowhere")
-    assert collect_corpus.gather({"tree": folder}) and collect(call, folder) == before
-    collect_corpus.gather({"tree": folder})
+    assert collect_corpus.gather({"tree": folder}, Counter()) and collect(call, folder) == before
+    collect_corpus.gather({"tree": folder}, Counter())
     said = capsys.readouterr().err
     assert "3 hidden files left out; 1 file behind a broken link left out" in said
 

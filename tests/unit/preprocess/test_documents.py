@@ -1,10 +1,14 @@
 """Documents from every kind of file, in a fixed order, however they are cut; and what is said of files
 that hold none."""
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pyarrow
@@ -135,7 +139,7 @@ BAD_LINES = {
     b'[{"text": "a"}]': r"holds a list, .*; write each of its objects in a line of its own, as jq -c '.\[\]'",
     b'{"text":': r"column 9: Expecting value; every line must be one JSON object; jq -c \. writes objects so",
     b'{"text": "a",': "jq -c",
-    b'{"text": "a"},': "Extra data; every line must be one JSON object; jq -c",
+    b'{"text": "a"},': "Extra data; every line must be one JSON object; sed 's/",
     b"[": r"column 2: Expecting value; every line must be one JSON object; jq -c \. writes objects so",
     b"null": "line 3: holds null, not an object with keys$",
     b" null\r": "line 3: holds null, not an object",
@@ -235,6 +239,35 @@ def test_files_of_another_kind_than_their_name_says(tmp_path, name):
         assert said in complaints([str(path)])[0]
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+@pytest.mark.parametrize(("pack", "kind"), [(bz2.compress, "bzip2"), (lzma.compress, "xz")])
+def test_a_packed_file_that_is_not_read_whatever_its_name(tmp_path, name, pack, kind):
+    (tmp_path / name).write_bytes(pack(b'{"text": "a"}\n' * 50))
+    assert (
+        f"is packed, {kind} by its first bytes; unpack the file first"
+        in complaints([str(tmp_path / name)])[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "way"),
+    [
+        ('{"text": "a"},\n{"text": "b"},\n', "sed 's/,[[:space:]]*$//' FILE"),
+        ('{"text": "a"}\r{"text": "b"}\r', "tr '\\r' '\\n' < FILE"),
+        ('{"text": "a"}{"text": "b"}\n', "jq -c . writes objects so"),
+    ],
+)
+def test_the_way_from_other_lines_to_json_lines_works(tmp_path, content, way):
+    path = tmp_path / "a.jsonl"
+    path.write_text(content, newline="")
+    assert way in complaints([str(path)])[0]
+    command = way.partition(" writes")[0].replace("FILE", str(path)) + (f" {path}" if "jq" in way else "")
+    if shutil.which(command.split()[0]):
+        done = subprocess.run(command, shell=True, capture_output=True, check=True, text=True)
+        (tmp_path / "b.jsonl").write_text(done.stdout)
+        assert read([str(tmp_path / "b.jsonl")]) == [["a", "b"]]
+
+
 def test_a_text_file_of_json_lines(tmp_path):
     path = tmp_path / "a.txt"
     for key, content in (
@@ -262,6 +295,11 @@ def test_a_packed_file_that_was_unpacked_on_its_way(tmp_path, ending):
     with pytest.raises(
         UserError, match=r"is no (gzip|zstd) file, .*; give it the ending \.jsonl, or link it so"
     ):
+        read([str(path)])
+    other = {".gz": ".zst", ".zst": ".gz"}[ending]
+    packed = compress(write_lines(tmp_path / "b.jsonl", ["text"]), other)
+    os.replace(packed, path)
+    with pytest.raises(UserError, match=rf"give it the ending \.jsonl\{other}, or link it so"):
         read([str(path)])
     path.write_bytes(b"<!DOCTYPE html>")
     with pytest.raises(UserError, match=r"is no (gzip|zstd) file, .*; make or copy the file again"):

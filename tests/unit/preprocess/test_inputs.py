@@ -146,7 +146,7 @@ def test_files_of_no_known_kind_are_one_problem_with_a_way_out(tmp_path: Path) -
 def test_files_of_other_kinds_are_not_to_be_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the message says is done, and gives the texts."""
     monkeypatch.chdir(tmp_path)
-    texts = pyarrow.table({"text": ["a", "b, c"]})
+    texts = pyarrow.table({"text": ["a", "b, c", "line of text\n" * 9000] * 20})
     csv.write_csv(texts, "FILE.csv")
     csv.write_csv(texts, "FILE.tsv", csv.WriteOptions(delimiter="\t"))
     feather.write_feather(texts, "FILE.feather")
@@ -155,10 +155,14 @@ def test_files_of_other_kinds_are_not_to_be_renamed(tmp_path: Path, monkeypatch:
     for ending in ("csv", "tsv", "feather", "arrow"):
         with pytest.raises(UserError, match="unknown kind of file") as caught:
             find_files([f"FILE.{ending}"])
-        way = caught.value.problems[0].partition("write its rows as Parquet first: ")[2]
-        eval(way.replace("'FILE'", f"'FILE.{ending}'"), {"pyarrow": pyarrow})
+        way = caught.value.problems[0].partition("write its rows as Parquet first, in Python: ")[2]
+        exec(way.replace("'FILE'", f"'FILE.{ending}'"), {})
         assert parquet.read_table("OUTPUT.parquet").equals(texts)
         Path("OUTPUT.parquet").unlink()
+    with pyarrow.ipc.new_file("FILE.arrow", texts.schema) as stream:
+        stream.write_table(texts)
+    with pytest.raises(UserError, match=r"pyarrow\.ipc\.open_file\('FILE'\)\.read_all"):
+        find_files(["FILE.arrow"])
     for name, way in (
         ("a.tar.gz", "unpack it first"),
         ("a.TXT.gz", "unpack it first"),

@@ -440,6 +440,15 @@ def test_results_come_in_order_and_few_tasks_wait():
         list(map_in_order(_square, tasks([1, 99, 2]), 2, 4, []))
 
 
+def test_the_process_that_workers_come_from_is_ended(monkeypatch):
+    def ended(self, *task):
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.submit", ended)
+    with pytest.raises(UserError, match="a worker process was ended from outside"):
+        list(map_in_order(_square, [(1,)], 2, 4, []))
+
+
 def test_a_temporary_folder_that_is_too_long_for_sockets(tmp_path):
     """Python 3.14 takes another one by itself."""
     folder = tmp_path / ("x" * 100)
