@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 
 from megatron.config.answers import ANSWERS, Answer
+from megatron.config.log_answers import LOG_ANSWERS
 
 WORDS = {
     # Lengths of a run, and its batches
@@ -77,7 +78,8 @@ WORDS = {
     "save-every-n-steps checkpoint-every ckpt-every save-interval-updates "
     "checkpoint.interval save-iters save-strategy",
     "wandb-exp-name": "run-name wandb-name wandb-run-name experiment-name exp-name wandb.name",
-    "tensorboard-dir": "logging-dir log-dir tb-dir tensorboard-logdir save-tb-folder",
+    "tensorboard-dir": "logging-dir log-dir tb-dir tensorboard-logdir save-tb-folder tensorboard-log-dir "
+    "tensorboard-path tensorboard-folder tensorboard-output-dir tb-log-dir tb-folder tblog",
     # Shape and precision of a model
     "hidden-size": "d-model dim model-dim embed-dim embedding-dim n-embd decoder-embed-dim "
     "encoder-embed-dim n-embed",
@@ -97,6 +99,8 @@ WORDS = {
     "recompute-granularity": "gradient-checkpointing activation-checkpointing grad-checkpointing "
     "enable-activation-checkpointing activations-checkpoint-granularity "
     "activation-checkpoint.mode grad-ckpt",
+    "profile": "enable-profiling profiling profiler torch-profiler use-profiler profiler.enabled profiling.enabled",
+    "log-throughput": "mfu log-mfu report-mfu log-tflops log-flops flops-profiler log-throughput-to-tensorboard",
     "compile": "torch-compile use-compile torchcompile torch-compile-mode "
     "torch-compile-backend compile.enable",
     # Ranks
@@ -205,7 +209,7 @@ def answer(word: str, ours: Collection[str]) -> str:
     is known of it."""
     if here := our_word(word, ours):
         return f"here it is {here}"
-    named = (one for name in _ends(word) for one in ANSWERS if name in one.words.split())
+    named = (one for name in _ends(word) for one in (*ANSWERS, *LOG_ANSWERS) if name in one.words.split())
     return next((one.sentence for one in named if _flags_of(one) <= {*ours}), "")
 
 

@@ -9,6 +9,7 @@ from megatron.base.errors import UserError
 from megatron.config.arguments import parse, understand
 from megatron.config.config import Config
 from megatron.config.elsewhere import ANSWERS, OF_LAUNCHERS, WORDS
+from megatron.config.log_answers import LOG_ANSWERS
 from megatron.config.finetuning import FinetuningConfig
 from megatron.config.flags import flags_of
 from megatron.config.other_megatrons import FOREIGN_FLAGS
@@ -186,12 +187,13 @@ def test_sentences_name_flags_that_are_there() -> None:
     mine = {spelling for one in flags_of(Config) for spelling in one.spellings}
     known = {spelling for options in OPTIONS for one in flags_of(options) for spelling in one.spellings}
     words = [word for one in ANSWERS for word in one.words.split()]
-    named = {flag for one in ANSWERS for flag in re.findall(r"--[a-z0-9-]+", f"{one.sentence} {one.needs}")}
+    named = {flag for one in (*ANSWERS, *LOG_ANSWERS) for flag in re.findall(r"--[a-z0-9-]+", f"{one.sentence} {one.needs}")}
     assert named <= known | set(OF_LAUNCHERS)
     assert len(words) == len(set(words))
     flags = {word for text in WORDS.values() for word in text.split()}
     unlike = {"num-threads", "num-processes"} | {word for word in words if "epoch" in word}
     assert set(words) & flags <= unlike  # which not all commands have a flag for
+    words += [word for one in LOG_ANSWERS for word in one.words.split()]
     assert not {f"--{word}" for word in words} & mine
 
 
@@ -252,3 +254,27 @@ def test_prompts_in_a_file_are_told_the_way() -> None:
     words = ["--load", "x", "--prompt-file", "y"]
     (problem,) = understand(generate_text.Options, words, foreign=generate_text.FOREIGN)[1]
     assert problem == '--prompt-file y is refused: give --prompt "$(cat FILE)", once for each text'
+
+
+@pytest.mark.parametrize(
+    ("options", "word", "said"),
+    [
+        (Config, "--wandb-tags=a", "wandb reads it from the environment, beside --wandb-project"),
+        (Config, "--wandb-offline", "set WANDB_MODE in the environment"),
+        (Config, "--log_level=info", "what is printed has one level"),
+        (Config, "--log-file=x", "what is printed goes into a file by 2>&1 | tee FILE, and a JSON record"),
+        (evaluate.Options, "--log-file=x", "what is printed goes into a file by 2>&1 | tee FILE"),
+        (Config, "--disable_tqdm=true", "training prints a line every --log-interval steps"),
+        (PreprocessOptions, "--disable_tqdm=true", "progress is shown where the output is a terminal"),
+        (Config, "--gpu_peak_flops=312e12", "give --device-peak-tflops, in 10^12 FLOP/s"),
+        (Config, "--mlflow-tracking-uri=x", "what is logged goes to --tensorboard-dir"),
+        (Config, "--profiling.enable_profiling=true", "here it is --profile"),
+        (Config, "--eval_on_start=true", "a run is validated every --eval-interval steps"),
+        (Config, "--print-config", "--dry-run prints the configuration"),
+    ],
+)
+def test_a_word_about_logs(options: Any, word: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(options, [word], description="", foreign=FOREIGN_FLAGS if options is Config else {})
+    name = word.partition("=")[0]
+    assert [one for one in caught.value.problems if one.startswith(f"unknown flag {name}; {said}")]
