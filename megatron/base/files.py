@@ -159,8 +159,8 @@ def writable_file(path: str | os.PathLike[str]) -> Path:
     """Make the file's folder if it is missing; UserError when no file can be written there. For what is
     written after long work."""
     target = Path(path)
-    if target.is_dir():
-        raise UserError(f"{target}: is a folder, and a file is to be written; name a file")
+    if target.is_dir() or os.fspath(path).endswith("/"):
+        raise UserError(f"{path}: is a folder, and a file is to be written; name a file")
     writable_folder(target.parent)
     return target
 

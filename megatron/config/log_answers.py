@@ -102,5 +102,7 @@ LOG_ANSWERS = (
         "defaults base-config -base- extends inherits imports",
         "--config",
     ),
-    Answer("NO_COLOR=1 in the environment leaves colours out", "no-color no-colour disable-color-printing color"),
+    Answer(
+        "NO_COLOR=1 in the environment leaves colours out", "no-color no-colour disable-color-printing color"
+    ),
 )

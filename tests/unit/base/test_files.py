@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from megatron.base.errors import UserError
-from megatron.base.files import aside, hold, require_room, whole_file, whole_folder, writable_folder
+from megatron.base.files import (
+    aside,
+    hold,
+    require_room,
+    whole_file,
+    whole_folder,
+    writable_file,
+    writable_folder,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -194,3 +202,9 @@ def test_a_disk_that_syncs_no_folders_can_be_written(
         with nullcontext() if passes else pytest.raises(OSError), write(tmp_path / write.__name__):
             pass
     assert not passes or names(tmp_path) == ["whole_file", "whole_folder"]
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    for path in (tmp_path, f"{tmp_path}/not_there/"):
+        with pytest.raises(UserError, match="is a folder, and a file is to be written; name a file"):
+            writable_file(path)

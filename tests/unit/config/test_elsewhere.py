@@ -9,9 +9,9 @@ from megatron.base.errors import UserError
 from megatron.config.arguments import parse, understand
 from megatron.config.config import Config
 from megatron.config.elsewhere import ANSWERS, OF_LAUNCHERS, WORDS
-from megatron.config.log_answers import LOG_ANSWERS
 from megatron.config.finetuning import FinetuningConfig
 from megatron.config.flags import flags_of
+from megatron.config.log_answers import LOG_ANSWERS
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.preprocess.preprocess import PreprocessOptions
 from tools import convert_checkpoint, evaluate, generate_text, train_tokenizer
@@ -187,7 +187,11 @@ def test_sentences_name_flags_that_are_there() -> None:
     mine = {spelling for one in flags_of(Config) for spelling in one.spellings}
     known = {spelling for options in OPTIONS for one in flags_of(options) for spelling in one.spellings}
     words = [word for one in ANSWERS for word in one.words.split()]
-    named = {flag for one in (*ANSWERS, *LOG_ANSWERS) for flag in re.findall(r"--[a-z0-9-]+", f"{one.sentence} {one.needs}")}
+    named = {
+        flag
+        for one in (*ANSWERS, *LOG_ANSWERS)
+        for flag in re.findall(r"--[a-z0-9-]+", f"{one.sentence} {one.needs}")
+    }
     assert named <= known | set(OF_LAUNCHERS)
     assert len(words) == len(set(words))
     flags = {word for text in WORDS.values() for word in text.split()}
