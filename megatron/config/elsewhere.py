@@ -99,8 +99,10 @@ WORDS = {
     "recompute-granularity": "gradient-checkpointing activation-checkpointing grad-checkpointing "
     "enable-activation-checkpointing activations-checkpoint-granularity "
     "activation-checkpoint.mode grad-ckpt",
-    "profile": "enable-profiling profiling profiler torch-profiler use-profiler profiler.enabled profiling.enabled",
-    "log-throughput": "mfu log-mfu report-mfu log-tflops log-flops flops-profiler log-throughput-to-tensorboard",
+    "profile": "enable-profiling profiling profiler torch-profiler use-profiler "
+    "profiler.enabled profiling.enabled",
+    "log-throughput": "mfu log-mfu report-mfu log-tflops log-flops flops-profiler "
+    "log-throughput-to-tensorboard",
     "compile": "torch-compile use-compile torchcompile torch-compile-mode "
     "torch-compile-backend compile.enable",
     # Ranks

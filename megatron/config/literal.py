@@ -9,10 +9,10 @@ LITERAL: Mapping[str, str] = {
     "whole path",
     r".*\$\{[^{}]+\}.*|(?:.*/)?\$[A-Za-z_]\w*(?:/.*)?": "names a variable that is not in the "
     "environment, or not at the start; export it, or write the path itself",
-    r"(?:.*=)?(?:None|null)": "is a word of Python or JSON for nothing; leave it out, or in a YAML file the value "
-    "empty",
-    r"(?:.*=)?[A-Za-z]:\\.*|(?:.*[\w.])?\\[\w.].*": "has \\ between its folders, as on Windows; write /, and in "
-    "WSL /mnt/c/ for C:\\",
+    r"(?:.*=)?(?:None|null)": "is a word of Python or JSON for nothing; leave it out, or in a YAML "
+    "file the value empty",
+    r"(?:.*=)?[A-Za-z]:\\.*|(?:.*[\w.])?\\[\w.].*": "has \\ between its folders, as on Windows; write /, "
+    "and in WSL /mnt/c/ for C:\\",
     r"(?:.*=)?[A-Za-z][A-Za-z0-9+.-]+://.*": "is an address, and files of this machine alone are read and "
     "written; mount or copy what lies there, and name its path",
 }
@@ -37,8 +37,8 @@ def stray(word: str) -> str:
     """What is to be said of a word of a command line that stands where none is expected; "" for nothing."""
     if not word.strip(" \\"):
         return (
-            f"the word {word!r} says nothing: at the end of a line no space may follow the \\, and a variable in "
-            "quotes may be empty"
+            f"the word {word!r} says nothing: at the end of a line no space may follow the \\, and a "
+            "variable in quotes may be empty"
         )
     if word.startswith("@"):
         return f"{word} is not read: of training, flags stand in a YAML file, which --config names"

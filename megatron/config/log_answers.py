@@ -4,10 +4,12 @@ from megatron.config.answers import Answer
 
 LOG_ANSWERS = (
     Answer(
-        "wandb reads it from the environment, beside --wandb-project: WANDB_RUN_GROUP, WANDB_TAGS, WANDB_NOTES, "
-        "WANDB_JOB_TYPE, WANDB_RUN_ID, WANDB_API_KEY, WANDB_BASE_URL; a run that goes on joins its own",
-        "wandb-group wandb-run-group wandb-tags wandb-notes wandb-job-type wandb-id wandb-run-id wandb-resume-id "
-        "wandb-resume wandb-resume-run-id wandb-api-key wandb-key wandb-host wandb-base-url wandb-token",
+        "wandb reads it from the environment, beside --wandb-project: WANDB_RUN_GROUP, WANDB_TAGS, "
+        "WANDB_NOTES, WANDB_JOB_TYPE, WANDB_RUN_ID, WANDB_API_KEY, WANDB_BASE_URL; a run that goes on "
+        "joins its own",
+        "wandb-group wandb-run-group wandb-tags wandb-notes wandb-job-type wandb-id wandb-run-id "
+        "wandb-resume-id wandb-resume wandb-resume-run-id wandb-api-key wandb-key wandb-host "
+        "wandb-base-url wandb-token",
     ),
     Answer(
         "scalars of the log are sent, no weights or gradients; leave it out",
@@ -15,33 +17,33 @@ LOG_ANSWERS = (
         "--wandb-project",
     ),
     Answer(
-        "what is logged goes to --tensorboard-dir, --wandb-project and, as JSON lines, --metrics-file; give one "
-        "of them",
-        "tracker trackers with-tracking tracker-project-name metric-logger mlflow use-mlflow mlflow-tracking-uri "
-        "mlflow-experiment mlflow-experiment-name mlflow-project mlflow-run-name comet use-comet comet-project "
-        "comet-workspace comet-ml neptune use-neptune neptune-project swanlab use-swanlab swanlab-project trackio "
-        "trackio-project clearml use-clearml aim csv csv-monitor log-csv use-csv tensorboard log-tensorboard "
-        "log-tb use-tb",
+        "what is logged goes to --tensorboard-dir, --wandb-project and, as JSON lines, --metrics-file; "
+        "give one of them",
+        "tracker trackers with-tracking tracker-project-name metric-logger mlflow use-mlflow "
+        "mlflow-tracking-uri mlflow-experiment mlflow-experiment-name mlflow-project mlflow-run-name "
+        "comet use-comet comet-project comet-workspace comet-ml neptune use-neptune neptune-project "
+        "swanlab use-swanlab swanlab-project trackio trackio-project clearml use-clearml aim csv "
+        "csv-monitor log-csv use-csv tensorboard log-tensorboard log-tb use-tb",
     ),
     Answer(
-        "nothing is sent to TensorBoard or wandb unless --tensorboard-dir or --wandb-project is given; leave "
-        "it out",
+        "nothing is sent to TensorBoard or wandb unless --tensorboard-dir or --wandb-project is given; "
+        "leave it out",
         "no-tensorboard disable-tensorboard no-wandb disable-wandb wandb-disabled no-log",
     ),
     Answer(
         "training prints a line every --log-interval steps, without a progress bar; leave it out",
-        "disable-tqdm no-tqdm tqdm no-progress-bar disable-progress-bar progress-bar progress show-progress "
-        "enable-progress-bar progress-bar-refresh-rate",
+        "disable-tqdm no-tqdm tqdm no-progress-bar disable-progress-bar progress-bar progress "
+        "show-progress enable-progress-bar progress-bar-refresh-rate",
     ),
     Answer(
         "progress is shown where the output is a terminal; leave it out",
-        "disable-tqdm no-tqdm tqdm no-progress-bar disable-progress-bar progress-bar progress show-progress "
-        "enable-progress-bar progress-bar-refresh-rate",
+        "disable-tqdm no-tqdm tqdm no-progress-bar disable-progress-bar progress-bar progress "
+        "show-progress enable-progress-bar progress-bar-refresh-rate",
     ),
     Answer(
         "what is printed has one level; leave it out",
-        "quiet q silent verbose v verbose-logging debug log-level loglevel log-level-replica logging-level "
-        "logging-verbosity verbosity",
+        "quiet q silent verbose v verbose-logging debug log-level loglevel log-level-replica "
+        "logging-level logging-verbosity verbosity",
     ),
     Answer(
         "what is printed goes into a file by 2>&1 | tee FILE, and a JSON record a step by --metrics-file",
@@ -78,10 +80,11 @@ LOG_ANSWERS = (
         "profile-dir profile-output profiler-output profile-path save-traces-folder trace-dir trace-folder",
     ),
     Answer(
-        "the peak is logged behind the second step, and by --log-memory-to-tensorboard in every one; leave it "
-        "out",
+        "the peak is logged behind the second step, and by --log-memory-to-tensorboard in every one; "
+        "leave it out",
         "profile-memory memory-profile log-memory log-memory-usage log-gpu-memory log-peak-memory-stats "
-        "memory-breakdown report-memory show-memory enable-memory-snapshot memory-snapshot log-cuda-memory",
+        "memory-breakdown report-memory show-memory enable-memory-snapshot memory-snapshot "
+        "log-cuda-memory",
     ),
     Answer(
         "--dry-run prints the configuration, the plan and the memory, and starts nothing",
@@ -103,6 +106,7 @@ LOG_ANSWERS = (
         "--config",
     ),
     Answer(
-        "NO_COLOR=1 in the environment leaves colours out", "no-color no-colour disable-color-printing color"
+        "NO_COLOR=1 in the environment leaves colours out",
+        "no-color no-colour disable-color-printing color",
     ),
 )
