@@ -102,9 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     output = writable_file(options.output)
     if output.suffix.lower() not in (".html", ".htm"):
-        raise UserError(
-            f"--output {output}: the page is HTML, with its figures as PNG beside it; name a .html"
-        )
+        raise UserError(f"--output {output}: the page is HTML, its figures are PNG beside it; name a .html")
     runs = [read_run(name, Path(folder)) for name, folder in _named("--runs", options.runs).items()]
     pictures: dict[str, bytes] = {}
     html = _page(options, runs, pictures)

@@ -187,11 +187,8 @@ def test_sentences_name_flags_that_are_there() -> None:
     mine = {spelling for one in flags_of(Config) for spelling in one.spellings}
     known = {spelling for options in OPTIONS for one in flags_of(options) for spelling in one.spellings}
     words = [word for one in ANSWERS for word in one.words.split()]
-    named = {
-        flag
-        for one in (*ANSWERS, *LOG_ANSWERS)
-        for flag in re.findall(r"--[a-z0-9-]+", f"{one.sentence} {one.needs}")
-    }
+    texts = [f"{one.sentence} {one.needs}" for one in (*ANSWERS, *LOG_ANSWERS)]
+    named = {flag for text in texts for flag in re.findall(r"--[a-z0-9-]+", text)}
     assert named <= known | set(OF_LAUNCHERS)
     assert len(words) == len(set(words))
     flags = {word for text in WORDS.values() for word in text.split()}
