@@ -1,8 +1,13 @@
-"""What is said of words of other programs about logs, trackers, progress, profiles and memory."""
+"""What is said of words of other programs about logs, trackers, progress, profiles and memory, and of
+what notebooks add."""
 
 from megatron.config.answers import Answer
 
 LOG_ANSWERS = (
+    Answer(
+        "a notebook adds it to its own cells: start a command as !python SCRIPT with its flags",
+        "f",
+    ),
     Answer(
         "wandb reads it from the environment, beside --wandb-project: WANDB_RUN_GROUP, WANDB_TAGS, "
         "WANDB_NOTES, WANDB_JOB_TYPE, WANDB_RUN_ID, WANDB_API_KEY, WANDB_BASE_URL; a run that goes on "
