@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -147,7 +147,7 @@ def wandb_folder(config: Config) -> str:
     return config.logging.wandb_save_dir or os.environ.get("WANDB_DIR") or config.checkpoint.save or "."
 
 
-def _switched_off() -> str | None:
+def _switched_off() -> Literal["disabled"] | None:
     """The mode of wandb where WANDB_DISABLED asks for none, which wandb itself knows no more."""
     asked = os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes", "on")
     return "disabled" if asked and "WANDB_MODE" not in os.environ else None
