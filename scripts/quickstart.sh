@@ -8,6 +8,7 @@
 # own in runs/quickstart. Finished steps are not done again; an interrupted one goes on; --clean does all steps of this corpus
 # anew. --dry-run prints the commands alone. QUICKSTART_TOKENS=N trains each run on N tokens instead of 800000; all schedules
 # and intervals follow.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # where sh has started it
 set -euo pipefail
 
 results=runs/quickstart usual_tokens=800000

@@ -9,6 +9,7 @@
 # steps that go on after a stop, a folder for every corpus, here in runs/quickstart_bert, and --clean and --dry-run.
 # QUICKSTART_TOKENS=N trains each run on N tokens instead of 5000000; all schedules and intervals follow, and where N is smaller,
 # so do the epochs of finetuning, 2 else.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # where sh has started it
 set -euo pipefail
 
 results=runs/quickstart_bert usual_tokens=5000000 entry=pretrain_bert.py sample=()

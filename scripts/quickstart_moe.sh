@@ -8,6 +8,7 @@
 # report compares the four runs, and shows the load of every expert over time. All else is as in scripts/quickstart.sh: steps
 # that go on after a stop, a folder for every corpus, here in runs/quickstart_moe, and --clean and --dry-run.
 # QUICKSTART_TOKENS=N trains each run on N tokens instead of 350000; all schedules and intervals follow.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # where sh has started it
 set -euo pipefail
 
 results=runs/quickstart_moe usual_tokens=350000

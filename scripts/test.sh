@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Install what the tests need into .venv and run them: bash scripts/test.sh [pytest arguments]
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # where sh has started it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh

@@ -101,6 +101,8 @@ def main(argv: list[str] | None = None) -> None:
         Options, sys.argv[1:] if argv is None else argv, description=__doc__ or "", examples=EXAMPLES
     )
     output = writable_file(options.output)
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--output {output}: the page is HTML, its figures are PNG beside it; name a .html")
     runs = [read_run(name, Path(folder)) for name, folder in _named("--runs", options.runs).items()]
     pictures: dict[str, bytes] = {}
     html = _page(options, runs, pictures)

@@ -23,6 +23,7 @@ def begin() -> None:
     if sys.hexversion < 0x30B0000:
         version = sys.version.split()[0]
         sys.exit(_say(2, f"error: Python 3.11 or newer is needed, not {version}; {environment()}"))
+    os.environ["MPLBACKEND"] = "agg"  # a notebook leaves its own to what it starts, which may lack that
     sys.excepthook = _last_resort
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)

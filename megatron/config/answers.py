@@ -214,7 +214,7 @@ ANSWERS = (
     ),
     Answer(
         "set WANDB_MODE in the environment, beside --wandb-project",
-        "wandb-mode",
+        "wandb-mode wandb-offline",
     ),
     Answer(
         "a run trains to its stop, and --ckpt-step takes the checkpoint that was best in its validations",

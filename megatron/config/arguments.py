@@ -126,7 +126,7 @@ def _read(
     ours = {dashed(name): name for one in flags for name in one.spellings}
     if odd := odd_words(argv, ours):
         raise UserError(*odd)
-    words = _joined([spelled(word, ours) for word in argv])
+    words = _joined([spelled(word, ours) for word in argv if not _of_launcher(word, foreign)])
     switches = {dashed(name) for one in flags if one.kind is bool for name in one.spellings}
     met = {name for word in words if (name := flag_name(word)) and find(foreign, name, switches)}
     met = {name for name in met if dashed(name) not in ours}
@@ -137,7 +137,7 @@ def _read(
         lost(texts, one.field.metadata["of_several"]) for one, texts in _given_again(flags, argv, add_up=True)
     ]
     raw = vars(given)
-    if raw.get("config"):
+    if raw.get("config") and raw["config"][-1]:
         names = {dashed(name): one.name for one in flags for name in one.spellings}
         groups = {one.group for one in flags if one.group}
         try:
@@ -154,6 +154,12 @@ def _read(
         none = {name for name, value in from_file.items() if name in lists and value in ([], {})}
         return raw, {name: value for name, value in from_file.items() if name not in none}, problems + more
     return raw, {}, problems
+
+
+def _of_launcher(word: str, foreign: Mapping[str, Foreign]) -> bool:
+    """Whether a word is one that torch.distributed.launch and DeepSpeed put behind every script: the rank,
+    which the environment says, too. A command that says so of it reads it."""
+    return bool(re.fullmatch(r"--local[-_]rank=\d+", word)) and not find(foreign, "local-rank")
 
 
 def _joined(words: list[str]) -> list[str]:

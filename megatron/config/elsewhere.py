@@ -8,11 +8,12 @@ from collections.abc import Collection
 from megatron.config.answers import ANSWERS as GENERAL_ANSWERS
 from megatron.config.answers import Answer
 from megatron.config.course_answers import COURSE_ANSWERS
+from megatron.config.log_answers import LOG_ANSWERS
 from megatron.config.task_answers import TASK_ANSWERS
 from megatron.config.technique_answers import TECHNIQUE_ANSWERS
 from megatron.config.text_answers import TEXT_ANSWERS
 
-ANSWERS = (*TEXT_ANSWERS, *GENERAL_ANSWERS, *COURSE_ANSWERS, *TECHNIQUE_ANSWERS)
+ANSWERS = (*TEXT_ANSWERS, *GENERAL_ANSWERS, *COURSE_ANSWERS, *TECHNIQUE_ANSWERS, *LOG_ANSWERS)
 
 WORDS = {
     # Documents; before the lengths of samples, which preprocessing has, too
@@ -88,7 +89,8 @@ WORDS = {
     "save-every-n-steps checkpoint-every ckpt-every save-interval-updates "
     "checkpoint.interval save-iters save-strategy",
     "wandb-exp-name": "run-name wandb-name wandb-run-name experiment-name exp-name wandb.name",
-    "tensorboard-dir": "logging-dir log-dir tb-dir tensorboard-logdir save-tb-folder",
+    "tensorboard-dir": "logging-dir log-dir tb-dir tensorboard-logdir save-tb-folder tensorboard-log-dir "
+    "tensorboard-path tensorboard-folder tensorboard-output-dir tb-log-dir tb-folder tblog",
     # Shape and precision of a model
     "hidden-size": "d-model dim model-dim embed-dim embedding-dim n-embd decoder-embed-dim "
     "encoder-embed-dim n-embed",
@@ -108,6 +110,10 @@ WORDS = {
     "recompute-granularity": "gradient-checkpointing activation-checkpointing grad-checkpointing "
     "enable-activation-checkpointing activations-checkpoint-granularity "
     "activation-checkpoint.mode grad-ckpt",
+    "profile": "enable-profiling profiling profiler torch-profiler use-profiler "
+    "profiler.enabled profiling.enabled",
+    "log-throughput": "mfu log-mfu report-mfu log-tflops log-flops flops-profiler "
+    "log-throughput-to-tensorboard",
     "compile": "torch-compile use-compile torchcompile torch-compile-mode "
     "torch-compile-backend compile.enable",
     # Ranks

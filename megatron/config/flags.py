@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from megatron.base.files import is_utf8
-from megatron.config.literal import is_path, literal_problem
+from megatron.config.literal import is_path, literal_problem, stray
 from megatron.config.values import (
     TAKES,
     as_words,
@@ -150,6 +150,8 @@ def _misfit(one: Flag, items: list[Any]) -> list[str]:
     if not items:
         return [f"{name} needs a value: {metadata['help']}"]
     if len(items) > 1 and not one.many:
+        if found := next(filter(None, (stray(str(item)) for item in items[1:])), ""):
+            return [f"behind {name} {items[0]}: {found}"]
         words = " ".join(map(str, items))
         return [f"{name} takes one value, not {len(items)}: {words}" + _behind(metadata["of_several"])]
     return []

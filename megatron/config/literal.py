@@ -7,8 +7,12 @@ from collections.abc import Collection, Iterable, Mapping
 LITERAL: Mapping[str, str] = {
     r"(?:.*=)?~[\w.-]*/.*": "~ is a home folder at the start alone, and of a user of this machine; write the "
     "whole path",
-    r".*\$\{[\w.:]+\}.*|(?:.*/)?\$[A-Za-z_]\w*(?:/.*)?": "names a variable that is not in the "
+    r".*\$\{[^{}]+\}.*|(?:.*/)?\$[A-Za-z_]\w*(?:/.*)?": "names a variable that is not in the "
     "environment, or not at the start; export it, or write the path itself",
+    r"(?:.*=)?(?:None|null)": "is a word of Python or JSON for nothing; leave it out, or in a YAML "
+    "file the value empty",
+    r"(?:.*=)?[A-Za-z]:\\.*|(?:.*[\w.])?\\[\w.].*": "has \\ between its folders, as on Windows; write /, "
+    "and in WSL /mnt/c/ for C:\\",
     r"(?:.*=)?[A-Za-z][A-Za-z0-9+.-]+://.*": "is an address, and files of this machine alone are read and "
     "written; mount or copy what lies there, and name its path",
 }
@@ -27,6 +31,22 @@ def is_path(metavar: str) -> bool:
 def literal_problem(value: str) -> str:
     """What is wrong with a path that would be taken literally and is hardly meant so; "" where nothing is."""
     return next((words for pattern, words in LITERAL.items() if re.fullmatch(pattern, value, re.DOTALL)), "")
+
+
+def stray(word: str) -> str:
+    """What is to be said of a word of a command line that stands where none is expected; "" for nothing."""
+    if not word.strip(" \\"):
+        return (
+            f"the word {word!r} says nothing: at the end of a line no space may follow the \\, and a "
+            "variable in quotes may be empty"
+        )
+    if word.startswith("@"):
+        return f"{word} is not read: of training, flags stand in a YAML file, which --config names"
+    if found := re.fullmatch(r"[+~]*(?:[A-Za-z]\w*\.)*([A-Za-z]\w*)=(.*)", word, re.DOTALL):
+        return f"write {word} as --{found[1].replace('_', '-')} {found[2]}".rstrip()
+    if re.match(r"--\w[\w-]*\s", word):
+        return f"{word!r} is one word; give the flag and its value as two"
+    return ""
 
 
 def odd_words(words: Iterable[str], flags: Collection[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """The flags of evaluation beside training, and of what is logged."""
 
 import functools
+import re
 from dataclasses import dataclass, fields
 
 from megatron.config.flags import flag
@@ -66,6 +67,7 @@ class LoggingConfig:
         None,
         "TFLOP/s of one device, dense and in the run's precision, for MFU; known for many GPUs",
         above=0,
+        at_most=1e6,
     )
     profile: bool = free_flag(False, "write a Chrome trace of some steps, by torch's profiler")
     profile_step_start: int = free_flag(10, "the profile begins after this step", at_least=0)
@@ -109,4 +111,15 @@ def _profile(logging: LoggingConfig) -> list[str]:
     ]
 
 
-RULES = (_profile,)
+def _wandb(logging: LoggingConfig) -> list[str]:
+    """What a shell or Python would have read, and wandb takes for a name."""
+    names = ("wandb_project", "wandb_exp_name", "wandb_entity")
+    given = {name: getattr(logging, name) or "" for name in names}
+    return [
+        f"--{name.replace('_', '-')} {value}: is no name; write the name itself, or leave it out"
+        for name, value in given.items()
+        if value in ("None", "null") or "${" in value or re.match(r"\$\w", value)
+    ]
+
+
+RULES = (_profile, _wandb)

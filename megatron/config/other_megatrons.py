@@ -525,7 +525,8 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         log-grad-norm log-world-size-to-tensorboard log-optimizer-states-to-tensorboard log-num-zeros-in-grad
         log-max-attention-logit log-progress log-straggler log-energy log-device-memory-used
         log-memory-interval logging-level no-log-learnig-rate-to-tensorboard
-        no-log-loss-scale-to-tensorboard disable-log-loss-scale-to-tensorboard
+        no-log-learning-rate-to-tensorboard
+        no-log-loss-scale-to-tensorboard disable-log-loss-scale-to-tensorboard barrier-with-L1-time
         no-barrier-with-level-1-timing config-logger-dir one-logger-* no-one-logger app-tag-run-* otel-*
         pytorch-profiler-collect-* record-memory-history memory-snapshot-path record-shapes nvtx-ranges
         run-workload-inspector-server result-rejected-tracker-filename""",

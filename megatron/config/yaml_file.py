@@ -169,6 +169,8 @@ def _unknown(place: str, key: Any, value: Any, names: Collection[str], groups: C
     if not section and (said := answer(place, ours)):
         return f"unknown key {key}; {_as_keys(said, ours)}"
     nearest = likely(str(key), [*groups, *ours] if section else ours).removeprefix("--").replace("-", "_")
+    if section and abs(len(nearest) - len(str(key))) > 2:
+        nearest = ""  # a longer name that begins so is no section
     kind = "section" if section else "key"
     otherwise = f"; sections are {', '.join(sorted(groups))}" if section and groups else ""
     otherwise = otherwise or ("" if section else "; --help lists all flags")

@@ -57,6 +57,22 @@ class Pair(NamedTuple):
     mine: Any
 
 
+INSTEAD = {
+    "tensorboard": "--tensorboard-dir",
+    "wandb": "--wandb-project",
+    "csv_monitor": "--metrics-file",
+    "flops_profiler": "--log-throughput",
+    "wall_clock_breakdown": "--timing-log-level",
+}
+"""Flags that do what keys ask for."""
+
+
+def _instead(key: str, value: Any) -> str:
+    """The flag to give for a key that asks for something."""
+    on = value.get("enabled") is True if isinstance(value, dict) else value
+    return f"; give {INSTEAD[key]}" if on and key in INSTEAD else ""
+
+
 def unused_keys(path: str, content: dict[str, Any]) -> list[str]:
     """Lines about what is neither read nor compared."""
     unused = [key for key in content if key not in COMPARED]
@@ -68,7 +84,7 @@ def unused_keys(path: str, content: dict[str, Any]) -> list[str]:
         unused += [f"{section}.{key}" for key in others]
     shared = _at(content, "zero_optimization")
     unused += [f"zero_optimization.{key}" for key in shared if key.startswith(OF_MEMORY)]
-    notes = [f"{path}: {key} is not used" for key in sorted(unused)]
+    notes = [f"{path}: {key} is not used{_instead(key, content.get(key))}" for key in sorted(unused)]
     warms_up = _at(content, "scheduler").get("type") in DECAYS
     if warms_up and "warmup_type" not in _at(content, "scheduler", "params"):
         notes.append(f"{path}: without a warmup_type DeepSpeed's warm-up is logarithmic; here it is linear")

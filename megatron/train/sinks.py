@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -147,6 +147,12 @@ def wandb_folder(config: Config) -> str:
     return config.logging.wandb_save_dir or os.environ.get("WANDB_DIR") or config.checkpoint.save or "."
 
 
+def _switched_off() -> Literal["disabled"] | None:
+    """The mode of wandb where WANDB_DISABLED asks for none, which wandb itself knows no more."""
+    asked = os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes", "on")
+    return "disabled" if asked and "WANDB_MODE" not in os.environ else None
+
+
 class WeightsAndBiases:
     """The scalars over iterations, in one run of wandb however often training is taken up: its id lies in
     the --save folder, unless WANDB_RUN_ID names another run. What an earlier attempt logged past the
@@ -167,6 +173,7 @@ class WeightsAndBiases:
                     dir=str(writable_folder(wandb_folder(config))),
                     id=memory.read_text(encoding="utf-8").strip() if memory and known else named,
                     resume="allow",
+                    mode=_switched_off(),
                     config=dataclasses.asdict(config),
                 )
         except wandb.Error as error:

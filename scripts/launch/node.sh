@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Train on this machine: RANKS=8 bash scripts/launch/node.sh [flags of pretrain_gpt.py]
 # RANKS: processes, else one a GPU. SCRIPT: another command than pretrain_gpt.py. The plan is shown first.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # where sh has started it
 set -euo pipefail
 root="$(cd "$(dirname "$0")/../.." && pwd)"
 ranks="${RANKS:-$(nvidia-smi --list-gpus 2> /dev/null | wc -l || true)}"

@@ -3,6 +3,7 @@
 #   NODES=4 HEAD=host1:29500 RANKS=8 bash scripts/launch/nodes.sh [flags of pretrain_gpt.py]
 # NODES: machines. HEAD: name and free port of one of them, where all meet. RANKS: processes a machine, else one a GPU.
 # NAME: of the run, where several meet at one HEAD. SCRIPT: another command than pretrain_gpt.py. HEAD shows the plan.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # where sh has started it
 set -euo pipefail
 root="$(cd "$(dirname "$0")/../.." && pwd)"
 [ -n "${NODES:-}" ] && [ -n "${HEAD:-}" ] || { echo "error: give NODES=2 HEAD=host1:29500, the same on all machines" >&2; exit 2; }

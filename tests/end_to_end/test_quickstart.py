@@ -68,6 +68,16 @@ def test_a_budget_that_is_none_is_told(tokens: str) -> None:
     )
 
 
+def test_a_script_that_sh_starts_goes_on_in_bash() -> None:
+    for name in ("quickstart", "quickstart_bert", "quickstart_moe"):
+        words = [f"scripts/{name}.sh", "--help"]
+        told = [
+            subprocess.run([shell, *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+            for shell in ("sh", "bash")
+        ]
+        assert told[0] == told[1] != ""
+
+
 def test_every_corpus_has_a_folder_of_its_own(tmp_path: Path) -> None:
     first, second = tmp_path / "my.jsonl", tmp_path / "other" / "my.jsonl"
     second.parent.mkdir()

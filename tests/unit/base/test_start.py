@@ -136,3 +136,11 @@ def test_ctrl_c_while_a_command_imports_is_no_traceback(tree: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=20)[1] == "interrupted\n"
     assert process.returncode == 130
+
+
+def test_the_figures_of_a_notebook_are_none_of_a_command(tmp_path: Path) -> None:
+    """Jupyter hands its own drawing to all that it starts, also where their Python lacks it."""
+    told = ended(
+        [sys.executable, str(ROOT / "tools/report.py"), "--help"], tmp_path, MPLBACKEND="module://none"
+    )
+    assert told == (0, "")

@@ -394,3 +394,28 @@ def test_prompts_in_a_file_are_told_the_way() -> None:
     words = ["--load", "x", "--prompt-file", "y"]
     (problem,) = understand(generate_text.Options, words, foreign=generate_text.FOREIGN)[1]
     assert problem == '--prompt-file y is refused: give --prompt "$(cat FILE)", once for each text'
+
+
+@pytest.mark.parametrize(
+    ("options", "word", "said"),
+    [
+        (Config, "--wandb-tags=a", "wandb reads it from the environment, beside --wandb-project"),
+        (Config, "--wandb-offline", "set WANDB_MODE in the environment"),
+        (Config, "--log_level=info", "what is printed has one level"),
+        (Config, "--log-file=x", "what is printed goes into a file by 2>&1 | tee FILE, and a JSON record"),
+        (evaluate.Options, "--log-file=x", "what is printed goes into a file by 2>&1 | tee FILE"),
+        (Config, "--disable_tqdm=true", "training prints a line every --log-interval steps"),
+        (PreprocessOptions, "--disable_tqdm=true", "progress is shown where the output is a terminal"),
+        (Config, "--gpu_peak_flops=312e12", "give --device-peak-tflops, in 10^12 FLOP/s"),
+        (Config, "--mlflow-tracking-uri=x", "what is logged goes to --tensorboard-dir"),
+        (Config, "--profiling.enable_profiling=true", "here it is --profile"),
+        (Config, "--eval_on_start=true", "a run is validated every --eval-interval steps"),
+        (Config, "-f=/root/kernel-1.json", "a notebook adds it to its own cells"),
+        (Config, "--print-config", "--dry-run prints the configuration"),
+    ],
+)
+def test_a_word_about_logs(options: Any, word: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(options, [word], description="", foreign=FOREIGN_FLAGS if options is Config else {})
+    name = word.partition("=")[0]
+    assert [one for one in caught.value.problems if one.startswith(f"unknown flag {name}; {said}")]

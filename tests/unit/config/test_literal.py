@@ -22,6 +22,12 @@ from tests.support.kitchen import problems, read
         ("s3://bucket/runs", "mount or copy"),
         ("run=gs://bucket/a", "mount or copy"),
         ("hf://datasets/a", "mount or copy"),
+        ("${oc.env:NOPE,runs}/a", "write the path itself"),
+        ("${NOPE:-runs}/a", "write the path itself"),
+        ("None", "leave it out"),
+        ("run=null", "leave it out"),
+        (r"C:\runs\a", "write /"),
+        (r"data\my_text_document", "write /"),
     ],
 )
 def test_what_no_shell_has_read_is_refused(text: str, told: str) -> None:
@@ -42,6 +48,8 @@ def test_what_no_shell_has_read_is_refused(text: str, told: str) -> None:
         "module:function",
         "runs/[v1]",
         "a:b=c",
+        "None/a",
+        r"logs/\[v1\]/*",
     ],
 )
 def test_other_texts_are_taken(text: str) -> None:
@@ -71,3 +79,30 @@ def test_a_dash_is_no_hyphen(word: str) -> None:
     (problem,) = problems(word, "5")
     assert "which is no hyphen; write --" in problem
     assert read("--cook", "— Ada").kitchen.cook == "— Ada"
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        (" ", "no space may follow the"),
+        ("", "a variable in quotes may be empty"),
+        ("@flags.txt", "in a YAML file, which --config names"),
+        ("lr=1e-3", "write lr=1e-3 as --lr 1e-3"),
+        ("++training.oven_size=2", "write ++training.oven_size=2 as --oven-size 2"),
+        ("--seq-length 32", "'--seq-length 32' is one word; give the flag and its value as two"),
+    ],
+)
+def test_a_word_where_none_is_expected_is_told_the_way(word: str, told: str) -> None:
+    for before in (["--guests", "5"], ["--guests=5"]):  # behind a value, and behind a whole flag
+        (problem,) = problems(*before, word)
+        assert told in problem
+
+
+def test_the_rank_that_launchers_put_behind_a_script_is_none_of_its_words() -> None:
+    for word in ("--local-rank=1", "--local_rank=1"):
+        assert read(word, "--guests", "5").kitchen == read("--guests", "5").kitchen
+    assert "unknown flag --local-rank" in " ".join(problems("--local-rank", "x"))
+
+
+def test_an_empty_file_of_flags_is_told() -> None:
+    assert problems("--config", "") == ("--config is given an empty text: YAML file",)

@@ -312,6 +312,11 @@ def test_bad_input_is_told(tmp_path, words, message):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+def test_a_page_is_html(tmp_path):
+    with pytest.raises(UserError, match=r"page.pdf: the page is HTML"):
+        report.main(["--runs", f"a={write_run(tmp_path / 'run')}", "--output", str(tmp_path / "page.pdf")])
+
+
 def test_elements_escape_their_text():
     body = (
         paragraphs(["a < b"], "note")

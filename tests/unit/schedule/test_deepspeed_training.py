@@ -182,12 +182,15 @@ def test_a_whole_json_that_clips_nothing_is_noted(tmp_path: Path, content, told:
 def test_what_is_not_compared_is_noted(tmp_path: Path) -> None:
     content = AGREED | {"steps_per_print": 1, "zero_optimization": {"stage": 0, "overlap_comm": True}}
     content["optimizer"] = {"type": "Adam", "params": {"torch_adam": True}}
+    content |= {"tensorboard": {"enabled": True}, "wandb": {"enabled": False}}
     path = tmp_path / "run.json"
     path.write_text(json.dumps(content))
     notes = describe(make_config(f"{FLAGS} --data-efficiency-config {path}"))[1]
     assert [note.removeprefix(f"{path}: ") for note in notes] == [
         "optimizer.params.torch_adam is not used",
         "steps_per_print is not used",
+        "tensorboard is not used; give --tensorboard-dir",
+        "wandb is not used",
         "without a warmup_type DeepSpeed's warm-up is logarithmic; here it is linear",
     ]
 

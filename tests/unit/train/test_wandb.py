@@ -117,6 +117,15 @@ def test_the_run_and_the_folder_of_the_environment_are_taken(
     assert folders == ["elsewhere", "here"]
 
 
+def test_a_run_that_the_environment_switches_off_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_DISABLED", "true")
+    monkeypatch.delenv("WANDB_MODE")
+    attempt(make_log(tmp_path, tmp_path / "save", 0))
+    assert not list(tmp_path.glob("save/wandb/*run-*"))
+
+
 def test_a_run_that_wandb_refuses_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--wandb-project a/b: wandb does not start"):
         make_log(tmp_path, tmp_path, 0, "--wandb-project a/b")
