@@ -33,12 +33,14 @@ EXAMPLES = """\
 LENGTHS = "out-seq-length max-new-tokens maximum-tokens tokens-to-generate num-tokens-to-generate"
 FROM_CHECKPOINT = "the checkpoint says it"
 OTHER_WORD = "it is another word for a flag of ours"
-REPEATS = "repetition-penalty no-repeat-ngram-size frequency-penalty presence-penalty penalty-alpha"
+REPEATS = (
+    "repetition-penalty repeat-penalty no-repeat-ngram-size frequency-penalty presence-penalty penalty-alpha"
+)
 PENALTIES = (
     "texts are drawn by the model's own probabilities; give --temperature 1 and --top-p 0.9 where the "
     "likeliest tokens repeat themselves"
 )
-BEAMS = "num-beams beam-width num-beam-groups length-penalty early-stopping"
+BEAMS = "num-beams beam-size beam-width num-beam-groups length-penalty early-stopping"
 SEARCHES = "no texts are searched; give --temperature 0 for the likeliest token at every place"
 STOPS = "a text ends at the end of a document, or behind --num-tokens; give that, and cut the text yourself"
 IN_FILES = "sample-input-file prompt-file prompts-file input-file file in-file"

@@ -23,9 +23,9 @@ ANSWERS = (
         "make a tokenizer.json with the library tokenizers, which tools/preprocess_data.py reads); "
         "--special-tokens names tokens of their own; leave it out",
         "byte-fallback split-digits individual-digits pretokenizer pre-tokenizers unk-token unk-piece "
-        "unk-surface hard-vocab-limit add-dummy-prefix "
-        "normalization-rule-name normalizer pre-tokenizer add-prefix-space initial-alphabet "
-        "split-by-whitespace split-by-number split-by-unicode-script treat-whitespace-as-suffix",
+        "unk-surface hard-vocab-limit add-dummy-prefix normalization-rule-name normalizer pre-tokenizer "
+        "add-prefix-space initial-alphabet split-by-whitespace split-by-number split-by-unicode-script "
+        "treat-whitespace-as-suffix",
     ),
     Answer(
         "--special-tokens have the ids from 0 on, in their order",
@@ -112,7 +112,8 @@ ANSWERS = (
         "the batch of all ranks is --global-batch-size, which is --micro-batch-size x data-parallel ranks x "
         "accumulated micro-batches; give that",
         "grad-accum-steps grad-accumulation-steps accumulation-steps accumulate-steps accum-iter update-freq "
-        "batch-accumulation-per-replica device-train-grad-accum gradient-accumulation",
+        "batch-accumulation-per-replica device-train-grad-accum gradient-accumulation accum-freq "
+        "gradient-accumulation-steps gas accumulate-gradients accumulate-grad-batches",
     ),
     Answer(
         "checkpoints are kept by their steps; --save-retain-interval N keeps those at multiples of N steps, "
@@ -155,10 +156,10 @@ ANSWERS = (
     ),
     Answer(
         "there is one implementation, with its fusions; leave it out",
-        "bias-gelu-fusion bias-swiglu-fusion bias-dropout-fusion bias-activation-fusion layernorm-fusion "
-        "scaled-masked-softmax-fusion scaled-upper-triang-masked-softmax-fusion masked-softmax-fusion "
-        "rope-fusion apply-rope-fusion rmsnorm-fusion persist-layer-norm gradient-accumulation-fusion "
-        "fused-adam output-layer-parallelism",
+        "*-fusion get-attention-mask-from-fusion bias-gelu-fusion bias-swiglu-fusion bias-dropout-fusion "
+        "bias-activation-fusion layernorm-fusion scaled-masked-softmax-fusion "
+        "scaled-upper-triang-masked-softmax-fusion masked-softmax-fusion rope-fusion apply-rope-fusion "
+        "rmsnorm-fusion persist-layer-norm gradient-accumulation-fusion fused-adam output-layer-parallelism",
         "--num-layers",
     ),
     Answer(
@@ -185,8 +186,11 @@ ANSWERS = (
     ),
     Answer(
         "it tunes nothing here; leave it out",
-        "delay-grad-reduce delay-param-gather scatter-gather-tensors-in-pipeline manual-gc-eval "
-        "log-loss-scale-to-tensorboard enable-one-logger",
+        "tp-mode tp-linear-async-communication overlap-p2p-comm batch-p2p-comm ub-tp-comm-overlap "
+        "sync-batch-comm gc-interval gc-freq enable-async-tensor-parallel channels-last torchscript pin-mem "
+        "sync-bn dist-eval benchmark expandable-segments max-split-size-mb delay-grad-reduce "
+        "delay-param-gather scatter-gather-tensors-in-pipeline manual-gc-eval log-loss-scale-to-tensorboard "
+        "enable-one-logger",
         "--num-layers",
     ),
     Answer(
@@ -204,7 +208,8 @@ ANSWERS = (
     Answer(
         "the MLP has GELU, unless --swiglu, --geglu, --openai-gelu or --squared-relu is given; give one of "
         "these",
-        "activation hidden-act activation-type activation-function activation-fn",
+        "activation hidden-act activation-type activation-function activation-fn mlp-class-name "
+        "gelu-approximate",
     ),
     Answer(
         "--position-embedding-type knows learned_absolute, rope and none",
@@ -225,13 +230,10 @@ ANSWERS = (
         "validation-split-percentage splits-string val-ratio",
     ),
     Answer(
-        "give --img-h N and --img-w N",
-        "img-size image-size input-size train-crop-size resolution",
-    ),
-    Answer(
         "give --wandb-project or --tensorboard-dir",
-        "report-to log-with use-wandb log-wandb wandb-log enable-wandb create-wandb-logger wandb "
-        "use-tensorboard enable-tensorboard logger-name logger loggers",
+        "create-tensorboard-logger callbacks.wandb.enabled tensorboard report-to log-with use-wandb "
+        "log-wandb wandb-log enable-wandb create-wandb-logger wandb use-tensorboard enable-tensorboard "
+        "logger-name logger loggers",
     ),
     Answer(
         "set WANDB_MODE in the environment, beside --wandb-project",
@@ -239,8 +241,9 @@ ANSWERS = (
     ),
     Answer(
         "a run trains to its stop, and --ckpt-step takes the checkpoint that was best in its validations",
-        "early-stopping patience early-stopping-patience load-best-model-at-end metric-for-best-model "
-        "save-best greater-is-better best-checkpoint-metric",
+        "create-early-stopping-callback early-stopping-factor keep-best-checkpoints early-stopping patience "
+        "early-stopping-patience load-best-model-at-end metric-for-best-model save-best greater-is-better "
+        "best-checkpoint-metric",
         "--train-tokens",
     ),
     Answer(
@@ -249,45 +252,42 @@ ANSWERS = (
     ),
     Answer(
         "all weights are trained, as they are; leave it out",
-        "lora-r lora-rank lora-alpha lora-dropout lora-target lora-target-modules lora-layers use-peft "
-        "use-lora adapter load-in-4bit load-in-8bit quantization-bit neftune-noise-alpha finetuning-type",
+        "lora-* peft-* use-peft use-lora bnb-* gptq relora quantize unfrozen-parameters "
+        "freeze-trainable-layers lock-image soft-prompt-tuning noisy-embedding-alpha "
+        "only-train-transformer-layers adapter load-in-4bit load-in-8bit quantization-bit "
+        "neftune-noise-alpha finetuning-type",
         "--lr",
     ),
     Answer(
-        "a GPT always trains on full windows of the token stream, an encoder on rows of their length; "
-        "leave it out",
+        "a GPT always trains on full windows of the token stream, an encoder on rows of their length; leave "
+        "it out",
         "packing sample-packing neat-packing packed group-by-length pad-to-max-length pad-to-sequence-len",
         "--train-tokens",
     ),
     Answer(
         "every pass over the samples has an order of its own, and --curriculum with a difficulty of your own "
         "says which come first; leave it out",
-        "shuffle no-shuffle disable-shuffle shuffle-data data-shuffle shuffle-dataset dataset-shuffle "
+        "shuffle-train-dataset shuffle-merged-datasets train-sampling-strategy grouped-shuffling shuffle "
+        "no-shuffle disable-shuffle shuffle-data data-shuffle shuffle-dataset dataset-shuffle "
         "shuffle-dataloader dataloader-shuffle train-dataloader-shuffle shuffle-buffer-size "
         "sequential-sampler disable-shuffling should-shuffle no-shuffle-data",
     ),
     Answer(
         "the optimizer is AdamW without more than --adam-beta1, --adam-beta2 and --adam-eps; leave it out",
-        "momentum nesterov amsgrad layer-decay optim-args opt-kwargs",
+        "momentum nesterov amsgrad layer-decay* optim-args opt-kwargs optim-target-modules optimizer.fused "
+        "optimizer.implementation implementation use-bnb-optimizer galore-* use-badam unscale-lr "
+        "decay-embeddings norm-weight-decay bias-weight-decay embedding-lr unembedding-lr matrix-lr "
+        "optimizer-in-bwd early-step-in-backward no-decay-norm-and-bias decay-norm-and-bias "
+        "do-layer-norm-weight-decay",
     ),
     Answer(
         "no layer is left out whole: --random-ltd computes fewer tokens in each; give that, or leave it out",
-        "progressive-layer-drop use-pld pld pld-theta pld-gamma layerdrop layer-drop "
-        "encoder-layerdrop decoder-layerdrop layer-dropout lima-dropout",
+        "progressive-layer-drop use-pld pld pld-theta pld-gamma layerdrop layer-drop encoder-layerdrop "
+        "decoder-layerdrop layer-dropout lima-dropout",
     ),
     Answer(
         "no average of the weights is kept; leave it out",
-        "model-ema model-ema-decay ema-decay use-ema",
-        "--lr",
-    ),
-    Answer(
-        "images are changed by --img-crop-scale, --img-flip and --rand-augment alone; leave it out",
-        "mixup cutmix mixup-prob mixup-mode color-jitter reprob remode random-erasing repeated-aug "
-        "aug-splits drop-path drop-path-rate stochastic-depth vflip",
-    ),
-    Answer(
-        "tools/convert_checkpoint.py --to hf makes a folder to upload; leave it out",
-        "push-to-hub hub-model-id hub-token",
+        "model-ema* ema-decay use-ema ema.enable store-ema",
         "--lr",
     ),
     Answer(

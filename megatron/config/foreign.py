@@ -8,7 +8,7 @@ import fnmatch
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from megatron.config.elsewhere import answer
+from megatron.config.elsewhere import answer, ends
 from megatron.config.guess import likely
 from megatron.config.values import flatten
 
@@ -77,9 +77,10 @@ def spelled(word: str, ours: Mapping[str, str]) -> str:
 
 
 def negated(name: str, switches: Collection[str]) -> str:
-    """The switch, by its name in dashes, that a name such as no-swiglu means to turn off; empty where there
-    is none."""
+    """The switch, by its name in dashes, that a name such as no-swiglu or disable-swiglu means to turn off;
+    empty where there is none."""
     switch = dashed(name).removeprefix("no-")
+    switch = switch if switch in switches else switch.removeprefix("disable-")
     return switch if dashed(name) != switch and switch in switches else ""
 
 
@@ -95,12 +96,25 @@ def unknown_word(
         return f"{text!r} stands where no value is expected; flags begin with --"
     if switch := negated(word, switches):
         return f"unknown flag {word}; to turn it off, give --{switch} false"
-    if said := answer(word, ours):
+    if said := answer(word, ours) or _of_another(word, foreign):
         return f"unknown flag {word}; {said}"
     others = ["--" + name for name, one in foreign.items() if "*" not in name and one.accepted is None]
     if meant := likely(word, ours, others):
         return f"unknown flag {word}; did you mean {meant}?"
     return f"unknown flag {word}; --help lists all flags"
+
+
+def _of_another(word: str, foreign: Mapping[str, Foreign]) -> str:
+    """What is said of a flag of another Megatron that stands behind a section, as in --model.mtp-num-layers,
+    or in capitals, and of one that turns on what a known one turns off; empty where it is none."""
+    name, *inner = ends(word)
+    for end in (*inner, name.replace(".", "-")):
+        if one := find(foreign, end):
+            way = "" if one.accepted is not None else "; leave it out"
+            return f"Megatron's --{end} is read, without the section" if one.ours else one.why + way
+    bare = [one for end in ends(word) for one in (end, end.removeprefix("use-"))]
+    opposite = any(f"{no}-{one}" in foreign for no in ("no", "disable") for one in bare)
+    return "it tunes nothing here; leave it out" if opposite else ""
 
 
 def find(foreign: Mapping[str, Foreign], name: str) -> Foreign | None:

@@ -1,5 +1,5 @@
 """Texts of flags that a shell would have read otherwise, or that name no file of this machine. They are
-refused: a folder named ~ or s3: would be made of them, and nobody looks for a run there."""
+refused: a folder named ~, s3: or None would be made of them, and nobody looks for a run there."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -11,6 +11,8 @@ LITERAL: Mapping[str, str] = {
     "environment, or not at the start; export it, or write the path itself",
     r"(?:.*=)?[A-Za-z][A-Za-z0-9+.-]+://.*": "is an address, and files of this machine alone are read and "
     "written; mount or copy what lies there, and name its path",
+    r"(?i:none|null|true|false)": "would be the name of a file or folder; leave the flag out where none is "
+    "meant, or write ./ before a name",
 }
 """What is said of texts, by patterns of them."""
 DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"

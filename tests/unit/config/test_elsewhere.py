@@ -8,7 +8,7 @@ import pytest
 from megatron.base.errors import UserError
 from megatron.config.arguments import parse, understand
 from megatron.config.config import Config
-from megatron.config.elsewhere import ANSWERS, OF_LAUNCHERS, WORDS
+from megatron.config.elsewhere import ANSWERS, OF_LAUNCHERS, WORDS, flags_needed
 from megatron.config.finetuning import FinetuningConfig
 from megatron.config.flags import flags_of
 from megatron.config.other_megatrons import FOREIGN_FLAGS
@@ -37,6 +37,15 @@ OPTIONS += [one.Options for one in (convert_checkpoint, evaluate, generate_text,
         (Config, "--wandb_team=x", "--wandb-entity"),
         (Config, "--job.config_file=x", "--config"),  # of torchtitan
         (Config, "--max-update=3", "--train-iters"),  # of fairseq
+        (Config, "--head_dim=64", "--kv-channels"),
+        (Config, "--compile.backend=x", "--compile"),
+        (Config, "--model.init_method.std=1", "--init-method-std"),  # of nanotron
+        (Config, "--megatron_lm_pp_degree=2", "--pipeline-model-parallel-size"),  # of accelerate
+        (Config, "--megatron_lm_eod_mask_loss=2", "--eod-mask-loss"),
+        (Config, "--scheduler.override_opt_param_scheduler=true", "--override-opt_param-scheduler"),
+        (Config, "--ckpt=x", "--load"),
+        (PreprocessOptions, "--hf_dataset=x", "--input"),
+        (PreprocessOptions, "--destdir=x", "--output-prefix"),
         (FinetuningConfig, "--num_train_epochs=3", "--epochs"),
         (FinetuningConfig, "--model_name_or_path=x", "--load"),
         (evaluate.Options, "--tasks=x", "--lm-eval"),  # of lm-evaluation-harness
@@ -81,6 +90,23 @@ def test_a_key_of_another_program_in_a_yaml_file(tmp_path: Any) -> None:
         ("--tf32=True", "products of fp32 are computed in fp32"),
         ("--decay_lr=False", "give --lr-decay-style constant"),
         ("--train_dataloader_shuffle=false", "every pass over the samples has an order of its own"),
+        ("--dtype=float16", "give --bf16 or --fp16, or none of them for fp32"),  # of nanoGPT
+        ("--dropout=0", "dropout is given by --hidden-dropout and --attention-dropout"),
+        ("--warmup-epochs=5", "passes are counted in samples: give --lr-warmup-samples"),  # of timm
+        ("--max-tokens=4096", "a batch has --micro-batch-size times --seq-length tokens"),  # of fairseq
+        ("--speed_monitor.window_size=9", "a line is written every --log-interval steps"),  # of llm-foundry
+        ("--log_level=info", "a line is written every --log-interval steps"),
+        ("--model=gpt2", "a shape is given by --num-layers"),
+        ("--checkpoint.initial_load_in_hf", "read and written by tools/convert_checkpoint.py"),
+        ("--no-resume-opt", "give --load FOLDER --finetune"),
+        ("--no-save", "give --save FOLDER"),  # of fairseq
+        ("--lr_scheduler_kwargs={}", "the decay is said by --lr-decay-style"),
+        ("--max_restarts=3", "give it to torchrun, before the script"),
+        ("--deepspeed_multinode_launcher=x", "give it to torchrun, before the script"),
+        ("--model.fp16_lm_cross_entropy=true", "the loss is computed in fp32; leave that out"),  # of NeMo
+        ("--model.layernorm_epsilon=1e-5", "Megatron's --layernorm-epsilon is read, without the section"),
+        ("--dist.use_gloo_process_groups=0", "it tunes nothing here; leave it out"),
+        ("--create-attention-mask-in-dataloader", "it tunes nothing here; leave it out"),
         ("--no-shuffle", "--curriculum with a difficulty of your own says which come first; leave it out"),
     ],
 )
@@ -108,6 +134,10 @@ def test_a_word_that_no_one_flag_stands_for(word: str, said: str) -> None:
             "train-impl",
             "random-lr",
             "precompute-model-name",
+            "rl",
+            "r",
+            "tokenizer-prompt-format",
+            "validation-set-name-file",
         ),
     ],
 )
@@ -125,6 +155,8 @@ def test_what_is_near_by_chance_is_no_guess(word: str) -> None:
         ("untie-embeddings", "untie-embeddings-and-output-weights"),
         ("log_param_norm", "log-params-norm"),
         ("random_ltd_layer", "random-ltd-layers"),
+        ("enable_random_ltd", "random-ltd"),
+        ("use-swiglu", "swiglu"),
     ],
 )
 def test_a_mistyped_word(word: str, meant: str) -> None:
@@ -172,6 +204,16 @@ def test_a_switch_that_names_a_file() -> None:
             "no layer is left out whole: --random-ltd computes fewer tokens",
         ),
         (Config, "--porfile", "did you mean --profile?"),
+        (Config, "--disable-swiglu", "to turn it off, give --swiglu false"),
+        (FinetuningConfig, "--save_steps=3", "results are written to --save, with the weights beside them"),
+        (generate_text.Options, "--fp16", "a model computes in the type of its training"),
+        (PreprocessOptions, "--max_length=3", "documents stay whole"),
+        (PreprocessOptions, "--seed=3", "give --shuffle-documents SEED"),
+        (
+            train_tokenizer.Options,
+            "--remove_extra_whitespaces=false",
+            "a BPE of bytes takes texts as",
+        ),
         (Config, "--ffn-hidden=3", "did you mean --ffn-hidden-size?"),
     ],
 )
@@ -183,16 +225,15 @@ def test_what_is_said_is_of_the_command(options: Any, word: str, said: str) -> N
 
 
 def test_sentences_name_flags_that_are_there() -> None:
-    mine = {spelling for one in flags_of(Config) for spelling in one.spellings}
     known = {spelling for options in OPTIONS for one in flags_of(options) for spelling in one.spellings}
-    words = [word for one in ANSWERS for word in one.words.split()]
     named = {flag for one in ANSWERS for flag in re.findall(r"--[a-z0-9-]+", f"{one.sentence} {one.needs}")}
     assert named <= known | set(OF_LAUNCHERS)
-    assert len(words) == len(set(words))
-    flags = {word for text in WORDS.values() for word in text.split()}
-    unlike = {"num-threads", "num-processes"} | {word for word in words if "epoch" in word}
-    assert set(words) & flags <= unlike  # which not all commands have a flag for
-    assert not {f"--{word}" for word in words} & mine
+    needed = [(word, frozenset(flags_needed(one))) for one in ANSWERS for word in one.words.split()]
+    assert len(needed) == len(set(needed))
+    for options in OPTIONS:
+        mine = {spelling for one in flags_of(options) for spelling in one.spellings}
+        told = {f"--{word}" for one in ANSWERS if flags_needed(one) <= mine for word in one.words.split()}
+        assert not told & mine
 
 
 def test_all_words_lead_to_flags_that_are_there() -> None:

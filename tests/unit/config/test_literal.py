@@ -1,5 +1,5 @@
-"""Texts that would make a folder named ~, $USER or s3:, and command lines that word processors and Windows
-have changed, are refused with a way out."""
+"""Texts that would make a folder named ~, $USER, s3: or None, and command lines that word processors and
+Windows have changed, are refused with a way out."""
 
 import pytest
 
@@ -22,6 +22,9 @@ from tests.support.kitchen import problems, read
         ("s3://bucket/runs", "mount or copy"),
         ("run=gs://bucket/a", "mount or copy"),
         ("hf://datasets/a", "mount or copy"),
+        ("None", "leave the flag out"),
+        ("null", "leave the flag out"),
+        ("False", "leave the flag out"),
     ],
 )
 def test_what_no_shell_has_read_is_refused(text: str, told: str) -> None:
@@ -42,6 +45,8 @@ def test_what_no_shell_has_read_is_refused(text: str, told: str) -> None:
         "module:function",
         "runs/[v1]",
         "a:b=c",
+        "./None",
+        "none.bin",
     ],
 )
 def test_other_texts_are_taken(text: str) -> None:
