@@ -8,7 +8,7 @@ ANSWERS = (
     Answer(
         "it is the launcher's: give it to torchrun, before the script; DeepSpeed, MPI and accelerate are not "
         "needed",
-        "local-rank deepspeed include exclude force-multi detect-nvlink-pairs deepspeed-slurm deepspeed-mpi "
+        "deepspeed include exclude force-multi detect-nvlink-pairs deepspeed-slurm deepspeed-mpi "
         "no-ssh-check standalone max-restarts monitor-interval role rdzv-conf module no-python start-method "
         "run-path redirects tee local-addr numa-binding same-network rank tpu use-deepspeed use-fsdp "
         "use-megatron-lm use-parallelism-config deepspeed-* mpirun-hostfile dist-url "

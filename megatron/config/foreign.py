@@ -5,6 +5,7 @@ A table of them has their names in dashes, or patterns such as `moe-*`, and a Fo
 """
 
 import fnmatch
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -29,6 +30,10 @@ class Foreign(NamedTuple):
     needs: tuple[str, ...] = ()
     ours: Translation | None = None
     beside: Callable[[Mapping[str, Any]], str] | None = None
+
+
+BY_LAUNCHERS = Foreign(None, "a rank is known by its environment", quiet=(ANY,))
+"""What launchers such as torch.distributed.launch and deepspeed write behind every script."""
 
 
 class Given(NamedTuple):
@@ -90,6 +95,10 @@ def unknown_word(
     """What is said of a word that is not known: what it is called here, or which known flag is nearest,
     unless that is one that may be refused."""
     word = text.split("=")[0]
+    name = word.lstrip("+~")
+    if "=" in text and re.fullmatch(r"[A-Za-z][\w.-]*", name):
+        said = f"write --{dashed(name)} VALUE" if f"--{dashed(name)}" in ours else answer(name, ours)
+        return f"{text!r} stands where no value is expected; flags begin with --" + (said and f"; {said}")
     if not word.startswith("-"):
         if word.endswith((".yaml", ".yml")) and "--config" in ours:
             return f"{text!r} stands where no value is expected; give it by --config"

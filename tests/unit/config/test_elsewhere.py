@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from megatron.base.errors import UserError
-from megatron.config.arguments import parse, understand
+from megatron.config.arguments import parse, understand, unused_flags
 from megatron.config.config import Config
 from megatron.config.elsewhere import ANSWERS, OF_LAUNCHERS, WORDS, flags_needed
 from megatron.config.finetuning import FinetuningConfig
 from megatron.config.flags import flags_of
 from megatron.config.other_megatrons import FOREIGN_FLAGS
+from megatron.finetuning.job import OTHER_WORDS, FinetuneFlags
 from megatron.preprocess.preprocess import PreprocessOptions
 from tools import convert_checkpoint, evaluate, generate_text, train_tokenizer
 
@@ -293,3 +294,23 @@ def test_prompts_in_a_file_are_told_the_way() -> None:
     words = ["--load", "x", "--prompt-file", "y"]
     (problem,) = understand(generate_text.Options, words, foreign=generate_text.FOREIGN)[1]
     assert problem == '--prompt-file y is refused: give --prompt "$(cat FILE)", once for each text'
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("num_layers=2", "write --num-layers VALUE"),  # of hydra and nanoGPT
+        ("trainer.max_steps=10", "here it is --train-iters"),
+        ("++model.fsdp=true", "here it is --use-torch-fsdp2"),
+        ("optim.betas=[0.9,0.95]", "give each: --adam-beta1 0.9 --adam-beta2 0.95"),
+    ],
+)
+def test_a_word_with_its_value_and_without_dashes(word: str, said: str) -> None:
+    (problem,) = understand(Config, [word], foreign=FOREIGN_FLAGS)[1]
+    assert problem == f"{word!r} stands where no value is expected; flags begin with --; {said}"
+
+
+def test_what_launchers_write_behind_a_script_is_read() -> None:
+    for options, foreign in ((FinetuneFlags, OTHER_WORDS), (evaluate.Options, evaluate.FOREIGN)):
+        assert not understand(options, ["--local-rank=0"], foreign=foreign)[1]
+        assert not unused_flags(options, ["--local_rank=0"], foreign)
