@@ -231,7 +231,8 @@ ANSWERS = (
     ),
     Answer(
         "give --wandb-project or --tensorboard-dir",
-        "create-tensorboard-logger callbacks.wandb.enabled tensorboard report-to log-with use-wandb "
+        "no-wandb disable-wandb create-tensorboard-logger callbacks.wandb.enabled tensorboard report-to "
+        "log-with use-wandb "
         "log-wandb wandb-log enable-wandb create-wandb-logger wandb use-tensorboard enable-tensorboard "
         "logger-name logger loggers",
     ),

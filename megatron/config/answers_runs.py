@@ -66,7 +66,7 @@ ANSWERS = (
     ),
     Answer(
         "dropout is given by --hidden-dropout and --attention-dropout, and stands nowhere else",
-        "dropout drop attn-drop activation-dropout relu-dropout ffn-dropout",
+        "dropout drop attn-drop no-dropout disable-dropout activation-dropout relu-dropout ffn-dropout",
     ),
     Answer(
         "checkpoints are whole; give --save FOLDER alone",

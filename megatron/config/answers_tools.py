@@ -61,7 +61,10 @@ ANSWERS = (
         "ring-size writer reader only-source target-lang joined-dictionary srcdict use-json",
         "--append-eod",
     ),
-    Answer("give --shuffle-documents SEED", "shuffle-seed seed"),
+    Answer(
+        "the order of the input is kept; leave it out, or give --shuffle-documents SEED for another",
+        "shuffle-seed seed random-seed",
+    ),
     Answer(
         "--tokenizer-type BertWordPieceLowerCase lowers letters, BertWordPieceCase does not",
         "do-lower-case lower lowercase",

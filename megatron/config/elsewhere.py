@@ -171,7 +171,7 @@ WORDS = {
     "distributed-timeout-minutes": "ddp-timeout dist-timeout distributed-timeout init-timeout-seconds "
     "train-timeout-seconds",
     "distributed-backend": "ddp-backend dist-backend backend",
-    "wandb-project": "wandb.project project wandb-project-name wandb.project-name",
+    "wandb-project": "project-name wandb.project project wandb-project-name wandb.project-name",
     "wandb-entity": "wandb-team wandb.entity",
     "profile-step-end": "profile-step-stop",
     "normalization": "norm norm-type layer-norm-type",

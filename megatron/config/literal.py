@@ -11,8 +11,8 @@ LITERAL: Mapping[str, str] = {
     "environment, or not at the start; export it, or write the path itself",
     r"(?:.*=)?[A-Za-z][A-Za-z0-9+.-]+://.*": "is an address, and files of this machine alone are read and "
     "written; mount or copy what lies there, and name its path",
-    r"(?i:none|null|true|false)": "would be the name of a file or folder; leave the flag out where none is "
-    "meant, or write ./ before a name",
+    r"(?i:none|null|true|false)": "reads as a missing value; name a file or folder (./ before it, where this "
+    "is its name), or leave the flag out where it may be",
 }
 """What is said of texts, by patterns of them."""
 DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"

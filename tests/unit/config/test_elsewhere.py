@@ -209,7 +209,7 @@ def test_a_switch_that_names_a_file() -> None:
         (FinetuningConfig, "--save_steps=3", "results are written to --save, with the weights beside them"),
         (generate_text.Options, "--fp16", "a model computes in the type of its training"),
         (PreprocessOptions, "--max_length=3", "documents stay whole"),
-        (PreprocessOptions, "--seed=3", "give --shuffle-documents SEED"),
+        (PreprocessOptions, "--seed=3", "the order of the input is kept; leave it out, or give --shuffle"),
         (
             train_tokenizer.Options,
             "--remove_extra_whitespaces=false",

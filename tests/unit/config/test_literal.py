@@ -22,9 +22,9 @@ from tests.support.kitchen import problems, read
         ("s3://bucket/runs", "mount or copy"),
         ("run=gs://bucket/a", "mount or copy"),
         ("hf://datasets/a", "mount or copy"),
-        ("None", "leave the flag out"),
-        ("null", "leave the flag out"),
-        ("False", "leave the flag out"),
+        ("None", "name a file or folder"),
+        ("null", "name a file or folder"),
+        ("False", "name a file or folder"),
     ],
 )
 def test_what_no_shell_has_read_is_refused(text: str, told: str) -> None:
