@@ -24,8 +24,8 @@ from megatron.checkpoint.manifest import NAME, Manifest, read_manifest
 from megatron.checkpoint.save import LATEST
 from megatron.config.arguments import parse, unused_flags
 from megatron.config.config import TokenizerOptions
-from megatron.config.converters import FOREIGN
 from megatron.config.flags import NEWEST, flag, spelling
+from megatron.config.other_converters import FOREIGN
 from megatron.config.tokenizer import in_vain
 from megatron.conversion.families import Theirs
 from megatron.conversion.folder import ADAPTER, CONFIG, WAY_OF_ADAPTERS, open_folder, tokenizer_in

@@ -48,7 +48,7 @@ FOREIGN = {
             "tokenizer-name-or-path": "tokenizer_model",
         }.items()
     },
-    "chunk-size": Foreign(None, "workers are given pieces of a fixed size"),
+    **dict.fromkeys(("chunk-size", "chunksize"), Foreign(None, "workers are given pieces of a fixed size")),
     "num-docs": Foreign(None, "progress is shown by bytes"),
     "ftfy": Foreign((), "texts are taken as they are; mend them before"),
     "log-interval": Foreign(None, "progress is shown by time"),

@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from megatron.config.elsewhere import answer
-from megatron.config.guess import likely
 from megatron.config.literal import stray
 from megatron.config.values import converts, flatten
+from megatron.elsewhere.answers import answer, ends
+from megatron.elsewhere.guess import likely
 
 ANY = "*"
 Translation = Callable[[list[str], Mapping[str, Any]], dict[str, list[str]]]
@@ -36,6 +36,10 @@ class Foreign(NamedTuple):
     ours: Translation | None = None
     off: Translation | None = None
     beside: Callable[[Mapping[str, Any]], str] | None = None
+
+
+BY_LAUNCHERS = Foreign(None, "a rank is known by its environment", quiet=(ANY,))
+"""What launchers such as torch.distributed.launch and deepspeed write behind every script."""
 
 
 class Given(NamedTuple):
@@ -84,9 +88,10 @@ def spelled(word: str, ours: Mapping[str, str]) -> str:
 
 
 def negated(name: str, switches: Collection[str]) -> str:
-    """The switch, by its name in dashes, that a name such as no-swiglu means to turn off; empty where there
-    is none."""
+    """The switch, by its name in dashes, that a name such as no-swiglu or disable-swiglu means to turn off;
+    empty where there is none."""
     switch = dashed(name).removeprefix("no-")
+    switch = switch if switch in switches else switch.removeprefix("disable-")
     return switch if dashed(name) != switch and switch in switches else ""
 
 
@@ -95,18 +100,14 @@ def unknown_word(
 ) -> str:
     """What is said of a word that is not known: what it is called here, or which known flag is nearest,
     unless that is one that may be refused."""
+    if misplaced := _no_flag(text, ours):
+        return misplaced
     word = text.split("=")[0]
-    if found := stray(text):
-        return found
-    if not word.startswith("-") or converts(word, float):
-        if word.endswith((".yaml", ".yml")) and "--config" in ours:
-            return f"{text!r} stands where no value is expected; give it by --config"
-        return f"{text!r} stands where no value is expected; flags begin with --"
     if os.path.isfile(text):  # as a glob of the shell finds it
         return f"{text} is read as a flag; give the file as ./{text}"
     if switch := negated(word, switches):
         return f"unknown flag {word}; to turn it off, give --{switch} false"
-    if said := answer(word, ours):
+    if said := answer(word, ours) or _of_another(word, foreign):
         return f"unknown flag {word}; {said}"
     if other := _opposite(word, foreign):
         why = foreign[other].why if foreign[other].ours is None else "what it turns off is off"
@@ -118,12 +119,42 @@ def unknown_word(
     return f"unknown flag {word}; --help lists all flags"
 
 
+def _no_flag(text: str, ours: Collection[str]) -> str:
+    """What is said of a word without dashes that stands where no value is expected; "" of a flag."""
+    name = text.split("=")[0].lstrip("+~")
+    places = f"{text!r} stands where no value is expected; "
+    of_us = f"--{dashed(name.rpartition('.')[2])}" in ours
+    if name != text and not text.startswith("-") and not of_us and (said := answer(name, ours)):
+        return f"{places}flags begin with --; {said}"
+    if found := stray(text):
+        return found
+    if text.startswith("-") and not converts(text, float):
+        return ""
+    is_yaml = text.endswith((".yaml", ".yml")) and "--config" in ours
+    return places + ("give it by --config" if is_yaml else "flags begin with --")
+
+
 def _opposite(word: str, foreign: Mapping[str, Foreign]) -> str:
-    """The flag of another Megatron that a word such as --no-NAME or --enable-NAME denies; empty where there
-    is none."""
-    prefix, core = re.fullmatch(r"(no-|disable-|enable-|)(.*)", dashed(word), re.DOTALL).groups()  # type: ignore
-    denied = ("", "enable-") if prefix in ("no-", "disable-") else ("no-", "disable-")
-    return next((name for one in denied if (name := one + core) in foreign), "")
+    """The flag of another Megatron that a word such as --no-NAME, --enable-NAME or --section.NAME denies;
+    empty where there is none."""
+    for end in ends(word):
+        prefix, core = re.fullmatch(r"(no-|disable-|enable-|)(.*)", end, re.DOTALL).groups()  # type: ignore
+        denied = ("", "enable-", "use-") if prefix in ("no-", "disable-") else ("no-", "disable-")
+        names = (one + bare for one in denied for bare in (core, core.removeprefix("use-")))
+        if found := next((name for name in names if name in foreign), ""):
+            return found
+    return ""
+
+
+def _of_another(word: str, foreign: Mapping[str, Foreign]) -> str:
+    """What is said of a flag of another Megatron that stands behind a section, as in --model.mtp-num-layers,
+    or in capitals; empty where it is none."""
+    name, *inner = ends(word)
+    for end in (*inner, name.replace(".", "-")):
+        if one := find(foreign, end):
+            way = "" if one.accepted is not None else "; leave it out"
+            return f"Megatron's --{end} is read, without the section" if one.ours else one.why + way
+    return ""
 
 
 def find(foreign: Mapping[str, Foreign], name: str, switches: Collection[str] = ()) -> Foreign | None:

@@ -1,5 +1,5 @@
 """Texts of flags that a shell would have read otherwise, or that name no file of this machine. They are
-refused: a folder named ~ or s3: would be made of them, and nobody looks for a run there."""
+refused: a folder named ~, s3: or None would be made of them, and nobody looks for a run there."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -9,8 +9,8 @@ LITERAL: Mapping[str, str] = {
     "whole path",
     r".*\$\{[^{}]+\}.*|(?:.*/)?\$[A-Za-z_]\w*(?:/.*)?": "names a variable that is not in the "
     "environment, or not at the start; export it, or write the path itself",
-    r"(?:.*=)?(?:None|null)": "is a word of Python or JSON for nothing; leave it out, or in a YAML "
-    "file the value empty",
+    r"(?:.*=)?(?i:none|null|true|false)": "is a word for nothing or a switch; leave it out, or in a YAML "
+    "file the value empty, or write ./ before such a name",
     r"(?:.*=)?[A-Za-z]:\\.*|(?:.*[\w.])?\\[\w.].*": "has \\ between its folders, as on Windows; write /, "
     "and in WSL /mnt/c/ for C:\\",
     r"(?:.*=)?[A-Za-z][A-Za-z0-9+.-]+://.*": "is an address, and files of this machine alone are read and "

@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from megatron.base.files import no_utf8
-from megatron.config.elsewhere import answer
 from megatron.config.foreign import dashed, negated
-from megatron.config.guess import likely
 from megatron.config.values import flatten
+from megatron.elsewhere.answers import answer
+from megatron.elsewhere.guess import likely
 
 NUMBERS = ("int", "float", "timestamp")
 OF_DEEPSPEED = {

@@ -1,5 +1,5 @@
-"""Texts that would make a folder named ~, $USER or s3:, and command lines that word processors and Windows
-have changed, are refused with a way out."""
+"""Texts that would make a folder named ~, $USER, s3: or None, and command lines that word processors and
+Windows have changed, are refused with a way out."""
 
 import pytest
 
@@ -26,6 +26,8 @@ from tests.support.kitchen import problems, read
         ("${NOPE:-runs}/a", "write the path itself"),
         ("None", "leave it out"),
         ("run=null", "leave it out"),
+        ("null", "leave it out"),
+        ("False", "leave it out"),
         (r"C:\runs\a", "write /"),
         (r"data\my_text_document", "write /"),
     ],
@@ -50,6 +52,8 @@ def test_what_no_shell_has_read_is_refused(text: str, told: str) -> None:
         "a:b=c",
         "None/a",
         r"logs/\[v1\]/*",
+        "./None",
+        "none.bin",
     ],
 )
 def test_other_texts_are_taken(text: str) -> None:

@@ -1,8 +1,8 @@
 """What is said of words of other programs about texts and tokenizers for which no one flag stands."""
 
-from megatron.config.answers import Answer
+from megatron.elsewhere.answer import Answer
 
-TEXT_ANSWERS = (
+ANSWERS = (
     Answer(
         "a BPE of bytes has no unknown text, and words and digits are cut as GPT-2 cuts them (for other cuts "
         "make a tokenizer.json with the library tokenizers, which tools/preprocess_data.py reads); "
@@ -40,8 +40,8 @@ TEXT_ANSWERS = (
     ),
     Answer(
         "tokens are trained from nothing but --input; leave it out",
-        "base-tokenizer from-tokenizer tokenizer tokenizer-name tokenizer-name-or-path vocab merges "
-        "vocab-file merge-file merges-file",
+        "base-tokenizer from-tokenizer tokenizer tokenizer-name tokenizer-name-or-path vocab vocab-file "
+        "merge-file merges-file",
         "--limit-alphabet",
     ),
     Answer(
@@ -75,8 +75,7 @@ TEXT_ANSWERS = (
     Answer(
         "--workers are processes of one machine; give parts of the files to several runs as --input, each "
         "with an --output-prefix of its own, and join them with tools/merge_datasets.py",
-        "shard-index shard-id shard num-shards shards rank world-size tasks jobs partition-id nodes "
-        "node-rank",
+        "shard-index shard-id shard num-shards shards rank world-size jobs partition-id nodes node-rank",
         "--append-eod",
     ),
     Answer(

@@ -1,21 +1,11 @@
 """What is said of words of other programs for which no one flag of ours stands."""
 
-from typing import NamedTuple
-
-
-class Answer(NamedTuple):
-    """A sentence for some words. It counts where a command has all flags that the sentence names, and the
-    one that it `needs`."""
-
-    sentence: str
-    words: str
-    needs: str = ""
-
+from megatron.elsewhere.answer import Answer
 
 ANSWERS = (
     Answer(
-        "passes are counted in samples: give --train-samples, so many times the samples of a pass, which the "
-        "command tells with --dry-run",
+        "passes are counted in samples: give --train-samples, so many times the samples of a pass, "
+        "which the command tells with --dry-run",
         "epochs num-train-epochs num-epochs max-epochs max-epoch n-epochs train-epochs",
     ),
     Answer(
@@ -44,11 +34,11 @@ ANSWERS = (
     ),
     Answer(
         "results are shown, and written to --json FILE; leave it out",
-        "wandb-args wandb-config-args trackio-args hf-hub-log-args check-integrity verbosity",
+        "wandb-args wandb-config-args trackio-args hf-hub-log-args check-integrity",
     ),
     Answer(
-        "windows do not overlap: every token is told once; --domains FILE tells texts with as much before "
-        "the last piece as fits",
+        "windows do not overlap: every token is told once; --domains FILE tells texts with as much "
+        "before the last piece as fits",
         "overlapping-eval stride",
     ),
     Answer(
@@ -66,17 +56,17 @@ ANSWERS = (
         "--lr",
     ),
     Answer(
-        "ranks are started by a launcher, whose flags stand before the script: torchrun --nproc-per-node N "
-        "--nnodes M SCRIPT",
-        "nproc-per-node nnodes node-rank master-addr master-port rdzv-backend rdzv-endpoint rdzv-id num-gpus "
-        "num-nodes num-processes num-machines machine-rank main-process-ip main-process-port n-gpu n-gpus "
-        "ngpus devices world-size distributed-world-size distributed-rank distributed-port hostfile launcher "
-        "gpus nodes multi-gpu max-restarts rank dist-url standalone",
+        "ranks are started by a launcher, whose flags stand before the script: torchrun "
+        "--nproc-per-node N --nnodes M SCRIPT",
+        "nproc-per-node nnodes node-rank master-addr master-port rdzv-backend rdzv-endpoint rdzv-id "
+        "num-gpus num-nodes num-processes num-machines machine-rank main-process-ip main-process-port "
+        "n-gpu n-gpus ngpus devices world-size distributed-world-size distributed-rank distributed-port "
+        "hostfile launcher gpus nodes multi-gpu max-restarts rank dist-url standalone",
         "--micro-batch-size",
     ),
     Answer(
-        "all GPUs that the launcher has ranks for are used; CUDA_VISIBLE_DEVICES in the environment says "
-        "which, and an empty one leaves the CPU",
+        "all GPUs that the launcher has ranks for are used; CUDA_VISIBLE_DEVICES in the environment "
+        "says which, and an empty one leaves the CPU",
         "device gpu gpu-id gpu-ids cpu no-cuda use-cpu accelerator",
         "--micro-batch-size",
     ),
@@ -87,17 +77,18 @@ ANSWERS = (
         "--micro-batch-size",
     ),
     Answer(
-        "the batch of all ranks is --global-batch-size, which is --micro-batch-size x data-parallel ranks x "
-        "accumulated micro-batches; give that",
-        "grad-accum-steps grad-accumulation-steps accumulation-steps accumulate-steps accum-iter update-freq "
-        "batch-accumulation-per-replica device-train-grad-accum gradient-accumulation",
+        "the batch of all ranks is --global-batch-size, which is --micro-batch-size x data-parallel "
+        "ranks x accumulated micro-batches; give that",
+        "grad-accum-steps grad-accumulation-steps accumulation-steps accumulate-steps accum-iter "
+        "update-freq batch-accumulation-per-replica device-train-grad-accum gradient-accumulation "
+        "accum-freq gradient-accumulation-steps gas accumulate-gradients accumulate-grad-batches",
     ),
     Answer(
-        "checkpoints are kept by their steps; --save-retain-interval N keeps those at multiples of N steps, "
-        "and the newest",
-        "save-total-limit keep-latest-k max-to-keep keep-last-n-checkpoints save-num-checkpoints-to-keep "
-        "checkpoint-hist keep-interval-updates keep-last-epochs save-top-k most-recent-k max-checkpoints "
-        "keep-checkpoints",
+        "checkpoints are kept by their steps; --save-retain-interval N keeps those at multiples of N "
+        "steps, and the newest",
+        "save-total-limit keep-latest-k max-to-keep keep-last-n-checkpoints "
+        "save-num-checkpoints-to-keep checkpoint-hist keep-interval-updates keep-last-epochs save-top-k "
+        "most-recent-k max-checkpoints keep-checkpoints",
     ),
     Answer(
         "give the rate itself, by --min-lr",
@@ -107,12 +98,18 @@ ANSWERS = (
         "rates do not follow the size of a batch; give the rate itself, by --lr",
         "blr lr-base lr-base-size lr-base-scale scale-lr",
     ),
-    Answer("give each: --adam-beta1 0.9 --adam-beta2 0.95", "betas adam-betas opt-betas"),
+    Answer(
+        "give each: --adam-beta1 0.9 --adam-beta2 0.95",
+        "betas adam-betas opt-betas",
+    ),
     Answer(
         "give the factor itself, 2 to this power, by --initial-loss-scale",
         "initial-loss-scale-power initial-scale-power",
     ),
-    Answer("the factor adapts itself, unless --loss-scale says another than 0", "dynamic-loss-scale"),
+    Answer(
+        "the factor adapts itself, unless --loss-scale says another than 0",
+        "dynamic-loss-scale",
+    ),
     Answer(
         "the embedding is the output matrix, too, unless --untie-embeddings-and-output-weights is given",
         "tie-word-embeddings tie-embeddings tie-weights weight-tying no-weight-tying untie-weights "
@@ -124,8 +121,8 @@ ANSWERS = (
     ),
     Answer(
         "the MLP computes what attention gives, not its input; leave it out",
-        "gpt-j-residual gpt-j-tied parallel-residual use-parallel-residual parallel-attn parallel-attention "
-        "parallel-block",
+        "gpt-j-residual gpt-j-tied parallel-residual use-parallel-residual parallel-attn "
+        "parallel-attention parallel-block",
         "--num-layers",
     ),
     Answer(
@@ -134,10 +131,11 @@ ANSWERS = (
     ),
     Answer(
         "there is one implementation, with its fusions; leave it out",
-        "bias-gelu-fusion bias-swiglu-fusion bias-dropout-fusion bias-activation-fusion layernorm-fusion "
-        "scaled-masked-softmax-fusion scaled-upper-triang-masked-softmax-fusion masked-softmax-fusion "
-        "rope-fusion apply-rope-fusion rmsnorm-fusion persist-layer-norm gradient-accumulation-fusion "
-        "fused-adam output-layer-parallelism",
+        "*-fusion get-attention-mask-from-fusion bias-gelu-fusion bias-swiglu-fusion "
+        "bias-dropout-fusion bias-activation-fusion layernorm-fusion scaled-masked-softmax-fusion "
+        "scaled-upper-triang-masked-softmax-fusion masked-softmax-fusion rope-fusion apply-rope-fusion "
+        "rmsnorm-fusion persist-layer-norm gradient-accumulation-fusion fused-adam "
+        "output-layer-parallelism",
         "--num-layers",
     ),
     Answer(
@@ -150,8 +148,9 @@ ANSWERS = (
     ),
     Answer(
         "batches are whole, and read ahead without worker processes; leave it out",
-        "dataloader-drop-last drop-last dataloader-pin-memory dataloader-persistent-workers prefetch-factor "
-        "dataloader-prefetch-factor remove-unused-columns persistent-workers skip-warmup pin-mem pin-memory",
+        "dataloader-drop-last drop-last dataloader-pin-memory dataloader-persistent-workers "
+        "prefetch-factor dataloader-prefetch-factor remove-unused-columns persistent-workers "
+        "skip-warmup pin-mem pin-memory",
         "--lr",
     ),
     Answer(
@@ -164,7 +163,10 @@ ANSWERS = (
     ),
     Answer(
         "it tunes nothing here; leave it out",
-        "delay-grad-reduce delay-param-gather scatter-gather-tensors-in-pipeline manual-gc-eval "
+        "tp-mode tp-linear-async-communication overlap-p2p-comm batch-p2p-comm ub-tp-comm-overlap "
+        "sync-batch-comm gc-interval gc-freq enable-async-tensor-parallel channels-last torchscript "
+        "sync-bn dist-eval benchmark expandable-segments max-split-size-mb delay-grad-reduce "
+        "delay-param-gather scatter-gather-tensors-in-pipeline manual-gc-eval "
         "log-loss-scale-to-tensorboard enable-one-logger",
         "--num-layers",
     ),
@@ -181,9 +183,10 @@ ANSWERS = (
         "wall-clock-breakdown",
     ),
     Answer(
-        "the MLP has GELU, unless --swiglu, --geglu, --openai-gelu or --squared-relu is given; give one of "
-        "these",
-        "activation hidden-act activation-type activation-function activation-fn",
+        "the MLP has GELU, unless --swiglu, --geglu, --openai-gelu or --squared-relu is given; give one "
+        "of these",
+        "activation hidden-act activation-type activation-function activation-fn mlp-class-name "
+        "gelu-approximate",
     ),
     Answer(
         "--position-embedding-type knows learned_absolute, rope and none",
@@ -204,13 +207,10 @@ ANSWERS = (
         "validation-split-percentage splits-string val-ratio",
     ),
     Answer(
-        "give --img-h N and --img-w N",
-        "img-size image-size input-size train-crop-size resolution",
-    ),
-    Answer(
         "give --wandb-project or --tensorboard-dir",
-        "report-to log-with use-wandb log-wandb wandb-log enable-wandb create-wandb-logger wandb "
-        "use-tensorboard enable-tensorboard logger-name logger loggers",
+        "create-tensorboard-logger callbacks.wandb.enabled report-to log-with use-wandb log-wandb "
+        "wandb-log enable-wandb create-wandb-logger wandb use-tensorboard enable-tensorboard logger-name "
+        "logger loggers",
     ),
     Answer(
         "set WANDB_MODE in the environment, beside --wandb-project",
@@ -218,8 +218,9 @@ ANSWERS = (
     ),
     Answer(
         "a run trains to its stop, and --ckpt-step takes the checkpoint that was best in its validations",
-        "early-stopping patience early-stopping-patience patience-epochs load-best-model-at-end "
-        "metric-for-best-model save-best greater-is-better best-checkpoint-metric",
+        "create-early-stopping-callback early-stopping-factor keep-best-checkpoints early-stopping "
+        "patience early-stopping-patience load-best-model-at-end metric-for-best-model save-best "
+        "greater-is-better best-checkpoint-metric patience-epochs",
         "--train-tokens",
     ),
     Answer(
@@ -228,47 +229,41 @@ ANSWERS = (
     ),
     Answer(
         "all weights are trained, as they are; leave it out",
-        "lora-r lora-rank lora-alpha lora-dropout lora-target lora-target-modules lora-layers use-peft "
-        "use-lora adapter load-in-4bit load-in-8bit quantization-bit neftune-noise-alpha finetuning-type",
+        "lora-* peft-* use-peft use-lora bnb-* gptq relora quantize freeze-trainable-layers lock-image "
+        "soft-prompt-tuning noisy-embedding-alpha only-train-transformer-layers adapter load-in-4bit "
+        "load-in-8bit quantization-bit neftune-noise-alpha finetuning-type",
         "--lr",
     ),
     Answer(
         "a GPT always trains on full windows of the token stream, an encoder on rows of their length; "
         "leave it out",
-        "packing sample-packing neat-packing packed group-by-length pad-to-max-length pad-to-sequence-len "
-        "pack-impl sequence-packing packed-samples pack-sequences pack-dataset allow-chopped",
+        "packing sample-packing neat-packing packed group-by-length pad-to-max-length "
+        "pad-to-sequence-len pack-impl sequence-packing packed-samples pack-sequences pack-dataset "
+        "allow-chopped",
         "--train-tokens",
     ),
     Answer(
-        "every pass over the samples has an order of its own, and --curriculum with a difficulty of your own "
-        "says which come first; leave it out",
+        "every pass over the samples has an order of its own, and --curriculum with a difficulty of "
+        "your own says which come first; leave it out",
+        "shuffle-train-dataset shuffle-merged-datasets train-sampling-strategy grouped-shuffling "
         "shuffle no-shuffle disable-shuffle shuffle-data data-shuffle shuffle-dataset dataset-shuffle "
         "shuffle-dataloader dataloader-shuffle train-dataloader-shuffle shuffle-buffer-size "
-        "sequential-sampler disable-shuffling should-shuffle no-shuffle-data train-sampling-strategy "
-        "length-column-name",
+        "sequential-sampler disable-shuffling should-shuffle no-shuffle-data length-column-name",
     ),
     Answer(
         "the optimizer is AdamW without more than --adam-beta1, --adam-beta2 and --adam-eps; leave it out",
-        "momentum nesterov amsgrad layer-decay optim-args opt-kwargs",
+        "momentum nesterov amsgrad layer-decay* optim-args opt-kwargs optim-target-modules "
+        "optimizer.fused optimizer.implementation implementation use-bnb-optimizer galore-* use-badam "
+        "unscale-lr early-step-in-backward no-decay-norm-and-bias do-layer-norm-weight-decay",
     ),
     Answer(
         "no layer is left out whole: --random-ltd computes fewer tokens in each; give that, or leave it out",
-        "progressive-layer-drop use-pld pld pld-theta pld-gamma layerdrop layer-drop "
-        "encoder-layerdrop decoder-layerdrop layer-dropout lima-dropout",
+        "progressive-layer-drop use-pld pld pld-theta pld-gamma layerdrop layer-drop encoder-layerdrop "
+        "decoder-layerdrop layer-dropout lima-dropout",
     ),
     Answer(
         "no average of the weights is kept; leave it out",
-        "model-ema model-ema-decay ema-decay use-ema",
-        "--lr",
-    ),
-    Answer(
-        "images are changed by --img-crop-scale, --img-flip and --rand-augment alone; leave it out",
-        "mixup cutmix mixup-prob mixup-mode color-jitter reprob remode random-erasing repeated-aug "
-        "aug-splits drop-path drop-path-rate stochastic-depth vflip",
-    ),
-    Answer(
-        "tools/convert_checkpoint.py --to hf makes a folder to upload; leave it out",
-        "push-to-hub hub-model-id hub-token",
+        "model-ema* ema-decay use-ema ema.enable store-ema",
         "--lr",
     ),
 )

@@ -1,9 +1,9 @@
 """What is said of words of other programs about the course of a run, for which no one flag of ours stands:
 schedules, the optimizer, what is saved and resumed, precision, ranks."""
 
-from megatron.config.answers import Answer
+from megatron.elsewhere.answer import Answer
 
-COURSE_ANSWERS = (
+ANSWERS = (
     # Schedules
     Answer(
         "--lr-decay-style knows constant, linear, cosine, inverse-square-root and WSD, without cycles, "
@@ -90,8 +90,8 @@ COURSE_ANSWERS = (
         "reset-optimizer reset-optimizers reset-optim reset-optimizer-state reset-optimizer-states "
         "reset-trainer-state reset-dataloader reset-meters ignore-optimizer load-optimizer load-optim "
         "load-optimizer-states load-weights-only load-model-only load-only-model only-load-model "
-        "initial-load-model-only no-resume-opt finetune-from finetune-from-model init-checkpoint init-ckpt "
-        "init-weights load-weights pretrained-weights base-checkpoint initialize-from",
+        "initial-load-model-only no-resume-opt finetune-from finetune-from-model init-ckpt init-weights "
+        "load-weights pretrained-weights base-checkpoint initialize-from",
     ),
     Answer(
         "--override-opt_param-scheduler goes on with the learning rate and schedule of the flags; give that",
@@ -160,19 +160,12 @@ COURSE_ANSWERS = (
     ),
     Answer(
         "--bf16 or --fp16 says it; give one of them",
-        "fp16-opt-level apex-opt-level opt-level amp-level amp-opt-level amp-backend amp-impl fp16-backend "
-        "half-precision-backend",
-        "--lr",
-    ),
-    Answer(
-        "validation computes in the precision of the training; leave it out",
-        "bf16-full-eval fp16-full-eval",
+        "apex-opt-level opt-level amp-level amp-opt-level amp-backend",
         "--lr",
     ),
     Answer(
         "gradients are summed in fp32, unless --grad-reduce-in-bf16 is given",
-        "grad-reduce-in-fp32 reduce-in-fp32 mixed-precision-reduce reduce-dtype grad-reduce-dtype "
-        "grad-dtype communication-data-type",
+        "grad-reduce-in-fp32 reduce-in-fp32 reduce-dtype grad-reduce-dtype grad-dtype",
     ),
     Answer(
         "nothing is moved to the memory of the host; --use-distributed-optimizer shares the optimizer's "
@@ -208,13 +201,12 @@ COURSE_ANSWERS = (
     Answer(
         "--deterministic-mode repeats results to the bit on GPUs, and a CPU always does; give that, or "
         "leave it out",
-        "use-deterministic-algorithms deterministic-algorithms full-determinism cudnn-deterministic "
-        "cudnn-benchmark",
+        "deterministic-algorithms cudnn-deterministic cudnn-benchmark",
     ),
     Answer(
         "--seed is of weights, draws and dropout alike, and --data-efficiency-seed of the order of "
         "samples; give one of them",
-        "seed-all init-seed model-seed dropout-seed dp-seed seed-offset worker-seed",
+        "seed-all model-seed dropout-seed dp-seed seed-offset worker-seed",
         "--lr",
     ),
     Answer(

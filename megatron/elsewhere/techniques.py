@@ -1,9 +1,9 @@
 """What is said of words of other programs about curricula, dropped tokens, experts and masks, for which no
 one flag of ours stands."""
 
-from megatron.config.answers import Answer
+from megatron.elsewhere.answer import Answer
 
-TECHNIQUE_ANSWERS = (
+ANSWERS = (
     Answer(
         "each of --curriculum METRIC:min=...,max=...,duration=... says it",
         "curriculum-type curriculum-steps curriculum-min curriculum-max curriculum-learning-type "

@@ -1,9 +1,9 @@
 """What is said of words of other programs about logs, trackers, progress, profiles and memory, and of
 what notebooks add."""
 
-from megatron.config.answers import Answer
+from megatron.elsewhere.answer import Answer
 
-LOG_ANSWERS = (
+ANSWERS = (
     Answer(
         "a notebook adds it to its own cells: start a command as !python SCRIPT with its flags",
         "f",
@@ -37,8 +37,7 @@ LOG_ANSWERS = (
     ),
     Answer(
         "training prints a line every --log-interval steps, without a progress bar; leave it out",
-        "disable-tqdm no-tqdm tqdm no-progress-bar disable-progress-bar progress-bar progress "
-        "show-progress enable-progress-bar progress-bar-refresh-rate",
+        "no-tqdm no-progress-bar disable-progress-bar progress show-progress progress-bar-refresh-rate",
     ),
     Answer(
         "progress is shown where the output is a terminal; leave it out",
@@ -66,7 +65,7 @@ LOG_ANSWERS = (
         "it is logged always, without a flag; leave it out",
         "include-tokens-per-second include-num-input-tokens-seen log-tokens-per-sec log-tokens-per-second "
         "log-tokens log-num-tokens log-samples-per-second logging-first-step log-first-step log-grad-norm "
-        "log-gnorm log-lr log-learning-rate log-loss log-validation log-step-time logging-nan-inf-filter",
+        "log-gnorm log-lr log-learning-rate log-loss log-validation log-step-time",
         "--log-interval",
     ),
     Answer(
@@ -98,8 +97,7 @@ LOG_ANSWERS = (
     ),
     Answer(
         "a run is validated every --eval-interval steps and at its end, and tested at its end; leave it out",
-        "eval-before-training eval-at-start eval-on-start eval-first validate-at-start eval-at-beginning "
-        "eval-delay num-sanity-val-steps sanity-check test-interval",
+        "eval-before-training eval-at-beginning sanity-check test-interval",
     ),
     Answer(
         "every flag stands under its own name, or in a YAML file of --config",

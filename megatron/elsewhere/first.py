@@ -1,9 +1,9 @@
-"""What is said first of words of other programs where a command finetunes, evaluates or sees images: there
-the same word means another thing than in pretraining."""
+"""What is said of words of other programs before a flag of ours is named: they mean several of ours, or
+another thing where a command finetunes, evaluates or sees images."""
 
-from megatron.config.answers import Answer
+from megatron.elsewhere.answer import Answer
 
-TASK_ANSWERS = (
+ANSWERS = (
     Answer(
         "--limit N asks the first N questions of every task; for chosen ones write a task of your own behind "
         "--include-path, whose data has these alone",
@@ -136,5 +136,28 @@ TASK_ANSWERS = (
         "the head reads [CLS]; leave it out",
         "gp global-pool pool pooling",
         "--img-flip",
+    ),
+    Answer(
+        "a shape is given by --num-layers, --hidden-size, --num-attention-heads and their fellows, a "
+        "checkpoint by --load",
+        "model model-name model.name model.flavor flavor model-config model-arch arch model-type "
+        "base-model bert-config-file model-size config-overrides overrides-of-model-config model-kwargs "
+        "model-tag transformer-block-type block-type model-init-kwargs base-model-config",
+    ),
+    Answer(
+        "a run's length is --train-tokens; a batch has --micro-batch-size times --seq-length tokens",
+        "max-tokens",
+    ),
+    Answer(
+        "dropout is given by --hidden-dropout and --attention-dropout, and stands nowhere else",
+        "dropout drop attn-drop no-dropout disable-dropout activation-dropout relu-dropout ffn-dropout",
+    ),
+    Answer(
+        "give --bf16 or --fp16, or none of them for fp32",
+        "fp8 float8 transformer-engine use-transformer-engine recipe-name mixed-precision-reduce dtype "
+        "precision mixed-precision torch-dtype amp use-amp amp-dtype amp-impl model-dtype training-dtype "
+        "mixed-precision-param param-dtype autocast half-precision-backend fp16-backend fp16-opt-level "
+        "fp16-full-eval bf16-full-eval memory-efficient-fp16 memory-efficient-bf16 megatron-amp-o2 "
+        "communication-data-type downcast-bf16",
     ),
 )

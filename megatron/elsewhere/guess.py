@@ -1,0 +1,53 @@
+"""Which flag a mistyped word means. What is near to a flag by chance, as --min-length is to --seq-length,
+means another thing, so that little is guessed."""
+
+import difflib
+from collections.abc import Collection
+
+
+def likely(word: str, ours: Collection[str], others: Collection[str] = ()) -> str:
+    """The flag that a mistyped word means: one of `ours` or `others` but for a letter in eight, one of
+    `ours` behind no-, use- or the like, or the one of `ours` whose parts it shortens or leaves out; empty
+    where there is none."""
+    name = word.lstrip("-").replace("_", "-")
+    mine = {flag.lstrip("-").replace("_", "-"): flag for flag in ours}
+    theirs = {one: flag for flag in others if _alike(name, one := flag.lstrip("-").replace("_", "-"))}
+    known = theirs | mine
+    near = difflib.get_close_matches(name, known, n=1, cutoff=min(0.87, 1 - 1 / max(len(name), 2) - 1e-9))
+    if near and len(name) > 2:
+        return known[near[0]]
+    if _without_verb(name) in mine:
+        return mine[_without_verb(name)]
+    shorter = {mine[one] for one in mine if one.startswith(f"{name}-")}
+    if len(shorter) != 1:
+        shorter = {mine[one] for one in mine if _shortens(name.split("-"), one.split("-"))}
+    return shorter.pop() if len(shorter) == 1 else ""
+
+
+def _alike(name: str, other: str) -> bool:
+    """Whether every part of a name is near to that of another: what has a part more, as no-save has, means
+    another thing, and three letters of four are chance."""
+    pairs = list(zip(name.split("-"), other.split("-"), strict=False))
+    same = name.count("-") == other.count("-") and len(name) > 4
+    return same and all(difflib.SequenceMatcher(None, *pair).ratio() > 0.75 for pair in pairs)
+
+
+def _without_verb(name: str) -> str:
+    """A name without the word before it that turns on or off what the rest names; empty where it has none."""
+    verb, _, rest = name.partition("-")
+    return rest if verb in ("no", "use", "enable", "with") else ""
+
+
+def _shortens(parts: list[str], of: list[str]) -> bool:
+    """Whether parts are those of a longer name, cut short or without their vowels and the like; all of them,
+    the first ones, or at least two in their order."""
+    if len(parts) == len(of):
+        return all(map(_abbreviates, parts, of))
+    rest = iter(of)
+    return parts == of[: len(parts)] or (len(parts) > 1 and all(part in rest for part in parts))
+
+
+def _abbreviates(short: str, long: str) -> bool:
+    letters = iter(long)
+    begins = short[:1] == long[:1] and len(short) > 2
+    return short == long or (begins and all(letter in letters for letter in short))

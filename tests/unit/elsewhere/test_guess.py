@@ -1,0 +1,116 @@
+"""Mistyped words, words without dashes, and keys of files, of which nothing is known."""
+
+from typing import Any
+
+import pytest
+
+from megatron.config.arguments import understand, unused_flags
+from megatron.config.config import Config
+from megatron.config.finetuning import FinetuneFlags
+from megatron.config.other_megatrons import FOREIGN_FLAGS
+from megatron.finetuning.job import OTHER_WORDS
+from tools import (
+    evaluate,
+)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *(
+            "min-length",
+            "stage",
+            "expert-parallel",
+            "recovery-interval",
+            "pad-token",
+            "bos-token",
+            "use-sharp-rope",
+        ),
+        *(
+            "data-parallel-shard",
+            "task-name",
+            "train-impl",
+            "random-lr",
+            "precompute-model-name",
+            "rl",
+            "r",
+            "tokenizer-prompt-format",
+            "validation-set-name-file",
+        ),
+    ],
+)
+def test_what_is_near_by_chance_is_no_guess(word: str) -> None:
+    (problem,) = understand(Config, [f"--{word}=1"], foreign=FOREIGN_FLAGS)[1]
+    assert problem == f"unknown flag --{word}; --help lists all flags"
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("lr-dekay-style", "lr-decay-style"),
+        ("sede", "seed"),
+        ("num-attn-heads", "num-attention-heads"),
+        ("untie-embeddings", "untie-embeddings-and-output-weights"),
+        ("log_param_norm", "log-params-norm"),
+        ("random_ltd_layer", "random-ltd-layers"),
+        ("use-swiglu", "swiglu"),
+    ],
+)
+def test_a_mistyped_word(word: str, meant: str) -> None:
+    (problem,) = understand(Config, [f"--{word}=1"], foreign=FOREIGN_FLAGS)[1]
+    assert problem == f"unknown flag --{word}; did you mean --{meant}?"
+
+
+def test_keys_of_sections_in_a_yaml_file(tmp_path: Any) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("optimizer: {name: adamw, betas: [0.9, 0.95]}\ntie_word_embeddings: false\n")
+    _, problems = understand(Config, ["--config", str(path)], "", "", FOREIGN_FLAGS)
+    assert problems == [
+        f"--config {path}: unknown key name; here it is optimizer",
+        f"--config {path}: unknown key betas; give each: adam_beta1 0.9 adam_beta2 0.95",
+        f"--config {path}: unknown key tie_word_embeddings; the embedding is the output matrix, too, unless "
+        "untie_embeddings_and_output_weights is given",
+    ]
+
+
+def test_a_switch_that_names_a_file() -> None:
+    assert understand(Config, ["--deepspeed", "ds.json"], foreign=FOREIGN_FLAGS)[0] == {
+        "data_efficiency_config": "ds.json"
+    }
+    assert understand(Config, ["--deepspeed"], foreign=FOREIGN_FLAGS) == ({}, [])
+
+
+def test_a_key_of_which_nothing_is_known_has_a_way_out_too(tmp_path: Any) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("zebra: 1\n")
+    _, problems = understand(Config, ["--config", str(path)], "", "", FOREIGN_FLAGS)
+    assert problems == [f"--config {path}: unknown key zebra; --help lists all flags"]
+
+
+def test_a_switch_of_experts_is_turned_off_by_false() -> None:
+    """--no-moe-... of others tunes nothing here, unless it is a switch of ours."""
+    words = ["--moe-router-pre-softmax", "--no-moe-router-pre-softmax", "--no-moe-permute-unfused"]
+    problems = understand(Config, words, "", "", FOREIGN_FLAGS)[1]
+    assert problems == [
+        "unknown flag --no-moe-router-pre-softmax; to turn it off, give --moe-router-pre-softmax false"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("num_layers=2", "write num_layers=2 as --num-layers 2"),  # of hydra and nanoGPT
+        ("trainer.max_steps=10", "here it is --train-iters"),
+        ("++model.fsdp=true", "here it is --use-torch-fsdp2"),
+        ("optim.betas=[0.9,0.95]", "give each: --adam-beta1 0.9 --adam-beta2 0.95"),
+    ],
+)
+def test_a_word_with_its_value_and_without_dashes(word: str, said: str) -> None:
+    (problem,) = understand(Config, [word], foreign=FOREIGN_FLAGS)[1]
+    assert problem.startswith(("write", f"{word!r} stands where no value is expected; ")) and said in problem
+
+
+def test_what_launchers_write_behind_a_script_is_read() -> None:
+    for options, foreign in ((FinetuneFlags, OTHER_WORDS), (evaluate.Options, evaluate.FOREIGN)):
+        assert not understand(options, ["--local-rank=0"], foreign=foreign)[1]
+        assert not unused_flags(options, ["--local_rank=0"], foreign)
