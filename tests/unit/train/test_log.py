@@ -363,7 +363,7 @@ def test_tensorboard_has_megatrons_and_deepspeeds_names(tmp_path: Path) -> None:
 def test_the_caps_of_a_curriculum_are_told_everywhere(tmp_path: Path) -> None:
     """From 20 to 100 per cent in 8 steps: half of the way behind the fourth, the whole behind the eighth."""
     caps = "difficulty=percentile,min=20,max=100,pacing=fixed_linear,duration=8"
-    log = make_log(tmp_path, more=f"--curriculum vocab_rarity:{caps} --difficulty-path none")
+    log = make_log(tmp_path, more=f"--curriculum vocab_rarity:{caps} --difficulty-path nowhere")
     assert "| curriculum vocab_rarity: 60 | random ltd" in line_of(log, 4, [outcome(1.0)])
     for iteration in range(1, 10):
         log.train(iteration, outcome(1.0))
