@@ -156,7 +156,8 @@ def _misfit(one: Flag, items: list[Any]) -> list[str]:
         if found := next(filter(None, (stray(str(item)) for item in items[1:])), ""):
             return [f"behind {name} {items[0]}: {found}"]
         words = " ".join(map(str, items))
-        return [f"{name} takes one value, not {len(items)}: {words}" + _behind(metadata["of_several"])]
+        way = metadata["of_several"] or (metadata["otherwise"] if _refusal(one, items[0]) else "")
+        return [f"{name} takes one value, not {len(items)}: {words}" + _behind(way)]
     return []
 
 

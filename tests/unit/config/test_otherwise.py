@@ -34,6 +34,7 @@ from megatron.config.other_megatrons import FOREIGN_FLAGS
         ("--finetune runs/a", "--pretrained-checkpoint FOLDER"),
         ("--seed ${SEED}", "not '${SEED}'; variables are read in paths alone"),
         ("--lr-decay-style $STYLE", "variables are read in paths alone"),
+        ("--scale 0.08 1.0", "takes one value, not 2: 0.08 1.0; timm's --scale is --img-crop-scale"),
         ("--batch-size 8", "--micro-batch-size, that of all ranks --global-batch-size"),
         ("--optimizer adamw", "choose one of adam; it is AdamW"),
     ],
