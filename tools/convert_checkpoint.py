@@ -82,7 +82,13 @@ class Options:
         aliases=("--target-pipeline-model-parallel-size",),
     )
     dtype: str | None = flag(None, "type of the weights in their folder; as they are here", choices=(*TYPES,))
-    max_shard_size: float = flag(5.0, "GB of one file of weights in their folder", above=0)
+    max_shard_size: float = flag(
+        5.0,
+        "GB of one file of weights in their folder",
+        above=0,
+        metavar="GB",
+        otherwise="give GB without their unit, such as 5, and 0.5 for 500 MB",
+    )
     no_verify: bool = flag(False, "do not compare logits, which takes memory for the model in fp32")
 
 

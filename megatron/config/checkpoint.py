@@ -34,7 +34,12 @@ class CheckpointConfig:
         at_least=0,
         otherwise=NEWEST,
     )
-    finetune: bool = free_flag(False, "take only the weights from --load and start at step 0")
+    finetune: bool = free_flag(
+        False,
+        "take only the weights from --load and start at step 0",
+        otherwise="the weights are those of --load FOLDER beside it; a ViT starts from others, also Hugging "
+        "Face's, by --pretrained-checkpoint FOLDER alone",
+    )
     exit_on_missing_checkpoint: bool = free_flag(False, "stop where --load holds no checkpoint")
     use_checkpoint_args: bool = free_flag(False, "take the model's shape from the checkpoint")
     overwrite_run: bool = free_flag(

@@ -89,6 +89,7 @@ class Config:
         None,
         "the run of --config as a smaller one of the same shape: for two cores of a CPU, or for one GPU",
         choices=(FULL, *SCALES),
+        otherwise="timm's --scale is --img-crop-scale, the least share, here",
         resume="free",
         rewrites=scaled,
     )

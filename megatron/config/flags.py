@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from megatron.base.files import is_utf8
-from megatron.config.literal import is_path, literal_problem, stray
+from megatron.config.literal import is_path, is_variable, literal_problem, stray
 from megatron.config.values import (
     TAKES,
     as_words,
@@ -25,6 +25,9 @@ from megatron.config.values import (
 RESUME = ("same", "schedule", "meaning", "free")
 """What a run that goes on from a checkpoint does about a changed value, the strictest first: refuse it;
 refuse it without --override-opt_param-scheduler; leave it to a comparison of what it means; take it."""
+IN_PATHS_ALONE = (
+    "variables are read in paths alone; write the value itself, or give the flag behind the command"
+)
 NEWEST = "leave it out to take the newest checkpoint"
 
 
@@ -153,18 +156,21 @@ def _misfit(one: Flag, items: list[Any]) -> list[str]:
         if found := next(filter(None, (stray(str(item)) for item in items[1:])), ""):
             return [f"behind {name} {items[0]}: {found}"]
         words = " ".join(map(str, items))
-        return [f"{name} takes one value, not {len(items)}: {words}" + _behind(metadata["of_several"])]
+        way = metadata["of_several"] or (metadata["otherwise"] if _refusal(one, items[0]) else "")
+        return [f"{name} takes one value, not {len(items)}: {words}" + _behind(way)]
     return []
 
 
 def _refusal(one: Flag, item: Any) -> str:
     """What is wrong with a value; empty where it is right."""
     name, metadata = one.spellings[0], one.field.metadata
+    way = IN_PATHS_ALONE if is_variable(str(item)) else metadata["otherwise"]
     try:
         value = convert(item, one.kind)
     except (TypeError, ValueError, OverflowError):
         several = one.many and as_words(str(item), lambda word: converts(word, one.kind))
-        way = several or written_out(str(item), one.kind) or metadata["otherwise"]
+        number = written_out(str(item), one.kind) if one.metavar in ("N", "X") else ""  # 5G of GB is not 5e9
+        way = several or number or way
         return f"{name} takes {TAKES[one.kind]}, not {item!r}" + _behind(way)
     if not is_utf8(str(value)):
         return f"{name} {value!r} is no UTF-8; rename what it names, or mend how the terminal encodes it"
@@ -175,7 +181,7 @@ def _refusal(one: Flag, item: Any) -> str:
             if str(value).lower() in words.lower().split():
                 return f"{name} {item}: here it is {ours}"
         choices = ", ".join(map(str, metadata["choices"]))
-        return f"{name} {item}: choose one of {choices}" + _behind(metadata["otherwise"])
+        return f"{name} {item}: choose one of {choices}" + _behind(way)
     if not within(value, metadata):
         words = bounds(metadata)
         must = "not be negative" if words == "at least 0" else f"be {words}"

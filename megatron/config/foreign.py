@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from megatron.config.literal import stray
 from megatron.config.values import converts, flatten
 from megatron.elsewhere.answers import answer, ends
-from megatron.elsewhere.guess import likely
+from megatron.elsewhere.guess import likely, way_out
 
 ANY = "*"
 Translation = Callable[[list[str], Mapping[str, Any]], dict[str, list[str]]]
@@ -116,7 +116,7 @@ def unknown_word(
     others = ["--" + name for name, one in foreign.items() if "*" not in name and one.accepted is None]
     if meant := likely(word, ours, others):
         return f"unknown flag {word}; did you mean {meant}?"
-    return f"unknown flag {word}; --help lists all flags"
+    return f"unknown flag {word}; {way_out(word, ours)}"
 
 
 def _no_flag(text: str, ours: Collection[str]) -> str:

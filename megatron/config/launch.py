@@ -84,9 +84,13 @@ def _says_replicas(flags: list[str]) -> bool:
 def _started(launcher: str) -> int | None:
     """How many ranks a launcher starts; None where it does not say. UserError where it says so otherwise than
     by a number."""
-    chosen = re.search(r"\s(--include|-i)[= ](\S+)", launcher) if "deepspeed" in launcher else None
-    if chosen:
-        raise UserError(f"{chosen[1]} {chosen[2]}: the ranks are not counted here; give --data-parallel-size")
+    if hosts := _included(launcher):
+        return sum(hosts)
+    if chosen := _chosen(launcher):
+        raise UserError(
+            f"{chosen[1]} {chosen[2]}: all GPUs of a host are not counted here; name them, as localhost:0,1, "
+            "or give --data-parallel-size"
+        )
     if total := _number(TOTAL, launcher):
         return total
     ranks = None
@@ -96,11 +100,28 @@ def _started(launcher: str) -> int | None:
     return ranks
 
 
+def _chosen(launcher: str) -> re.Match[str] | None:
+    """DeepSpeed's flag for the hosts and GPUs of a run, and its value."""
+    return re.search(r"\s(--include|-i)[= ](\S+)", launcher) if "deepspeed" in launcher else None
+
+
+def _included(launcher: str) -> list[int]:
+    """The GPUs of every host that DeepSpeed is told to take, as by --include HOST:0,1@HOST:0,1; empty where
+    it is not told, or takes all GPUs of a host."""
+    chosen = _chosen(launcher)
+    hosts = [host.partition(":")[2] for host in chosen[2].strip("'\"").split("@")] if chosen else []
+    counted = all(re.fullmatch(r"\d+(,\d+)*", gpus) for gpus in hosts)
+    return [len(set(gpus.split(","))) for gpus in hosts] if counted else []
+
+
 def _number(name: str, launcher: str) -> int | None:
     """The number behind a flag, whose name is a pattern."""
     found = re.search(rf"(?:^|\s)({name})[= ](\S+)", launcher)
     if found and not found[2].isdigit():
-        raise UserError(f"{found[1]} {found[2]}: is no number; give --data-parallel-size")
+        counted = "the GPUs of this machine are not those of the run; " if found[2] in ("gpu", "auto") else ""
+        raise UserError(
+            f"{found[1]} {found[2]}: is no number; {counted}write the number, or give --data-parallel-size"
+        )
     return int(found[2]) if found else None
 
 
@@ -113,6 +134,9 @@ def _start(words: list[str]) -> int:
 
 def ranks_a_node(words: list[str]) -> int | None:
     """Ranks of a machine, as a launch command has them; None where it does not say."""
+    parts = _parts(words)
+    if parts and (hosts := _included(parts[0])):
+        return max(hosts)
     found = re.search(r"--(?:nproc[-_]per[-_]node|num_gpus)[= ](\d+)", " ".join(words))
     return int(found[1]) if found else None
 

@@ -9,6 +9,8 @@ LITERAL: Mapping[str, str] = {
     "whole path",
     r".*\$\{[^{}]+\}.*|(?:.*/)?\$[A-Za-z_]\w*(?:/.*)?": "names a variable that is not in the "
     "environment, or not at the start; export it, or write the path itself",
+    r".*(?:\{\{.+\}\}|%\(\w+\)s).*": "has the place of a variable in a template, and none is filled in "
+    "here; write the path itself",
     r"(?:.*=)?(?i:none|null|true|false)": "is a word for nothing or a switch; leave it out, or in a YAML "
     "file the value empty, or write ./ before such a name",
     r"(?:.*=)?[A-Za-z]:\\.*|(?:.*[\w.])?\\[\w.].*": "has \\ between its folders, as on Windows; write /, "
@@ -31,6 +33,11 @@ def is_path(metavar: str) -> bool:
 def literal_problem(value: str) -> str:
     """What is wrong with a path that would be taken literally and is hardly meant so; "" where nothing is."""
     return next((words for pattern, words in LITERAL.items() if re.fullmatch(pattern, value, re.DOTALL)), "")
+
+
+def is_variable(value: str) -> bool:
+    """Whether a value holds a variable of a shell or the place of one in a template."""
+    return bool(re.search(r"\$\{|^\$[A-Za-z_]|\{\{.+\}\}|%\(\w+\)s", value))
 
 
 def stray(word: str) -> str:

@@ -1,10 +1,10 @@
 """The flags of evaluation beside training, and of what is logged."""
 
 import functools
-import re
 from dataclasses import dataclass, fields
 
 from megatron.config.flags import flag
+from megatron.config.literal import is_variable
 
 free_flag = functools.partial(flag, resume="free")
 
@@ -116,10 +116,18 @@ def _wandb(logging: LoggingConfig) -> list[str]:
     names = ("wandb_project", "wandb_exp_name", "wandb_entity")
     given = {name: getattr(logging, name) or "" for name in names}
     return [
-        f"--{name.replace('_', '-')} {value}: is no name; write the name itself, or leave it out"
+        f"--{name.replace('_', '-')} {value}: is no name; write the name itself, or leave it out for none"
         for name, value in given.items()
-        if value in ("None", "null") or "${" in value or re.match(r"\$\w", value)
+        if value.lower() in ("none", "null", "true", "false") or is_variable(value)
     ]
 
 
-RULES = (_profile, _wandb)
+def _records(logging: LoggingConfig) -> list[str]:
+    """A table is asked for by the end of a name."""
+    path = logging.metrics_file or ""
+    if not path.lower().endswith((".csv", ".tsv")):
+        return []
+    return [f"--metrics-file {path}: JSON lines are written, and no table; give it a name in .jsonl"]
+
+
+RULES = (_profile, _wandb, _records)

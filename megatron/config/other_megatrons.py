@@ -567,9 +567,11 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         "mask-type mask-factor swin-backbone-type iter-per-epoch dino-*",
     ),
     **_refused(
-        "flags of old are gone in Megatron, too; give --micro-batch-size or --lr-warmup-fraction",
-        "batch-size warmup",
+        "the batch of one rank's forward pass is --micro-batch-size, that of all ranks --global-batch-size; "
+        "give these",
+        "batch-size",
     ),
+    **_refused("it is gone in Megatron, too; give --lr-warmup-fraction or --lr-warmup-iters", "warmup"),
 }
 
 FOREIGN_FLAGS |= {

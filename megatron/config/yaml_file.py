@@ -12,7 +12,7 @@ from megatron.base.files import no_utf8
 from megatron.config.foreign import dashed, negated
 from megatron.config.values import flatten
 from megatron.elsewhere.answers import answer
-from megatron.elsewhere.guess import likely
+from megatron.elsewhere.guess import likely, way_out
 
 NUMBERS = ("int", "float", "timestamp")
 OF_DEEPSPEED = {
@@ -173,7 +173,8 @@ def _unknown(place: str, key: Any, value: Any, names: Collection[str], groups: C
         nearest = ""  # a longer name that begins so is no section
     kind = "section" if section else "key"
     otherwise = f"; sections are {', '.join(sorted(groups))}" if section and groups else ""
-    otherwise = otherwise or ("" if section else "; --help lists all flags")
+    listed = _as_keys(way_out(f"--{dashed(str(key))}", ours), ours)
+    otherwise = otherwise or ("" if section else f"; {listed}")
     return f"unknown {kind} {key}" + (f"; did you mean {nearest}?" if nearest else otherwise)
 
 

@@ -79,6 +79,7 @@ ANSWERS = (
     ),
     Answer(
         "the loss is that of the next token alone, from logits as they are; leave it out",
+        "goldfish-loss goldfish-k goldfish-h "
         "z-loss-coeff z-loss-weight z-loss-multiplier softmax-auxiliary-loss auxiliary-loss-multiplier "
         "softcap softcapping logit-softcap logit-softcapping final-logit-softcapping "
         "attn-logit-softcapping",
@@ -108,6 +109,7 @@ ANSWERS = (
     Answer(
         "a run goes on at the step of its checkpoint, with the samples that follow; --ckpt-step takes "
         "another checkpoint; leave it out",
+        "consumed-train-samples consumed-samples skip-samples "
         "ignore-data-skip skip-batch start-step start-iter start-iteration start-epoch initial-step "
         "resume-step global-step",
     ),

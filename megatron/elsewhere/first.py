@@ -5,6 +5,16 @@ from megatron.elsewhere.answer import Answer
 
 ANSWERS = (
     Answer(
+        "of the harness it says how a model is run, which is one way here; a checkpoint is named by --load",
+        "model model-args m",
+        "--lm-eval",
+    ),
+    Answer(
+        "weights are those of --load FOLDER --finetune, and of a ViT, also Hugging Face's, those of "
+        "--pretrained-checkpoint FOLDER; nothing is fetched",
+        "pretrained initial-checkpoint pretrained-model",
+    ),
+    Answer(
         "--limit N asks the first N questions of every task; for chosen ones write a task of your own behind "
         "--include-path, whose data has these alone",
         "samples",

@@ -4,6 +4,11 @@ means another thing, so that little is guessed."""
 import difflib
 from collections.abc import Collection
 
+MOST = 3
+"""So many nearest flags are named at most; more have too little in common."""
+EMPTY = ("use", "enable", "disable", "no", "with", "num", "size", "path", "dir", "file", "type", "name")
+"""Parts of names that alone say little of what is meant."""
+
 
 def likely(word: str, ours: Collection[str], others: Collection[str] = ()) -> str:
     """The flag that a mistyped word means: one of `ours` or `others` but for a letter in eight, one of
@@ -22,6 +27,32 @@ def likely(word: str, ours: Collection[str], others: Collection[str] = ()) -> st
     if len(shorter) != 1:
         shorter = {mine[one] for one in mine if _shortens(name.split("-"), one.split("-"))}
     return shorter.pop() if len(shorter) == 1 else ""
+
+
+def way_out(word: str, ours: Collection[str]) -> str:
+    """What is said of a word of which nothing is known: where flags are listed, and which are nearest."""
+    if len(word) == 2 and word[1:].isalpha():
+        return "flags are whole words here; --help lists all flags"
+    near = nearest(word, ours)
+    if near:
+        return f"--help lists all flags; nearest by name: {', '.join(near)}"
+    listed = "--help lists all flags"
+    return listed + (", and what has no like there can be left out" if word.startswith("--") else "")
+
+
+def nearest(word: str, ours: Collection[str]) -> list[str]:
+    """Up to MOST flags whose names have all telling parts of a word, of which two say what is meant, or else
+    stand in it whole; empty where there are more."""
+    parts = word.lstrip("-").replace("_", "-").lower().split("-")
+    names = {flag: flag.lstrip("-").replace("_", "-").split("-") for flag in ours}
+    telling = [part for part in parts if part not in EMPTY]
+    found = [
+        flag
+        for flag, name in names.items()
+        if len(telling) > 1 and all(any(one.startswith(part) for one in name) for part in telling)
+    ]
+    found = found or [flag for flag, name in names.items() if len(flag) > 8 and {*name} <= {*parts}]
+    return found if len(found) <= MOST else []
 
 
 def _alike(name: str, other: str) -> bool:

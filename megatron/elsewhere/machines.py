@@ -199,7 +199,7 @@ ANSWERS = (
     ),
     Answer(
         "tokens are read without worker processes, and images with --image-workers",
-        "num-loading-workers data-workers memmap-workers",
+        "num-loading-workers data-workers memmap-workers j",
     ),
     # Models
     Answer(

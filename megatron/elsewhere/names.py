@@ -16,7 +16,7 @@ WORDS = {
     "eval-batch-size train-micro-batch-size-per-gpu device-train-batch-size device-train-microbatch-size "
     "device-eval-batch-size max-sentences microbatch-size validation-batch-size val-batch-size "
     "max-batch-size rank-microbatch-size batch-size-val batch-size-valid batch-size-per-gpu "
-    "per-device-batch",
+    "per-device-batch b",
     "seq-length": "max-seq-length max-length max-seq-len seq-len sequence-length context-length n-ctx "
     "ctx-size block-size max-source-length model-max-length tokens-per-sample max-sequence-length "
     "sequence-len cutoff-len max-seqlen context-len",
@@ -58,14 +58,14 @@ WORDS = {
     "remote-dataset train-dataset-path train-dataset data-files input-folder trainpref checkpoint-name "
     "model-dir source-dir checkpoint repo tf-checkpoint-path megatron-model-path hf-model-path "
     "hf-path-or-name ckpt ckpt-path documents jsonl-paths inputs paths input-files data "
-    "data.train-data-path train-data-path data-file dataset-path text-files source src megatron-load-path",
+    "data.train-data-path train-data-path data-file dataset-path text-files source src megatron-load-path i",
     "output-prefix": "output output-dir out-dir dataset-prefix output-folder output-filename save-filename "
     "destdir dest destination out-root destination-path local-dir dump-path out output-path save-path "
-    "save-dir output-file outfile",
+    "save-dir output-file outfile o",
     "output": "save-dir save-path output-dir output-path output-file out-dir out-file outfile model-prefix "
     "pytorch-dump-folder-path destination-dir results-path eval-results-prefix save-filepath destination "
     "target-dir out output-folder output-name hf-output-path name prefix output-prefix megatron-save-path "
-    "hf-save-path",
+    "hf-save-path o",
     "tokenizer-model": "tokenizer tokenizer-name tokenizer-path sp-model spm-model tokenizer-dir "
     "tokenizer.path tokenizer.model tokenizer.identifier tokenizer.name hf-assets-path "
     "tokenizer-name-or-path tokenizer-identifier tokenizer.name-or-path tokenizer-id hf-tokenizer",
@@ -142,21 +142,22 @@ WORDS = {
     "expert-tensor-parallel-size": "expert-tensor-parallel-degree etp etp-size",
     "cp-comm-type": "context-parallel-rotate-method cp-comm-strategy",
     # Tokenizers, texts and tasks
-    "samples": "num-samples count show n-samples num-documents num-docs max-samples",
+    "samples": "num-samples count show n-samples num-documents num-docs max-samples n",
     "vocab-size": "num-merges n-vocab num-vocab num-symbols symbols merges dict-size",
     "model": "model-type tokenizer-type algorithm type",
     "special-tokens": "user-defined-symbols control-symbols added-tokens",
     "workers": "num-workers num-processes num-proc nproc n-jobs processes threads num-threads "
     "preprocessing-num-workers num-worker n-tasks tasks dataset-num-proc num-cpus cpus concurrency "
-    "num-jobs",
+    "num-jobs j",
     "append-eod": "add-eos append-eos add-eos-token",
     "num-tokens": "max-tokens max-new-tokens n-predict num-predict n max-length max-gen-len gen-length "
     "length out-length",
     "prompt": "p prompts text input-text start",
     "temperature": "temp t",
-    "lm-eval": "tasks task task-list eval-tasks",
+    "top-k": "k",
+    "lm-eval": "tasks task task-list eval-tasks t",
     "domains": "valid-data eval-data test-data eval-file text-file input-file input file",
-    "num-fewshot": "shots num-shots n-shot fewshot eval-num-fewshot",
+    "num-fewshot": "shots num-shots n-shot fewshot eval-num-fewshot f",
     "limit": "max-examples max-documents eval-task-limit",
     "task": "task-name task-type dataset dataset-name",
     "seeds": "num-seeds",
@@ -252,7 +253,7 @@ WORDS = {
     "rampup-batch-size": "batch-size-warmup batch-size-increments progressive-batch-size",
     "use-torch-fsdp2": "fsdp fully-shard",
     "sequence-parallel": "sequence-parallel-degree sequence-parallelism",
-    "config": "config-file config-path config-name conf-file conf cfg yaml-config",
+    "config": "config-file config-path config-name conf-file conf cfg yaml-config c",
     "img-crop-scale": "crop-scale",
 }
 """By our flag; a word of several flags is that of the first that a command has."""

@@ -11,7 +11,11 @@ ANSWERS = (
         "curriculum-pacing curriculum-seqlen curriculum-step curriculum-sampling difficulty-type seqlen-type "
         "curriculum-learning-strategy initial-seq-length seq-length-warmup seq-length-warmup-steps "
         "seqlen-warmup seqlen-warmup-steps seq-len-warmup seq-len-warmup-steps sequence-length-warmup "
-        "sequence-length-warmup-steps",
+        "sequence-length-warmup-steps curriculum-seqlen-* min-seq-length min-seq-len min-seqlen",
+    ),
+    Answer(
+        "--curriculum orders the samples of --data-path itself; give it one dataset",
+        "data-path-curriculum curriculum-data-path",
     ),
     Answer(
         "tools/analyze_data.py takes a difficulty of your own as a metric MODULE:FUNCTION, and "

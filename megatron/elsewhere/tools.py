@@ -5,6 +5,12 @@ from megatron.elsewhere.answer import Answer
 
 ANSWERS = (
     # Tokenizers
+    Answer("--vocab-size says it", "s", "--max-bytes"),
+    Answer(
+        "a SentencePiece model is read as its file says; leave it out",
+        "sentencepiece-legacy tokenizer-legacy legacy-tokenizer",
+        "--tokenizer-model",
+    ),
     Answer(
         "a BPE of bytes takes texts as they are, and cuts words as GPT-2 does (for other normalizers, "
         "symbols and cuts make a tokenizer.json with the library tokenizers, which "
@@ -86,6 +92,12 @@ ANSWERS = (
         "--lr",
     ),
     # Generating text
+    Answer("--seed says it", "s", "--num-tokens"),
+    Answer(
+        "a prompt is continued as it stands, without a template; leave it out",
+        "prompt-type prompt-style prompt-template chat-template apply-chat-template system-prompt",
+        "--num-tokens",
+    ),
     Answer("give --prompt once for each text", "nsamples n-samples", "--num-tokens"),
     Answer(
         "texts end at the end of a document, or behind --num-tokens, beside --ignore-eod behind that alone",
@@ -103,9 +115,11 @@ ANSWERS = (
     ),
     Answer(
         "the texts alone are written; leave it out",
-        "logprobs return-log-probs top-n-tokens return-dict-in-generate output-scores",
+        "logprobs return-log-probs top-n-tokens return-dict-in-generate output-scores "
+        "decoder-input-details details",
         "--num-tokens",
     ),
+    Answer("--save says it", "o"),
     # Images
     Answer(
         "give --img-h N and --img-w N",

@@ -10,7 +10,7 @@ import pytest
 from megatron.base.errors import UserError
 from megatron.config.arguments import understand, unused_flags
 from megatron.config.config import RULES, complete
-from megatron.config.launch import task_named, unwrap
+from megatron.config.launch import ranks_a_node, task_named, unwrap
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.schedule.data_efficiency_flags import describe
 from tools.plan_run import Options
@@ -205,11 +205,23 @@ def test_the_ranks_of_accelerate_are_those_of_all_machines() -> None:
     assert unwrap(command.split()) == ["--data-parallel-size", "8"]
 
 
-def test_chosen_gpus_are_not_counted() -> None:
-    command = "deepspeed --include localhost:0,1 pretrain_gpt.py"
-    with pytest.raises(UserError, match="--include localhost:0,1: the ranks are not counted here; give"):
-        unwrap(command.split())
-    assert unwrap([*command.split(), "--data-parallel-size", "2"]) == ["--data-parallel-size", "2"]
+@pytest.mark.parametrize(
+    ("chosen", "ranks", "of_a_machine"),
+    [("--include localhost:0,1,2", "3", 3), ("--include=a:0,1@b:2", "3", 2), ("-i a:0,1@b:2,3", "4", 2)],
+)
+def test_chosen_gpus_are_counted(chosen: str, ranks: str, of_a_machine: int) -> None:
+    words = f"deepspeed {chosen} pretrain_gpt.py".split()
+    assert (unwrap(words), ranks_a_node(words)) == (["--data-parallel-size", ranks], of_a_machine)
+
+
+def test_all_gpus_of_a_host_are_not_counted() -> None:
+    words = ["deepspeed", "--include", "a@b:0", "pretrain_gpt.py"]
+    with pytest.raises(
+        UserError, match="--include a@b:0: all GPUs of a host are not counted here; name them"
+    ):
+        unwrap(words)
+    assert unwrap([*words, "--data-parallel-size", "2"]) == ["--data-parallel-size", "2"]
+    assert ranks_a_node(words) is None
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,11 @@ from megatron.config.other_megatrons import FOREIGN_FLAGS
         ("--recompute-granularity none", "leave it out to compute nothing again"),
         ("--recompute-num-layers 0", "leave --recompute-granularity out"),
         ("--num-experts 0", "1 is none"),
+        ("--finetune runs/a", "--pretrained-checkpoint FOLDER"),
+        ("--seed ${SEED}", "not '${SEED}'; variables are read in paths alone"),
+        ("--lr-decay-style $STYLE", "variables are read in paths alone"),
+        ("--scale 0.08 1.0", "takes one value, not 2: 0.08 1.0; timm's --scale is --img-crop-scale"),
+        ("--batch-size 8", "--micro-batch-size, that of all ranks --global-batch-size"),
         ("--optimizer adamw", "choose one of adam; it is AdamW"),
     ],
 )

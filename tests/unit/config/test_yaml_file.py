@@ -163,6 +163,7 @@ def test_flags_win_over_yaml_and_null_is_no_value(tmp_path: Path) -> None:
             "deepspeed_config: {zero_stage: 2, gradient_clipping: 1.0}\n",
             ["deepspeed_config is a section of DeepSpeed's JSON; move it into a file"],
         ),
+        ("heat: ${HEAT}\n", ["--heat takes a number, not '${HEAT}'; variables are read in paths alone"]),
         ("heat: warm\n", ["--heat takes a number", "'warm'"]),
         ("fan: 3\n", ["--fan takes true or false", "3"]),
         ("style: fried\n", ["--style fried", "baked"]),

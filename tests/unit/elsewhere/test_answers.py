@@ -76,6 +76,11 @@ OPTIONS += [FinetuneFlags, LanguageModelFlags]
         (evaluate.Options, "--results_path=x", "--output"),  # of Megatron-DeepSpeed
         (evaluate.Options, "--checkpoint_dir=x", "--load"),  # of litgpt
         (generate_text.Options, "--max_length=3", "--num-tokens"),
+        (generate_text.Options, "-k=3", "--top-k"),
+        (evaluate.Options, "-b=3", "--micro-batch-size"),
+        (evaluate.Options, "-f=3", "--num-fewshot"),
+        (preprocess_data.Options, "-j=3", "--workers"),
+        (train_tokenizer.Options, "-i=3", "--input"),
         (generate_text.Options, "-p=3", "--prompt"),  # of llama.cpp
         (train_tokenizer.Options, "--model_prefix=x", "--output"),  # of SentencePiece
         (convert_checkpoint.Options, "--pytorch_dump_folder_path=x", "--output"),
@@ -142,6 +147,10 @@ def test_a_key_of_another_program_in_a_yaml_file(tmp_path: Any) -> None:
         ("--deepspeed_multinode_launcher=x", "give it to torchrun, before the script"),
         ("--model.fp16_lm_cross_entropy=true", "the loss is computed in fp32; leave that out"),  # of NeMo
         ("--model.layernorm_epsilon=1e-5", "Megatron's --layernorm-epsilon is read, without the section"),
+        ("--pretrained=x", "those of --pretrained-checkpoint FOLDER; nothing is fetched"),  # of timm
+        ("--report_to=none", "leave it out for none"),
+        ("--top_k=2", "a token's experts are --moe-router-topk"),  # of DeepSpeedExamples
+        ("-j=4", "and images with --image-workers"),
         ("--no-shuffle", "--curriculum with a difficulty of your own says which come first; leave it out"),
     ],
 )

@@ -13,6 +13,8 @@ from tools import (
     evaluate,
 )
 
+NO_LIKE = "--help lists all flags, and what has no like there can be left out"
+
 
 @pytest.mark.parametrize(
     "word",
@@ -20,14 +22,12 @@ from tools import (
         *(
             "min-length",
             "stage",
-            "expert-parallel",
             "recovery-interval",
             "pad-token",
             "bos-token",
             "use-sharp-rope",
         ),
         *(
-            "data-parallel-shard",
             "task-name",
             "train-impl",
             "random-lr",
@@ -41,7 +41,28 @@ from tools import (
 )
 def test_what_is_near_by_chance_is_no_guess(word: str) -> None:
     (problem,) = understand(Config, [f"--{word}=1"], foreign=FOREIGN_FLAGS)[1]
-    assert problem == f"unknown flag --{word}; --help lists all flags"
+    assert problem == f"unknown flag --{word}; {NO_LIKE}"
+
+
+@pytest.mark.parametrize(
+    ("word", "flags"),
+    [
+        ("expert-parallel", "--expert-model-parallel-size, --expert-tensor-parallel-size"),
+        ("data-parallel-shard", "--data-parallel-sharding-strategy"),
+        ("own-curriculum-file", "--curriculum"),
+    ],
+)
+def test_flags_whose_names_have_all_parts_of_a_word_are_named(word: str, flags: str) -> None:
+    (problem,) = understand(Config, [f"--{word}=1"], foreign=FOREIGN_FLAGS)[1]
+    assert problem == f"unknown flag --{word}; --help lists all flags; nearest by name: {flags}"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("-q3", "--help lists all flags"), ("-x", "flags are whole words here")]
+)
+def test_a_letter_of_which_nothing_is_known(word: str, said: str) -> None:
+    (problem,) = understand(Config, [word], foreign=FOREIGN_FLAGS)[1]
+    assert problem.startswith(f"unknown flag {word}; {said}")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +105,7 @@ def test_a_key_of_which_nothing_is_known_has_a_way_out_too(tmp_path: Any) -> Non
     path = tmp_path / "run.yaml"
     path.write_text("zebra: 1\n")
     _, problems = understand(Config, ["--config", str(path)], "", "", FOREIGN_FLAGS)
-    assert problems == [f"--config {path}: unknown key zebra; --help lists all flags"]
+    assert problems == [f"--config {path}: unknown key zebra; {NO_LIKE}"]
 
 
 def test_a_switch_of_experts_is_turned_off_by_false() -> None:

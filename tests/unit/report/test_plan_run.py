@@ -235,7 +235,10 @@ def test_a_mistake_ends_the_command_with_status_2():
 
 def test_a_number_of_ranks_that_is_none_is_asked_for():
     words = "torchrun --nproc-per-node auto pretrain_gpt.py --lr 1"
-    with pytest.raises(UserError, match="--nproc-per-node auto: is no number; give --data-parallel-size"):
+    with pytest.raises(
+        UserError,
+        match="auto: is no number; the GPUs of this machine are not those of the run; write the number, or",
+    ):
         unwrap(words.split())
     assert unwrap(f"{words} --data-parallel-size 3".split())[-1] == "3"
 
