@@ -45,6 +45,16 @@ def list_folder(
     return sorted(files.values())
 
 
+def holds_file(folder: str | os.PathLike[str], fits: Callable[[str], bool]) -> bool:
+    """Whether a file below a folder fits that is not hidden: the first one ends the search. A folder that
+    cannot be read holds none."""
+    try:
+        walk = _walk(os.fspath(folder), os.path.realpath(folder), False)
+        return any(fits(path) for path, _, hidden in walk if not hidden)
+    except OSError:
+        return False
+
+
 def tell_left_out(place: str, counts: Counter[str]) -> None:
     """Say how many files are left out, and why."""
     if counts:
