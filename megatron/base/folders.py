@@ -2,11 +2,11 @@
 
 import difflib
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 
 from megatron.base.errors import UserError
+from megatron.base.terminal import print_note
 
 HIDDEN_FOLDERS = ("__MACOSX",)
 """Folders that file managers hide, beside those whose names begin with a dot."""
@@ -58,7 +58,7 @@ def holds_file(folder: str | os.PathLike[str], fits: Callable[[str], bool]) -> b
 def tell_left_out(place: str, counts: Counter[str]) -> None:
     """Say how many files are left out, and why."""
     if counts:
-        print(f"note: {place}: {in_words(counts)}", file=sys.stderr)
+        print_note(f"{place}: {in_words(counts)}", error=True)
 
 
 def nearest(path: str, ending: str = "") -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from megatron.base.errors import UserError
 from megatron.base.folders import holds_file, list_folder, or_nearest
+from megatron.base.terminal import print_note
 from megatron.config.vision import HELD_OUT
 from megatron.data.images import Files, digest
 
@@ -34,13 +35,13 @@ def find_folders(folder: Path, valid_labels: str | None = None) -> dict[str, Fil
     train = found["train"][0]
     taken = {train, *found["valid"][:1], *found["test"][:1]}
     if others := [one.name for one in there if one not in taken and holds_file(one, _is_image)]:
-        print(f"note: {folder}: {', '.join(others)} beside {train.name} left out", flush=True)
+        print_note(f"{folder}: {', '.join(others)} beside {train.name} left out")
     parts = {"train": _in_classes(train, paths := _images(train)) or _without_classes(train, paths)}
     for split in ("valid", "test"):
         for place in found[split][:1]:
             part = _in_classes(place, paths := _images(place), may_be_empty=True)
             if part is None and split == "test":
-                print(f"note: {place}: holds no folders of classes, and is left out", flush=True)
+                print_note(f"{place}: holds no folders of classes, and is left out")
             else:
                 parts[split] = part or _labelled(place, paths, valid_labels, parts["train"].classes)
     return parts
