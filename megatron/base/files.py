@@ -202,7 +202,7 @@ def temporary_cache(name: str) -> Path:
 @contextmanager
 def hold(lock: Path) -> Iterator[None]:
     """Keep the lock file for this process; UserError where another one holds it. The lock goes with the
-    process, however it ends, and its file where a mistake ends what was to be written there with nothing.
+    process, however it ends, and its file where a mistake leaves nothing but locks in a folder of its own.
     Where the file system knows no locks, nothing is held."""
     writable_folder(lock.parent)
     with open(lock, "a") as handle:
@@ -218,7 +218,7 @@ def hold(lock: Path) -> Iterator[None]:
             yield
         except BaseException:
             made = lock.parent.resolve() in {one.resolve() for one in _MADE}
-            if made and not [one for one in lock.parent.iterdir() if one.name != lock.name]:
+            if made and all(one.name.endswith(".lock") for one in lock.parent.iterdir()):
                 lock.unlink()
             raise
 

@@ -65,8 +65,8 @@ def _is_labelled(images: ImageSet) -> bool:
 def _refuse_labels(valid_labels: str | None) -> None:
     if valid_labels:
         raise UserError(
-            f"--valid-labels {valid_labels}: is not used, as all images lie in folders of classes, or in files "
-            "that tell their classes; leave it out, or name the images that it is of by --valid-data-path"
+            f"--valid-labels {valid_labels}: is not used, as all images lie in folders of classes, or in "
+            "files that tell their classes; leave it out, or name the images that it is of by --valid-data-path"
         )
 
 

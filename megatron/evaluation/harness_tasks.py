@@ -25,7 +25,6 @@ from megatron.evaluation.paper_tasks import GROUP, TASKS
 from megatron.evaluation.score import Scorer
 from megatron.parallel.mesh import together
 
-
 LARGE = 16 << 20
 """Bytes of a file above which its size and time of change stand for its content."""
 

@@ -14,7 +14,7 @@ from megatron.config.training import TrainingConfig
 MANY_IN_A_ROW = 10
 """Skipped steps behind which a run whose factor never changes is warned, or ends where it had no update."""
 HOPELESS = 10 * MANY_IN_A_ROW
-"""Skipped steps behind which it ends in any case: its weights stay, so that others will hardly fare better."""
+"""Skipped steps behind which it ends in any case: its weights stay, so others will hardly fare better."""
 
 
 class LossScale(NamedTuple):

@@ -85,8 +85,8 @@ def _require_meeting_place(address: str, port: str) -> None:
         )
     if not _is_known(address.strip("[]")):
         raise UserError(
-            f"the environment has MASTER_ADDR={address}, which this machine knows no address of; mend the name "
-            f"or give the IP address of the machine of rank 0, or {START}"
+            f"the environment has MASTER_ADDR={address}, which this machine knows no address of; mend the "
+            f"name, or give the IP address of the machine of rank 0, or {START}"
         )
 
 

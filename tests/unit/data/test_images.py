@@ -3,8 +3,8 @@
 import dataclasses
 import pickle
 import re
-from collections.abc import Callable
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np

@@ -569,7 +569,9 @@ def test_signs_in_prompts_list_no_folders(tmp_path: Path, monkeypatch: pytest.Mo
     asked: list[str] = []
     monkeypatch.setattr(tasks.glob, "glob", lambda pattern, recursive: asked.append(pattern) or [])
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.yaml").write_text("doc_to_text: '/* ** **/x ./**/*.py /**/y *.jsonl below/**'\ndata_dir: /\n")
+    (tmp_path / "a.yaml").write_text(
+        "doc_to_text: '/* ** **/x ./**/*.py /**/y *.jsonl below/**'\ndata_dir: /\n"
+    )
     (tmp_path / "below").mkdir()
     tasks.digest_of_own(["a.yaml"], [])
     assert sorted(asked) == ["*.jsonl", "below/**"]

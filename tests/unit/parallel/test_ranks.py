@@ -78,7 +78,11 @@ def test_a_part_of_an_environment(monkeypatch: pytest.MonkeyPatch, text: str, me
 
 
 def test_a_name_may_become_known_a_little_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers: list[list[str] | OSError] = [socket.gaierror(-2, "unknown"), socket.gaierror(-3, "later"), ["here"]]
+    answers: list[list[str] | OSError] = [
+        socket.gaierror(-2, "unknown"),
+        socket.gaierror(-3, "later"),
+        ["here"],
+    ]
 
     def look_up(*given: object) -> list[str]:
         answer = answers.pop(0)

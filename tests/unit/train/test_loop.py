@@ -118,7 +118,9 @@ def test_time_that_is_up_stops_after_one_step(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize("steps", [10, 12, 3])
 def test_a_run_of_nothing_but_skipped_steps_ends_with_a_mistake(tmp_path: Path, steps: int) -> None:
     """It would end like any other, with a checkpoint of what nothing has trained."""
-    line = f"iteration {min(steps, 10)}: the gradients of all .* overflow under --loss-scale 1e.30, and nothing"
+    line = (
+        f"iteration {min(steps, 10)}: the gradients of all .* overflow under --loss-scale 1e.30, and nothing"
+    )
     with pytest.raises(UserError, match=line):
         events(tmp_path, f"--fp16 --loss-scale 1e30 --train-iters {steps}")
     assert not [*tmp_path.glob("iter_*")]

@@ -13,7 +13,9 @@ from megatron.train.records import Record
 from megatron.train.sinks import Dispensable, TensorBoard
 
 RECORDS = [
-    Record(step, {"kind": "train", "consumed_samples": step, "consumed_tokens": step}, {"loss": 1.0}, "a line")
+    Record(
+        step, {"kind": "train", "consumed_samples": step, "consumed_tokens": step}, {"loss": 1.0}, "a line"
+    )
     for step in (1, 2, 3)
 ]
 
