@@ -66,7 +66,8 @@ def _refuse_labels(valid_labels: str | None) -> None:
     if valid_labels:
         raise UserError(
             f"--valid-labels {valid_labels}: is not used, as all images lie in folders of classes, or in "
-            "files that tell their classes; leave it out, or name the images that it is of by --valid-data-path"
+            "files that tell their classes; leave it out, or name the images that it is of by "
+            "--valid-data-path"
         )
 
 

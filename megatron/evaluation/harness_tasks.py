@@ -241,25 +241,24 @@ def open_tasks(scorer: Scorer, names: Sequence[str], folders: Sequence[str]) -> 
     if folders and set(wanted) <= set((local := Tasks(scorer, folders, local=True)).all_subtasks):
         return local, wanted
     tasks = Tasks(scorer, folders, local=False)
-    known = [*tasks.all_tasks, GROUP]
     wanted = list(dict.fromkeys(one for name in wanted for one in _fitting(name, tasks.all_tasks)))
-    problems = []
-    for name in wanted:
-        if _is_pattern(name):
-            problems.append(
-                f"--lm-eval {name}: fits no task of the harness or of --include-path; lm-eval ls tasks lists all"
-            )
-            continue
-        if name not in known and not (name.endswith(".yaml") and Path(name).is_file()):
-            if Path(name).is_dir():
-                problems.append(f"--lm-eval {name}: is a folder; give --include-path {name}, and its tasks")
-                continue
-            if broken := _broken_files(folders):
-                problems.append(f"--lm-eval {name}: is no task that can be read; mend {broken}")
-                continue
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-            hint = f"did you mean {' or '.join(near)}?" if near else "lm-eval ls tasks lists all"
-            problems.append(f"--lm-eval {name}: is no task of the harness or of --include-path; {hint}")
-    if problems:
+    known = [*tasks.all_tasks, GROUP]
+    if problems := [line for name in wanted if (line := _problem(name, known, folders))]:
         raise UserError(*problems)
     return tasks, wanted
+
+
+def _problem(name: str, known: Sequence[str], folders: Sequence[str]) -> str:
+    """Why a name is no task, and the ways out; "" where it is one."""
+    if name in known or (name.endswith(".yaml") and Path(name).is_file()):
+        return ""
+    listed = "lm-eval ls tasks lists all"
+    if _is_pattern(name):
+        return f"--lm-eval {name}: fits no task of the harness or of --include-path; {listed}"
+    if Path(name).is_dir():
+        return f"--lm-eval {name}: is a folder; give --include-path {name}, and its tasks"
+    if broken := _broken_files(folders):
+        return f"--lm-eval {name}: is no task that can be read; mend {broken}"
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}?" if near else listed
+    return f"--lm-eval {name}: is no task of the harness or of --include-path; {hint}"
