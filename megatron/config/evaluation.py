@@ -47,7 +47,7 @@ class HarnessOptions:
     lm_eval_cache: str | None = flag(None, "where data sets are kept; HF_HOME", metavar="FOLDER")
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit > 1 and not self.limit.is_integer():
+        if self.limit is not None and self.limit > 1 and self.limit % 1:
             raise UserError(
                 f"--limit {self.limit:g}: give a whole number of questions, or below 1 a share of them"
             )
