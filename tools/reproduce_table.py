@@ -59,7 +59,7 @@ class Options:
         "learning rates to try on the first row with the first seed, times its recipe's; the table's",
         above=0,
     )
-    rows: tuple[str, ...] = flag((), "rows to do; all", metavar="NAME ...")
+    rows: tuple[str, ...] = flag((), "rows to do, also with commas between; all", metavar="NAME ...")
     workers: int | None = flag(None, "runs at a time; as many as there are cores", at_least=1)
     folder: str = flag("runs/reproduce", "for runs, records and pages; tables share it", metavar="FOLDER")
     data: str | None = flag(None, "folder of the data; data/ below --folder", metavar="FOLDER")
@@ -110,7 +110,8 @@ def _work(table: Table, options: Options, names: tuple[str, ...], size: Size, pl
 
 
 def _names(table: Table, asked: Sequence[str]) -> tuple[str, ...]:
-    """Rows to do, in the order of the table."""
+    """Rows to do, in the order of the table; like seeds they may have commas between."""
+    asked = [name for word in asked for name in word.split(",") if name]
     if unknown := [name for name in asked if name not in table.rows]:
         raise UserError(f"--rows {', '.join(unknown)}: choose of {', '.join(table.rows)}")
     return tuple(name for name in table.rows if not asked or name in asked)

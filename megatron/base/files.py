@@ -202,7 +202,8 @@ def temporary_cache(name: str) -> Path:
 @contextmanager
 def hold(lock: Path) -> Iterator[None]:
     """Keep the lock file for this process; UserError where another one holds it. The lock goes with the
-    process, however it ends. Where the file system knows no locks, nothing is held."""
+    process, however it ends, and its file where a mistake leaves nothing but locks in a folder of its own.
+    Where the file system knows no locks, nothing is held."""
     writable_folder(lock.parent)
     with open(lock, "a") as handle:
         try:
@@ -213,7 +214,13 @@ def hold(lock: Path) -> Iterator[None]:
             ) from None
         except OSError:
             pass
-        yield
+        try:
+            yield
+        except BaseException:
+            made = lock.parent.resolve() in {one.resolve() for one in _MADE}
+            if made and all(one.name.endswith(".lock") for one in lock.parent.iterdir()):
+                lock.unlink()
+            raise
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 import difflib
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 
 from megatron.base.errors import UserError
+from megatron.base.terminal import print_note
 
 HIDDEN_FOLDERS = ("__MACOSX",)
 """Folders that file managers hide, beside those whose names begin with a dot."""
@@ -45,10 +45,20 @@ def list_folder(
     return sorted(files.values())
 
 
+def holds_file(folder: str | os.PathLike[str], fits: Callable[[str], bool]) -> bool:
+    """Whether a file below a folder fits that is not hidden: the first one ends the search. A folder that
+    cannot be read holds none."""
+    try:
+        walk = _walk(os.fspath(folder), os.path.realpath(folder), False)
+        return any(fits(path) for path, _, hidden in walk if not hidden)
+    except OSError:
+        return False
+
+
 def tell_left_out(place: str, counts: Counter[str]) -> None:
     """Say how many files are left out, and why."""
     if counts:
-        print(f"note: {place}: {in_words(counts)}", file=sys.stderr)
+        print_note(f"{place}: {in_words(counts)}", error=True)
 
 
 def nearest(path: str, ending: str = "") -> str | None:

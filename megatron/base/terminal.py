@@ -59,6 +59,13 @@ class Advance(Protocol):
     def __call__(self, amount: float, note: str = "") -> None: ...
 
 
+def print_note(text: str, error: bool = False) -> None:
+    """What all ranks find alike, as in the same files, is told by the first alone. `error`: on standard
+    error."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"note: {text}", file=sys.stderr if error else sys.stdout, flush=True)
+
+
 @contextmanager
 def progress(
     what: str, total: float, unit: str, scale: float = 1.0, start: float = 0.0, quiet: bool = False

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from megatron.base.errors import UserError
 from megatron.config.flags import flag, spelling
 
 BOS_TOKEN = "token before every text, as <s> for weights of LLaMA; none"
@@ -36,13 +37,20 @@ class QuestionOptions:
 class HarnessOptions:
     lm_eval: tuple[str, ...] = flag(
         (),
-        "tasks of EleutherAI's lm-evaluation-harness, also with commas between; paper: the 19 of the paper",
+        "tasks of EleutherAI's lm-evaluation-harness, also with commas between, or patterns such as arc_*; "
+        "paper: the 19 of the paper",
         metavar="TASK",
     )
     num_fewshot: int | None = flag(None, "examples before a question; what the task says", at_least=0)
     limit: float | None = flag(None, "questions of each task, below 1 a share of them; all", above=0)
     include_path: tuple[str, ...] = flag((), "folders with tasks of your own as YAML files", metavar="FOLDER")
     lm_eval_cache: str | None = flag(None, "where data sets are kept; HF_HOME", metavar="FOLDER")
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit > 1 and self.limit % 1:
+            raise UserError(
+                f"--limit {self.limit:g}: give a whole number of questions, or below 1 a share of them"
+            )
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -159,11 +159,17 @@ def _choice(experts: ExpertsConfig) -> list[str]:
                 f"--moe-router-topk {few}, and leave each group at most its {number // groups} experts"
             )
     late = experts.moe_router_score_function == "softmax" and not experts.moe_router_pre_softmax
-    if few == 1 and late and experts.moe_router_load_balancing_type != "sinkhorn":
+    balance = experts.moe_router_load_balancing_type
+    if few == 1 and late and balance != "sinkhorn":
         found.append("--moe-router-topk 1 needs --moe-router-pre-softmax, as a softmax over one is 1")
     if experts.moe_router_pre_softmax and experts.moe_router_score_function == "sigmoid":
         found.append(
             "--moe-router-pre-softmax does nothing with --moe-router-score-function sigmoid; leave it out"
+        )
+    elif experts.moe_router_pre_softmax and few == 1 and balance == "sinkhorn":  # of several it is so anyway
+        found.append(
+            "--moe-router-pre-softmax does nothing with --moe-router-topk 1 and balancing by sinkhorn, whose "
+            "weights are sigmoids; leave it out"
         )
     return found
 

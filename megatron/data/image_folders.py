@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from megatron.base.errors import UserError
-from megatron.base.folders import list_folder, or_nearest
+from megatron.base.folders import holds_file, list_folder, or_nearest
+from megatron.base.terminal import print_note
 from megatron.config.vision import HELD_OUT
 from megatron.data.images import Files, digest
 
@@ -30,25 +31,24 @@ def find_folders(folder: Path, valid_labels: str | None = None) -> dict[str, Fil
         for split, names in PARTS.items()
     }
     if not found["train"]:
-        return {"": _in_classes(folder) or _labelled(folder, valid_labels)}
+        return {"": _in_classes(folder, paths := _images(folder)) or _labelled(folder, paths, valid_labels)}
     train = found["train"][0]
     taken = {train, *found["valid"][:1], *found["test"][:1]}
-    if others := [one.name for one in there if one not in taken and _images(one)]:
-        print(f"note: {folder}: {', '.join(others)} beside {train.name} left out", flush=True)
-    parts = {"train": _in_classes(train) or _without_classes(train)}
+    if others := [one.name for one in there if one not in taken and holds_file(one, _is_image)]:
+        print_note(f"{folder}: {', '.join(others)} beside {train.name} left out")
+    parts = {"train": _in_classes(train, paths := _images(train)) or _without_classes(train, paths)}
     for split in ("valid", "test"):
         for place in found[split][:1]:
-            part = _in_classes(place, may_be_empty=True)
+            part = _in_classes(place, paths := _images(place), may_be_empty=True)
             if part is None and split == "test":
-                print(f"note: {place}: holds no folders of classes, and is left out", flush=True)
+                print_note(f"{place}: holds no folders of classes, and is left out")
             else:
-                parts[split] = part or _labelled(place, valid_labels, parts["train"].classes)
+                parts[split] = part or _labelled(place, paths, valid_labels, parts["train"].classes)
     return parts
 
 
-def _in_classes(folder: Path, may_be_empty: bool = False) -> Files | None:
+def _in_classes(folder: Path, every: list[str], may_be_empty: bool = False) -> Files | None:
     """Images by the folder that they are in; None where some are in none."""
-    every = _images(folder)
     paths = [path for path in every if "/" in path]
     if len(paths) < len(every) or not every:
         if paths:
@@ -66,17 +66,21 @@ def _in_classes(folder: Path, may_be_empty: bool = False) -> Files | None:
 
 
 def _images(folder: Path) -> list[str]:
-    """Paths of the images below a folder, sorted."""
+    """Paths of the images below a folder, sorted. Says what else is there, so one asks once."""
 
     def judge(path: str) -> str:
-        return "" if Path(path).suffix.lower() in ENDINGS else OTHER
+        return "" if _is_image(path) else OTHER
 
     start = len(str(folder).rstrip("/")) + 1
     return [path[start:] for path in list_folder(str(folder).rstrip("/"), judge)]
 
 
-def _without_classes(folder: Path) -> Files:
-    if not _images(folder):
+def _is_image(path: str) -> bool:
+    return Path(path).suffix.lower() in ENDINGS
+
+
+def _without_classes(folder: Path, paths: list[str]) -> Files:
+    if not paths:
         raise UserError(f"{folder}: holds no image; name a folder with a folder for each class")
     raise UserError(
         f"{folder}: its images lie in no folders of classes; put those of every class into a folder of its "
@@ -84,16 +88,17 @@ def _without_classes(folder: Path) -> Files:
     )
 
 
-def _labelled(folder: Path, valid_labels: str | None, classes: tuple[str, ...] = ()) -> Files:
+def _labelled(
+    folder: Path, paths: list[str], valid_labels: str | None, classes: tuple[str, ...] = ()
+) -> Files:
     """Images of one folder, whose classes a file tells."""
-    paths = _images(folder)
     if valid_labels is None or not paths:
         if paths and classes:
             raise UserError(
                 f"{folder}: its images lie in no folders of classes; name the file that tells their classes "
                 "by --valid-labels"
             )
-        return _without_classes(folder)
+        return _without_classes(folder, paths)
     names = read_labels(Path(valid_labels), [Path(path).stem for path in paths], classes)
     known, labels = np.unique(np.array(names), return_inverse=True)
     return Files(folder, paths, labels, tuple(known.tolist()), digest(paths, labels))

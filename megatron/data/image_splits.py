@@ -36,6 +36,8 @@ def open_images(config: Config) -> Splits:
                     splits[split].append((weight, corpus))
     if problems:
         raise UserError(*problems)
+    if opened and not any(_is_labelled(part) for parts in opened.values() for part in parts.values()):
+        _refuse_labels(config.vision.valid_labels)
     if config.data.mock_data:
         splits |= {split: [(None, _mock(config, split))] for split in made_up(config.data)}
     return _of_same_classes(splits, config.vision.classes_fraction)
@@ -53,6 +55,20 @@ def _open(folder: Path, valid_labels: str | None) -> Parts:
     if not found:
         found.update(find_folders(folder, valid_labels))
     return found
+
+
+def _is_labelled(images: ImageSet) -> bool:
+    """Whether a file tells their classes: they lie in no folders of classes."""
+    return isinstance(images, Files) and "/" not in images.paths[0]
+
+
+def _refuse_labels(valid_labels: str | None) -> None:
+    if valid_labels:
+        raise UserError(
+            f"--valid-labels {valid_labels}: is not used, as all images lie in folders of classes, or in "
+            "files that tell their classes; leave it out, or name the images that it is of by "
+            "--valid-data-path"
+        )
 
 
 def _corpus(

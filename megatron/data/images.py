@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from megatron.base.errors import UserError
 from megatron.data.corpora import Corpus
@@ -162,6 +162,9 @@ def in_mode(image: Image.Image, mode: str) -> Image.Image:
         return Image.fromarray(np.clip(numbers >> bits, 0, 255).astype(np.uint8)).convert(mode)
     if image.mode == "F":
         raise ValueError("its pixels are fractions")
+    if image.mode == "LAB":  # which Pillow converts by its profiles alone
+        profiles = (ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"))
+        image = ImageCms.profileToProfile(image, *profiles, outputMode="RGB") or image
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")
     return image.convert(mode)

@@ -2,6 +2,7 @@
 needs the package lm-eval."""
 
 import difflib
+import fnmatch
 import glob
 import hashlib
 import itertools
@@ -23,6 +24,9 @@ from megatron.base.terminal import print_line
 from megatron.evaluation.paper_tasks import GROUP, TASKS
 from megatron.evaluation.score import Scorer
 from megatron.parallel.mesh import together
+
+LARGE = 16 << 20
+"""Bytes of a file above which its size and time of change stand for its content."""
 
 
 class Tasks(TaskManager):
@@ -160,21 +164,38 @@ def digest_of_own(names: Sequence[str], folders: Sequence[str]) -> str:
         files += [(str(path.relative_to(folder)), path) for path in _task_files(Path(folder))]
     files = [(name, path) for name, path in files if path.is_file()]
     named = sorted({one for _, path in files if path.suffix != ".py" for one in _named_files(path)})
-    words = [f"{name} {checksum(path)}" for name, path in [*files, *((one.name, one) for one in named)]]
+    words = [f"{name} {_state(path)}" for name, path in [*files, *((one.name, one) for one in named)]]
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16] if words else ""
 
 
+def _state(path: Path) -> str:
+    """What changes with a file: its content's checksum, or of a large one its size and time of change."""
+    there = path.stat()
+    return checksum(path) if there.st_size <= LARGE else f"{there.st_size} {there.st_mtime_ns}"
+
+
 def _named_files(task: Path) -> set[Path]:
-    """Files of this machine that a YAML file names: data, those that it includes, and Python's."""
+    """Files of this machine that a YAML file names: data, those that it includes, and Python's. Its prompts
+    are read for names, too, and those may hold any signs."""
     text = task.read_text(encoding="utf-8", errors="replace")
     words = {*re.findall(r"[^\s'\",\[\]{}]+", text)}
     words |= {f"{module}.py" for module in re.findall(r"!function\s+(\w+)\.", text)}
     folders = re.findall(r"(?:dataset_path|data_dir):\s*['\"]?([^\s'\",}]+)", text)
     places = (Path(), task.parent)
     found = [place / word for word in words for place in places if len(word) < 256]
-    found += [path for word in words if "*" in word for path in map(Path, glob.glob(word, recursive=True))]
-    found += [path for folder in folders if Path(folder).is_dir() for path in Path(folder).rglob("*")]
-    return {path.resolve() for path in found if path.is_file()} - {task.resolve()}
+    patterns = [word for word in words if "*" in word and _is_bounded(word)]
+    found += [path for word in patterns for path in map(Path, glob.glob(word, recursive=True))]
+    below = [Path(folder) for folder in folders if Path(folder).resolve() != Path("/")]
+    found += [path for folder in below if folder.is_dir() for path in folder.rglob("*")]
+    readable = {path.resolve() for path in found if path.is_file() and os.access(path, os.R_OK)}
+    return readable - {task.resolve()}
+
+
+def _is_bounded(pattern: str) -> bool:
+    """Whether a pattern is of one folder here, or of what is below a folder that it names."""
+    fixed = Path(*itertools.takewhile(lambda part: "*" not in part, Path(pattern).parts))
+    named = fixed.is_dir() and fixed.resolve() not in (Path("/"), Path().resolve())
+    return named or not (pattern.startswith("/") or "**" in pattern)
 
 
 def _task_files(folder: Path) -> list[Path]:
@@ -200,9 +221,19 @@ def _broken_files(folders: Sequence[str]) -> str:
     return " and ".join(found)
 
 
+def _is_pattern(name: str) -> bool:
+    return glob.has_magic(name) and not Path(name).exists()
+
+
+def _fitting(name: str, known: Sequence[str]) -> list[str]:
+    """The names that a pattern fits, as the harness' own command finds them; a name itself, and a pattern
+    that fits none."""
+    return sorted({*fnmatch.filter(known, name)}) or [name] if _is_pattern(name) else [name]
+
+
 def open_tasks(scorer: Scorer, names: Sequence[str], folders: Sequence[str]) -> tuple[Tasks, list[str]]:
-    """All tasks there are, and the names to run, the paper's group as its tasks; UserError where one is
-    unknown, with the names that are near."""
+    """All tasks there are, and the names to run, the paper's group as its tasks, and patterns as all names
+    that they fit; UserError where one is unknown, with the names that are near."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     if missing := [folder for folder in folders if not Path(folder).is_dir()]:
         raise UserError(f"--include-path {missing[0]}: is no folder; name one that holds tasks as YAML files")
@@ -210,19 +241,24 @@ def open_tasks(scorer: Scorer, names: Sequence[str], folders: Sequence[str]) -> 
     if folders and set(wanted) <= set((local := Tasks(scorer, folders, local=True)).all_subtasks):
         return local, wanted
     tasks = Tasks(scorer, folders, local=False)
+    wanted = list(dict.fromkeys(one for name in wanted for one in _fitting(name, tasks.all_tasks)))
     known = [*tasks.all_tasks, GROUP]
-    problems = []
-    for name in wanted:
-        if name not in known and not (name.endswith(".yaml") and Path(name).is_file()):
-            if Path(name).is_dir():
-                problems.append(f"--lm-eval {name}: is a folder; give --include-path {name}, and its tasks")
-                continue
-            if broken := _broken_files(folders):
-                problems.append(f"--lm-eval {name}: is no task that can be read; mend {broken}")
-                continue
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-            hint = f"did you mean {' or '.join(near)}?" if near else "lm-eval ls tasks lists all"
-            problems.append(f"--lm-eval {name}: is no task of the harness or of --include-path; {hint}")
-    if problems:
+    if problems := [line for name in wanted if (line := _problem(name, known, folders))]:
         raise UserError(*problems)
     return tasks, wanted
+
+
+def _problem(name: str, known: Sequence[str], folders: Sequence[str]) -> str:
+    """Why a name is no task, and the ways out; "" where it is one."""
+    if name in known or (name.endswith(".yaml") and Path(name).is_file()):
+        return ""
+    listed = "lm-eval ls tasks lists all"
+    if _is_pattern(name):
+        return f"--lm-eval {name}: fits no task of the harness or of --include-path; {listed}"
+    if Path(name).is_dir():
+        return f"--lm-eval {name}: is a folder; give --include-path {name}, and its tasks"
+    if broken := _broken_files(folders):
+        return f"--lm-eval {name}: is no task that can be read; mend {broken}"
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}?" if near else listed
+    return f"--lm-eval {name}: is no task of the harness or of --include-path; {hint}"

@@ -1,7 +1,6 @@
 """A trained model from its checkpoint alone, for evaluation and generation."""
 
 import shlex
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from megatron.base.errors import UserError
+from megatron.base.terminal import print_note
 from megatron.batches.gpt import document_inputs
 from megatron.checkpoint.load import find_checkpoint, load_model, made_elsewhere, verify_files
 from megatron.checkpoint.manifest import Manifest, read_manifest
@@ -122,10 +122,10 @@ def _compare(restored: Restored, tokenizer: Tokenizer, flags: TokenizerOptions) 
             "or leave the flags out"
         )
     if trained.eod is not None and trained.eod != tokenizer.eod:
-        print(
-            f"note: the model was trained on documents that end with token {trained.eod}, and with these "
+        print_note(
+            f"the model was trained on documents that end with token {trained.eod}, and with these "
             f"flags they end with {tokenizer.end.name} (token {tokenizer.eod})",
-            file=sys.stderr,
+            error=True,
         )
 
 
@@ -141,5 +141,5 @@ def _as_trained(restored: Restored) -> tuple[Tokenizer, TokenizerOptions] | None
     same = tokenizer.identity() == trained.tokenizer and tokenizer.eod == trained.eod
     if not same:
         names = ", ".join(map(str, tokenizer.files.values()))
-        print(f"note: {names} is no longer the tokenizer of the training and is left out", file=sys.stderr)
+        print_note(f"{names} is no longer the tokenizer of the training and is left out", error=True)
     return (tokenizer, options) if same else None

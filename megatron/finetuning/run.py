@@ -121,7 +121,8 @@ def _train(job: Job, run: Run) -> None:
 
 def load_encoder(run: Run, job: Job) -> list[str]:
     """Fill the weights that the source has; the names of the others, which are of the head. Its last matrix
-    is of its task, and of another one, or of other classes, it is not taken."""
+    is of its task, and of another one, or of other classes, it is not taken. UserError where a weight is no
+    number, which no rate of learning mends."""
     parameters, filled = run.parameters, set()
     same = job.source.answers in (None, job.answers)
     order = job.source.order_for(job.task.labels)
@@ -130,6 +131,11 @@ def load_encoder(run: Run, job: Job) -> list[str]:
         boxes = boxes_of(parameters, run.placements)
         wanted = {name: box for name, box in boxes.items() if same or not name.startswith(OUTPUT)}
         for name, tensor in job.source.read(wanted):
+            if not tensor.isfinite().all():
+                raise UserError(
+                    f"{job.source.folder}: its weights {name} hold what is no finite number, so that nothing "
+                    "can be learnt from them; bring or convert them again, or name an earlier checkpoint"
+                )
             parameters[name].data.copy_(tensor[order] if order and name.startswith(OUTPUT) else tensor)
             filled.add(name)
         return b""

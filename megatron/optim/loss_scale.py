@@ -12,7 +12,9 @@ from megatron.config.optimizer import OptimizerConfig
 from megatron.config.training import TrainingConfig
 
 MANY_IN_A_ROW = 10
-"""Skipped steps behind which a run whose factor never changes is warned."""
+"""Skipped steps behind which a run whose factor never changes is warned, or ends where it had no update."""
+HOPELESS = 10 * MANY_IN_A_ROW
+"""Skipped steps behind which it ends in any case: its weights stay, so others will hardly fare better."""
 
 
 class LossScale(NamedTuple):
@@ -76,6 +78,19 @@ def skip_warning(iteration: int, in_a_row: int, factor: float) -> str:
         f"warning: iteration {iteration}: the gradients of the last {in_a_row} steps overflow under "
         f"--loss-scale {factor:g}, and nothing was updated; lower it, or leave it out for one that adapts "
         "itself"
+    )
+
+
+def require_updates(state: LossScale, iteration: int, in_a_row: int, last: bool) -> None:
+    """UserError where a run whose factor never changes is trained by none of its steps: by none of the first
+    ones, of all to the `last`, or of many in a row."""
+    never = state.skipped_steps >= iteration
+    if in_a_row < (MANY_IN_A_ROW if never else HOPELESS) and not (never and last):
+        return
+    raise UserError(
+        f"iteration {iteration}: the gradients of {'all' if never else 'the last'} {in_a_row} steps overflow "
+        f"under --loss-scale {state.factor:g}, and nothing is trained; lower it, leave it out for one that "
+        "adapts itself, or compute with --bf16 or in fp32"
     )
 
 

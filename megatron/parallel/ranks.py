@@ -2,6 +2,8 @@
 
 import os
 import re
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -18,6 +20,8 @@ OTHER_LAUNCHERS = {
 }
 """Variables in which launchers that know nothing of PyTorch say how many processes there are, and which one
 this is."""
+PATIENCE = 10.0
+"""Seconds in which the name of a machine may become known: a cluster may write it as its machines start."""
 COMMUNICATION = ("/gloo/", "[c10d]", "NCCL")
 """What stands in the message of a RuntimeError of a library that ranks speak through."""
 
@@ -79,6 +83,23 @@ def _require_meeting_place(address: str, port: str) -> None:
             f"the environment has MASTER_PORT={port}, which is no port; take a free one from 1024 to 65535, "
             f"or {START}"
         )
+    if not _is_known(address.strip("[]")):
+        raise UserError(
+            f"the environment has MASTER_ADDR={address}, which this machine knows no address of; mend the "
+            f"name, or give the IP address of the machine of rank 0, or {START}"
+        )
+
+
+def _is_known(machine: str) -> bool:
+    """Whether a name or number leads to a machine, or does so before long."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return bool(socket.getaddrinfo(machine, None))
+        except (OSError, UnicodeError):  # (a label of a name has at most 63 letters)
+            if time.monotonic() >= end:
+                return False
+        time.sleep(1)
 
 
 def launch_notes(environment: Mapping[str, str] = os.environ) -> list[str]:

@@ -3,28 +3,48 @@
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
+from megatron.base.errors import UserError
 from megatron.base.files import aside, whole_file, writable_folder
+from megatron.base.terminal import print_line
 from megatron.train.records import Record
 
 
 class JsonRecords:
     """Appends the fields of every record to a file, a line each. A finished run validates again at step
-    `start`: that takes the place of what the file says of it, which is lost at no moment."""
+    `start`: that takes the place of what the file says of it, which is lost at no moment. Training goes on
+    where a record cannot be written, which is told once: no step is worth less for it. With `start` None
+    records are what the run is for, and OSError ends it."""
 
     def __init__(self, path: Path, start: int | None):
-        self.path, self.start = path, start
+        self.path, self.start, self.told = path, start, False
         _cut_begun(path)
         self.file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115, close() closes it
 
     def write(self, record: Record) -> None:
-        line, fields = json.dumps(record.fields, allow_nan=False) + "\n", record.fields
-        if fields["kind"] != "train" and record.iteration == self.start:
-            self._replace(fields["kind"], line)
-        else:
-            self.file.write(line)
-            self.file.flush()
+        line, kind = json.dumps(record.fields, allow_nan=False) + "\n", record.fields["kind"]
+        try:
+            if kind != "train" and record.iteration == self.start:
+                self._replace(kind, line)
+            else:
+                self.file.write(line)
+                self.file.flush()  # which writes again what has found no room before, too
+        except (OSError, UserError) as error:
+            if self.start is None:
+                raise
+            self._tell(error)
+
+    def _tell(self, error: OSError | UserError) -> None:
+        if self.told:
+            return
+        self.told = True
+        why = error.strerror if isinstance(error, OSError) else error.problems[0]
+        print_line(
+            f"warning: {self.path}: a record cannot be written ({why or error}); training goes on, and "
+            "records may be missing; make room there, as checkpoints need it, too"
+        )
 
     def _replace(self, kind: str, line: str) -> None:
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -35,7 +55,8 @@ class JsonRecords:
         self.file = open(self.path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
 
     def close(self) -> None:
-        self.file.close()
+        with suppress(*([OSError] if self.told else [])):  # of what has found no room until now
+            self.file.close()
 
 
 def cut_records(path: Path, kept: int, afresh: bool) -> None:

@@ -12,7 +12,7 @@ from megatron.base.terminal import print_line, progress
 from megatron.batches.loader import BatchShare, batches
 from megatron.config.config import CheckpointConfig
 from megatron.evaluation.losses import CutOff, mean_losses, never, validation_windows
-from megatron.optim.loss_scale import skip_warning, skipped_line
+from megatron.optim.loss_scale import require_updates, skip_warning, skipped_line
 from megatron.parallel.slices import slices_of
 from megatron.schedule.plan import Step
 from megatron.train.log import Log
@@ -86,7 +86,7 @@ def _do_steps(
             loads=result.loads,
         )
         log.train(place.iteration, outcome)
-        _warn_of_skips(run, place, result.skipped)
+        _judge_skips(run, place, result.skipped)
         loss = sum(outcome.known.get(name, 0.0) for name in names)
         advance(1, f"loss {loss:.3f}")
         if _ends(run, place, log, checkpoints, result.stop, should_stop):
@@ -132,9 +132,13 @@ def _ends(
     return stop
 
 
-def _warn_of_skips(run: Run, place: Place, skipped: bool) -> None:
+def _judge_skips(run: Run, place: Place, skipped: bool) -> None:
+    """A warning, or UserError, where many steps update nothing under a factor that never changes."""
     place.skipped = place.skipped + 1 if skipped else 0
     fixed = run.config.optimizer.loss_scale
+    if fixed and skipped:
+        last = place.iteration == run.plan.steps
+        require_updates(run.scaler.state, place.iteration, place.skipped, last)
     if fixed and run.mesh.prints_log and (line := skip_warning(place.iteration, place.skipped, fixed)):
         print_line(line)
 

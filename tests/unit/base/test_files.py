@@ -2,7 +2,7 @@ import errno
 import os
 import shutil
 import stat
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from megatron.base.errors import UserError
 from megatron.base.files import (
     aside,
     hold,
+    remove_empty_folders,
     require_room,
     whole_file,
     whole_folder,
@@ -133,6 +134,23 @@ def test_a_held_lock_is_refused_to_others_until_it_is_let_go(tmp_path: Path) -> 
     for _ in range(2):
         with hold(lock), pytest.raises(UserError, match="another run is writing"), hold(lock):
             pass
+
+
+@pytest.mark.parametrize(("there", "left"), [((), []), (("iter_1",), ["iter_1", ".lock", ".records.lock"])])
+def test_a_folder_that_a_mistake_leaves_empty_goes(tmp_path: Path, there: list[str], left: list[str]) -> None:
+    """Its lock is nothing that anybody wants to keep, unless the folder was there before."""
+    folder, old = tmp_path / "deep" / "run", tmp_path / "old"
+    old.mkdir()
+    locks = (folder / ".lock", folder / ".records.lock", old / ".lock")
+    with pytest.raises(UserError), ExitStack() as held:
+        for lock in locks:
+            held.enter_context(hold(lock))
+        for name in there:
+            (folder / name).touch()
+        raise UserError("no room")
+    remove_empty_folders()
+    assert sorted(names(folder) if folder.exists() else []) == sorted(left)
+    assert (tmp_path / "deep").exists() == bool(left) and names(old) == [".lock"]
 
 
 def test_a_crashed_predecessor_does_not_mix_in(tmp_path: Path) -> None:

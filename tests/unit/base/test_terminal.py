@@ -23,6 +23,18 @@ def test_progress_tells_what_is_left_once_it_is_known(
     assert third == "finetuning: 67%, 0.1 steps/s, 15 s left"
 
 
+@pytest.mark.parametrize(("rank", "told"), [(None, "note: one\n"), ("0", "note: one\n"), ("1", "")])
+def test_notes_of_what_all_ranks_find_come_once(
+    rank: str | None, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    if rank:
+        monkeypatch.setenv("RANK", rank)
+    terminal.print_note("one")
+    terminal.print_note("one", error=True)
+    assert capsys.readouterr() == (told, told)
+
+
 def test_one_thing_is_no_several() -> None:
     assert [count_of(number, "step") for number in (0, 1, 1000)] == ["0 steps", "1 step", "1,000 steps"]
 

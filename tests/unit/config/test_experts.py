@@ -76,6 +76,10 @@ def test_layers_with_experts(flags, layers):
         ("--compile", "--compile does not go with --num-experts"),
         ("--disable-moe-token-dropping --moe-train-capacity-factor 1", "leave one of the two out"),
         ("--moe-router-pre-softmax --moe-router-score-function sigmoid", "does nothing with"),
+        (
+            "--moe-router-pre-softmax --moe-router-topk 1 --moe-router-load-balancing-type sinkhorn",
+            "does nothing with --moe-router-topk 1 and balancing by sinkhorn",
+        ),
     ],
 )
 def test_what_does_not_go_together(flags, words):

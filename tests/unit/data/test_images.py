@@ -3,6 +3,7 @@
 import dataclasses
 import pickle
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,6 +151,30 @@ def test_odd_folders_get_one_line(make: Callable[[Path], object], line: str, tmp
     make(root)
     assert line in refused(lambda: find_folders(root))
     assert "is no folder; did you mean" in refused(lambda: find_folders(tmp_path / "picturez"))
+
+
+def test_what_is_left_out_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    root = folder_of(tmp_path, {"a": 2})
+    (root / "a" / "notes.txt").touch()
+    find_folders(root)
+    shutil.move(root / "a" / "0.png", root / "0.png")
+    shutil.rmtree(root / "a")
+    (root / "notes.txt").touch()
+    refused(lambda: find_folders(root))
+    assert capfd.readouterr().err.count("1 file of another kind left out") == 2
+
+
+def test_labels_that_nothing_needs_are_refused(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"a": 9, "b": 9})
+    line = refused(lambda: opened(f"--data-path {tmp_path} --split 80,10,10 --valid-labels val.txt"))
+    assert line.startswith("--valid-labels val.txt: is not used, as all images lie in folders of classes")
+
+
+def test_colours_of_lab_are_read() -> None:
+    image = Image.new("LAB", (SIZE, SIZE), (255, 128, 128))
+    for mode, wanted in (("L", 255), ("RGB", (255, 255, 255))):
+        seen = in_mode(image, mode).getpixel((0, 0))
+        assert np.allclose(seen, wanted, atol=1)
 
 
 def imagenet(root: Path) -> Path:

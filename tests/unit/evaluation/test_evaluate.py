@@ -168,6 +168,7 @@ def test_any_number_of_ranks_gives_the_same_numbers(made: Made) -> None:
         ("--domains nowhere.jsonl", "--domains nowhere.jsonl: no such file"),
         ("--cloze -1", "--cloze -1 must not be negative"),
         ("--lm-eval arc_easy --limit 0", "--limit 0.0 must be above 0"),
+        ("--lm-eval arc_easy --limit 1.5", "--limit 1.5: give a whole number of questions, or below 1 a"),
     ],
 )
 def test_mistakes(made: Made, words: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,6 +279,10 @@ def test_mistakes_are_told_in_one_line(
     first, second = caught.value.problems
     assert first.startswith("--lm-eval helaswag: is no task") and "did you mean hellaswag" in first
     assert second.startswith("--lm-eval qqqqq: is no task") and second.endswith("lm-eval ls tasks lists all")
+    with pytest.raises(UserError, match=r"--lm-eval local_x\*: fits no task of the harness or of --include"):
+        harness.open_tasks(made.scorer, ["local_x*"], [made.tasks])
+    _, found = harness.open_tasks(made.scorer, ["local_text", "local_[ac]*"], [made.tasks])
+    assert found == ["local_text", "local_answer", "local_choice"]
     (tmp_path / "torn.yaml").write_text("task: torn\n  x: [\n")
     with pytest.raises(UserError) as caught:
         harness.open_tasks(made.scorer, ["torn", made.tasks], [str(tmp_path)])
@@ -541,6 +545,7 @@ def test_own_tasks_that_have_changed_are_done_again(tmp_path: Path) -> None:
         ("dataset_kwargs: {data_dir: FOLDER/data}", "data/a.jsonl"),
         ("include: base_yaml", "tasks/base_yaml"),
         ("doc_to_text: !function utils.text", "tasks/utils.py"),
+        ("dataset_kwargs: {data_files: 'FOLDER/**/*.jsonl'}", "data/a.jsonl"),
     ],
 )
 def test_own_tasks_whose_data_has_changed_are_done_again(tmp_path: Path, text: str, changed: str) -> None:
@@ -556,6 +561,32 @@ def test_own_tasks_whose_data_has_changed_are_done_again(tmp_path: Path, text: s
     assert before == digest_of_own([str(task)], [])
     (tmp_path / changed).write_text("after")
     assert before != digest_of_own([str(task)], [])
+
+
+def test_signs_in_prompts_list_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only patterns of one folder here, and below folders that they name."""
+    tasks = pytest.importorskip("megatron.evaluation.harness_tasks")
+    asked: list[str] = []
+    monkeypatch.setattr(tasks.glob, "glob", lambda pattern, recursive: asked.append(pattern) or [])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text(
+        "doc_to_text: '/* ** **/x ./**/*.py /**/y *.jsonl below/**'\ndata_dir: /\n"
+    )
+    (tmp_path / "below").mkdir()
+    tasks.digest_of_own(["a.yaml"], [])
+    assert sorted(asked) == ["*.jsonl", "below/**"]
+
+
+def test_a_large_file_is_its_size_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = pytest.importorskip("megatron.evaluation.harness_tasks")
+    (tmp_path / "data").write_text("12345")
+    (tmp_path / "a.yaml").write_text(f"dataset_kwargs: {{data_files: {tmp_path}/data}}")
+    monkeypatch.setattr(tasks, "LARGE", 4)
+    monkeypatch.setattr(tasks, "checksum", lambda path: pytest.fail("is read"))
+    monkeypatch.setattr(tasks, "_task_files", lambda folder: [tmp_path / "a.yaml"])
+    before = tasks.digest_of_own([], [str(tmp_path)])
+    os.utime(tmp_path / "data", (1, 1))
+    assert tasks.digest_of_own([], [str(tmp_path)]) != before
 
 
 def test_folders_of_own_tasks_are_their_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

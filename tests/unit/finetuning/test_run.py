@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from megatron.base.errors import UserError
 from megatron.batches.loader import BatchShare
@@ -377,6 +378,18 @@ def test_weights_that_are_missing_or_of_another_model_are_one_line(words, tmp_pa
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     (line,) = problems_of(words, tmp_path / "other", "--load", str(folder))
     assert "has no model.safetensors (it holds config.json, pytorch_model.bin, vocab.txt)" in line
+
+
+def test_weights_that_are_no_numbers_are_told_before_they_are_trained(words, tmp_path):
+    """It is not the rate that is wrong."""
+    folder = write_huggingface(tmp_path / "bert")
+    weights = load_file(folder / "model.safetensors")
+    name = next(one for one in weights if "layer.1.intermediate.dense.weight" in one)
+    weights[name][3, 2] = torch.nan
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"bert: its weights layers.1.mlp.* hold what is no finite number"):
+        finetune(job_of(words, tmp_path / "run", "--load", str(folder)))
+    assert not (tmp_path / "run").exists()
 
 
 def test_epochs_are_passes_over_the_examples(words, tmp_path):

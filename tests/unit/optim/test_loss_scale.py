@@ -1,6 +1,7 @@
 """Loss scaling against megatron-core's own, and what it does to a step in float16."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from megatron.optim.loss_scale import (
     LossScale,
     after_step,
     first_loss_scale,
+    require_updates,
     resumed,
     skip_warning,
     skipped_line,
@@ -74,6 +76,26 @@ def test_a_factor_under_which_every_step_overflows_is_told() -> None:
     assert "--loss-scale 1.04858e+06, and nothing was updated; lower it" in line
     assert skipped_line(LossScale(), 40) == ""
     assert skipped_line(LossScale(skipped_steps=3), 40).startswith("note: 3 of 40 steps were skipped, ")
+
+
+@pytest.mark.parametrize(
+    ("iteration", "skipped", "in_a_row", "last", "ends"),
+    [
+        (9, 9, 9, False, False),
+        (10, 10, 10, False, True),
+        (3, 3, 3, True, True),
+        (30, 29, 20, True, False),
+        (200, 100, 99, False, False),
+        (200, 100, 100, False, True),
+    ],
+)
+def test_a_run_that_nothing_trains_ends(
+    iteration: int, skipped: int, in_a_row: int, last: bool, ends: bool
+) -> None:
+    """Behind ten first steps, behind its last one, or behind a hundred in a row."""
+    state = LossScale(2.0**20, skipped_steps=skipped)
+    with pytest.raises(UserError, match="nothing is trained; lower it") if ends else nullcontext():
+        require_updates(state, iteration, in_a_row, last)
 
 
 def test_flags_of_scaling_that_do_nothing_are_told() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch.distributed as dist
 
 from megatron.base.errors import UserError
+from megatron.parallel import ranks
 from megatron.parallel.layout import Layout
 from megatron.parallel.mesh import Mesh, start_mesh
 from megatron.parallel.ranks import (
@@ -38,7 +39,7 @@ def set_all(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
         "",
         "WORLD_SIZE=1",
         "RANK=0 WORLD_SIZE=1",
-        "RANK=1 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=1",
+        "RANK=1 WORLD_SIZE=2 MASTER_ADDR=localhost MASTER_PORT=1",
         "RANK=0 WORLD_SIZE=2 MASTER_ADDR=[::1] MASTER_PORT=1",
     ],
 )
@@ -65,12 +66,35 @@ def test_a_whole_environment(monkeypatch: pytest.MonkeyPatch, text: str) -> None
             r"MASTER_ADDR=n\[1-4\], which names several",
         ),
         ("RANK=0 WORLD_SIZE=2 MASTER_ADDR=a,b MASTER_PORT=1", "MASTER_ADDR=a,b, which names several"),
+        ("RANK=0 WORLD_SIZE=2 MASTER_ADDR=a..b MASTER_PORT=1", "=a..b, which this machine knows no address"),
+        ("RANK=0 WORLD_SIZE=2 MASTER_ADDR=no.invalid MASTER_PORT=1", "=no.invalid, which this machine knows"),
     ],
 )
 def test_a_part_of_an_environment(monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
     set_all(monkeypatch, text)
+    monkeypatch.setattr(ranks, "PATIENCE", 0)
     with pytest.raises(UserError, match=f"{message}.*torchrun"):
         require_launch()
+
+
+def test_a_name_may_become_known_a_little_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[list[str] | OSError] = [
+        socket.gaierror(-2, "unknown"),
+        socket.gaierror(-3, "later"),
+        ["here"],
+    ]
+
+    def look_up(*given: object) -> list[str]:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(ranks.socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(ranks.time, "sleep", lambda seconds: None)
+    set_all(monkeypatch, "RANK=0 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=1")
+    require_launch()
+    assert not answers
 
 
 def test_other_launchers_start_runs_of_their_own() -> None:

@@ -14,6 +14,7 @@ from megatron.reproduce.outcome import edge_of, goal_grid, grid, sentences, warn
 from megatron.reproduce.plans import HARDWARE, divided, plan_row, price
 from megatron.reproduce.runs import Places, Size, earlier_record, make_run, rate_of, record_path
 from megatron.reproduce.table import Table, read_table
+from tools.reproduce_table import _names
 
 ROOT = Path(__file__).parents[3]
 TABLES = sorted((ROOT / "scripts" / "reproduce").glob("*.yaml"))
@@ -198,6 +199,12 @@ def test_a_table_of_records_by_hand() -> None:
     assert sentences(table, records, names)[0].startswith("seen: composed is 0.1000 ± 0.0000 bits per byte")
     assert sentences(table, records, names)[1] == "voc against baseline: no seed of both has finished."
     assert warnings(records) == ["Runs are of different data, so their qualities do not compare: x; y."]
+
+
+def test_rows_may_have_commas_between() -> None:
+    assert _names(read("gpt"), ["composed,baseline"]) == ("baseline", "composed")
+    with pytest.raises(UserError, match="--rows dense: choose of baseline, "):
+        _names(read("gpt"), ["baseline,dense"])
 
 
 def test_the_goal_by_hand() -> None:
