@@ -19,7 +19,8 @@ from megatron.base.errors import UserError, collect_problems
 from megatron.base.folders import or_nearest
 from megatron.base.terminal import progress
 from megatron.checkpoint.contents import kind_of, size_of
-from megatron.checkpoint.load import find_checkpoint, made_elsewhere, require_file
+from megatron.checkpoint.load import find_checkpoint, require_file
+from megatron.checkpoint.made_elsewhere import ADAPTER, WAY_OF_ADAPTERS, made_elsewhere
 from megatron.checkpoint.manifest import NAME, Manifest, read_manifest
 from megatron.checkpoint.save import LATEST
 from megatron.config.arguments import parse, unused_flags
@@ -28,7 +29,7 @@ from megatron.config.flags import NEWEST, flag, spelling
 from megatron.config.other_converters import FOREIGN
 from megatron.config.tokenizer import in_vain
 from megatron.conversion.families import Theirs
-from megatron.conversion.folder import ADAPTER, CONFIG, WAY_OF_ADAPTERS, open_folder, tokenizer_in
+from megatron.conversion.folder import CONFIG, open_folder, tokenizer_in
 from megatron.conversion.from_huggingface import source_of
 from megatron.conversion.megatron_lm import open_checkpoint
 from megatron.conversion.to_huggingface import as_theirs, write_theirs
