@@ -28,7 +28,7 @@ from megatron.config.config import TokenizerOptions
 from megatron.config.flags import NEWEST, flag, spelling
 from megatron.config.other_converters import FOREIGN
 from megatron.config.tokenizer import in_vain
-from megatron.conversion.families import Theirs
+from megatron.conversion.families import Theirs, lost_tokens
 from megatron.conversion.folder import CONFIG, open_folder, tokenizer_in
 from megatron.conversion.from_huggingface import source_of
 from megatron.conversion.megatron_lm import open_checkpoint
@@ -181,7 +181,7 @@ def _from_huggingface(options: Options) -> None:
     end = ends[0] if isinstance(ends, list) and ends else ends  # others end turns of a talk
     end = end if isinstance(end, int) and end < source.vocab_size else None  # some name a token they lack
     check = _check(options, source.parameters, lambda ours: _compared(folder.theirs, ours, folder.path))
-    _write(options, source, found, end, check)
+    _write(options, source, found, end, check, lost_tokens(folder.theirs))
 
 
 def _from_megatron_lm(options: Options) -> None:
@@ -195,11 +195,12 @@ def _write(
     named: TokenizerOptions | None,
     end: int | None,
     check: Callable[[Path], None],
+    lost: str = "",
 ) -> None:
     """Write a checkpoint of ours, with the tokenizer that is named, and say how to go on. `end`: of documents
-    where there is none."""
+    where there is none, and `lost` what is not kept then, in words."""
     sizes = options.target_tensor_parallel_size, options.target_pipeline_parallel_size
-    vocabulary = _vocabulary(source, named, end)
+    vocabulary = _vocabulary(source, named, end, lost)
     task = TASKS[source.task]
     target = Target(configuration(source, task.given, task.rules, *sizes), vocabulary, named, *sizes)
     with progress("converting", source.bytes, "MB", 1e6) as advance:
@@ -212,7 +213,7 @@ def _write(
     )
 
 
-def _vocabulary(source: Source, named: TokenizerOptions | None, end: int | None) -> Vocabulary:
+def _vocabulary(source: Source, named: TokenizerOptions | None, end: int | None, lost: str) -> Vocabulary:
     """The tokens of the model, or its classes; a note where no tokenizer is named. UserError where it has
     more of them."""
     if source.classes:
@@ -220,7 +221,7 @@ def _vocabulary(source: Source, named: TokenizerOptions | None, end: int | None)
     if named is None:
         print(
             f"note: no tokenizer lies beside {source.path}; name one by --tokenizer-type and its files, so "
-            "that it is kept with the checkpoint",
+            f"that it is kept with the checkpoint{lost}",
             file=sys.stderr,
         )
         return Vocabulary(source.vocab_size, end, None)
