@@ -20,7 +20,7 @@ from megatron.base.folders import or_nearest
 from megatron.base.terminal import progress
 from megatron.checkpoint.contents import kind_of, size_of
 from megatron.checkpoint.load import find_checkpoint, require_file
-from megatron.checkpoint.made_elsewhere import ADAPTER, WAY_OF_ADAPTERS, made_elsewhere
+from megatron.checkpoint.made_elsewhere import made_elsewhere
 from megatron.checkpoint.manifest import NAME, Manifest, read_manifest
 from megatron.checkpoint.save import LATEST
 from megatron.config.arguments import parse, unused_flags
@@ -171,8 +171,6 @@ def _require_tokenizer(options: Options) -> None:
 
 def _from_huggingface(options: Options) -> None:
     folder = open_folder(options.input)
-    if (folder.path / ADAPTER).is_file():
-        print(f"note: {folder.path / ADAPTER}: is left out: {WAY_OF_ADAPTERS}", file=sys.stderr)
     source, named = source_of(folder), options.tokenizer
     found = named if named.tokenizer_type else tokenizer_in(folder.path)
     if found and named.eod_token and not named.tokenizer_type:

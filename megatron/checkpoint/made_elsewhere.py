@@ -11,9 +11,9 @@ WAY_OF_ADAPTERS = (
 OF_MEGATRON = "tools/convert_checkpoint.py --from megatron-lm reads"
 OF_HUGGINGFACE = "tools/convert_checkpoint.py --from hf reads"
 OF_DEEPSPEED = (
-    "is not read here: where the model is Hugging Face's, zero_to_fp32.py beside it makes whole weights "
-    "of it; where it is Megatron-DeepSpeed's, tools/convert_checkpoint/deepspeed_to_megatron.py makes "
-    "a checkpoint of Megatron-LM's"
+    "is not read here: where the model is Hugging Face's, zero_to_fp32.py beside it makes whole weights, "
+    "by --safe_serialization as safetensors; where it is Megatron-DeepSpeed's, "
+    "tools/convert_checkpoint/deepspeed_to_megatron.py there makes a checkpoint of Megatron-LM's"
 )
 OF_NEMO = (
     "is not read here: let NeMo write a folder of Hugging Face's, by llm.export_ckpt with target hf, or by "

@@ -1,6 +1,7 @@
 """A folder of Hugging Face's: its config.json, its safetensors files, and the tokenizer beside them."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -55,7 +56,8 @@ class Folder(NamedTuple):
 
 
 def open_folder(path: str | Path) -> Folder:
-    """The model of a folder, by the headers of its files. UserError where there is none that is known."""
+    """The model of a folder, by the headers of its files; says that an adapter beside it is left out.
+    UserError where there is none that is known."""
     folder = Path(path)
     if not (folder / CONFIG).is_file():
         way = WAY_OF_ADAPTERS if (folder / ADAPTER).is_file() else made_elsewhere(folder)
@@ -73,6 +75,8 @@ def open_folder(path: str | Path) -> Folder:
     tensors: dict[str, Like] = {}
     for file in _files(folder):
         tensors |= _header(file)
+    if (folder / ADAPTER).is_file():
+        print(f"note: {folder / ADAPTER}: is left out: {WAY_OF_ADAPTERS}", file=sys.stderr)
     return Folder(folder, theirs, tensors)
 
 
