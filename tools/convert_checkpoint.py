@@ -19,7 +19,8 @@ from megatron.base.errors import UserError, collect_problems
 from megatron.base.folders import or_nearest
 from megatron.base.terminal import progress
 from megatron.checkpoint.contents import kind_of, size_of
-from megatron.checkpoint.load import find_checkpoint, made_elsewhere, require_file
+from megatron.checkpoint.load import find_checkpoint, require_file
+from megatron.checkpoint.made_elsewhere import made_elsewhere
 from megatron.checkpoint.manifest import NAME, Manifest, read_manifest
 from megatron.checkpoint.save import LATEST
 from megatron.config.arguments import parse, unused_flags
@@ -27,8 +28,8 @@ from megatron.config.config import TokenizerOptions
 from megatron.config.flags import NEWEST, flag, spelling
 from megatron.config.other_converters import FOREIGN
 from megatron.config.tokenizer import in_vain
-from megatron.conversion.families import Theirs
-from megatron.conversion.folder import ADAPTER, CONFIG, WAY_OF_ADAPTERS, open_folder, tokenizer_in
+from megatron.conversion.families import Theirs, lost_tokens
+from megatron.conversion.folder import CONFIG, open_folder, tokenizer_in
 from megatron.conversion.from_huggingface import source_of
 from megatron.conversion.megatron_lm import open_checkpoint
 from megatron.conversion.to_huggingface import as_theirs, write_theirs
@@ -170,8 +171,6 @@ def _require_tokenizer(options: Options) -> None:
 
 def _from_huggingface(options: Options) -> None:
     folder = open_folder(options.input)
-    if (folder.path / ADAPTER).is_file():
-        print(f"note: {folder.path / ADAPTER}: is left out: {WAY_OF_ADAPTERS}", file=sys.stderr)
     source, named = source_of(folder), options.tokenizer
     found = named if named.tokenizer_type else tokenizer_in(folder.path)
     if found and named.eod_token and not named.tokenizer_type:
@@ -180,7 +179,7 @@ def _from_huggingface(options: Options) -> None:
     end = ends[0] if isinstance(ends, list) and ends else ends  # others end turns of a talk
     end = end if isinstance(end, int) and end < source.vocab_size else None  # some name a token they lack
     check = _check(options, source.parameters, lambda ours: _compared(folder.theirs, ours, folder.path))
-    _write(options, source, found, end, check)
+    _write(options, source, found, end, check, lost_tokens(folder.theirs))
 
 
 def _from_megatron_lm(options: Options) -> None:
@@ -194,11 +193,12 @@ def _write(
     named: TokenizerOptions | None,
     end: int | None,
     check: Callable[[Path], None],
+    lost: str = "",
 ) -> None:
     """Write a checkpoint of ours, with the tokenizer that is named, and say how to go on. `end`: of documents
-    where there is none."""
+    where there is none, and `lost` what is not kept then, in words."""
     sizes = options.target_tensor_parallel_size, options.target_pipeline_parallel_size
-    vocabulary = _vocabulary(source, named, end)
+    vocabulary = _vocabulary(source, named, end, lost)
     task = TASKS[source.task]
     target = Target(configuration(source, task.given, task.rules, *sizes), vocabulary, named, *sizes)
     with progress("converting", source.bytes, "MB", 1e6) as advance:
@@ -211,7 +211,7 @@ def _write(
     )
 
 
-def _vocabulary(source: Source, named: TokenizerOptions | None, end: int | None) -> Vocabulary:
+def _vocabulary(source: Source, named: TokenizerOptions | None, end: int | None, lost: str) -> Vocabulary:
     """The tokens of the model, or its classes; a note where no tokenizer is named. UserError where it has
     more of them."""
     if source.classes:
@@ -219,7 +219,7 @@ def _vocabulary(source: Source, named: TokenizerOptions | None, end: int | None)
     if named is None:
         print(
             f"note: no tokenizer lies beside {source.path}; name one by --tokenizer-type and its files, so "
-            "that it is kept with the checkpoint",
+            f"that it is kept with the checkpoint{lost}",
             file=sys.stderr,
         )
         return Vocabulary(source.vocab_size, end, None)

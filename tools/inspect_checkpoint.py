@@ -28,7 +28,8 @@ from megatron.checkpoint.contents import (
     size_of,
     sums_by_kind,
 )
-from megatron.checkpoint.load import find_checkpoint, made_elsewhere
+from megatron.checkpoint.load import find_checkpoint
+from megatron.checkpoint.made_elsewhere import made_elsewhere
 from megatron.checkpoint.manifest import NAME, Manifest, TensorEntry, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.arguments import parse

@@ -21,7 +21,7 @@ from megatron.config.flags import flag
 from megatron.config.foreign import Foreign, is_our
 from megatron.config.values import converts
 from megatron.data.corpora import open_source
-from megatron.data.index_builder import IndexedDatasetBuilder, existing_dataset
+from megatron.data.index_builder import IndexedDatasetBuilder, existing_dataset, wider
 from megatron.data.tokenizer import describe_maker
 
 EXAMPLES = """\
@@ -76,7 +76,8 @@ def main() -> None:
     sidecar = merged_sidecar({prefix: part.sidecar for prefix, part in parts.items()})
     dtype = one_type(parts)
     size = sum(parts[prefix].size for prefix in prefixes)
-    require_room(options.output_prefix, size, "the merged dataset")
+    room = sum(parts[prefix].size // parts[prefix].dtype.itemsize for prefix in prefixes) * dtype.itemsize
+    require_room(options.output_prefix, room, "the merged dataset")
     told = progress("merging", size, "MB", 1e6)
     with IndexedDatasetBuilder(options.output_prefix, dtype) as builder, told as advance:
         for prefix in prefixes:
@@ -157,15 +158,19 @@ def merged_sidecar(sidecars: dict[str, dict[str, Any] | None]) -> dict[str, Any]
 
 
 def one_type(parts: dict[str, Part]) -> np.dtype:
-    """The type of the tokens of all parts. UserError where they differ."""
+    """The type of the tokens of all parts, which by their .json files are of one tokenizer: the wider one
+    where they differ. UserError where they do, and no .json says so."""
     name, first = next(iter(parts.items()))
+    found = first.dtype
     for other, part in parts.items():
-        if part.dtype != first.dtype:
+        wide = found if part.dtype == found else wider(found, part.dtype)
+        if wide is None or (part.dtype != first.dtype and part.sidecar is None):
             raise UserError(
-                f"{other} holds {part.dtype.name} tokens and {name} {first.dtype.name}; make both with one "
-                "tokenizer"
+                f"{other} holds {part.dtype.name} tokens and {name} {first.dtype.name}, and no .json says "
+                "that one tokenizer made both; preprocess the texts of both anew with one"
             )
-    return first.dtype
+        found = wide
+    return found
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from megatron.preprocess.bad_lines import BadLineOptions, LeftOut, leave_out, re
 from megatron.preprocess.bpe_training import BETWEEN_DOCUMENTS, train
 from megatron.preprocess.documents import Piece, cut_into_pieces
 from megatron.preprocess.inputs import find_files
+from megatron.preprocess.long_words import cut_long_words
 from megatron.preprocess.wordpiece_training import MOST_LETTERS, train_wordpiece
 
 EXAMPLES = """\
@@ -237,10 +238,11 @@ def _not_all(size: int, most: int) -> str:
 
 def apart(text: str, special_tokens: tuple[str, ...]) -> list[bytes]:
     """What lies between the special tokens of a text, which are found as an encoder finds them: the longest
-    one at a place. A token learned from their letters would never be used."""
+    one at a place. A token learned from their letters would never be used. Words of a length that no trainer
+    takes are cut, too."""
     longest_first = sorted(filter(None, special_tokens), key=len, reverse=True)
     parts = re.split("|".join(map(re.escape, longest_first)), text) if longest_first else [text]
-    return [part.encode() for part in parts]
+    return [piece.encode() for part in parts for piece in cut_long_words(part)]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ import torch
 from megatron.base.errors import UserError, collect_problems
 from megatron.base.terminal import progress
 from megatron.checkpoint.contents import chosen_flags, ranks_of
-from megatron.checkpoint.load import find_checkpoint, made_elsewhere, require_file
+from megatron.checkpoint.load import find_checkpoint, require_file
+from megatron.checkpoint.made_elsewhere import made_elsewhere
 from megatron.checkpoint.manifest import Manifest, as_read, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.checkpoint.upcycle import tensors_of, write_upcycled

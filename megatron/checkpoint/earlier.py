@@ -4,7 +4,8 @@ import secrets
 from pathlib import Path
 
 from megatron.base.files import aside, sync_folder, whole_file
-from megatron.checkpoint.load import find_checkpoint, made_elsewhere
+from megatron.checkpoint.load import find_checkpoint
+from megatron.checkpoint.made_elsewhere import made_elsewhere
 from megatron.checkpoint.manifest import NAME
 from megatron.checkpoint.save import LATEST, checkpoints_in
 from megatron.config.checkpoint import CheckpointConfig

@@ -12,29 +12,11 @@ from torch import Tensor
 from megatron.base.errors import UserError
 from megatron.base.files import checksum
 from megatron.base.units import count_of
+from megatron.checkpoint.made_elsewhere import made_elsewhere
 from megatron.checkpoint.manifest import NAME, Manifest, Part, read_manifest
 from megatron.checkpoint.save import LATEST, checkpoints_in, folder_of
 from megatron.parallel.mesh import Mesh, together
 from megatron.parallel.placement import Placement
-
-ELSEWHERE = (
-    *("global_step*", "mp_rank_*", "iter_*/mp_rank_*", "release/mp_rank_*"),
-    *("*.distcp", "iter_*/*.distcp", "release/*.distcp", "step-*/*.distcp", "weights/*.distcp"),
-    *("pytorch_model*.bin", "checkpoint-*/pytorch_model*.bin", "lit_model.pth", "consolidated.*.pth"),
-    *("model*.safetensors", "checkpoint-*/model*.safetensors"),
-)
-"""Files and folders in the checkpoints of Megatron, DeepSpeed and others, which are not read."""
-CONVERTED = {
-    "mp_rank_*[0-9]": "tools/convert_checkpoint.py --from megatron-lm reads",
-    "iter_*/*.distcp": "tools/convert_checkpoint.py --from megatron-lm reads",
-    "release/*.distcp": "tools/convert_checkpoint.py --from megatron-lm reads",
-    "model*.safetensors": "tools/convert_checkpoint.py --from hf reads",
-    "pytorch_model*.bin": "tools/convert_checkpoint.py --from hf reads once save_pretrained of a newer "
-    "transformers has written it as safetensors",
-}
-"""Some of them, and what reads such folders."""
-COMMON_STATE = b"common_state/"
-"""How the name of the settings among the tensors begins."""
 
 
 def find_checkpoint(
@@ -78,30 +60,6 @@ def _instead(root: Path, chosen: bool) -> str:
         return f"{other}; name the folder that was given to --save"
     anew = "leave --ckpt-step out" if chosen else f"remove {root / LATEST}, which names it, to start anew"
     return f"the folder holds none; name the folder that was given to --save, or {anew}"
-
-
-def made_elsewhere(root: str | Path) -> str:
-    """Words for the checkpoints of another program that a folder holds; empty where it holds none."""
-    found = sorted(
-        path
-        for path in {path for pattern in ELSEWHERE for path in Path(root).glob(pattern)}
-        if not path.match("model*.safetensors") or path.with_name("config.json").is_file()
-    )
-    if not found:
-        return ""
-    more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
-    name = found[0].relative_to(root)
-    how = next((how for pattern, how in CONVERTED.items() if found[0].match(pattern)), "is not read here")
-    if _of_megatron(found[0].parent) and found[0].parent.name != "weights":  # which NeMo calls its own
-        how = CONVERTED["iter_*/*.distcp"]
-    return f"the folder holds what another program has saved ({name}{more}), which {how}"
-
-
-def _of_megatron(folder: Path) -> bool:
-    """Whether a folder has the settings that Megatron-LM's torch_dist folders alone have: in a file, or, as
-    newer versions write them, among the tensors."""
-    metadata = folder / ".metadata"
-    return (folder / "common.pt").is_file() or (metadata.is_file() and COMMON_STATE in metadata.read_bytes())
 
 
 def _newest_whole(root: Path, tell: Callable[[str], None]) -> Path | None:

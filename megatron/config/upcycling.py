@@ -31,7 +31,7 @@ def width_by_granularity(model: ModelConfig, given: Mapping[str, Any]) -> dict[s
 def _some_experts(experts: ExpertsConfig) -> list[str]:
     """Whether there are experts; another rule says whether a layer has them."""
     few = experts.num_experts == 1
-    return ["--num-experts is required: experts of a layer, at least 2"] if few else []
+    return ["--num-experts must be at least 2, the experts of a layer; without it there is 1"] if few else []
 
 
 def _widths(experts: ExpertsConfig, model: ModelConfig) -> list[str]:

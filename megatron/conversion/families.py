@@ -84,6 +84,13 @@ def _fits(kind: type, value: Any) -> bool:
     return type(value) is int or (kind is float and type(value) is float)
 
 
+def lost_tokens(theirs: Theirs) -> str:
+    """Words for the tokens of a config.json that a checkpoint does not keep without their tokenizer."""
+    names = [f"{name}_token_id" for name in ("bos", "pad", "cls", "sep")]
+    said = [f"{name} {theirs.content[name]}" for name in names if theirs.content.get(name) is not None]
+    return f"; without it the config.json loses {' and '.join(said)}" if said else ""
+
+
 def state_content(task: str, config: Config, vocab_size: int) -> Theirs:
     """The model of a configuration as one of theirs. UserError with what the nearest one has no like for."""
     found: dict[str, list[str]] = {}
@@ -100,7 +107,7 @@ def state_content(task: str, config: Config, vocab_size: int) -> Theirs:
             f"a model of the task {task} has no like at Hugging Face; convert the checkpoint that it began "
             "with"
         )
-    near = min(found, key=lambda kind: len(found[kind]))
+    near = min(found, key=lambda kind: ("--num-experts" in found[kind], len(found[kind])))
     raise UserError(
         f"no model of Hugging Face's is the same: the nearest, {near}, has no like for "
         f"{'; '.join(found[near])}. Known are {', '.join(found)}"

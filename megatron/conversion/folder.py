@@ -1,6 +1,7 @@
 """A folder of Hugging Face's: its config.json, its safetensors files, and the tokenizer beside them."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from megatron.base.errors import UserError
 from megatron.base.files import lfs_problem
+from megatron.checkpoint.made_elsewhere import ADAPTER, WAY_OF_ADAPTERS, made_elsewhere
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.conversion.families import Theirs, read_content
 from megatron.conversion.origins import Origin
@@ -21,11 +23,6 @@ from megatron.data.end_of_document import read_config
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PIXELS = "preprocessor_config.json"
-ADAPTER = "adapter_config.json"
-WAY_OF_ADAPTERS = (
-    "it is an adapter of PEFT to another model; merge both by merge_and_unload, and name the folder to which "
-    "save_pretrained writes the whole"
-)
 TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 TOKENIZERS = {
     "tokenizer.json": ("HuggingFaceTokenizer", "tokenizer_model"),
@@ -59,13 +56,13 @@ class Folder(NamedTuple):
 
 
 def open_folder(path: str | Path) -> Folder:
-    """The model of a folder, by the headers of its files. UserError where there is none that is known."""
+    """The model of a folder, by the headers of its files; says that an adapter beside it is left out.
+    UserError where there is none that is known."""
     folder = Path(path)
     if not (folder / CONFIG).is_file():
-        adapter = (folder / ADAPTER).is_file()
+        way = WAY_OF_ADAPTERS if (folder / ADAPTER).is_file() else made_elsewhere(folder)
         raise UserError(
-            f"{folder}: holds no {CONFIG}; "
-            + (WAY_OF_ADAPTERS if adapter else "name a folder that save_pretrained has written")
+            f"{folder}: holds no {CONFIG}; {way or 'name a folder that save_pretrained has written'}"
         )
     try:
         theirs = read_content(_json(folder / CONFIG))
@@ -78,6 +75,8 @@ def open_folder(path: str | Path) -> Folder:
     tensors: dict[str, Like] = {}
     for file in _files(folder):
         tensors |= _header(file)
+    if (folder / ADAPTER).is_file():
+        print(f"note: {folder / ADAPTER}: is left out: {WAY_OF_ADAPTERS}", file=sys.stderr)
     return Folder(folder, theirs, tensors)
 
 
@@ -125,9 +124,9 @@ def _files(folder: Path) -> list[Path]:
                 f"{folder / INDEX}: is missing, and the weights lie in several files (the folder holds "
                 f"{held}); bring it from where they came from"
             )
+        anew = "save the model anew by save_pretrained, which writes safetensors"
         raise UserError(
-            f"{folder}: has neither {WEIGHTS} nor {INDEX} (it holds {held}); save the model anew by "
-            "save_pretrained, which writes safetensors"
+            f"{folder}: has neither {WEIGHTS} nor {INDEX} (it holds {held}); {made_elsewhere(folder) or anew}"
         )
     try:
         names = sorted({str(name) for name in _json(folder / INDEX)["weight_map"].values()})

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from megatron.base.errors import UserError
 from megatron.base.folders import or_nearest
-from megatron.checkpoint.load import Box, find_checkpoint, made_elsewhere, read_boxes, verify_files
+from megatron.checkpoint.load import Box, find_checkpoint, read_boxes, verify_files
+from megatron.checkpoint.made_elsewhere import made_elsewhere
 from megatron.checkpoint.manifest import read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.config import Config

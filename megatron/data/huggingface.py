@@ -13,6 +13,7 @@ from megatron.base.errors import UserError, collect_problems
 from megatron.data.bpe_files import NO_TEXT, made_by, read_bpe, shared_ids, unmade
 from megatron.data.end_of_document import EOD_NAMES, begun_by, config_beside, find_end, named_end, read_config
 from megatron.data.mistaken_files import is_tokenizer_json, which_it_is
+from megatron.data.prefix_space import GPT2, set_prefix_space
 from megatron.data.token_engines import Encode, gigatoken_engine, probe, tokenizers_engine
 from megatron.data.tokenizer_value import (
     GIGATOKEN,
@@ -157,8 +158,10 @@ def from_library(
     )
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    beside = read_config(next(iter(files.values())))
+    settings = (*settings, *set_prefix_space(tokenizer, beside, GPT2 if len(files) > 1 else None))
     _give_decoder(tokenizer)
-    if read_config(next(iter(files.values()))).get(SPLIT) is True:
+    if beside.get(SPLIT) is True:
         tokenizer.encode_special_tokens, settings = True, (*settings, SPLIT)
     special = {name: vocabulary[name] for name, is_special in added.items() if is_special}
     reference = tokenizers_engine(tokenizer)

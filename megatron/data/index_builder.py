@@ -103,9 +103,9 @@ class IndexedDatasetBuilder:
         self._end_documents(boundaries)
 
     def add_index(self, prefix: str | os.PathLike[str]) -> None:
-        """Add all documents of another dataset of the same type."""
+        """Add all documents of another dataset, of the same type or one whose numbers this has, too."""
         other = IndexedDataset(prefix)
-        if other.dtype != self.dtype:
+        if other.dtype != self.dtype and wider(other.dtype, self.dtype) != self.dtype:
             raise UserError(
                 f"{other.prefix}: holds {other.dtype.name} tokens, and {self.prefix} holds "
                 f"{self.dtype.name}; make both alike"
@@ -114,7 +114,7 @@ class IndexedDatasetBuilder:
         for boundaries in _chunks(other.document_indices[1:]):
             self._end_documents(before + boundaries)
         for tokens in _chunks(other.tokens):
-            self._tokens.write(np.ascontiguousarray(tokens))
+            self._tokens.write(np.ascontiguousarray(tokens, self.dtype))
         for lengths in _chunks(other.sequence_lengths):
             self._lengths.write(np.ascontiguousarray(lengths))
         self.sequences += len(other)
@@ -163,6 +163,12 @@ class IndexedDatasetBuilder:
             counted = (self.sequences, self.documents + 1)
             source = fingerprint_files(self._tokens.name, self._index.name, self.dtype, counted)
             write_sidecar(self.prefix, self.sidecar | counts | {"fingerprint": source})
+
+
+def wider(one: np.dtype, other: np.dtype) -> np.dtype | None:
+    """The type of whole numbers that has those of both; None where the format has none."""
+    found = np.result_type(one, other)
+    return found if one.kind in "iu" and other.kind in "iu" and found in TYPE_CODES.values() else None
 
 
 def existing_dataset(prefix: str) -> list[str]:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from megatron.base.errors import UserError
 from megatron.base.terminal import print_note
 from megatron.batches.gpt import document_inputs
-from megatron.checkpoint.load import find_checkpoint, load_model, made_elsewhere, verify_files
+from megatron.checkpoint.load import find_checkpoint, load_model, verify_files
+from megatron.checkpoint.made_elsewhere import made_elsewhere
 from megatron.checkpoint.manifest import Manifest, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.config import Config, TokenizerOptions

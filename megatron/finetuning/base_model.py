@@ -9,7 +9,8 @@ from torch import nn
 
 from megatron.base.errors import UserError
 from megatron.base.files import checksum, wait_for
-from megatron.checkpoint.load import find_checkpoint, made_elsewhere
+from megatron.checkpoint.load import find_checkpoint
+from megatron.checkpoint.made_elsewhere import made_elsewhere
 from megatron.checkpoint.manifest import NAME, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.config import Config, TokenizerOptions

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from megatron.base.errors import UserError
 from megatron.base.files import checksum
-from megatron.checkpoint.load import Box, find_checkpoint, made_elsewhere, read_boxes, require_file
+from megatron.checkpoint.load import Box, find_checkpoint, read_boxes, require_file
+from megatron.checkpoint.made_elsewhere import made_elsewhere
 from megatron.checkpoint.manifest import NAME, Manifest, read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config.config import TokenizerOptions

@@ -46,7 +46,8 @@ class Part(NamedTuple):
     """The documents of one key of a piece: ids with their end-of-document tokens, lengths in tokens, bytes
     of text, how the fast engine was checked, and how some texts came back from their tokens. `counts`: where
     the lengths are of sentences, how many each document has; else None. `unknown`: how many tokens are
-    [UNK]; `unsplit`: bytes of sentences whose end was not seen."""
+    [UNK]; `unsplit`: bytes of sentences whose end was not seen; `ended`: documents that get an end and have
+    one in their text."""
 
     tokens: np.ndarray
     lengths: np.ndarray
@@ -56,6 +57,7 @@ class Part(NamedTuple):
     counts: np.ndarray | None = None
     unknown: int = 0
     unsplit: int = 0
+    ended: int = 0
 
     @property
     def documents(self) -> int:
@@ -137,6 +139,7 @@ def _encode_key(process: Process, documents: list[str], eod: int | None, piece: 
         round_trip,
         unknown=int(np.count_nonzero(column.ids == tokenizer.vocabulary.get("[UNK]", -1))),
         unsplit=_unsplit(column) if split else 0,
+        ended=0 if eod is None else int((column.ids[np.cumsum(whole)[whole > 0] - 1] == eod).sum()),
     )
     return _of_sentences(part, column, eod is not None) if split else part
 

@@ -172,7 +172,7 @@ def _run(
 ) -> Totals:
     """Encode all files by an engine. EnginesDiffer where it turns out not to be right."""
     keys, size = options.json_keys, sum(map(os.path.getsize, files))
-    totals = Totals([0] * len(keys), [0] * len(keys), [0] * len(keys))
+    totals = Totals([0] * len(keys), [0] * len(keys), [0] * len(keys), [0] * len(keys))
     with ExitStack() as opened:
         dtype = token_dtype(tokenizer.vocab_size)
         builders = [

@@ -13,11 +13,13 @@ from megatron.preprocess.sentences import LONG_SENTENCE
 
 @dataclass
 class Totals:
-    """Sums over the pieces of a run; `tokens`, `text_bytes` and documents that are `empty` for every key."""
+    """Sums over the pieces of a run; for every key `tokens`, `text_bytes`, and documents that are `empty` or
+    `ended` in their text."""
 
     tokens: list[int]
     text_bytes: list[int]
     empty: list[int]
+    ended: list[int]
     engine: str = ""
     documents: int = 0
     unknown: int = 0
@@ -36,6 +38,7 @@ class Totals:
             self.tokens[number] += len(part.tokens)
             self.text_bytes[number] += part.text_bytes
             self.empty[number] += part.empty
+            self.ended[number] += part.ended
             self.unknown += part.unknown
             self.unsplit += part.unsplit
             self.verified_documents += part.check.documents
@@ -54,6 +57,13 @@ def report_totals(totals: Totals, prefixes: Sequence[str], seconds: float, split
         print(f"{prefix}: {tokens:,} tokens, {text_bytes / max(tokens, 1):.2f} bytes of text a token{more}")
     _report_encoding(totals, split)
     _report_losses(totals)
+    for prefix, ended in zip(prefixes, totals.ended):
+        if ended:
+            print(
+                f"note: {prefix}: {ended:,} of {totals.documents:,} documents have an end-of-document token "
+                "at the end of their text, and a second one by --append-eod; take it off the texts, or leave "
+                "--append-eod out where all have it"
+            )
     speed = sum(totals.text_bytes) / 1e6 / seconds
     print(
         f"Processed {totals.documents:,} documents ({totals.documents / seconds:,.0f} docs/s, "

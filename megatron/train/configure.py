@@ -8,7 +8,8 @@ from typing import Any
 from megatron.base.errors import UserError
 from megatron.base.units import count_of
 from megatron.checkpoint.earlier import elsewhere, missing_weights
-from megatron.checkpoint.load import find_checkpoint, made_elsewhere
+from megatron.checkpoint.load import find_checkpoint
+from megatron.checkpoint.made_elsewhere import made_elsewhere
 from megatron.checkpoint.manifest import read_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.config import bert, vision

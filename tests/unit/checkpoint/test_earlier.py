@@ -7,7 +7,8 @@ import pytest
 
 from megatron.base.errors import UserError
 from megatron.checkpoint.earlier import BESIDE, goes_on, set_aside, start_problems
-from megatron.checkpoint.load import find_checkpoint, made_elsewhere
+from megatron.checkpoint.load import find_checkpoint
+from megatron.checkpoint.made_elsewhere import made_elsewhere
 from megatron.config.checkpoint import CheckpointConfig
 
 LATEST = "latest_checkpointed_iteration.txt"
@@ -106,9 +107,10 @@ def test_what_another_program_has_saved_is_neither_gone_on_from_nor_mixed_with(t
     (deepspeed / "global_step500").mkdir(parents=True)
     (megatron / "iter_0000500" / "mp_rank_00").mkdir(parents=True)
     (line,) = start_problems(flags(deepspeed, deepspeed), False)
-    assert "program has saved (global_step500), which is not read here; mend the path" in line
+    assert "program has saved (global_step500), which is not read here: " in line
+    assert line.endswith("; mend the path, or leave --load out to start from scratch")
     (line,) = start_problems(flags(deepspeed, None, overwrite_run=True), False)
-    assert line.endswith("(global_step500), which is not read here; save elsewhere")
+    assert "(global_step500), which is not read here: " in line and line.endswith("; save elsewhere")
     (line,) = start_problems(flags(megatron, None), False)
     assert line.endswith("megatron-lm reads; save elsewhere, or set it aside with --overwrite-run")
     assert start_problems(flags(megatron, None, overwrite_run=True), False) == []
@@ -124,9 +126,14 @@ CONVERT = "tools/convert_checkpoint.py --from"
         ("release/mp_rank_00", f"which {CONVERT} megatron-lm reads"),
         ("release/__0_0.distcp", f"which {CONVERT} megatron-lm reads"),
         ("mp_rank_00_001", f"which {CONVERT} megatron-lm reads"),
-        ("mp_rank_00_model_states.pt", "which is not read here"),
+        ("mp_rank_00_model_states.pt", "which is not read here: where the model is Hugging Face's, zero_to"),
+        ("zero_pp_rank_0_mp_rank_00_optim_states.pt", "which is not read here: where the model is Hugging"),
+        ("checkpoint-500/global_step500", "which is not read here: where the model is Hugging Face's, zero_"),
+        ("my.nemo", "which is not read here: let NeMo write a folder of Hugging Face's"),
+        ("consolidated.00.pth", "which is not read here: it is Meta's, of which"),
+        ("adapter_config.json", "which is not read here: it is an adapter of PEFT to another model; merge"),
         ("step-500/__0_0.distcp", "which is not read here"),
-        ("weights/__0_0.distcp", "which is not read here"),
+        ("weights/__0_0.distcp", "which is not read here: let NeMo write a folder"),
         ("lit_model.pth", "which is not read here"),
         ("pytorch_model-00001-of-00002.bin", f"which {CONVERT} hf reads once save_pretrained"),
         ("checkpoint-500/pytorch_model.bin", f"which {CONVERT} hf reads once save_pretrained"),
@@ -139,6 +146,32 @@ def test_what_reads_a_checkpoint_of_another_program_is_named_and_nothing_else(
     assert f"({name}), {how}" in made_elsewhere(tmp_path)
     (line,) = start_problems(flags(None, tmp_path, finetune=True), False)
     assert how in line
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ("model.fp16.safetensors",),
+            "once it is model.safetensors: load it by from_pretrained with its variant",
+        ),
+        (
+            ("checkpoint-9/model.safetensors", "checkpoint-10/model.safetensors"),
+            "as FOLDER/checkpoint-10",
+        ),
+        (("snapshots/aa/model.safetensors", "snapshots/bb/model.safetensors"), "as FOLDER/snapshots/bb"),
+    ],
+)
+def test_which_of_several_folders_of_hugging_faces_is_read(
+    names: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+        (tmp_path / name).with_name("config.json").touch()
+    (tmp_path / "refs").mkdir()
+    (tmp_path / "refs" / "main").write_text("bb")
+    assert f"{CONVERT} hf reads {said.replace('FOLDER', str(tmp_path))}" in made_elsewhere(tmp_path)
 
 
 def test_a_pointer_to_a_release_names_what_reads_it(tmp_path: Path) -> None:

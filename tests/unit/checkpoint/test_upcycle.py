@@ -144,7 +144,8 @@ def test_weights_that_do_not_sum_to_one_are_told(
 @pytest.mark.parametrize(
     "flags, told",
     [
-        ([], ["--num-experts is required: experts of a layer, at least 2"]),
+        ([], ["--num-experts must be at least 2, the experts of a layer"]),
+        (["--num-experts", "1"], ["--num-experts must be at least 2, the experts of a layer"]),
         (["--num-experts=4", "--moe-layer-freq=[0]*4"], ["gives no layer experts; name some"]),
         (["--num-experts=4", "--moe-router-topk=5"], ["is more than --num-experts 4; lower it"]),
         (["--num-experts=2", "--moe-ffn-hidden-size=48"], ["take a divisor of 128"]),

@@ -103,12 +103,13 @@ def test_a_tied_embedding_may_have_the_name_of_the_head_alone(
 
 @pytest.mark.parametrize(("ends", "end"), [(7, 7), ([7, 8, 9], 7), (None, None)])
 def test_the_end_of_texts_goes_along_without_a_tokenizer(
-    ends: Any, end: int | None, tool: Tool, tmp_path: Path
+    ends: Any, end: int | None, tool: Tool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     theirs = write_model("llama", tmp_path / "hf")
-    content = json.loads((theirs / "config.json").read_text())
+    content = json.loads((theirs / "config.json").read_text()) | {"bos_token_id": 3, "pad_token_id": 4}
     (theirs / "config.json").write_text(json.dumps(content | {"eos_token_id": ends}))
     tool("hf", "megatron", theirs, tmp_path / "ours", "--no-verify")
+    assert "loses bos_token_id 3 and pad_token_id 4" in capsys.readouterr().err
     tool("megatron", "hf", tmp_path / "ours", tmp_path / "again", "--no-verify")
     assert json.loads((tmp_path / "again" / "config.json").read_text())["eos_token_id"] == end
 

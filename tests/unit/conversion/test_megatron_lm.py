@@ -19,7 +19,8 @@ from torch.distributed.checkpoint.metadata import MetadataIndex
 
 from megatron.base.errors import UserError
 from megatron.checkpoint.contents import compare
-from megatron.checkpoint.load import find_checkpoint, made_elsewhere
+from megatron.checkpoint.load import find_checkpoint
+from megatron.checkpoint.made_elsewhere import made_elsewhere
 from megatron.checkpoint.manifest import read_manifest
 from megatron.conversion.megatron_lm import open_checkpoint
 from megatron.conversion.saved_by_torch import Lazy, read_pickle, read_saved

@@ -8,10 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from megatron.base.errors import UserError
 from megatron.checkpoint.contents import flag_changes
 from megatron.checkpoint.load import find_checkpoint
 from megatron.checkpoint.manifest import Manifest, as_read, read_manifest
 from megatron.checkpoint.save import save_checkpoint
+from megatron.conversion.families import state_content
 from megatron.conversion.to_ours import PADDED
 from megatron.data.vocabulary import Vocabulary
 from megatron.parallel.placement import placements
@@ -68,3 +70,17 @@ def test_weights_of_ours_come_back_to_the_bit(name: str, tool: Tool, tmp_path: P
         assert torch.equal(after[mine][:count], weight[:count]), mine
         assert not after[mine][count:].any(), mine
     assert flag_changes(read_manifest(old), read_manifest(new), (old, new)).keys() <= OF_A_RUN
+
+
+@pytest.mark.parametrize(
+    ("flags", "nearest"),
+    [
+        ("--num-experts 4", "mixtral"),
+        (LLAMA + "--num-experts 4 --moe-layer-freq 3 --moe-router-pre-softmax", "mixtral"),
+        ("--normalization RMSNorm", "gpt2"),
+        (LLAMA + "--rotary-percent 0.5", "llama"),
+    ],
+)
+def test_the_nearest_has_experts_where_the_model_has(flags: str, nearest: str) -> None:
+    with pytest.raises(UserError, match=f"the nearest, {nearest}, has no like for"):
+        state_content("gpt", make_config(FLAGS + flags), TOKENS)

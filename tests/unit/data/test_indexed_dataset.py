@@ -132,7 +132,7 @@ def test_merging_as_megatron_core_does(oracle, tmp_path_factory, parts):
     assert ours.tokens == len(IndexedDataset(folder / "ours").tokens)
 
 
-def test_a_merge_takes_one_type(tmp_path):
+def test_a_merge_takes_no_wider_type(tmp_path):
     build(tmp_path / "a", [[[1]]], np.int32)
     with (
         pytest.raises(UserError, match=r"holds int32 tokens, and .*out holds uint16"),

@@ -135,6 +135,46 @@ def test_names_of_special_tokens_are_text_where_the_settings_say_so(changed):
     assert split.identity() != plain.identity() and split.eod == plain.eod
 
 
+OF_LLAMA = {
+    "type": "BPE",
+    "unk_token": "<unk>",
+    "vocab": {"<unk>": 0, "<s>": 1, "</s>": 2, "▁": 3, "t": 4, "h": 5, "e": 6, "▁t": 7},
+    "merges": [["▁", "t"]],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "takes"),
+    [
+        ("PreTrainedTokenizerFast", False),
+        ("GPT2TokenizerFast", True),
+        ("Qwen2Tokenizer", True),
+        ("LlamaTokenizer", True),
+        ("BloomTokenizerFast", False),
+    ],
+)
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_space_comes_before_texts_as_transformers_puts_it(changed, name, takes, wanted):
+    """Classes with settings of their own take it from the tokenizer_config.json; others do not."""
+    from transformers import AutoTokenizer
+
+    cut: dict[str, Any] = BYTES | {"add_prefix_space": not wanted}
+    if name == "Qwen2Tokenizer":
+        split = SPLIT | {"pattern": {"Regex": " ?[a-z]+"}}
+        given = changed(pre_tokenizer={"type": "Sequence", "pretokenizers": [split, cut]})
+    elif name == "LlamaTokenizer":
+        cut = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never" if wanted else "first"}
+        given = changed(pre_tokenizer=cut, model=OF_LLAMA, added_tokens=[], decoder=None)
+    else:
+        given = changed(pre_tokenizer=cut | {"use_regex": True})
+    plain, folder = build_tokenizer(given), Path(given.tokenizer_model).parent
+    words = json.dumps({"tokenizer_class": name, "add_prefix_space": wanted})
+    (folder / "tokenizer_config.json").write_text(words)
+    mine, theirs = build_tokenizer(given, "auto"), AutoTokenizer.from_pretrained(folder)
+    assert rows(mine, ["the the"])[0] == theirs.encode("the the", add_special_tokens=False)
+    assert (mine.identity() != plain.identity()) == takes == (rows(mine, ["the"]) != rows(plain, ["the"]))
+
+
 def test_first_difference():
     one = np.array([1, 2, 3, 4]), np.array([2, 0, 1, 1])
     assert first_difference(one, (np.array([1, 2, 3, 4]), np.array([2, 0, 1, 1]))) is None

@@ -407,13 +407,25 @@ def test_merging_files_without_sidecars(tmp_path, call, two):
     assert read_sidecar(tmp_path / "m") is None and len(IndexedDataset(tmp_path / "m").document_indices) == 61
 
 
+def test_datasets_of_one_tokenizer_are_merged_in_the_wider_type(tmp_path, call, two):
+    wide, narrow = tmp_path / "wide", IndexedDataset(two[1])
+    with IndexedDatasetBuilder(wide, np.int32) as builder:
+        builder.add_documents(narrow.tokens, narrow.sequence_lengths, np.diff(narrow.document_indices))
+        builder.sidecar = read_sidecar(two[1])
+    call(merge_datasets, "--input", two[0], wide, "--output-prefix", tmp_path / "m")
+    call(merge_datasets, "--input", *two, "--output-prefix", tmp_path / "expected")
+    merged, expected = (IndexedDataset(tmp_path / name) for name in ("m", "expected"))
+    assert merged.dtype == np.int32 and np.array_equal(merged.tokens, expected.tokens)
+    assert np.array_equal(merged.document_indices, expected.document_indices)
+
+
 def test_what_does_not_go_together(tmp_path, call, two):
     with IndexedDatasetBuilder(tmp_path / "wide", np.int32) as builder:
         builder.add_documents(np.arange(4), [4])
     for prefix in two:
         os.rename(prefix + ".json", prefix + ".kept")
     with pytest.raises(
-        UserError, match=r"wide holds int32 tokens and .*a_text_document uint16; make both with one tokenizer"
+        UserError, match=r"wide holds int32 tokens and .*a_text_document uint16, and no \.json says .* one"
     ):
         call(merge_datasets, "--input", *two, tmp_path / "wide", "--output-prefix", tmp_path / "m")
     for prefix in two:

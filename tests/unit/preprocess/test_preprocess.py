@@ -328,6 +328,16 @@ def test_it_says_whether_documents_end_with_a_token(tmp_path, capsys, append_eod
     assert (output(tmp_path)[0].endswith(b"\0\0")) == append_eod
 
 
+@pytest.mark.parametrize(
+    ("append_eod", "text"), [(True, "b<|endoftext|>"), (False, "b<|endoftext|>"), (True, "b")]
+)
+def test_documents_that_would_end_twice_are_told(tmp_path, capsys, append_eod, text):
+    path = write_lines(tmp_path / "a.jsonl", ["a<|endoftext|>b", text, "", "c"])
+    preprocess(make_options(tmp_path, path, append_eod=append_eod))
+    told = "out_text_document: 1 of 4 documents have an end-of-document token at the end of their text"
+    assert (told in capsys.readouterr().out) == (append_eod and text != "b")
+
+
 def test_empty_documents_are_kept_and_counted(tmp_path, capsys):
     records = [{"text": text, "title": "t"} for text in ("", "word", "", " ")]
     path = write_lines(tmp_path / "a.jsonl", records)
