@@ -4,6 +4,8 @@ means another thing, so that little is guessed."""
 import difflib
 from collections.abc import Collection
 
+from megatron.elsewhere.topics import about
+
 MOST = 3
 """So many nearest flags are named at most; more have too little in common."""
 EMPTY = ("use", "enable", "disable", "no", "with", "num", "size", "path", "dir", "file", "type", "name")
@@ -30,14 +32,16 @@ def likely(word: str, ours: Collection[str], others: Collection[str] = ()) -> st
 
 
 def way_out(word: str, ours: Collection[str]) -> str:
-    """What is said of a word of which nothing is known: where flags are listed, and which are nearest."""
+    """What is said of a word of which nothing is known: where flags are listed, and which are nearest by
+    their names, or else of the same kind."""
     if len(word) == 2 and word[1:].isalpha():
         return "flags are whole words here; --help lists all flags"
-    near = nearest(word, ours)
-    if near:
+    if near := nearest(word, ours):
         return f"--help lists all flags; nearest by name: {', '.join(near)}"
     listed = "--help lists all flags"
-    return listed + (", and what has no like there can be left out" if word.startswith("--") else "")
+    listed += ", and what has no like there can be left out" if word.startswith("--") else ""
+    kin = about(word, ours)
+    return f"of this kind {'are' if kin[1:] else 'is'} {', '.join(kin)} here; {listed}" if kin else listed
 
 
 def nearest(word: str, ours: Collection[str]) -> list[str]:

@@ -14,6 +14,7 @@ from megatron.config.language_model import LanguageModelFlags
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.curriculum.analyze_dataset import AnalysisOptions
 from megatron.elsewhere.answers import ANSWERS, OF_LAUNCHERS, WORDS, answer
+from megatron.elsewhere.topics import TOPICS
 from megatron.preprocess.preprocess import PreprocessOptions
 from tools import (
     collect_corpus,
@@ -164,6 +165,11 @@ def test_sentences_name_flags_that_are_there() -> None:
     known = {spelling for options in OPTIONS for one in flags_of(options) for spelling in one.spellings}
     named = {flag for one in ANSWERS for flag in re.findall(r"--[a-z0-9_-]+", f"{one.sentence} {one.needs}")}
     assert named <= known | set(OF_LAUNCHERS)
+
+
+def test_topics_name_flags_that_are_there() -> None:
+    known = {spelling for options in OPTIONS for one in flags_of(options) for spelling in one.spellings}
+    assert {f"--{flag}" for _, flags in TOPICS for flag in flags.split()} <= known
 
 
 def test_every_answer_to_a_word_is_given_by_some_command() -> None:
