@@ -291,6 +291,8 @@ def test_mistakes_are_told_in_one_line(
         f"--lm-eval torn: is no task that can be read; mend {tmp_path}/torn.yaml (Scanner"
     )
     assert second == f"--lm-eval {made.tasks}: is a folder; give --include-path {made.tasks}, and its tasks"
+    with pytest.raises(UserError, match=r"mend .*torn.yaml \(Scanner.*; or did you mean hellaswag"):
+        harness.open_tasks(made.scorer, ["helaswag"], [str(tmp_path)])
     (tmp_path / "torn.yaml").unlink()
     with pytest.raises(UserError, match="--include-path nowhere: is no folder"):
         harness.open_tasks(made.scorer, ["local_choice"], ["nowhere"])
@@ -570,11 +572,14 @@ def test_signs_in_prompts_list_no_folders(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(tasks.glob, "glob", lambda pattern, recursive: asked.append(pattern) or [])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.yaml").write_text(
-        "doc_to_text: '/* ** **/x ./**/*.py /**/y *.jsonl below/**'\ndata_dir: /\n"
+        "doc_to_text: '3 * 4 /* ** **/x ./**/*.py /**/y ../**/z *.jsonl below/**'\ndata_dir: .\n"
     )
     (tmp_path / "below").mkdir()
-    tasks.digest_of_own(["a.yaml"], [])
+    (tmp_path / "other").touch()
+    before = tasks.digest_of_own(["a.yaml"], [])
     assert sorted(asked) == ["*.jsonl", "below/**"]
+    (tmp_path / "other").write_text("of a run")
+    assert tasks.digest_of_own(["a.yaml"], []) == before
 
 
 def test_a_large_file_is_its_size_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
