@@ -229,10 +229,23 @@ def _is_pattern(name: str) -> bool:
     return glob.has_magic(name) and not Path(name).exists()
 
 
-def _fitting(name: str, known: Sequence[str]) -> list[str]:
-    """The names that a pattern fits, as the harness' own command finds them; a name itself, and a pattern
-    that fits none."""
-    return sorted({*fnmatch.filter(known, name)}) or [name] if _is_pattern(name) else [name]
+def _fitting(name: str, tasks: TaskManager) -> list[str]:
+    """The names that a pattern fits, less what groups among them hold, which is asked with these; a name
+    itself, and a pattern that fits none."""
+    found = {*fnmatch.filter(tasks.all_tasks, name)} if _is_pattern(name) else set[str]()
+    held = {member for one in found for member in _members(tasks, one) - {one}}
+    return sorted(found - held) or [name]
+
+
+def _members(tasks: TaskManager, name: str) -> set[str]:
+    """What a group or tag holds, at any depth; nothing of a task."""
+    entry = tasks.task_index.get(name)
+    if entry is None or entry.kind.name not in ("GROUP", "TAG"):
+        return set()
+    listed = (entry.cfg or {}).get("task") or ()
+    named = (one if isinstance(one, str) else one.get("task") or one.get("group") for one in listed)
+    direct = {one for one in named if isinstance(one, str)} | entry.tags
+    return direct.union(*(_members(tasks, one) for one in direct - {name}))
 
 
 def open_tasks(scorer: Scorer, names: Sequence[str], folders: Sequence[str]) -> tuple[Tasks, list[str]]:
@@ -245,7 +258,7 @@ def open_tasks(scorer: Scorer, names: Sequence[str], folders: Sequence[str]) -> 
     if folders and set(wanted) <= set((local := Tasks(scorer, folders, local=True)).all_subtasks):
         return local, wanted
     tasks = Tasks(scorer, folders, local=False)
-    wanted = list(dict.fromkeys(one for name in wanted for one in _fitting(name, tasks.all_tasks)))
+    wanted = list(dict.fromkeys(one for name in wanted for one in _fitting(name, tasks)))
     known = [*tasks.all_tasks, GROUP]
     if problems := [line for name in wanted if (line := _problem(name, known, folders))]:
         raise UserError(*problems)

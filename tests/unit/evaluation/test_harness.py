@@ -283,6 +283,10 @@ def test_mistakes_are_told_in_one_line(
         harness.open_tasks(made.scorer, ["local_x*"], [made.tasks])
     _, found = harness.open_tasks(made.scorer, ["local_text", "local_[ac]*"], [made.tasks])
     assert found == ["local_text", "local_answer", "local_choice"]
+    (tmp_path / "all.yaml").write_text("group: local_all\ntask: [local_answer, {task: local_choice}]\n")
+    _, found = harness.open_tasks(made.scorer, ["local_[acm]*"], [made.tasks, str(tmp_path)])
+    assert found == ["local_all"], "tasks of a group are asked with it"
+    (tmp_path / "all.yaml").unlink()
     (tmp_path / "torn.yaml").write_text("task: torn\n  x: [\n")
     with pytest.raises(UserError) as caught:
         harness.open_tasks(made.scorer, ["torn", made.tasks], [str(tmp_path)])
