@@ -20,6 +20,9 @@ OF_NEMO = (
     "the scripts/checkpoint_converters of older versions"
 )
 READ_BY = {
+    "model.safetensors": OF_HUGGINGFACE,
+    "model-*.safetensors": OF_HUGGINGFACE,
+    "checkpoint-*/model*.safetensors": OF_HUGGINGFACE,
     "model.*.safetensors": f"{OF_HUGGINGFACE} once it is model.safetensors: load it by from_pretrained with "
     "its variant, the word in its name, and save it by save_pretrained without one",
     "model*.safetensors": OF_HUGGINGFACE,
@@ -38,7 +41,6 @@ READ_BY = {
     "consolidated.*.pth": "is not read here: it is Meta's, of which src/transformers/models/llama/"
     "convert_llama_weights_to_hf.py of transformers makes a folder of Hugging Face's",
     ADAPTER: f"is not read here: {WAY_OF_ADAPTERS}",
-    "checkpoint-*/model*.safetensors": OF_HUGGINGFACE,
     "snapshots/*/config.json": OF_HUGGINGFACE,
     "pytorch_model*.bin": f"{OF_HUGGINGFACE} once save_pretrained of a newer transformers has written it as "
     "safetensors",
@@ -46,9 +48,9 @@ READ_BY = {
     "step-*/*.distcp": "is not read here",
     "lit_model.pth": "is not read here",
 }
-READ_BY["checkpoint-*/pytorch_model*.bin"] = READ_BY["pytorch_model*.bin"]
-"""Files and folders of Megatron, DeepSpeed and others, and what reads them; the first that is there
-counts."""
+READ_BY |= {f"checkpoint-*/{name}": READ_BY[name] for name in (ADAPTER, "pytorch_model*.bin")}
+"""Files and folders of Megatron, DeepSpeed and others, and what reads them; the first that is there counts,
+so that whole weights come before variants of them and before what was saved to go on training."""
 COMMON_STATE = b"common_state/"
 """How the name of the settings among the tensors begins."""
 

@@ -7,10 +7,11 @@ stand in a YAML file; flags win over the file.
 
 import argparse
 import dataclasses
+import inspect
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from megatron.base.errors import UserError
@@ -29,7 +30,7 @@ from megatron.config.foreign import (
 from megatron.config.include import read_with_includes
 from megatron.config.literal import odd_words
 from megatron.config.repeated import given_again, last_counts, lost
-from megatron.config.values import Known, converts, with_home
+from megatron.config.values import Known, Unknown, converts, with_home
 from megatron.config.yaml_file import without_switched_off
 
 
@@ -45,7 +46,9 @@ def parse(
     values, problems = understand(options, argv, description, examples, foreign)
     if problems := [*problems, *missing(options, values)]:
         raise UserError(*problems)
-    return build(options, known(options, values))
+    groups = known(options, values)
+    follow(options, groups, partial=False)
+    return build(options, groups)
 
 
 def understand(
@@ -116,6 +119,38 @@ def build(options: type, values: Known) -> Any:
     return options(
         **{name: hints[name](**vars(one)) if isinstance(one, Known) else one for name, one in mine.items()}
     )
+
+
+def follow(options: type, groups: Known, partial: bool) -> None:
+    """Fill in what follows from other flags, in whatever order it can be. `partial`: something is unknown,
+    and so is what follows from it."""
+    waiting = []
+    for one in flags_of(options):
+        group = getattr(groups, one.group, groups)
+        if one.field.metadata["follows"] and vars(group).get(one.name, Unknown) == one.field.default:
+            delattr(group, one.name)
+            waiting.append((group, one.name, one.field.metadata["follows"]))
+    while waiting:
+        unknown = [one for one in waiting if not _fill(*one, groups)]
+        if len(unknown) == len(waiting):
+            break
+        waiting = unknown
+    if waiting and not partial:
+        raise Unknown(f"{', '.join(name for _, name, _ in waiting)}: follows from what is never known")
+
+
+def _fill(group: Known, name: str, follows: Callable[..., Any], groups: Known) -> bool:
+    """Whether a value can be told yet; then it is."""
+    try:
+        setattr(group, name, ask(follows, groups))
+    except Unknown:
+        return False
+    return True
+
+
+def ask(function: Callable[..., Any], groups: Known) -> Any:
+    """What a function says of the groups that its parameters name."""
+    return function(**{name: getattr(groups, name) for name in inspect.signature(function).parameters})
 
 
 def _read(

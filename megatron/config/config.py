@@ -6,7 +6,6 @@ and `data_parallel_size`. It is left out where a value that it reads is missing 
 """
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -25,13 +24,13 @@ from megatron.config import (
     tokenizer,
     training,
 )
-from megatron.config.arguments import build, known, missing, understand
+from megatron.config.arguments import ask, build, follow, known, missing, understand
 from megatron.config.bert import BertConfig, SentencesConfig
 from megatron.config.checkpoint import CheckpointConfig
 from megatron.config.data import DataConfig
 from megatron.config.data_efficiency import DataEfficiencyConfig
 from megatron.config.experts import ExpertsConfig
-from megatron.config.flags import flag, flags_of, spelling
+from megatron.config.flags import flag, spelling
 from megatron.config.logging import LoggingConfig
 from megatron.config.model import ModelConfig
 from megatron.config.optimizer import OptimizerConfig
@@ -123,7 +122,7 @@ def complete(
     if data_parallel_size is not None:
         groups.data_parallel_size = data_parallel_size
     told = [*problems, *missing(options, values)]
-    _follow(options, groups, partial=bool(told))
+    follow(options, groups, partial=bool(told))
     if told := [*told, *_broken(rules, groups, partial=bool(told))]:
         raise UserError(*told)
     return build(options, groups)
@@ -138,7 +137,7 @@ def resolve(config: Config, data_parallel_size: int) -> Config:
         }
     )
     groups.data_parallel_size = data_parallel_size
-    _follow(type(config), groups, partial=False)
+    follow(type(config), groups, partial=False)
     return build(type(config), groups)
 
 
@@ -155,33 +154,6 @@ def _words(name: str, value: Any) -> list[str]:
     return [flag_name, *items] if len(items) > 1 else [f"{flag_name}={item}" for item in items]
 
 
-def _follow(options: type, groups: Known, partial: bool) -> None:
-    """Fill in what follows from other flags, in whatever order it can be. `partial`: something is unknown,
-    and so is what follows from it."""
-    waiting = []
-    for one in flags_of(options):
-        group = getattr(groups, one.group, groups)
-        if one.field.metadata["follows"] and vars(group).get(one.name, Unknown) == one.field.default:
-            delattr(group, one.name)
-            waiting.append((group, one.name, one.field.metadata["follows"]))
-    while waiting:
-        unknown = [one for one in waiting if not _fill(*one, groups)]
-        if len(unknown) == len(waiting):
-            break
-        waiting = unknown
-    if waiting and not partial:
-        raise Unknown(f"{', '.join(name for _, name, _ in waiting)}: follows from what is never known")
-
-
-def _fill(group: Known, name: str, follows: Callable[..., Any], groups: Known) -> bool:
-    """Whether a value can be told yet; then it is."""
-    try:
-        setattr(group, name, ask(follows, groups))
-    except Unknown:
-        return False
-    return True
-
-
 def _broken(rules: Iterable[Rule], groups: Known, partial: bool) -> list[str]:
     """What the rules say. `partial`: something is unknown, and rules that ask for it are left out."""
     told = []
@@ -192,8 +164,3 @@ def _broken(rules: Iterable[Rule], groups: Known, partial: bool) -> list[str]:
             if not partial:
                 raise
     return told
-
-
-def ask(function: Callable[..., Any], groups: Known) -> Any:
-    """What a function says of the groups that its parameters name."""
-    return function(**{name: getattr(groups, name) for name in inspect.signature(function).parameters})

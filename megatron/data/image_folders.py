@@ -25,7 +25,8 @@ def find_folders(folder: Path, valid_labels: str | None = None) -> dict[str, Fil
     else all under "". UserError where there are none."""
     if not folder.is_dir():
         raise UserError(f"{folder}: is no folder{or_nearest(str(folder))}")
-    there = sorted(one for one in folder.iterdir() if one.is_dir())
+    there = [one for one in folder.iterdir() if one.is_dir()]
+    there.sort(key=lambda one: (one.name != one.name.lower(), one))  # small letters first
     found = {
         split: [one for name in names for one in there if one.name.lower() == name]
         for split, names in PARTS.items()

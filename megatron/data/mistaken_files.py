@@ -12,6 +12,7 @@ BERT = re.compile(rb"^\[CLS\]\r?$", re.MULTILINE)
 PIECE = re.compile(rb"\x0a.\x0a.", re.DOTALL)
 """How a .model begins: its first piece, a message with a text."""
 MERGES = re.compile(rb"#version: |(?:[^ \t\n]+ [^ \t\n]+\r?\n){3}")
+PAIR = "give it as --{}-file, with its {} as --{}-file and --tokenizer-type GPT2BPETokenizer"
 SETTINGS = {"tokenizer_class", "model_max_length", "eos_token", "bos_token", "unk_token", "model_type"}
 SEEN = 1 << 12
 
@@ -34,7 +35,7 @@ def which_it_is(path: Path) -> str:
     if is_tokenizer_json(path):
         return "it looks like a tokenizer.json: give --tokenizer-type HuggingFaceTokenizer"
     if MERGES.match(start):
-        return "it looks like a merges.txt: give it as --merge-file, with its vocab.json as --vocab-file"
+        return f"it looks like a merges.txt: {PAIR.format('merge', 'vocab.json', 'vocab')}"
     content = _json(path)
     if isinstance(content, dict) and content.keys() & SETTINGS:
         return (
@@ -42,7 +43,7 @@ def which_it_is(path: Path) -> str:
             "the tokenizer.model beside it"
         )
     if isinstance(content, dict) and content and all(isinstance(one, int) for one in content.values()):
-        return "it looks like a vocab.json: give it as --vocab-file, with its --merge-file"
+        return f"it looks like a vocab.json: {PAIR.format('vocab', 'merges.txt', 'merge')}"
     return "bring the file again"
 
 

@@ -2,7 +2,7 @@
 takes this from there, and not from the tokenizer.json."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 ADDED = "add_prefix_space"
@@ -17,6 +17,9 @@ BYTE_LEVEL = {GPT2} | {
 LLAMA = {"LlamaTokenizer", "CodeLlamaTokenizer"}
 """Classes without the end Fast of older versions. PreTrainedTokenizerFast takes the tokenizer.json as it
 is."""
+MARK = "▁"
+SPACES = {"type": "Replace", "pattern": {"String": " "}, "content": MARK}
+"""How a normalizer marks spaces, where no pre-tokenizer does."""
 
 
 def set_prefix_space(tokenizer: Any, config: Mapping[str, Any], usual: str | None) -> tuple[str, ...]:
@@ -28,7 +31,9 @@ def set_prefix_space(tokenizer: Any, config: Mapping[str, Any], usual: str | Non
     if not isinstance(wanted, bool):
         return ()
     name = str(config.get("tokenizer_class") or usual).removesuffix("Fast")
-    for part in _parts(tokenizer.pre_tokenizer):
+    if name in LLAMA:
+        changed |= _set_normalizer(tokenizer, wanted)
+    for part in _parts(tokenizer.pre_tokenizer, "pretokenizers"):
         if isinstance(part, pre_tokenizers.ByteLevel) and name in BYTE_LEVEL:
             changed |= part.add_prefix_space != wanted
             part.add_prefix_space = wanted
@@ -39,8 +44,23 @@ def set_prefix_space(tokenizer: Any, config: Mapping[str, Any], usual: str | Non
     return (f"{ADDED}={wanted}",) if changed else ()
 
 
-def _parts(cut: Any) -> Iterator[Any]:
-    """What cuts texts, one after another."""
-    if cut is not None:
-        several = json.loads(cut.__getstate__()).get("pretokenizers")
-        yield from [cut] if several is None else (cut[number] for number in range(len(several)))
+def _set_normalizer(tokenizer: Any, wanted: bool) -> bool:
+    """Where a normalizer puts the space before texts: whether it was changed."""
+    from tokenizers import normalizers
+
+    parts = _parts(tokenizer.normalizer, "normalizers")
+    states = [json.loads(part.__getstate__()) for part in parts]
+    put = states[:1] == [{"type": "Prepend", "prepend": MARK}]
+    if SPACES not in states or put == wanted:
+        return False
+    parts = [normalizers.Prepend(MARK), *parts] if wanted else parts[1:]
+    tokenizer.normalizer = normalizers.Sequence(parts)
+    return True
+
+
+def _parts(whole: Any, name: str) -> list[Any]:
+    """What changes or cuts texts, one after another; `name`: what a sequence of such calls them."""
+    if whole is None:
+        return []
+    several = json.loads(whole.__getstate__()).get(name)
+    return [whole] if several is None else [whole[number] for number in range(len(several))]

@@ -139,8 +139,8 @@ def require_answers(name: str, tasks: Tasks, task: Any, limit: float | None = No
 def tell_shown_answers(name: str, tasks: Tasks, task: Any) -> None:
     """A note where the harness takes examples from the part that is asked, which nobody has named for them:
     it leaves out the asked question of a named part alone."""
-    config, chosen = task.config, task.fewshot_cfg
-    if not config.num_fewshot or chosen.split is not None or chosen.samples is not None:
+    config, chosen = task.config, getattr(task, "fewshot_cfg", None)  # a task in Python may have none
+    if not config.num_fewshot or (chosen and (chosen.split, chosen.samples) != (None, None)):
         return
     examples = config.training_split or config.validation_split or config.test_split
     if tasks.scorer.mesh.first and config.test_split and examples == config.test_split:
@@ -183,10 +183,10 @@ def _named_files(task: Path) -> set[Path]:
     folders = re.findall(r"(?:dataset_path|data_dir):\s*['\"]?([^\s'\",}]+)", text)
     places = (Path(), task.parent)
     found = [place / word for word in words for place in places if len(word) < 256]
-    patterns = [word for word in words if "*" in word and _is_bounded(word)]
+    patterns = [word for word in words if "*" in word and word.strip("*") and _is_bounded(word)]
     found += [path for word in patterns for path in map(Path, glob.glob(word, recursive=True))]
-    below = [Path(folder) for folder in folders if Path(folder).resolve() != Path("/")]
-    found += [path for folder in below if folder.is_dir() for path in folder.rglob("*")]
+    below = [Path(folder) for folder in folders if _holds_less_than_all(Path(folder))]
+    found += [path for folder in below for path in folder.rglob("*")]
     readable = {path.resolve() for path in found if path.is_file() and os.access(path, os.R_OK)}
     return readable - {task.resolve()}
 
@@ -194,8 +194,12 @@ def _named_files(task: Path) -> set[Path]:
 def _is_bounded(pattern: str) -> bool:
     """Whether a pattern is of one folder here, or of what is below a folder that it names."""
     fixed = Path(*itertools.takewhile(lambda part: "*" not in part, Path(pattern).parts))
-    named = fixed.is_dir() and fixed.resolve() not in (Path("/"), Path().resolve())
-    return named or not (pattern.startswith("/") or "**" in pattern)
+    return _holds_less_than_all(fixed) or not (pattern.startswith("/") or "**" in pattern)
+
+
+def _holds_less_than_all(folder: Path) -> bool:
+    """Whether it is a folder, and neither this one nor one around it, which hold runs and whatever else."""
+    return folder.is_dir() and not Path().resolve().is_relative_to(folder.resolve())
 
 
 def _task_files(folder: Path) -> list[Path]:
@@ -225,10 +229,23 @@ def _is_pattern(name: str) -> bool:
     return glob.has_magic(name) and not Path(name).exists()
 
 
-def _fitting(name: str, known: Sequence[str]) -> list[str]:
-    """The names that a pattern fits, as the harness' own command finds them; a name itself, and a pattern
-    that fits none."""
-    return sorted({*fnmatch.filter(known, name)}) or [name] if _is_pattern(name) else [name]
+def _fitting(name: str, tasks: TaskManager) -> list[str]:
+    """The names that a pattern fits, less what groups among them hold, which is asked with these; a name
+    itself, and a pattern that fits none."""
+    found = {*fnmatch.filter(tasks.all_tasks, name)} if _is_pattern(name) else set[str]()
+    held = {member for one in found for member in _members(tasks, one) - {one}}
+    return sorted(found - held) or [name]
+
+
+def _members(tasks: TaskManager, name: str) -> set[str]:
+    """What a group or tag holds, at any depth; nothing of a task."""
+    entry = tasks.task_index.get(name)
+    if entry is None or entry.kind.name not in ("GROUP", "TAG"):
+        return set()
+    listed = (entry.cfg or {}).get("task") or ()
+    named = (one if isinstance(one, str) else one.get("task") or one.get("group") for one in listed)
+    direct = {one for one in named if isinstance(one, str)} | entry.tags
+    return direct.union(*(_members(tasks, one) for one in direct - {name}))
 
 
 def open_tasks(scorer: Scorer, names: Sequence[str], folders: Sequence[str]) -> tuple[Tasks, list[str]]:
@@ -241,7 +258,7 @@ def open_tasks(scorer: Scorer, names: Sequence[str], folders: Sequence[str]) -> 
     if folders and set(wanted) <= set((local := Tasks(scorer, folders, local=True)).all_subtasks):
         return local, wanted
     tasks = Tasks(scorer, folders, local=False)
-    wanted = list(dict.fromkeys(one for name in wanted for one in _fitting(name, tasks.all_tasks)))
+    wanted = list(dict.fromkeys(one for name in wanted for one in _fitting(name, tasks)))
     known = [*tasks.all_tasks, GROUP]
     if problems := [line for name in wanted if (line := _problem(name, known, folders))]:
         raise UserError(*problems)
@@ -257,8 +274,10 @@ def _problem(name: str, known: Sequence[str], folders: Sequence[str]) -> str:
         return f"--lm-eval {name}: fits no task of the harness or of --include-path; {listed}"
     if Path(name).is_dir():
         return f"--lm-eval {name}: is a folder; give --include-path {name}, and its tasks"
-    if broken := _broken_files(folders):
-        return f"--lm-eval {name}: is no task that can be read; mend {broken}"
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(near)}?" if near else listed
+    meant = f"did you mean {' or '.join(near)}?" if near else ""
+    if broken := _broken_files(folders):
+        other = meant and f"; or {meant}"
+        return f"--lm-eval {name}: is no task that can be read; mend {broken}{other}"
+    hint = meant or listed
     return f"--lm-eval {name}: is no task of the harness or of --include-path; {hint}"

@@ -84,7 +84,7 @@ def _json_line(line: bytes) -> Any:
     except RecursionError:
         return ValueError("its brackets are nested too deep to be read; every line must be one JSON object")
     except json.JSONDecodeError as error:
-        if wrong := _of_nuls(line):
+        if wrong := _of_kind(line) or _of_nuls(line):
             return ValueError(wrong)
         hint = _as_lines(line.strip(), error)
         return ValueError(f"column {error.colno}: {error.msg}; every line must be one JSON object{hint}")

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from megatron.base.errors import UserError
-from megatron.config.config import RULES, Config, Rule, ask
+from megatron.config.arguments import ask
+from megatron.config.config import RULES, Config, Rule
 from megatron.config.flags import spelling
 from megatron.config.parallel import NOTHING, OPTIMIZER, WEIGHTS, ParallelConfig
 from megatron.model.architecture import Architecture

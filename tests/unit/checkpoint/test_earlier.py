@@ -137,6 +137,7 @@ CONVERT = "tools/convert_checkpoint.py --from"
         ("lit_model.pth", "which is not read here"),
         ("pytorch_model-00001-of-00002.bin", f"which {CONVERT} hf reads once save_pretrained"),
         ("checkpoint-500/pytorch_model.bin", f"which {CONVERT} hf reads once save_pretrained"),
+        ("checkpoint-500/adapter_config.json", "which is not read here: it is an adapter of PEFT to another"),
     ],
 )
 def test_what_reads_a_checkpoint_of_another_program_is_named_and_nothing_else(
@@ -159,6 +160,7 @@ def test_what_reads_a_checkpoint_of_another_program_is_named_and_nothing_else(
             ("checkpoint-9/model.safetensors", "checkpoint-10/model.safetensors"),
             "as FOLDER/checkpoint-10",
         ),
+        (("checkpoint-9/model.safetensors", "checkpoint-9/global_step9/x"), "as FOLDER/checkpoint-9"),
         (("snapshots/aa/model.safetensors", "snapshots/bb/model.safetensors"), "as FOLDER/snapshots/bb"),
     ],
 )
@@ -203,3 +205,9 @@ def test_a_run_that_starts_anew_sets_all_of_the_earlier_one_aside(tmp_path: Path
     assert {path.name for path in aside.iterdir()} == {"iter_0000004", "iter_0000008", LATEST, *BESIDE}
     assert {path.name for path in run.iterdir()} == {aside.name, "notes.txt"}
     assert set_aside(flags(run, None, overwrite_run=True), 0) is None
+
+
+def test_whole_weights_are_named_before_a_variant_of_them(tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors", "model.fp16.safetensors"):
+        (tmp_path / name).touch()
+    assert made_elsewhere(tmp_path).endswith(f"(model.safetensors), which {CONVERT} hf reads")

@@ -5,6 +5,7 @@ import pytest
 from megatron.base.errors import UserError
 from megatron.config.arguments import parse
 from megatron.config.tokenizer import ELSEWHERE, TokenizerOptions, in_vain
+from megatron.curriculum.analyze_dataset import AnalysisOptions
 
 
 def problem(*words: str) -> str:
@@ -44,3 +45,10 @@ def test_what_counts_alone_is_not_in_vain() -> None:
     assert in_vain(TokenizerOptions()) == []
     read = TokenizerOptions(tokenizer_type="HuggingFaceTokenizer", tokenizer_model="m", eod_token="x")
     assert in_vain(read) == []
+
+
+def test_a_vocab_and_its_merges_say_the_type_in_every_tool() -> None:
+    bare = ["--data-path=d", "--seq-length=8", "--output-dir=o"]
+    given = parse(AnalysisOptions, [*bare, "--vocab-file=v.json", "--merge-file=m.txt"], description="")
+    assert given.tokenizer.tokenizer_type == "GPT2BPETokenizer" and not in_vain(given.tokenizer)
+    assert parse(AnalysisOptions, bare, description="").tokenizer.tokenizer_type is None

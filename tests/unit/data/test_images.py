@@ -153,6 +153,12 @@ def test_odd_folders_get_one_line(make: Callable[[Path], object], line: str, tmp
     assert "is no folder; did you mean" in refused(lambda: find_folders(tmp_path / "picturez"))
 
 
+def test_a_part_in_small_letters_comes_before_one_in_others(tmp_path: Path) -> None:
+    for name in ("Train", "train", "TRAIN"):
+        folder_of(tmp_path / name, {"a": 1})
+    assert find_folders(tmp_path)["train"].folder == tmp_path / "train"
+
+
 def test_what_is_left_out_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     root = folder_of(tmp_path, {"a": 2})
     (root / "a" / "notes.txt").touch()

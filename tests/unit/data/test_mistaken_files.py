@@ -46,15 +46,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ("GPTSentencePieceTokenizer", "vocab", "give the .model beside it"),
         ("GPTSentencePieceTokenizer", "tokenizer.json", "give --tokenizer-type HuggingFaceTokenizer"),
         ("HuggingFaceTokenizer", "model", "give --tokenizer-type GPTSentencePieceTokenizer"),
-        ("HuggingFaceTokenizer", "vocab.json", "give it as --vocab-file"),
+        ("HuggingFaceTokenizer", "vocab.json", "as --merge-file and --tokenizer-type GPT2BPETokenizer"),
         ("TikTokenizer", "tokenizer.json", "give --tokenizer-type HuggingFaceTokenizer"),
         ("TikTokenizer", "model", "give --tokenizer-type GPTSentencePieceTokenizer"),
         ("HuggingFaceTokenizer", "bert", "give it with --tokenizer-type BertWordPieceLowerCase"),
         ("HuggingFaceTokenizer", "settings", "give the tokenizer.json or the tokenizer.model beside it"),
         ("Llama2Tokenizer", "settings", "give the tokenizer.json or the tokenizer.model beside it"),
         ("HuggingFaceTokenizer", "tokens", "give the tokenizer.json or the tokenizer.model beside it"),
-        ("HuggingFaceTokenizer", "merges", "with its vocab.json as --vocab-file"),
-        ("HuggingFaceTokenizer", "plain merges", "with its vocab.json as --vocab-file"),
+        ("HuggingFaceTokenizer", "merges", "as --vocab-file and --tokenizer-type GPT2BPETokenizer"),
+        ("HuggingFaceTokenizer", "plain merges", "as --vocab-file and --tokenizer-type GPT2BPETokenizer"),
         ("HuggingFaceTokenizer", "pointer", "fetch it with git lfs pull"),
         ("GPTSentencePieceTokenizer", "pointer", "fetch it with git lfs pull"),
         ("TikTokenizer", "pointer", "fetch it with git lfs pull"),
@@ -70,7 +70,7 @@ def test_the_kind_that_it_is_is_named(files: dict[str, str], kind: str, name: st
         build_tokenizer(TokenizerOptions(tokenizer_type=kind, tokenizer_model=files[name], **pattern))
     (problem,) = caught.value.problems
     assert problem.startswith(f"{files[name]}: ") and problem.endswith(
-        ("TikTokenizer" if name == "tiktoken" else way_out, "with its --merge-file")
+        "TikTokenizer" if name == "tiktoken" else way_out
     )
     assert way_out in problem
 

@@ -150,6 +150,7 @@ OF_LLAMA = {
         ("GPT2TokenizerFast", True),
         ("Qwen2Tokenizer", True),
         ("LlamaTokenizer", True),
+        ("LlamaTokenizerFast", True),
         ("BloomTokenizerFast", False),
     ],
 )
@@ -165,6 +166,12 @@ def test_a_space_comes_before_texts_as_transformers_puts_it(changed, name, takes
     elif name == "LlamaTokenizer":
         cut = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never" if wanted else "first"}
         given = changed(pre_tokenizer=cut, model=OF_LLAMA, added_tokens=[], decoder=None)
+    elif name == "LlamaTokenizerFast":  # as older files have it
+        put = [] if wanted else [{"type": "Prepend", "prepend": "▁"}]
+        spaces = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+        normalizer = {"type": "Sequence", "normalizers": [*put, spaces]}
+        parts = {"pre_tokenizer": None, "normalizer": normalizer, "decoder": None}
+        given = changed(**parts, model=OF_LLAMA, added_tokens=[])
     else:
         given = changed(pre_tokenizer=cut | {"use_regex": True})
     plain, folder = build_tokenizer(given), Path(given.tokenizer_model).parent

@@ -283,6 +283,10 @@ def test_mistakes_are_told_in_one_line(
         harness.open_tasks(made.scorer, ["local_x*"], [made.tasks])
     _, found = harness.open_tasks(made.scorer, ["local_text", "local_[ac]*"], [made.tasks])
     assert found == ["local_text", "local_answer", "local_choice"]
+    (tmp_path / "all.yaml").write_text("group: local_all\ntask: [local_answer, {task: local_choice}]\n")
+    _, found = harness.open_tasks(made.scorer, ["local_[acm]*"], [made.tasks, str(tmp_path)])
+    assert found == ["local_all"], "tasks of a group are asked with it"
+    (tmp_path / "all.yaml").unlink()
     (tmp_path / "torn.yaml").write_text("task: torn\n  x: [\n")
     with pytest.raises(UserError) as caught:
         harness.open_tasks(made.scorer, ["torn", made.tasks], [str(tmp_path)])
@@ -291,6 +295,8 @@ def test_mistakes_are_told_in_one_line(
         f"--lm-eval torn: is no task that can be read; mend {tmp_path}/torn.yaml (Scanner"
     )
     assert second == f"--lm-eval {made.tasks}: is a folder; give --include-path {made.tasks}, and its tasks"
+    with pytest.raises(UserError, match=r"mend .*torn.yaml \(Scanner.*; or did you mean hellaswag"):
+        harness.open_tasks(made.scorer, ["helaswag"], [str(tmp_path)])
     (tmp_path / "torn.yaml").unlink()
     with pytest.raises(UserError, match="--include-path nowhere: is no folder"):
         harness.open_tasks(made.scorer, ["local_choice"], ["nowhere"])
@@ -570,11 +576,14 @@ def test_signs_in_prompts_list_no_folders(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(tasks.glob, "glob", lambda pattern, recursive: asked.append(pattern) or [])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.yaml").write_text(
-        "doc_to_text: '/* ** **/x ./**/*.py /**/y *.jsonl below/**'\ndata_dir: /\n"
+        "doc_to_text: '3 * 4 /* ** **/x ./**/*.py /**/y ../**/z *.jsonl below/**'\ndata_dir: .\n"
     )
     (tmp_path / "below").mkdir()
-    tasks.digest_of_own(["a.yaml"], [])
+    (tmp_path / "other").touch()
+    before = tasks.digest_of_own(["a.yaml"], [])
     assert sorted(asked) == ["*.jsonl", "below/**"]
+    (tmp_path / "other").write_text("of a run")
+    assert tasks.digest_of_own(["a.yaml"], []) == before
 
 
 def test_a_large_file_is_its_size_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
