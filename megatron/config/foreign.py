@@ -38,7 +38,7 @@ class Foreign(NamedTuple):
     beside: Callable[[Mapping[str, Any]], str] | None = None
 
 
-BY_LAUNCHERS = Foreign(None, "a rank is known by its environment", quiet=(ANY,))
+BY_LAUNCHERS = {"local-rank": Foreign(None, "a rank is known by its environment", quiet=(ANY,))}
 """What launchers such as torch.distributed.launch and deepspeed write behind every script."""
 
 

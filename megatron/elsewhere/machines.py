@@ -187,7 +187,7 @@ ANSWERS = (
         "dataset-text-field streaming dataset-streaming keep-linebreaks overwrite-cache cache-dir "
         "preprocessing-num-workers dataset-num-proc dataset-processes dataset-prepared-path "
         "chars-per-token dataset-config dataset-config-name data-remote dataset-kwargs tokens-folder "
-        "text-column text-column-name text-column-names memmap-dtype dataset-batch-size dataset-impl "
+        "text-column text-column-name text-column-names memmap-dtype dataset-batch-size "
         "pretraining-dataset excess-length-strategy num-of-sequences add-bos-token sample-break-mode",
         "--num-layers",
     ),

@@ -115,7 +115,7 @@ ANSWERS = (
     ),
     Answer(
         "all documents of --input are written; cut the files before, as by head -n",
-        "limit max-docs max-documents max-samples num-samples max-lines sample num-examples max-examples "
+        "limit max-docs max-samples num-samples max-lines sample num-examples max-examples "
         "sample-size start end max-num-samples hf-max-samples-per-split take",
         "--append-eod",
     ),

@@ -39,8 +39,7 @@ ANSWERS = (
     # Preprocessing
     Answer(
         "documents stay whole, and a run cuts windows of its own length; leave it out",
-        "max-len block-size sequence-length pack packing pack-impl truncation padding pad-to-length "
-        "with-sentence-length need-pad-id no-wrap target-seq-len chunk-length concat-length",
+        "max-len pack-impl pad-to-length with-sentence-length need-pad-id target-seq-len concat-length",
         "--append-eod",
     ),
     Answer(
@@ -55,7 +54,7 @@ ANSWERS = (
     ),
     Answer(
         "give --append-eod for a token behind every document",
-        "concat-tokens prepend-space",
+        "prepend-space",
     ),
     Answer(
         "one .bin and one .idx are written, of the smallest type that holds all ids, and not compressed",
@@ -76,14 +75,14 @@ ANSWERS = (
     ),
     Answer(
         "a folder of Hugging Face's has weights, configuration and tokenizer; leave it out",
-        "config config-file config-path gpt2-config-file bert-config-file hf-config-path hparams-file "
-        "llama-version architecture model-id no-tokenizer no-save-tokenizer safe-serialization safetensors "
-        "safe-mode trust-remote-code num-shards mcore ctx in-memory validate device",
+        "config config-path gpt2-config-file bert-config-file hf-config-path hparams-file "
+        "llama-version model-id no-tokenizer no-save-tokenizer safetensors "
+        "safe-mode num-shards mcore ctx in-memory validate",
         "--no-verify",
     ),
     Answer(
         "the folder that is written can be uploaded by Hugging Face's own command; leave it out",
-        "upload push push-to-hub hf-repo-for-upload hf-upload-path hf-repo-id repo-id",
+        "upload push hf-repo-for-upload hf-upload-path hf-repo-id",
         "--no-verify",
     ),
     Answer(
@@ -95,28 +94,22 @@ ANSWERS = (
     Answer("--seed says it", "s", "--num-tokens"),
     Answer(
         "a prompt is continued as it stands, without a template; leave it out",
-        "prompt-type prompt-style prompt-template chat-template apply-chat-template system-prompt",
+        "prompt-type prompt-style prompt-template",
         "--num-tokens",
     ),
     Answer("give --prompt once for each text", "nsamples n-samples", "--num-tokens"),
     Answer(
-        "texts end at the end of a document, or behind --num-tokens, beside --ignore-eod behind that alone",
-        "min-length min-new-tokens min-tokens stop-words stop-strings bad-words-ids ignore-eos",
-    ),
-    Answer(
         "it is one command that continues each --prompt and ends; nothing is served",
-        "interactive stream port host server chat i",
+        "port host server i",
     ),
     Answer(
         "a model computes in the type of its training, whole, and keeps keys and values; leave it out",
-        "fp16 dtype precision quantize compile use-cache n-gpu-layers use-flash-attn load-in-8bit "
-        "load-in-4bit c ctx-size assistant-model trust-remote-code",
+        "fp16 n-gpu-layers use-flash-attn c assistant-model trust-remote-code",
         "--num-tokens",
     ),
     Answer(
         "the texts alone are written; leave it out",
-        "logprobs return-log-probs top-n-tokens return-dict-in-generate output-scores "
-        "decoder-input-details details",
+        "return-dict-in-generate decoder-input-details details",
         "--num-tokens",
     ),
     Answer("--save says it", "o"),

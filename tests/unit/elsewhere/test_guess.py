@@ -132,6 +132,25 @@ def test_a_word_with_its_value_and_without_dashes(word: str, said: str) -> None:
 
 
 def test_what_launchers_write_behind_a_script_is_read() -> None:
-    for options, foreign in ((FinetuneFlags, OTHER_WORDS), (evaluate.Options, evaluate.FOREIGN)):
+    for options, foreign in ((FinetuneFlags, OTHER_WORDS), (evaluate.Options, {}), (Config, FOREIGN_FLAGS)):
         assert not understand(options, ["--local-rank=0"], foreign=foreign)[1]
         assert not unused_flags(options, ["--local_rank=0"], foreign)
+
+
+@pytest.mark.parametrize("word", ["--pp=2", "--print-config", "--fast-dev-run", "--pipeline-balance=1"])
+def test_no_flag_that_is_refused_in_any_case_is_advised(word: str) -> None:
+    """Finetuning reads the flags of pipelines and --dry-run to refuse them."""
+    (problem,) = understand(FinetuneFlags, [word], foreign=OTHER_WORDS)[1]
+    assert "pipeline-" not in problem.partition("; ")[2] and "--dry-run" not in problem
+
+
+def test_finetuning_is_not_told_flags_of_validation_that_it_does_not_read() -> None:
+    (problem,) = understand(FinetuneFlags, ["--do_train"], foreign=OTHER_WORDS)[1]
+    assert problem == "unknown flag --do_train; a run trains, and measures what is held out at its end; " + (
+        "leave it out"
+    )
+
+
+def test_a_word_that_ends_as_a_fusion_does_is_none() -> None:
+    (problem,) = understand(Config, ["--modality-fusion"], foreign=FOREIGN_FLAGS)[1]
+    assert "implementation" not in problem
