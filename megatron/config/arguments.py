@@ -209,7 +209,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 def _without_own(foreign: Mapping[str, Foreign], flags: list[Flag]) -> dict[str, Foreign]:
     """Flags of another Megatron and of launchers, less those that are flags of our own by now."""
     own = {dashed(name) for one in flags for name in one.spellings}
-    return {name: entry for name, entry in (BY_LAUNCHERS | foreign).items() if name not in own}
+    return {name: entry for name, entry in {**BY_LAUNCHERS, **foreign}.items() if name not in own}
 
 
 def _parser(

@@ -224,8 +224,7 @@ def _refused(one: Given, given: list[Given], raw: Mapping[str, Any]) -> bool:
 
 
 def _moot(one: Given, raw: Mapping[str, Any]) -> bool:
-    asked = flatten(raw.get(one.entry.moot, "false"))
-    return str(asked[0]).lower() == "true"
+    return any(str(value).lower() == "true" for value in flatten(raw.get(one.entry.moot, "false")))
 
 
 def _quiet(one: Given) -> bool:

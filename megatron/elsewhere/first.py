@@ -81,11 +81,6 @@ ANSWERS = (
         "--save-model",
     ),
     Answer(
-        "all weights are trained; leave it out",
-        "freeze freeze-encoder freeze-bert freeze-backbone freeze-layers freeze-embeddings linear-probe",
-        "--lr",
-    ),
-    Answer(
         "--global-batch-size is accumulated over micro-batches of --micro-batch-size; give these",
         "gradient-accumulation-steps",
         "--save-model",

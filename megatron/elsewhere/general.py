@@ -100,7 +100,8 @@ ANSWERS = (
     ),
     Answer(
         "give the rate itself, by --min-lr",
-        "min-lr-ratio lr-min-ratio cosine-min-lr-ratio min-lr-factor min-lr-rate final-lr-frac alpha-f",
+        "min-lr-ratio lr-min-ratio cosine-min-lr-ratio min-lr-factor min-lr-rate min-lr-frac "
+        "final-lr-frac alpha-f",
     ),
     Answer(
         "rates do not follow the size of a batch; give the rate itself, by --lr",
@@ -272,7 +273,7 @@ ANSWERS = (
     ),
     Answer(
         "no average of the weights is kept; leave it out",
-        "model-ema* ema-decay use-ema ema.enable store-ema",
+        "model-ema* ema ema-decay use-ema ema.enable store-ema",
         "--lr",
     ),
 )

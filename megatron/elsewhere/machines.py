@@ -53,11 +53,6 @@ ANSWERS = (
     ),
     # Numbers
     Answer(
-        "checkpoints are whole; give --save FOLDER alone",
-        "save-optim save-rng no-save-optimizer-state save-weights-only last-save-model-only save-ignore-keys "
-        "force-save-unsharded sharded-checkpointer",
-    ),
-    Answer(
         "no index is built or cached; leave it out",
         "index-mapping-dir path-to-cache data-cache-dir",
         "--num-layers",

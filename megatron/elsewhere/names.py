@@ -99,8 +99,9 @@ WORDS = {
     # Shape and precision of a model
     "hidden-size": "d-model dim model-dim embed-dim embedding-dim n-embd decoder-embed-dim "
     "encoder-embed-dim n-embed",
-    "num-layers": "n-layers n-layer num-hidden-layers depth decoder-layers encoder-layers",
-    "num-attention-heads": "n-heads n-head nhead num-heads decoder-attention-heads encoder-attention-heads",
+    "num-layers": "layers n-layers n-layer num-hidden-layers depth decoder-layers encoder-layers",
+    "num-attention-heads": "heads attention-heads n-heads n-head nhead num-heads "
+    "decoder-attention-heads encoder-attention-heads",
     "num-query-groups": "n-kv-heads num-kv-heads kv-n-heads n-query-groups n-head-kv num-kv-heads-per-layer",
     "ffn-hidden-size": "intermediate-size d-ff ffn-dim mlp-dim decoder-ffn-embed-dim encoder-ffn-embed-dim "
     "mlp-hidden-size d-inner n-inner feedforward-size dim-feedforward intermediate-dim",

@@ -35,13 +35,7 @@ ANSWERS = (
         "enable-differential-privacy differential-privacy-* minloglevel random-seed length sentence-size",
         "--max-bytes",
     ),
-    Answer("--max-bytes says how much of the text is read", "doc-cap max-chars max-lines"),
     # Preprocessing
-    Answer(
-        "documents stay whole, and a run cuts windows of its own length; leave it out",
-        "max-len pack-impl pad-to-length with-sentence-length need-pad-id target-seq-len concat-length",
-        "--append-eod",
-    ),
     Answer(
         "all documents are taken as they are, once; choose and mend them before",
         "percentage skip-errors paragraph doc-sep data-subset dataset-split hf-split",
@@ -51,10 +45,6 @@ ANSWERS = (
         "the parts are made by the run, by its own shares; leave it out",
         "val-split-fraction val-split test-split validation-split train-split val-fraction",
         "--append-eod",
-    ),
-    Answer(
-        "give --append-eod for a token behind every document",
-        "prepend-space",
     ),
     Answer(
         "one .bin and one .idx are written, of the smallest type that holds all ids, and not compressed",
@@ -119,14 +109,11 @@ ANSWERS = (
         "img-size image-size input-size train-crop-size resolution",
     ),
     Answer(
-        "images are changed by --img-crop-scale, --img-flip and --rand-augment alone; leave it out",
-        "mixup cutmix mixup-prob mixup-mode color-jitter reprob remode random-erasing repeated-aug "
-        "aug-splits drop-path drop-path-rate stochastic-depth vflip",
-    ),
-    Answer(
         "images are changed by --img-crop-scale, --img-flip and --rand-augment alone, and the loss is "
         "that of one class; leave it out",
-        "ratio mixup-alpha cutmix-alpha cutmix-minmax mixup-switch-prob mixup-off-epoch recount resplit "
+        "mixup cutmix mixup-prob mixup-mode color-jitter reprob remode random-erasing repeated-aug "
+        "aug-splits drop-path drop-path-rate stochastic-depth vflip ratio mixup-alpha cutmix-alpha "
+        "cutmix-minmax mixup-switch-prob mixup-off-epoch recount resplit "
         "random-erase aug-repeats color-jitter-prob grayscale-prob gaussian-blur-prob threeaugment "
         "aug-cfg ra-sampler ra-reps no-repeated-aug augmix-severity bce-sum bce-target-thresh "
         "train-crop-mode crop-mode src tta",

@@ -1,5 +1,6 @@
 """Mistyped words, words without dashes, and keys of files, of which nothing is known."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from megatron.config.config import Config
 from megatron.config.finetuning import FinetuneFlags
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.finetuning.job import OTHER_WORDS
+from megatron.preprocess.preprocess import PreprocessOptions
 from tools import (
     evaluate,
 )
@@ -154,3 +156,23 @@ def test_finetuning_is_not_told_flags_of_validation_that_it_does_not_read() -> N
 def test_a_word_that_ends_as_a_fusion_does_is_none() -> None:
     (problem,) = understand(Config, ["--modality-fusion"], foreign=FOREIGN_FLAGS)[1]
     assert "implementation" not in problem
+
+
+def test_a_switch_of_ours_without_a_value_in_a_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "flags.yaml"
+    path.write_text("finetune: []\nload: x\nno_load_optim: true\n")
+    problems = understand(Config, ["--config", str(path)], foreign=FOREIGN_FLAGS)[1]
+    assert "--no-load-optim is refused: give --finetune to load the weights alone" in " ".join(problems)
+
+
+@pytest.mark.parametrize(
+    ("options", "word", "said"),
+    [
+        (PreprocessOptions, "--prepend-space", "all documents of --input are written as they are"),
+        (FinetuneFlags, "--save_rng", "--help lists all flags"),  # no checkpoints are kept there
+        (Config, "--layers=12", "here it is --num-layers"),
+    ],
+)
+def test_an_answer_is_true_of_the_command(options: Any, word: str, said: str) -> None:
+    (problem,) = understand(options, [word])[1]
+    assert said in problem
