@@ -32,7 +32,7 @@ from megatron.config.evaluation import (
     without_effect,
 )
 from megatron.config.flags import NEWEST, flag
-from megatron.config.foreign import BY_LAUNCHERS, Foreign
+from megatron.config.foreign import Foreign
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
 from megatron.data.corpora import SPLITS, Splits, made_anew
 from megatron.data.tokenizer_value import Tokenizer
@@ -51,7 +51,6 @@ from megatron.tasks.gpt import GPT_TASK
 
 LENGTH = "windows are as long as the sequences that it was trained on"
 FOREIGN = OF_THE_CHECKPOINT | dict.fromkeys(("seq-length", "max-length"), Foreign(None, LENGTH))
-FOREIGN |= {"local-rank": BY_LAUNCHERS}
 EXAMPLES = """\
   # the validation and test parts of the data it was trained on
   python tools/evaluate.py --load runs/small --splits valid test --output runs/small/evaluation.json

@@ -62,7 +62,7 @@ FOREIGN = {
     "dataset-impl": Foreign(("mmap",), "there is one format, read through memory maps"),
     **dict.fromkeys(("performance-dir",), Foreign(None, "it belongs to --find-optimal-num-workers")),
     **dict.fromkeys(
-        ("torch-backend", "dist-backend", "local-rank", "merge", "scratch"),
+        ("torch-backend", "dist-backend", "merge", "scratch"),
         Foreign(None, "one process with --workers writes the files"),
     ),
     **dict.fromkeys(

@@ -53,7 +53,7 @@ class Options:
     table: str = flag(help="the table's rows and figures", metavar="FILE.yaml")
     scale: str = flag("mini", "size of the runs", choices=("mini", "small", "full"))
     scale_steps: int | None = flag(None, "steps are divided by so many; what the table says", at_least=1)
-    seeds: str = flag("1-3", "seeds, such as 1-3 or 1,5")
+    seeds: str = flag("1-3", "seeds, such as 1-3 or 1,5", of_several="give them as 1-3 or 1,5")
     rates: tuple[float, ...] = flag(
         (),
         "learning rates to try on the first row with the first seed, times its recipe's; the table's",

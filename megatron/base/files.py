@@ -217,9 +217,10 @@ def hold(lock: Path) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            made = lock.parent.resolve() in {one.resolve() for one in _MADE}
-            if made and all(one.name.endswith(".lock") for one in lock.parent.iterdir()):
-                lock.unlink()
+            with suppress(OSError):  # the folder may be gone, too
+                made = lock.parent.resolve() in {one.resolve() for one in _MADE}
+                if made and all(one.name.endswith(".lock") for one in lock.parent.iterdir()):
+                    lock.unlink()
             raise
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from megatron.base.errors import UserError
 from megatron.config.flags import Flag, flags_of, value_of
 from megatron.config.foreign import (
+    BY_LAUNCHERS,
     Foreign,
     dashed,
     find,
@@ -161,13 +162,14 @@ def _read(
     ours = {dashed(name): name for one in flags for name in one.spellings}
     if odd := odd_words(argv, ours):
         raise UserError(*odd)
-    words = _joined([spelled(word, ours) for word in argv if not _of_launcher(word, foreign)])
+    words = _joined([spelled(word, ours) for word in argv])
     switches = {dashed(name) for one in flags if one.kind is bool for name in one.spellings}
     met = {name for word in words if (name := flag_name(word)) and find(foreign, name, switches)}
     met = {name for name in met if dashed(name) not in ours}
     given, unknown = _parser(flags, description, examples, sorted(met)).parse_known_args(words)
     strange = [word for word in unknown if word.startswith("-") and not converts(word, float)] or unknown
-    problems = [unknown_word(word, ours.values(), foreign, switches) for word in strange]
+    shown = [name for one in flags if one.field.metadata["help"] for name in one.spellings]
+    problems = [unknown_word(word, shown, foreign, switches) for word in strange]
     problems += [
         lost(texts, one.field.metadata["of_several"]) for one, texts in _given_again(flags, argv, add_up=True)
     ]
@@ -189,12 +191,6 @@ def _read(
         none = {name for name, value in from_file.items() if name in lists and value in ([], {})}
         return raw, {name: value for name, value in from_file.items() if name not in none}, problems + more
     return raw, {}, problems
-
-
-def _of_launcher(word: str, foreign: Mapping[str, Foreign]) -> bool:
-    """Whether a word is one that torch.distributed.launch and DeepSpeed put behind every script: the rank,
-    which the environment says, too. A command that says so of it reads it."""
-    return bool(re.fullmatch(r"--local[-_]rank=\d+", word)) and not find(foreign, "local-rank")
 
 
 def _joined(words: list[str]) -> list[str]:
@@ -225,6 +221,13 @@ def _given_again(flags: list[Flag], argv: list[str], add_up: bool) -> list[tuple
     return [(once[name], texts) for name, texts in given_again(argv, named, read).items()]
 
 
+class _Parser(argparse.ArgumentParser):
+    """One whose mistakes are told as all others, as of -hidden-size, which begins as -h does."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        raise UserError(f"{message}; flags begin with --, and --help lists all")
+
+
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Help with one line a flag where it fits, and plain names for values."""
 
@@ -239,16 +242,16 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 def _without_own(foreign: Mapping[str, Foreign], flags: list[Flag]) -> dict[str, Foreign]:
-    """Flags of another Megatron, less those that are flags of our own by now."""
+    """Flags of another Megatron and of launchers, less those that are flags of our own by now."""
     own = {dashed(name) for one in flags for name in one.spellings}
-    return {name: entry for name, entry in foreign.items() if name not in own}
+    return {name: entry for name, entry in {**BY_LAUNCHERS, **foreign}.items() if name not in own}
 
 
 def _parser(
     flags: list[Flag], description: str, examples: str, foreign: Iterable[str]
 ) -> argparse.ArgumentParser:
     """The argparse parser that splits the command line and prints the help; values are read by `_collect`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         description=description,
         epilog="examples:\n" + examples if examples else None,
         usage="%(prog)s --flag value ...",

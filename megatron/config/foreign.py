@@ -38,7 +38,7 @@ class Foreign(NamedTuple):
     beside: Callable[[Mapping[str, Any]], str] | None = None
 
 
-BY_LAUNCHERS = Foreign(None, "a rank is known by its environment", quiet=(ANY,))
+BY_LAUNCHERS = {"local-rank": Foreign(None, "a rank is known by its environment", quiet=(ANY,))}
 """What launchers such as torch.distributed.launch and deepspeed write behind every script."""
 
 
@@ -224,8 +224,7 @@ def _refused(one: Given, given: list[Given], raw: Mapping[str, Any]) -> bool:
 
 
 def _moot(one: Given, raw: Mapping[str, Any]) -> bool:
-    asked = flatten(raw.get(one.entry.moot, "false"))
-    return str(asked[0]).lower() == "true"
+    return any(str(value).lower() == "true" for value in flatten(raw.get(one.entry.moot, "false")))
 
 
 def _quiet(one: Given) -> bool:

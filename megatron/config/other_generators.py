@@ -1,6 +1,8 @@
 """Flags of other programs that generate text in front of tools/generate_text.py: read as ours, refused or
 told to be unused."""
 
+from collections.abc import Mapping
+
 from megatron.config.foreign import ANY, Foreign, is_our
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
 
@@ -11,18 +13,20 @@ OF_MODEL = (
     "precision bf16 use-checkpoint-args"
 )
 OTHER_WORD = "it is another word for a flag of ours"
-REPEATS = (
-    "repetition-penalty no-repeat-ngram-size frequency-penalty presence-penalty penalty-alpha penalty "
-    "repeat-penalty"
-)
+REPEATS = {
+    "repetition-penalty repeat-penalty penalty": ("1",),
+    "no-repeat-ngram-size frequency-penalty presence-penalty penalty-alpha": ("0",),
+}
+"""Names of flags, and their values that change nothing; so in what follows."""
 PENALTIES = (
     "texts are drawn by the model's own probabilities; give --temperature 1 and --top-p 0.9 where the "
     "likeliest tokens repeat themselves"
 )
-BIASES = (
+BIASES = {
     "bad-words bad-words-ids force-words-ids logit-bias suppress-tokens forced-bos-token-id "
-    "forced-eos-token-id guidance-scale"
-)
+    "forced-eos-token-id": ("none",),
+    "guidance-scale": ("1",),
+}
 BEAMS = "num-beams beam-size beam-width beam-search num-beam-groups length-penalty early-stopping best-of"
 SEARCHES = "no texts are searched; give --temperature 0 for the likeliest token at every place"
 STOPPING = (
@@ -33,7 +37,11 @@ STOPS = "a text ends at the end of a document, or behind --num-tokens; give that
 IN_FILES = "sample-input-file prompt-file prompts-file input-file file in-file input"
 FILES = 'give --prompt "$(cat FILE)", once for each text'
 BEGINS = "no token stands before a prompt but where --bos-token names one; give that"
-CUTS = "min-p typical typical-p top-a tfs epsilon-cutoff eta-cutoff mirostat top-n-sigma xtc-probability"
+CUTS = {
+    "min-p top-a epsilon-cutoff eta-cutoff mirostat xtc-probability": ("0",),
+    "typical typical-p tfs": ("1",),
+    "top-n-sigma": ("-1", "0"),
+}
 TALKS = (
     "chat chat-mode interactive conversation instruct multi-turn system system-prompt system-message "
     "chat-template apply-chat-template"
@@ -44,6 +52,12 @@ SCORES = (
 )
 SAME = "keys and values are kept, and nothing is compiled, which gives the same tokens"
 FASTER = "recompute use-cache no-use-cache kv-cache no-kv-cache compile torch-compile"
+
+
+def _refused(why: str, names: Mapping[str, tuple[str, ...]]) -> dict[str, Foreign]:
+    return {name: Foreign(values, why) for some, values in names.items() for name in some.split()}
+
+
 FOREIGN = {
     **OF_THE_CHECKPOINT,
     **{name: Foreign(None, FROM_CHECKPOINT) for name in OF_MODEL.split()},
@@ -58,14 +72,11 @@ FOREIGN = {
     **{name: Foreign((), FILES) for name in IN_FILES.split()},
     **{name: Foreign((), BEGINS) for name in ("add-bos", "add-bos-token", "prepend-bos")},
     "text-gen-type": Foreign((), "give --prompt TEXT, or none for a text from its beginning"),
-    **{name: Foreign((), PENALTIES) for name in REPEATS.split()},
-    **{
-        name: Foreign((), "tokens are drawn by the model's own probabilities alone")
-        for name in BIASES.split()
-    },
+    **_refused(PENALTIES, REPEATS),
+    **_refused("tokens are drawn by the model's own probabilities alone", BIASES),
     **{name: Foreign(("1",), SEARCHES) for name in BEAMS.split()},
     **{name: Foreign((), STOPS) for name in STOPPING.split()},
-    **{name: Foreign((), "give --top-p or --top-k to leave unlikely tokens out") for name in CUTS.split()},
+    **_refused("give --top-p or --top-k to leave unlikely tokens out", CUTS),
     "num-return-sequences": Foreign(("1",), "give --prompt once for each text"),
     **{
         name: Foreign(("0",), "--ignore-eod goes on behind the end of a document, to --num-tokens; give that")
@@ -78,11 +89,13 @@ FOREIGN = {
         for name in TALKS.split()
     },
     **{
-        name: Foreign((), "no probabilities are shown; tools/evaluate.py tells losses of texts; leave it out")
+        name: Foreign(
+            ("0", "none"), "no probabilities are shown; tools/evaluate.py tells losses of texts; leave it out"
+        )
         for name in SCORES.split()
     },
     **{
-        name: Foreign((), "weights are as the checkpoint has them; leave it out")
+        name: Foreign(("none",), "weights are as the checkpoint has them; leave it out")
         for name in ("quantize", "quantization", "load-in-8bit", "load-in-4bit")
     },
     **{

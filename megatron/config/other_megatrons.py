@@ -237,7 +237,7 @@ FOREIGN_FLAGS: dict[str, Foreign] = {
         """use-sharp sharp-enabled-group use-nccl-ub disable-symmetric-registration
         nccl-communicator-config-path high-priority-stream-groups disable-gloo-process-groups
         distributed-timeout-seconds-after-init flight-recorder-* no-flight-recorder-*
-        disable-flight-recorder-* local-rank lazy-mpu-init nccl-all-reduce-for-prefill""",
+        disable-flight-recorder-* lazy-mpu-init nccl-all-reduce-for-prefill""",
     ),
     **_refused("give --dry-run to see a run of many ranks on one", "fake-process-group"),
     # Model

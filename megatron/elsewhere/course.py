@@ -74,7 +74,7 @@ ANSWERS = (
         "freeze freeze-layers freeze-embeddings freeze-embedding freeze-backbone freeze-encoder "
         "freeze-model freeze-body freeze-parameters freeze-params freeze-lm-head freeze-bottom-layers "
         "freeze-first-n-layers num-frozen-layers frozen-layers unfreeze unfreeze-layers unfreeze-last-n "
-        "unfrozen-parameters trainable-parameters trainable-params trainable-layers",
+        "unfrozen-parameters freeze-bert linear-probe trainable-parameters trainable-params trainable-layers",
         "--lr",
     ),
     Answer(
@@ -117,7 +117,8 @@ ANSWERS = (
     Answer(
         "a checkpoint is whole, so that a run can go on from it; leave it out",
         "save-only-model save-model-only save-weights-only save-optimizer save-optim save-optimizer-state "
-        "no-save-optimizer no-save-optimizer-state last-save-model-only weights-only-checkpoint",
+        "no-save-optimizer no-save-optimizer-state last-save-model-only weights-only-checkpoint save-rng "
+        "save-ignore-keys force-save-unsharded sharded-checkpointer",
         "--save-interval",
     ),
     Answer(
@@ -148,11 +149,6 @@ ANSWERS = (
     Answer(
         "--train-iters N ends a run after N steps, and --dry-run shows one; give one of them",
         "fast-dev-run overfit-batches limit-train-batches max-train-batches smoke-test",
-    ),
-    Answer(
-        "a line is logged every --log-interval steps; leave it out",
-        "progress-bar disable-tqdm tqdm enable-progress-bar log-to-console",
-        "--lr",
     ),
     # Precision and memory
     Answer(

@@ -41,6 +41,11 @@ ANSWERS = (
         "--save-model",
     ),
     Answer(
+        "a run trains, and measures what is held out at its end; leave it out",
+        "do-train do-eval do-valid do-predict do-test",
+        "--save-model",
+    ),
+    Answer(
         "results that are there are kept; name another --save",
         "overwrite-output-dir overwrite overwrite-run",
         "--save-model",
@@ -76,11 +81,6 @@ ANSWERS = (
         "--save-model",
     ),
     Answer(
-        "all weights are trained; leave it out",
-        "freeze freeze-encoder freeze-bert freeze-backbone freeze-layers freeze-embeddings linear-probe",
-        "--lr",
-    ),
-    Answer(
         "--global-batch-size is accumulated over micro-batches of --micro-batch-size; give these",
         "gradient-accumulation-steps",
         "--save-model",
@@ -107,7 +107,7 @@ ANSWERS = (
     ),
     Answer(
         "the text of a .jsonl line is under text; call it so",
-        "text-column text-column-name text-key text-field json-key json-keys",
+        "text-column text-column-name text-key text-field json-key",
         "--cache",
     ),
     Answer(

@@ -89,7 +89,7 @@ ANSWERS = (
         "ranks x accumulated micro-batches; give that",
         "grad-accum-steps grad-accumulation-steps accumulation-steps accumulate-steps accum-iter "
         "update-freq batch-accumulation-per-replica device-train-grad-accum gradient-accumulation "
-        "accum-freq gradient-accumulation-steps gas accumulate-gradients accumulate-grad-batches",
+        "accum-freq gas accumulate-gradients accumulate-grad-batches",
     ),
     Answer(
         "checkpoints are kept by their steps; --save-retain-interval N keeps those at multiples of N "
@@ -100,7 +100,8 @@ ANSWERS = (
     ),
     Answer(
         "give the rate itself, by --min-lr",
-        "min-lr-ratio lr-min-ratio cosine-min-lr-ratio min-lr-factor min-lr-rate final-lr-frac alpha-f",
+        "min-lr-ratio lr-min-ratio cosine-min-lr-ratio min-lr-factor min-lr-rate min-lr-frac "
+        "final-lr-frac alpha-f",
     ),
     Answer(
         "rates do not follow the size of a batch; give the rate itself, by --lr",
@@ -139,7 +140,7 @@ ANSWERS = (
     ),
     Answer(
         "there is one implementation, with its fusions; leave it out",
-        "*-fusion get-attention-mask-from-fusion bias-gelu-fusion bias-swiglu-fusion "
+        "get-attention-mask-from-fusion bias-gelu-fusion bias-swiglu-fusion "
         "bias-dropout-fusion bias-activation-fusion layernorm-fusion scaled-masked-softmax-fusion "
         "scaled-upper-triang-masked-softmax-fusion masked-softmax-fusion rope-fusion apply-rope-fusion "
         "rmsnorm-fusion persist-layer-norm gradient-accumulation-fusion fused-adam "
@@ -272,7 +273,7 @@ ANSWERS = (
     ),
     Answer(
         "no average of the weights is kept; leave it out",
-        "model-ema* ema-decay use-ema ema.enable store-ema",
+        "model-ema* ema ema-decay use-ema ema.enable store-ema",
         "--lr",
     ),
 )

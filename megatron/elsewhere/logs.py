@@ -37,7 +37,8 @@ ANSWERS = (
     ),
     Answer(
         "training prints a line every --log-interval steps, without a progress bar; leave it out",
-        "no-tqdm no-progress-bar disable-progress-bar progress show-progress progress-bar-refresh-rate",
+        "disable-tqdm no-tqdm tqdm no-progress-bar disable-progress-bar progress-bar progress show-progress "
+        "enable-progress-bar progress-bar-refresh-rate log-to-console",
     ),
     Answer(
         "progress is shown where the output is a terminal; leave it out",

@@ -53,11 +53,6 @@ ANSWERS = (
     ),
     # Numbers
     Answer(
-        "checkpoints are whole; give --save FOLDER alone",
-        "save-optim save-rng no-save-optimizer-state save-weights-only last-save-model-only save-ignore-keys "
-        "force-save-unsharded sharded-checkpointer",
-    ),
-    Answer(
         "no index is built or cached; leave it out",
         "index-mapping-dir path-to-cache data-cache-dir",
         "--num-layers",
@@ -187,7 +182,7 @@ ANSWERS = (
         "dataset-text-field streaming dataset-streaming keep-linebreaks overwrite-cache cache-dir "
         "preprocessing-num-workers dataset-num-proc dataset-processes dataset-prepared-path "
         "chars-per-token dataset-config dataset-config-name data-remote dataset-kwargs tokens-folder "
-        "text-column text-column-name text-column-names memmap-dtype dataset-batch-size dataset-impl "
+        "text-column text-column-name text-column-names memmap-dtype dataset-batch-size "
         "pretraining-dataset excess-length-strategy num-of-sequences add-bos-token sample-break-mode",
         "--num-layers",
     ),

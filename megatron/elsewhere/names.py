@@ -9,7 +9,7 @@ WORDS = {
     "iters n-iters niter iterations num-iterations max-iter max-iterations max-update n-steps stop-at "
     "max-duration num-train-steps n-iter max-steps-total",
     "epochs": "num-train-epochs num-epochs max-epochs n-epochs train-epochs",
-    "train-tokens": "max-tokens num-tokens total-tokens token-budget train.max-tokens",
+    "train-tokens": "num-tokens total-tokens token-budget train.max-tokens",
     "train-samples": "max-samples num-samples train-num-samples",
     "micro-batch-size": "per-device-train-batch-size per-device-batch-size per-device-eval-batch-size "
     "per-gpu-train-batch-size device-batch-size local-batch-size batch-size train-batch-size "
@@ -99,8 +99,9 @@ WORDS = {
     # Shape and precision of a model
     "hidden-size": "d-model dim model-dim embed-dim embedding-dim n-embd decoder-embed-dim "
     "encoder-embed-dim n-embed",
-    "num-layers": "n-layers n-layer num-hidden-layers depth decoder-layers encoder-layers",
-    "num-attention-heads": "n-heads n-head nhead num-heads decoder-attention-heads encoder-attention-heads",
+    "num-layers": "layers n-layers n-layer num-hidden-layers depth decoder-layers encoder-layers",
+    "num-attention-heads": "heads attention-heads n-heads n-head nhead num-heads "
+    "decoder-attention-heads encoder-attention-heads",
     "num-query-groups": "n-kv-heads num-kv-heads kv-n-heads n-query-groups n-head-kv num-kv-heads-per-layer",
     "ffn-hidden-size": "intermediate-size d-ff ffn-dim mlp-dim decoder-ffn-embed-dim encoder-ffn-embed-dim "
     "mlp-hidden-size d-inner n-inner feedforward-size dim-feedforward intermediate-dim",
@@ -112,8 +113,7 @@ WORDS = {
     "attention-dropout": "attention-probs-dropout-prob attn-pdrop",
     "dtype": "torch-dtype precision outtype params-dtype bf16 fp16 half save-dtype output-dtype "
     "target-dtype export-dtype",
-    "bf16": "dtype precision mixed-precision torch-dtype use-bf16 amp use-amp model-dtype training-dtype "
-    "mixed-precision-param bfloat16 pure-bf16 params-dtype param-dtype",
+    "bf16": "use-bf16 bfloat16 pure-bf16 params-dtype",
     "recompute-granularity": "gradient-checkpointing activation-checkpointing grad-checkpointing "
     "enable-activation-checkpointing activations-checkpoint-granularity activation-checkpoint.mode "
     "grad-ckpt",
@@ -152,6 +152,7 @@ WORDS = {
     "append-eod": "add-eos append-eos add-eos-token",
     "num-tokens": "max-tokens max-new-tokens n-predict num-predict n max-length max-gen-len gen-length "
     "length out-length",
+    "ignore-eod": "ignore-eos",
     "prompt": "p prompts text input-text start",
     "temperature": "temp t",
     "top-k": "k",

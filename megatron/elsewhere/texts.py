@@ -23,7 +23,8 @@ ANSWERS = (
     ),
     Answer(
         "no token stands before a text, and --append-eod puts one behind it; leave it out",
-        "prepend-bos add-bos add-bos-token prepend-bos-token append-bos",
+        "prepend-bos add-bos add-bos-token prepend-bos-token append-bos bos-text bos-token bos-token-id "
+        "tokenizer.bos-token-id add-special-tokens no-special-tokens",
     ),
     Answer(
         "a BPE of bytes keeps case and accents, and WordPiece lowers them unless --cased is given",
@@ -58,7 +59,8 @@ ANSWERS = (
     ),
     Answer(
         "--max-bytes says how much of the text is read",
-        "max-lines limit sample num-samples max-samples max-docs max-documents max-sentences num-docs",
+        "max-lines max-chars doc-cap limit sample num-samples max-samples max-docs max-documents "
+        "max-sentences num-docs",
         "--limit-alphabet",
     ),
     Answer(
@@ -82,17 +84,13 @@ ANSWERS = (
         "whole documents are written, and training cuts windows of its --seq-length; "
         "leave it out, or give --max-sequence-length to cut long documents",
         "concat-tokens concat truncation truncate padding no-wrap packing pack chunk-length stride overlap "
-        "drop-long-sequences",
+        "drop-long-sequences max-len pack-impl pad-to-length with-sentence-length need-pad-id "
+        "target-seq-len concat-length",
         "--append-eod",
     ),
     Answer(
         "--append-eod puts the token behind every document that --eod-token names, or the tokenizer's files",
         "eos-text use-tokenizer-eos eos-token-id eos tokenizer.eos-token-id eod-id eos-id append-eos-token",
-    ),
-    Answer(
-        "no token stands before a text, and --append-eod puts one behind it; leave it out",
-        "bos-text bos-token bos-token-id tokenizer.bos-token-id add-special-tokens no-special-tokens",
-        "--append-eod",
     ),
     Answer(
         "the files are not packed: ids take two bytes where the vocabulary has fewer than 65,500 tokens, and "
@@ -115,14 +113,14 @@ ANSWERS = (
     ),
     Answer(
         "all documents of --input are written; cut the files before, as by head -n",
-        "limit max-docs max-documents max-samples num-samples max-lines sample num-examples max-examples "
+        "limit max-docs max-samples num-samples max-lines sample num-examples max-examples "
         "sample-size start end max-num-samples hf-max-samples-per-split take",
         "--append-eod",
     ),
     Answer(
         "all documents of --input are written as they are; filter the files before",
         "dedup deduplicate min-length min-len min-tokens max-words remove-empty skip-empty filter filters "
-        "drop-empty min-chars clean normalize strip",
+        "drop-empty min-chars clean normalize strip prepend-space",
         "--append-eod",
     ),
     Answer(

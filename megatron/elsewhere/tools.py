@@ -35,14 +35,7 @@ ANSWERS = (
         "enable-differential-privacy differential-privacy-* minloglevel random-seed length sentence-size",
         "--max-bytes",
     ),
-    Answer("--max-bytes says how much of the text is read", "doc-cap max-chars max-lines"),
     # Preprocessing
-    Answer(
-        "documents stay whole, and a run cuts windows of its own length; leave it out",
-        "max-len block-size sequence-length pack packing pack-impl truncation padding pad-to-length "
-        "with-sentence-length need-pad-id no-wrap target-seq-len chunk-length concat-length",
-        "--append-eod",
-    ),
     Answer(
         "all documents are taken as they are, once; choose and mend them before",
         "percentage skip-errors paragraph doc-sep data-subset dataset-split hf-split",
@@ -52,10 +45,6 @@ ANSWERS = (
         "the parts are made by the run, by its own shares; leave it out",
         "val-split-fraction val-split test-split validation-split train-split val-fraction",
         "--append-eod",
-    ),
-    Answer(
-        "give --append-eod for a token behind every document",
-        "concat-tokens prepend-space",
     ),
     Answer(
         "one .bin and one .idx are written, of the smallest type that holds all ids, and not compressed",
@@ -76,14 +65,14 @@ ANSWERS = (
     ),
     Answer(
         "a folder of Hugging Face's has weights, configuration and tokenizer; leave it out",
-        "config config-file config-path gpt2-config-file bert-config-file hf-config-path hparams-file "
-        "llama-version architecture model-id no-tokenizer no-save-tokenizer safe-serialization safetensors "
-        "safe-mode trust-remote-code num-shards mcore ctx in-memory validate device",
+        "config config-path gpt2-config-file bert-config-file hf-config-path hparams-file "
+        "llama-version model-id no-tokenizer no-save-tokenizer safetensors "
+        "safe-mode num-shards mcore ctx in-memory validate",
         "--no-verify",
     ),
     Answer(
         "the folder that is written can be uploaded by Hugging Face's own command; leave it out",
-        "upload push push-to-hub hf-repo-for-upload hf-upload-path hf-repo-id repo-id",
+        "upload push hf-repo-for-upload hf-upload-path hf-repo-id",
         "--no-verify",
     ),
     Answer(
@@ -95,28 +84,22 @@ ANSWERS = (
     Answer("--seed says it", "s", "--num-tokens"),
     Answer(
         "a prompt is continued as it stands, without a template; leave it out",
-        "prompt-type prompt-style prompt-template chat-template apply-chat-template system-prompt",
+        "prompt-type prompt-style prompt-template",
         "--num-tokens",
     ),
     Answer("give --prompt once for each text", "nsamples n-samples", "--num-tokens"),
     Answer(
-        "texts end at the end of a document, or behind --num-tokens, beside --ignore-eod behind that alone",
-        "min-length min-new-tokens min-tokens stop-words stop-strings bad-words-ids ignore-eos",
-    ),
-    Answer(
         "it is one command that continues each --prompt and ends; nothing is served",
-        "interactive stream port host server chat i",
+        "port host server i",
     ),
     Answer(
         "a model computes in the type of its training, whole, and keeps keys and values; leave it out",
-        "fp16 dtype precision quantize compile use-cache n-gpu-layers use-flash-attn load-in-8bit "
-        "load-in-4bit c ctx-size assistant-model trust-remote-code",
+        "fp16 n-gpu-layers use-flash-attn c assistant-model trust-remote-code",
         "--num-tokens",
     ),
     Answer(
         "the texts alone are written; leave it out",
-        "logprobs return-log-probs top-n-tokens return-dict-in-generate output-scores "
-        "decoder-input-details details",
+        "return-dict-in-generate decoder-input-details details",
         "--num-tokens",
     ),
     Answer("--save says it", "o"),
@@ -126,14 +109,11 @@ ANSWERS = (
         "img-size image-size input-size train-crop-size resolution",
     ),
     Answer(
-        "images are changed by --img-crop-scale, --img-flip and --rand-augment alone; leave it out",
-        "mixup cutmix mixup-prob mixup-mode color-jitter reprob remode random-erasing repeated-aug "
-        "aug-splits drop-path drop-path-rate stochastic-depth vflip",
-    ),
-    Answer(
         "images are changed by --img-crop-scale, --img-flip and --rand-augment alone, and the loss is "
         "that of one class; leave it out",
-        "ratio mixup-alpha cutmix-alpha cutmix-minmax mixup-switch-prob mixup-off-epoch recount resplit "
+        "mixup cutmix mixup-prob mixup-mode color-jitter reprob remode random-erasing repeated-aug "
+        "aug-splits drop-path drop-path-rate stochastic-depth vflip ratio mixup-alpha cutmix-alpha "
+        "cutmix-minmax mixup-switch-prob mixup-off-epoch recount resplit "
         "random-erase aug-repeats color-jitter-prob grayscale-prob gaussian-blur-prob threeaugment "
         "aug-cfg ra-sampler ra-reps no-repeated-aug augmix-severity bce-sum bce-target-thresh "
         "train-crop-mode crop-mode src tta",

@@ -22,7 +22,7 @@ from megatron.config.finetuning import (
     with_defaults,
 )
 from megatron.config.flags import flags_of
-from megatron.config.foreign import BY_LAUNCHERS, Foreign
+from megatron.config.foreign import Foreign
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.data.vocabulary import few_tokens
 from megatron.data.wordpiece import tokens_of
@@ -38,7 +38,6 @@ OF_THE_MODEL = ("seq_length", "hidden_dropout", "attention_dropout", "attention_
 OF_NUMBERS = ("model", "bert", "training", "optimizer")
 """Groups of flags that change what a run comes to."""
 OTHER_WORDS = {
-    "local-rank": BY_LAUNCHERS,
     "pretrained-checkpoint": Foreign((), "the encoder to begin with is named by --load"),
     **dict.fromkeys(
         ("train-data", "valid-data"),

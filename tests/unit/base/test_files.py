@@ -153,6 +153,12 @@ def test_a_folder_that_a_mistake_leaves_empty_goes(tmp_path: Path, there: list[s
     assert (tmp_path / "deep").exists() == bool(left) and names(old) == [".lock"]
 
 
+def test_a_mistake_is_told_where_the_folder_of_its_lock_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no room"), hold(tmp_path / "run" / ".lock"):
+        shutil.rmtree(tmp_path / "run")
+        raise UserError("no room")
+
+
 def test_a_crashed_predecessor_does_not_mix_in(tmp_path: Path) -> None:
     path = tmp_path / "folder"
     remains = tmp_path / f".folder.{os.getpid()}.partial"

@@ -107,9 +107,13 @@ def test_a_word_where_none_is_expected_is_told_the_way(word: str, told: str) -> 
 
 
 def test_the_rank_that_launchers_put_behind_a_script_is_none_of_its_words() -> None:
-    for word in ("--local-rank=1", "--local_rank=1"):
-        assert read(word, "--guests", "5").kitchen == read("--guests", "5").kitchen
-    assert "unknown flag --local-rank" in " ".join(problems("--local-rank", "x"))
+    for words in (["--local-rank=1"], ["--local_rank=1"], ["--local_rank", "1"]):
+        assert read(*words, "--guests", "5").kitchen == read("--guests", "5").kitchen
+
+
+def test_a_long_flag_with_one_dash_is_told_in_a_line() -> None:
+    (problem,) = problems("-hats", "5")
+    assert "ignored explicit argument 'ats'; flags begin with --, and --help lists all" in problem
 
 
 def test_an_empty_file_of_flags_is_told() -> None:

@@ -1,5 +1,6 @@
 """Mistyped words, words without dashes, and keys of files, of which nothing is known."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from megatron.config.config import Config
 from megatron.config.finetuning import FinetuneFlags
 from megatron.config.other_megatrons import FOREIGN_FLAGS
 from megatron.finetuning.job import OTHER_WORDS
+from megatron.preprocess.preprocess import PreprocessOptions
 from tools import evaluate
 
 NO_LIKE = "--help lists all flags, and what has no like there can be left out"
@@ -131,7 +133,7 @@ def test_a_word_with_its_value_and_without_dashes(word: str, said: str) -> None:
 
 
 def test_what_launchers_write_behind_a_script_is_read() -> None:
-    for options, foreign in ((FinetuneFlags, OTHER_WORDS), (evaluate.Options, evaluate.FOREIGN)):
+    for options, foreign in ((FinetuneFlags, OTHER_WORDS), (evaluate.Options, {}), (Config, FOREIGN_FLAGS)):
         assert not understand(options, ["--local-rank=0"], foreign=foreign)[1]
         assert not unused_flags(options, ["--local_rank=0"], foreign)
 
@@ -147,3 +149,42 @@ def test_what_launchers_write_behind_a_script_is_read() -> None:
 def test_a_word_of_which_its_topic_is_known_is_told_flags_about_that(word: str, kin: str) -> None:
     (problem,) = understand(Config, [word])[1]
     assert problem == f"unknown flag {word}; of this kind {kin} here; {NO_LIKE}"
+
+
+@pytest.mark.parametrize("word", ["--pp=2", "--print-config", "--fast-dev-run", "--pipeline-balance=1"])
+def test_no_flag_that_is_refused_in_any_case_is_advised(word: str) -> None:
+    """Finetuning reads the flags of pipelines and --dry-run to refuse them."""
+    (problem,) = understand(FinetuneFlags, [word], foreign=OTHER_WORDS)[1]
+    assert "pipeline-" not in problem.partition("; ")[2] and "--dry-run" not in problem
+
+
+def test_finetuning_is_not_told_flags_of_validation_that_it_does_not_read() -> None:
+    (problem,) = understand(FinetuneFlags, ["--do_train"], foreign=OTHER_WORDS)[1]
+    assert problem == "unknown flag --do_train; a run trains, and measures what is held out at its end; " + (
+        "leave it out"
+    )
+
+
+def test_a_word_that_ends_as_a_fusion_does_is_none() -> None:
+    (problem,) = understand(Config, ["--modality-fusion"], foreign=FOREIGN_FLAGS)[1]
+    assert "implementation" not in problem
+
+
+def test_a_switch_of_ours_without_a_value_in_a_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "flags.yaml"
+    path.write_text("finetune: []\nload: x\nno_load_optim: true\n")
+    problems = understand(Config, ["--config", str(path)], foreign=FOREIGN_FLAGS)[1]
+    assert "--no-load-optim is refused: give --finetune to load the weights alone" in " ".join(problems)
+
+
+@pytest.mark.parametrize(
+    ("options", "word", "said"),
+    [
+        (PreprocessOptions, "--prepend-space", "all documents of --input are written as they are"),
+        (FinetuneFlags, "--save_rng", "--help lists all flags"),  # no checkpoints are kept there
+        (Config, "--layers=12", "here it is --num-layers"),
+    ],
+)
+def test_an_answer_is_true_of_the_command(options: Any, word: str, said: str) -> None:
+    (problem,) = understand(options, [word])[1]
+    assert said in problem

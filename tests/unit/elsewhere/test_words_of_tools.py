@@ -187,7 +187,7 @@ def test_prompts_in_a_file_are_told_the_way() -> None:
         (Config, "--log_level=info", "what is printed has one level"),
         (Config, "--log-file=x", "what is printed goes into a file by 2>&1 | tee FILE, and a JSON record"),
         (evaluate.Options, "--log-file=x", "what is printed goes into a file by 2>&1 | tee FILE"),
-        (Config, "--disable_tqdm=true", "a line is logged every --log-interval steps"),
+        (Config, "--disable_tqdm=true", "training prints a line every --log-interval steps"),
         (PreprocessOptions, "--disable_tqdm=true", "progress is shown where the output is a terminal"),
         (Config, "--gpu_peak_flops=312e12", "give --device-peak-tflops, in 10^12 FLOP/s"),
         (Config, "--mlflow-tracking-uri=x", "what is logged goes to --tensorboard-dir"),

@@ -99,3 +99,13 @@ def test_flags_that_others_generate_with_are_refused_with_a_way_out(
         main()
     (problem,) = caught.value.problems
     assert told in problem
+
+
+def test_values_of_others_that_change_nothing_are_taken() -> None:
+    words = (
+        "--repetition_penalty 1.0 --no-repeat-ngram-size 0 --frequency_penalty 0.0 --min-p 0 --typical_p 1 "
+        "--guidance-scale 1 --quantization none --logprobs 0 --num-beams 1 --top-n-sigma -1"
+    )
+    argv = ["--load", "run", *words.split()]
+    assert parse(Options, argv, description="", foreign=FOREIGN) == parse(Options, argv[:2], description="")
+    assert not unused_flags(Options, argv, FOREIGN)
