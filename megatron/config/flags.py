@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from megatron.base.files import is_utf8
-from megatron.config.literal import is_path, is_variable, literal_problem, stray
+from megatron.config.literal import LEFT_OUT, is_nothing, is_path, is_variable, literal_problem, stray
 from megatron.config.values import (
     TAKES,
     as_words,
@@ -164,7 +164,8 @@ def _misfit(one: Flag, items: list[Any]) -> list[str]:
 def _refusal(one: Flag, item: Any) -> str:
     """What is wrong with a value; empty where it is right."""
     name, metadata = one.spellings[0], one.field.metadata
-    way = IN_PATHS_ALONE if is_variable(str(item)) else metadata["otherwise"]
+    none = LEFT_OUT if is_nothing(str(item)) and (one.many or one.field.default is None) else ""
+    way = IN_PATHS_ALONE if is_variable(str(item)) else metadata["otherwise"] or none
     try:
         value = convert(item, one.kind)
     except (TypeError, ValueError, OverflowError):

@@ -4,6 +4,8 @@ refused: a folder named ~, s3: or None would be made of them, and nobody looks f
 import re
 from collections.abc import Collection, Iterable, Mapping
 
+LEFT_OUT = "leave it out, or in a YAML file the value empty"
+"""How a flag has no value, also one that an included file gives."""
 LITERAL: Mapping[str, str] = {
     r"(?:.*=)?~[\w.-]*/.*": "~ is a home folder at the start alone, and of a user of this machine; write the "
     "whole path",
@@ -11,8 +13,8 @@ LITERAL: Mapping[str, str] = {
     "environment, or not at the start; export it, or write the path itself",
     r".*(?:\{\{.+\}\}|%\(\w+\)s).*": "has the place of a variable in a template, and none is filled in "
     "here; write the path itself",
-    r"(?:.*=)?(?i:none|null|true|false)": "is a word for nothing or a switch; leave it out, or in a YAML "
-    "file the value empty, or write ./ before such a name",
+    r"(?:.*=)?(?i:none|null|true|false)": f"is a word for nothing or a switch; {LEFT_OUT}, or write ./ "
+    "before such a name",
     r"(?:.*=)?[A-Za-z]:\\.*|(?:.*[\w.])?\\[\w.].*": "has \\ between its folders, as on Windows; write /, "
     "and in WSL /mnt/c/ for C:\\",
     r"(?:.*=)?[A-Za-z][A-Za-z0-9+.-]+://.*": "is an address, and files of this machine alone are read and "
@@ -33,6 +35,11 @@ def is_path(metavar: str) -> bool:
 def literal_problem(value: str) -> str:
     """What is wrong with a path that would be taken literally and is hardly meant so; "" where nothing is."""
     return next((words for pattern, words in LITERAL.items() if re.fullmatch(pattern, value, re.DOTALL)), "")
+
+
+def is_nothing(value: str) -> bool:
+    """Whether a value is a word for none."""
+    return value.strip().lower() in ("none", "null")
 
 
 def is_variable(value: str) -> bool:

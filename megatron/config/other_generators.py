@@ -24,14 +24,15 @@ PENALTIES = (
 )
 BIASES = {
     "bad-words bad-words-ids force-words-ids logit-bias suppress-tokens forced-bos-token-id "
-    "forced-eos-token-id": ("none",),
+    "forced-eos-token-id prevent-newline-after-colon": ("none",),
     "guidance-scale": ("1",),
 }
 BEAMS = "num-beams beam-size beam-width beam-search num-beam-groups length-penalty early-stopping best-of"
 SEARCHES = "no texts are searched; give --temperature 0 for the likeliest token at every place"
 STOPPING = (
     "stop stop-sequences stop-token stop-tokens stop-words stop-strings stop-string stop-ids stop-token-id "
-    "stop-token-ids eos-token-id eos-token-ids reverse-prompt"
+    "stop-token-ids eos-token-id eos-token-ids reverse-prompt stop-sequence stopping-criteria end-strings "
+    "end-of-generation-token stop-on-eol stop-on-double-eol until eos"
 )
 STOPS = "a text ends at the end of a document, or behind --num-tokens; give that, and cut the text yourself"
 IN_FILES = "sample-input-file prompt-file prompts-file input-file file in-file input"
@@ -51,6 +52,7 @@ SCORES = (
     "output-scores"
 )
 SAME = "keys and values are kept, and nothing is compiled, which gives the same tokens"
+PADS = ("pad-token-id", "pad-token", "padding-side", "attention-mask")
 FASTER = "recompute use-cache no-use-cache kv-cache no-kv-cache compile torch-compile"
 
 
@@ -110,6 +112,11 @@ FOREIGN = {
         )
         for name in ("echo", "no-echo", "return-full-text", "include-prompt")
     },
+    **{name: Foreign(None, "what fills a shorter text is not seen") for name in PADS},
+    "use-eod-token-for-early-termination": Foreign(
+        None, "a text ends at the end of a document", off=is_our("ignore_eod", "true")
+    ),
+    "no-stop-on-eos": Foreign(None, OTHER_WORD, ours=is_our("ignore_eod", "true")),
     "skip-special-tokens": Foreign(None, "the end of a document alone is shown, and with --ignore-eod alone"),
     **{name: Foreign(None, "a text is shown when it is whole") for name in ("stream", "streaming")},
     "do-sample": Foreign(

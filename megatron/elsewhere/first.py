@@ -26,13 +26,17 @@ ANSWERS = (
     Answer(
         "a run trains to its end, and measures there; --eval-interval N tells losses on the way, and fewer "
         "--epochs stop it earlier",
-        "early-stopping patience early-stopping-patience early-stopping-threshold load-best-model-at-end "
-        "metric-for-best-model save-best greater-is-better best-checkpoint-metric keep-last",
+        "early-stopping patience early-stopping-patience early-stop-patience early-stopping-threshold "
+        "early-stopping-delta min-delta monitor load-best-model-at-end restore-best-weights "
+        "metric-for-best-model save-best save-best-only save-best-model keep-best keep-best-checkpoints "
+        "greater-is-better best-checkpoint-metric maximize-best-checkpoint-metric keep-last",
         "--save-model",
     ),
     Answer(
         "no checkpoint is kept on the way; --save-model keeps the model of the end",
-        "save-total-limit save-strategy save-steps save-interval save-only-model save-safetensors",
+        "save-total-limit save-strategy save-steps save-interval save-only-model save-safetensors save-top-k "
+        "keep-last-epochs keep-last-n-checkpoints keep-checkpoints max-to-keep checkpoint-hist "
+        "no-epoch-checkpoints",
         "--save-model",
     ),
     Answer(

@@ -229,8 +229,10 @@ ANSWERS = (
     Answer(
         "a run trains to its stop, and --ckpt-step takes the checkpoint that was best in its validations",
         "create-early-stopping-callback early-stopping-factor keep-best-checkpoints early-stopping "
-        "patience early-stopping-patience load-best-model-at-end metric-for-best-model save-best "
-        "greater-is-better best-checkpoint-metric patience-epochs",
+        "patience early-stopping-patience early-stop-patience early-stopping-threshold early-stopping-delta "
+        "min-delta monitor load-best-model-at-end restore-best-weights metric-for-best-model save-best "
+        "save-best-only save-best-model keep-best greater-is-better best-checkpoint-metric "
+        "maximize-best-checkpoint-metric patience-epochs",
         "--train-tokens",
     ),
     Answer(

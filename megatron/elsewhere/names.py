@@ -254,7 +254,8 @@ WORDS = {
     "rampup-batch-size": "batch-size-warmup batch-size-increments progressive-batch-size",
     "use-torch-fsdp2": "fsdp fully-shard",
     "sequence-parallel": "sequence-parallel-degree sequence-parallelism",
-    "config": "config-file config-path config-name conf-file conf cfg yaml-config c",
+    "config": "config-file config-path config-name conf-file conf cfg yaml-config c load-config config-yaml "
+    "params-file args-file train-config",
     "img-crop-scale": "crop-scale",
 }
 """By our flag; a word of several flags is that of the first that a command has."""

@@ -1,6 +1,7 @@
 """A trained model from its checkpoint alone, for evaluation and generation."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,8 +40,9 @@ class Restored(NamedTuple):
     folder: Path
 
 
-def restore(root: str, iteration: int | None, device: torch.device) -> Restored:
-    """The model of a checkpoint; UserError where there is none."""
+def restore(root: str, iteration: int | None, device: torch.device, as_trained: bool = True) -> Restored:
+    """The model of a checkpoint, which computes in the precision of its training, or in that of its weights;
+    UserError where there is none."""
     folder = find_checkpoint(root, iteration)
     if folder is None:
         found = made_elsewhere(root)
@@ -60,11 +62,16 @@ def restore(root: str, iteration: int | None, device: torch.device) -> Restored:
             "that wrote it"
         )
     task, config = TASKS[manifest.task], saved_config(manifest.config, folder)
+    config = config if as_trained else _as_its_weights(config)
     model = task.build_model(config, manifest.vocabulary.size, ())
     verify_files(folder, manifest, ONE_RANK, "model")
     kept = states(model)
     load_model(dict(model.named_parameters()) | kept, placements(model) | whole(kept), folder, manifest)
     return Restored(model.to(device).eval(), task, config, manifest, folder)
+
+
+def _as_its_weights(config: Config) -> Config:
+    return replace(config, training=replace(config.training, bf16=False, fp16=False))
 
 
 def tokenizer_of(restored: Restored, flags: TokenizerOptions) -> tuple[Tokenizer, TokenizerOptions] | None:

@@ -81,8 +81,9 @@ def compare_logits(ours: Path, theirs: Path, model: Theirs, rounded: torch.dtype
 
 @torch.no_grad()
 def _ours(folder: Path, theirs: Theirs, rounded: torch.dtype | None) -> tuple[Tensor, Tensor]:
-    """Our logits, and what their model has to be given for the same."""
-    restored = restore(str(folder), None, CPU)
+    """Our logits, and what their model has to be given for the same. A run in bf16 or fp16 has weights in
+    fp32, of which these are the logits, as theirs are: they tell a fault from rounding."""
+    restored = restore(str(folder), None, CPU, as_trained=False)
     for weight in restored.model.parameters() if rounded else ():
         weight.copy_(weight.to(rounded))
     found, inputs = LOGITS[theirs.family.task](restored, theirs)

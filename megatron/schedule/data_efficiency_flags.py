@@ -9,6 +9,7 @@ from megatron.base.errors import UserError
 from megatron.config.config import Config
 from megatron.config.data import DataConfig
 from megatron.config.data_efficiency import DataEfficiencyConfig, given_dropping
+from megatron.config.literal import LEFT_OUT, is_nothing
 from megatron.config.model import ModelConfig
 from megatron.config.training import TrainingConfig
 from megatron.config.values import number_of, parse_list
@@ -150,7 +151,7 @@ def metric_from_spec(spec: str, problems: list[str], notes: list[str]) -> Curric
 def _not_understood(name: str, pairs: dict[str, str], curve: str) -> str:
     """What is wrong with the keys of a metric; "" where nothing is."""
     if not pairs:
-        return "nothing follows the name"
+        return f"is a word for nothing; {LEFT_OUT}" if is_nothing(name) else "nothing follows the name"
     if ":" in (first := next(iter(pairs))):
         return f"in training a metric of your own is named by its function: {first.partition(':')[0]}:..."
     if any(value.startswith("[") for value in pairs.values()):

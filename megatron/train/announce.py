@@ -78,9 +78,11 @@ def unscored(config: Config, splits: Splits) -> list[str]:
         names = [corpus.name for number, (_, corpus) in enumerate(splits[split]) if number not in scored]
         if scored and names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            given = any(weight is not None for weight, _ in splits[split])
+            heavier = "a larger weight" if given else "a weight before every path"
             notes.append(
                 f"note: the {what} scores no window of {', '.join(names[:5])}{more}; for a loss of its own "
-                "give more --eval-iters, or a weight before every path"
+                f"give more --eval-iters, or {heavier}"
             )
     return notes
 

@@ -31,6 +31,8 @@ from megatron.config.other_megatrons import FOREIGN_FLAGS
         ("--recompute-granularity none", "leave it out to compute nothing again"),
         ("--recompute-num-layers 0", "leave --recompute-granularity out"),
         ("--num-experts 0", "1 is none"),
+        ("--rampup-batch-size none", "not 'none'; leave it out, or in a YAML file the value empty"),
+        ("--ffn-hidden-size null", "not 'null'; leave it out, or in a YAML file the value empty"),
         ("--finetune runs/a", "--pretrained-checkpoint FOLDER"),
         ("--seed ${SEED}", "not '${SEED}'; variables are read in paths alone"),
         ("--lr-decay-style $STYLE", "variables are read in paths alone"),

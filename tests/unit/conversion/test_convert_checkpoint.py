@@ -3,7 +3,9 @@ to the bit."""
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +17,10 @@ from megatron.base.errors import UserError
 from megatron.checkpoint.contents import compare
 from megatron.checkpoint.load import find_checkpoint
 from megatron.checkpoint.manifest import read_manifest
+from megatron.config.config import Config
 from megatron.config.tokenizer import TokenizerOptions
 from megatron.data.bert_files import bert_of_vocabulary
+from megatron.evaluation import restore as restore_module
 from megatron.evaluation import same_logits
 from megatron.evaluation.restore import restore, tokenizer_of
 from tests.support.huggingface_folders import LENGTH, MODELS, VOCAB, write_model
@@ -76,6 +80,28 @@ def test_a_wrong_conversion_is_noticed_and_nothing_is_left(
         tool, "hf", "megatron", gpt2, tmp_path / "ours"
     )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_run_in_half_precision_is_compared_by_its_weights_in_fp32(
+    precision: str, tool: Tool, gpt2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its activations would differ by their rounding alone from those of transformers in fp32."""
+    tool("hf", "megatron", gpt2, tmp_path / "ours", "--no-verify")
+    tokens, config = torch.arange(LENGTH)[None], restore_module.saved_config
+
+    def trained(saved: dict[str, Any], folder: Path) -> Config:
+        found = config(saved, folder)
+        return replace(found, training=replace(found.training, **{precision: True}))
+
+    monkeypatch.setattr(restore_module, "saved_config", trained)
+    cpu, run = torch.device("cpu"), str(tmp_path / "ours")
+    rounded, exact = (restore(run, None, cpu, as_trained=one).model.logits(tokens) for one in (True, False))
+    assert (rounded - exact).abs().max() / exact.abs().max() > 1e-4
+    tool("megatron", "hf", tmp_path / "ours", tmp_path / "again")
+    tool("megatron", "hf", tmp_path / "ours", tmp_path / "narrow", "--dtype", "bf16")
+    assert {one.dtype for one in weights_in(tmp_path / "again").values()} == {torch.float32}
+    assert {one.dtype for one in weights_in(tmp_path / "narrow").values()} == {torch.bfloat16}
 
 
 def test_types_and_files_are_those_of_the_input_in_as_many_files_as_asked(tool: Tool, tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ OPTIONS += [FinetuneFlags, LanguageModelFlags]
         (Config, "--min_scale=1", "--min-loss-scale"),  # of gpt-neox
         (Config, "--wandb_team=x", "--wandb-entity"),
         (Config, "--job.config_file=x", "--config"),  # of torchtitan
+        (Config, "--load-config=x", "--config"),  # of nerfstudio
         (Config, "--max-update=3", "--train-iters"),  # of fairseq
         (Config, "--mlm_probability=0.3", "--mask-prob"),  # of transformers
         (Config, "--masked_lm_prob=0.3", "--mask-prob"),  # of google-research's bert

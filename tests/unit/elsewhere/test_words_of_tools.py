@@ -94,6 +94,11 @@ def test_what_is_said_is_of_the_command(options: Any, word: str, said: str) -> N
             "a run trains to its stop",
         ),
         ("--save_total_limit=2", "--save-model keeps the model of the end", "checkpoints are kept by their"),
+        ("--save_top_k=2", "--save-model keeps the model of the end", "checkpoints are kept by their"),
+        ("--early_stopping_threshold=0.1", "a run trains to its end", "a run trains to its stop"),
+        ("--keep_best_checkpoints=3", "a run trains to its end", "a run trains to its stop"),  # of fairseq
+        ("--save_best_only", "a run trains to its end", "a run trains to its stop"),  # of Keras
+        ("--monitor=val_loss", "a run trains to its end", "a run trains to its stop"),  # of Lightning
         ("--resume_from_checkpoint=x", "begins anew by the same command", "here it is --load"),
         (
             "--max_train_samples=5",

@@ -71,6 +71,16 @@ def test_a_launch_script_of_training_generates() -> None:
     assert note.startswith("not used here: --tensor-model-parallel-size, --num-layers, --hidden_size (the ")
 
 
+def test_how_another_program_is_told_to_stop_or_go_on_is_read() -> None:
+    """Texts end at the end of a document, as they do by Megatron's switch; without it they go on. Pads of
+    transformers are not seen."""
+    words = ["--load", "run", "--pad-token-id", "0", "--use_eod_token_for_early_termination"]
+    assert not parse(Options, words, description="", foreign=FOREIGN).ignore_eod
+    assert parse(Options, [*words, "false"], description="", foreign=FOREIGN).ignore_eod
+    (note,) = unused_flags(Options, words, FOREIGN)
+    assert note.startswith("not used here: --pad-token-id (what fills a shorter text is not seen); ")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -81,6 +91,9 @@ def test_a_launch_script_of_training_generates() -> None:
         ("--stop the", "--stop the is refused: a text ends at the end of a document, or behind --num-tokens"),
         ("--min-p 0.1", "give --top-p or --top-k"),
         ("--stop-token-ids 2", "behind --num-tokens"),
+        ("--stopping_criteria x", "behind --num-tokens"),  # of transformers
+        ("--end_strings x", "cut the text yourself"),  # of NeMo
+        ("--stop-on-eol", "cut the text yourself"),  # of Megatron-LM's server
         ("--min-new-tokens 5", "--ignore-eod goes on"),
         ("--system-prompt hi", "in its template"),
         ("--return-log-probs", "tools/evaluate.py"),

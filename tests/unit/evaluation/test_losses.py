@@ -67,7 +67,11 @@ def test_datasets_that_a_validation_leaves_out_are_told() -> None:
     splits = {"train": [], "valid": corpora(900, 3), "test": corpora(900, 900)}
     (note,) = unscored(config, splits)
     assert "the validation scores no window of corpus1; for a loss of its own give" in note
+    assert note.endswith("--eval-iters, or a weight before every path")
     assert unscored(config, splits | {"valid": [(0.5, one) for _, one in corpora(900, 3)]}) == []
+    weighted = [(weight, one) for weight, (_, one) in zip((1.0, 1e-9), corpora(900, 900), strict=True)]
+    (note,) = unscored(config, splits | {"valid": weighted})
+    assert note.endswith("give more --eval-iters, or a larger weight")
     assert unscored(make_config(FLAGS + "--eval-iters 0"), splits) == []
 
 

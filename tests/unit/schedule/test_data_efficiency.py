@@ -230,6 +230,7 @@ def test_a_spec_is_read_back_in_any_order(
     [
         ("vocab_rarity", ["nothing follows the name"]),
         ("vocab_rarity:", ["nothing follows the name"]),
+        ("none", ["is a word for nothing; leave it out, or in a YAML file the value empty"]),
         ("vocab_rarity:min=1,max=2,speed=3", ["unknown speed", "known are", "duration"]),
         ("vocab_rarity:min=one,max=2,duration=3", ["min takes a whole number, not one"]),
         ("vocab_rarity:min=0.5,max=2,duration=3", ["min takes a whole number, not 0.5"]),
