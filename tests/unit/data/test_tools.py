@@ -295,6 +295,14 @@ def test_merging_gives_what_preprocessing_at_once_gives(tmp_path, call, two):
             ).read_bytes()
 
 
+def test_a_dataset_that_is_merged_several_times_counts_as_often(tmp_path, call, two):
+    given = [two[0], two[1], two[0], tmp_path / "shards"]
+    call(merge_datasets, "--input", *given, "--output-prefix", tmp_path / "m")
+    merged, *parts = (read_sidecar(prefix) for prefix in (tmp_path / "m", *two))
+    for fact in ("documents", "sequences", "tokens", "text_bytes"):
+        assert merged[fact] == 3 * parts[0][fact] + 2 * parts[1][fact]
+
+
 def test_a_folder_to_merge_is_what_its_owner_sees(tmp_path, call, two, capsys):
     call(merge_datasets, "--input", *two, "--output-prefix", tmp_path / "expected")
     shards = tmp_path / "shards"
