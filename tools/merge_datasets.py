@@ -125,9 +125,7 @@ def check(prefix: str) -> Part:
     return Part(dataset.dtype, dataset.tokens.nbytes, sidecar)
 
 
-def merged_sidecar(
-    sidecars: dict[str, dict[str, Any] | None], prefixes: list[str]
-) -> dict[str, Any] | None:
+def merged_sidecar(sidecars: dict[str, dict[str, Any] | None], prefixes: list[str]) -> dict[str, Any] | None:
     """What can be said of all datasets together, one that stands several times in `prefixes` counted as
     often; None where none says anything. UserError where they do not go together."""
     known = {prefix: sidecar for prefix, sidecar in sidecars.items() if sidecar}
