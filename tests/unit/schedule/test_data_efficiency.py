@@ -28,6 +28,7 @@ from megatron.schedule.deepspeed_json import read_deepspeed_json
 from megatron.schedule.pacing import Pacing, levels
 from megatron.train.configure import read_config
 from tests.support.configurations import GPT_1B, make_config, problems_of
+from tools import plan_run
 
 RARITY = CurriculumMetric("vocab_rarity", "percentile", Pacing("fixed_root", 1, 100, 110_000, 1, 2.0))
 LENGTH = Pacing("fixed_root", 80, 2048, 110_000, 8, 1.0)
@@ -395,9 +396,11 @@ def test_a_json_that_drops_does_not_win_over_the_switch_that_is_off(write: Calla
     assert not switched_off(given) and not switched_off(given | {"random_ltd": True})
     (told,) = switched_off(given | {"random_ltd": False})
     assert told.startswith("--random-ltd false, and ") and "run.json enables random_ltd; leave" in told
-    with pytest.raises(UserError) as caught:
-        read_config(shlex.split(f"{GPT_1B} --mock-data --vocab-size 9 {flags} --random-ltd false"), "", "")
-    assert told in caught.value.problems
+    words = shlex.split(f"{GPT_1B} --mock-data --vocab-size 9 {flags} --random-ltd false")
+    for read in (lambda: read_config(words, "", ""), lambda: plan_run.main(words)):
+        with pytest.raises(UserError) as caught:
+            read()
+        assert told in caught.value.problems
     for agreeing in (recipe("voc"), changed(LTD, enabled=False)):
         write(agreeing)
         assert not switched_off(given | {"random_ltd": False})
