@@ -154,7 +154,9 @@ def merged_sidecar(sidecars: dict[str, dict[str, Any] | None], prefixes: list[st
         fact: sum(known[prefix].get(fact, 0) for prefix in prefixes)
         for fact in ("text_bytes", "bad_lines_skipped")
     }
-    return first | sums | {"shuffle_seed": None}
+    longest = [sidecar.get("max_sequence_length") for sidecar in known.values()]
+    cut = max(longest) if all(longest) else None  # one that is not cut may hold sequences of any length
+    return first | sums | {"shuffle_seed": None, "max_sequence_length": cut}
 
 
 def one_type(parts: dict[str, Part]) -> np.dtype:
