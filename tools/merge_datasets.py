@@ -154,8 +154,8 @@ def merged_sidecar(sidecars: dict[str, dict[str, Any] | None], prefixes: list[st
         fact: sum(known[prefix].get(fact, 0) for prefix in prefixes)
         for fact in ("text_bytes", "bad_lines_skipped")
     }
-    longest = [sidecar.get("max_sequence_length") for sidecar in known.values()]
-    cut = max(longest) if all(longest) else None  # one that is not cut may hold sequences of any length
+    cuts = [int(sidecar.get("max_sequence_length") or 0) for sidecar in known.values()]
+    cut = max(cuts) if all(cuts) else None  # one that is not cut may hold sequences of any length
     return first | sums | {"shuffle_seed": None, "max_sequence_length": cut}
 
 
