@@ -73,7 +73,7 @@ def main() -> None:
             parts[prefix] = check(prefix)
     if problems:
         raise UserError(*problems)
-    sidecar = merged_sidecar({prefix: part.sidecar for prefix, part in parts.items()})
+    sidecar = merged_sidecar({prefix: part.sidecar for prefix, part in parts.items()}, prefixes)
     dtype = one_type(parts)
     size = sum(parts[prefix].size for prefix in prefixes)
     room = sum(parts[prefix].size // parts[prefix].dtype.itemsize for prefix in prefixes) * dtype.itemsize
@@ -125,9 +125,9 @@ def check(prefix: str) -> Part:
     return Part(dataset.dtype, dataset.tokens.nbytes, sidecar)
 
 
-def merged_sidecar(sidecars: dict[str, dict[str, Any] | None]) -> dict[str, Any] | None:
-    """What can be said of all datasets together; None where none says anything. UserError where they do
-    not go together."""
+def merged_sidecar(sidecars: dict[str, dict[str, Any] | None], prefixes: list[str]) -> dict[str, Any] | None:
+    """What can be said of all datasets together, one that stands several times in `prefixes` counted as
+    often; None where none says anything. UserError where they do not go together."""
     known = {prefix: sidecar for prefix, sidecar in sidecars.items() if sidecar}
     if not known:
         return None
@@ -151,10 +151,12 @@ def merged_sidecar(sidecars: dict[str, dict[str, Any] | None]) -> dict[str, Any]
                 )
                 raise UserError(f"{other} and {name} differ in {fact}: {theirs} and {ours}; make them alike")
     sums = {
-        fact: sum(sidecar.get(fact, 0) for sidecar in known.values())
+        fact: sum(known[prefix].get(fact, 0) for prefix in prefixes)
         for fact in ("text_bytes", "bad_lines_skipped")
     }
-    return first | sums | {"shuffle_seed": None}
+    cuts = [int(sidecar.get("max_sequence_length") or 0) for sidecar in known.values()]
+    cut = max(cuts) if all(cuts) else None  # one that is not cut may hold sequences of any length
+    return first | sums | {"shuffle_seed": None, "max_sequence_length": cut}
 
 
 def one_type(parts: dict[str, Part]) -> np.dtype:

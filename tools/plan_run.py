@@ -130,6 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     ranks_of_node, of_ranks, argv = ranks_a_node(words), rank_notes(words), unwrap(words)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
+    problems += data_efficiency_flags.switched_off(values)
     task = task_of(words, values.get("task"), values)
     # A plan depends on no token, no checkpoint and no log, so that rules about them have nothing to ask for.
     # But a split that is none is refused by the run, too.

@@ -88,6 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     of_ranks, argv = rank_notes(words), unwrap(words)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
+    problems += data_efficiency_flags.switched_off(values)
     task = task_of(words, values.get("task"), values)
     rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES, *task.rules)
     config: Options = complete(Options, task.given(values), problems, rules=rules)

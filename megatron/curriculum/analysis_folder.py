@@ -13,7 +13,7 @@ from megatron.base.files import other_format, spread_blocks
 from megatron.base.mapping import map_array
 from megatron.config.values import as_words
 from megatron.curriculum.difficulty import METRICS
-from megatron.data.corpora import IDENTITY, Corpus, identity
+from megatron.data.corpora import IDENTITY, Corpus, identity, is_made_up
 from megatron.schedule.data_efficiency import RESHAPE, TRUNCATE
 
 FORMAT = 1
@@ -49,13 +49,18 @@ def find_analysis(analyses: Analyses, corpus: Corpus, metric: str) -> Path:
     """The folder whose analysis is of this corpus and has the metric; UserError with the difference."""
     if unknown := _unknown_metric(analyses, metric):
         raise UserError(unknown)
+    for folder in analyses.by_data.get(_plain(identity(corpus)), ()):
+        if not _metric_reason(read_manifest(folder), metric):
+            return folder
+    if is_made_up(corpus):
+        raise UserError(
+            f"the curriculum orders by {metric}, and tools/analyze_data.py cannot read the made-up tokens of "
+            f"--mock-data; give files, or leave {metric} out of the curriculum"
+        )
     if not analyses.folders:
         raise UserError(
             f"the curriculum orders by {metric}; give --difficulty-path FOLDER, made by tools/analyze_data.py"
         )
-    for folder in analyses.by_data.get(_plain(identity(corpus)), ()):
-        if not _metric_reason(read_manifest(folder), metric):
-            return folder
     reasons = [_reason(folder, corpus, metric) for folder in analyses.folders[:5]]
     more = f"; and {len(analyses.folders) - 5} more" if len(analyses.folders) > 5 else ""
     alike = f"data, split, length and {OF_SAMPLES}" if corpus.joined else "data, split and length"

@@ -251,3 +251,8 @@ def mock_corpus(config: Config, split: str) -> Corpus:
     steps = generator.integers(0, 16, size=256 * seq_length + 1)
     tokens = (np.cumsum(steps) % vocab_size).astype(np.int32)
     return Corpus(f"mock {split}", tokens, 256, seq_length, (0, 256), f"mock-{vocab_size}")
+
+
+def is_made_up(corpus: Corpus) -> bool:
+    """Whether its tokens are those of --mock-data, which no file holds."""
+    return corpus.sidecar is None and corpus.source.startswith("mock-")

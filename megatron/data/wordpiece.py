@@ -8,7 +8,7 @@ import numpy as np
 
 from megatron.base.errors import UserError
 from megatron.config.tokenizer import TokenizerOptions
-from megatron.data.corpora import Corpus
+from megatron.data.corpora import Corpus, is_made_up
 from megatron.data.end_of_document import read_config
 from megatron.data.tokenizer import describe_identity
 from megatron.data.tokenizer_files import tokenizer_of_data
@@ -41,7 +41,7 @@ def bert_tokens(options: TokenizerOptions, corpora: Sequence[Corpus]) -> BertTok
     """These tokens of the tokenizer of the flags, or else of the one that made the data. Made-up data has the
     last four ids of its vocabulary for them. UserError where no tokenizer is known, or it lacks one."""
     vocabulary = find_vocabulary(options, list(corpora))
-    if options.tokenizer_type is None and corpora and all(map(_made_up, corpora)):
+    if options.tokenizer_type is None and corpora and all(map(is_made_up, corpora)):
         if vocabulary.size < len(NAMES) + 1:
             raise UserError(
                 f"--vocab-size {vocabulary.size} must be at least {len(NAMES) + 1} for BERT: four ids are "
@@ -85,7 +85,3 @@ def _find(role: str, config: Mapping[str, Any], vocabulary: Mapping[str, int]) -
     named: Any = config.get(f"{role}_token")
     named = named.get("content") if isinstance(named, dict) else named
     return next((vocabulary[name] for name in (named, *NAMES[role]) if name in vocabulary), None)
-
-
-def _made_up(corpus: Corpus) -> bool:
-    return corpus.sidecar is None and corpus.source.startswith("mock-")

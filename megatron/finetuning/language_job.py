@@ -110,7 +110,7 @@ def is_language(argv: list[str]) -> bool:
 def read_language_job(argv: list[str], description: str, examples: str) -> LanguageJob:
     """The run of a command line. UserError with every problem of its flags, or of its files."""
     values, problems = understand(LanguageModelFlags, argv, description, examples, FOREIGN_FLAGS)
-    problems, replicas = count_replicas(values, problems)
+    problems, replicas = count_replicas(values, problems + data_efficiency_flags.switched_off(values))
     own = [field.name for field in dataclasses.fields(LanguageModelConfig)]
     given = {name: value for name, value in values.items() if name not in own}
     problems += [f"{spelling(name)} is required" for name in ("load", "save") if not given.get(name)]

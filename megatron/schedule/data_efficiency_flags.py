@@ -2,6 +2,7 @@
 given."""
 
 import dataclasses
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -100,6 +101,18 @@ def described(
     except UserError as error:
         return list(error.problems)
     return []
+
+
+def switched_off(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong where --random-ltd false stands beside a JSON that drops tokens. Only `values`, given by
+    flag name, tell it from a flag that is not given, which agrees with everything."""
+    path = values.get("data_efficiency_config")
+    if not path or values.get("random_ltd") is not False:
+        return []
+    section = read_deepspeed_json(path).get("data_efficiency", {})
+    if not DataEfficiencySection(path, section, [], []).random_ltd(values.get("num_layers") or 1):
+        return []
+    return [f"--random-ltd false, and {path} enables random_ltd; leave the flag out, or say false there, too"]
 
 
 RULES = (described, contradictions)

@@ -41,6 +41,7 @@ def read_config(
     values, problems = understand(Config, argv, description, examples, FOREIGN_FLAGS)
     model, notes = model_of_checkpoint(values)
     rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES, *of_task)
+    problems += data_efficiency_flags.switched_off(values)
     problems, replicas = count_replicas(values, problems, "; tools/plan_run.py shows the run on one")
     given = {name: value for name, value in values.items() if name not in model}
     given |= {name: value for name, value in model.items() if value is not None}

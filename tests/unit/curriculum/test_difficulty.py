@@ -17,6 +17,8 @@ from megatron.curriculum import analysis
 from megatron.curriculum.analysis import analyze, choose_metrics
 from megatron.curriculum.analysis_folder import find_analysis, load_column, open_analyses
 from megatron.curriculum.difficulty import METRICS, sort_by_difficulty, token_costs
+from megatron.data.corpora import mock_corpus
+from tests.support.configurations import make_config
 from tests.support.corpora import make_analysis, make_corpus
 
 
@@ -162,6 +164,18 @@ def test_an_analysis_of_other_data_is_refused_with_the_difference(tmp_path):
         open_analyses((f"{path},{tmp_path}/b",))
     with pytest.raises(UserError, match="--difficulty-path"):
         find_analysis(open_analyses(()), corpus, "vocab_rarity")
+
+
+def test_made_up_tokens_are_not_sent_to_an_analysis_that_cannot_read_them(tmp_path):
+    corpus = mock_corpus(make_config("--seq-length 16 --mock-data --vocab-size 40"), "train")
+    others = make_analysis(make_corpus(20, 16), tmp_path)
+    for paths in ((), (others,)):
+        with pytest.raises(UserError) as caught:
+            find_analysis(open_analyses(paths), corpus, "vocab_rarity")
+        assert str(caught.value) == (
+            "the curriculum orders by vocab_rarity, and tools/analyze_data.py cannot read the made-up tokens "
+            "of --mock-data; give files, or leave vocab_rarity out of the curriculum"
+        )
 
 
 def test_an_unknown_metric_is_told_with_those_that_are_known(tmp_path):

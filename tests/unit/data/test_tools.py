@@ -295,6 +295,25 @@ def test_merging_gives_what_preprocessing_at_once_gives(tmp_path, call, two):
             ).read_bytes()
 
 
+def test_a_dataset_that_is_merged_several_times_counts_as_often(tmp_path, call, two):
+    given = [two[0], two[1], two[0], tmp_path / "shards"]
+    call(merge_datasets, "--input", *given, "--output-prefix", tmp_path / "m")
+    merged, *parts = (read_sidecar(prefix) for prefix in (tmp_path / "m", *two))
+    for fact in ("documents", "sequences", "tokens", "text_bytes"):
+        assert merged[fact] == 3 * parts[0][fact] + 2 * parts[1][fact]
+
+
+@pytest.mark.parametrize("cuts, merged", [((5, 7), 7), ((7, 7), 7), ((5, None), None), ((None, 5), None)])
+def test_merged_sequences_are_as_long_as_the_longest(tmp_path, call, cuts, merged):
+    path, prefixes = write_lines(tmp_path / "texts.jsonl", many_texts(20)), []
+    for name, cut in zip("ab", cuts):
+        options = make_options(tmp_path, path, output_prefix=str(tmp_path / name), max_sequence_length=cut)
+        preprocess(options)
+        prefixes.append(tmp_path / f"{name}_text_document")
+    call(merge_datasets, "--input", *prefixes, "--output-prefix", tmp_path / "m")
+    assert read_sidecar(tmp_path / "m")["max_sequence_length"] == merged
+
+
 def test_a_folder_to_merge_is_what_its_owner_sees(tmp_path, call, two, capsys):
     call(merge_datasets, "--input", *two, "--output-prefix", tmp_path / "expected")
     shards = tmp_path / "shards"

@@ -4,6 +4,7 @@ rendered."""
 import copy
 import dataclasses
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ from megatron.schedule.data_efficiency import (
     saved_form,
     saved_meaning,
 )
-from megatron.schedule.data_efficiency_flags import describe
+from megatron.schedule.data_efficiency_flags import describe, switched_off
 from megatron.schedule.deepspeed_json import read_deepspeed_json
 from megatron.schedule.pacing import Pacing, levels
+from megatron.train.configure import read_config
 from tests.support.configurations import GPT_1B, make_config, problems_of
+from tools import plan_run
 
 RARITY = CurriculumMetric("vocab_rarity", "percentile", Pacing("fixed_root", 1, 100, 110_000, 1, 2.0))
 LENGTH = Pacing("fixed_root", 80, 2048, 110_000, 8, 1.0)
@@ -385,6 +388,24 @@ def test_what_flags_say_of_dropping_beside_a_json_is_never_passed_over(write: Ca
     assert "--random-ltd-duration" in problem
     (problem,) = problems_of(f"{GPT_1B} --train-iters 9 {file} --random-ltd-min 64")
     assert problem.startswith("--random-ltd-min: without effect, as --random-ltd is not given")
+
+
+def test_a_json_that_drops_does_not_win_over_the_switch_that_is_off(write: Callable[[Any], str]) -> None:
+    flags = write(recipe("random_ltd"))
+    given = {"data_efficiency_config": flags.split()[1], "num_layers": 24}
+    assert not switched_off(given) and not switched_off(given | {"random_ltd": True})
+    (told,) = switched_off(given | {"random_ltd": False})
+    assert told.startswith("--random-ltd false, and ") and "run.json enables random_ltd; leave" in told
+    words = shlex.split(f"{GPT_1B} --mock-data --vocab-size 9 {flags} --random-ltd false")
+    with pytest.raises(UserError) as caught:
+        read_config(words, "", "")
+    assert told in caught.value.problems
+    with pytest.raises(UserError) as caught:
+        plan_run.main(words)
+    assert told in caught.value.problems
+    for agreeing in (recipe("voc"), changed(LTD, enabled=False)):
+        write(agreeing)
+        assert not switched_off(given | {"random_ltd": False})
 
 
 def test_the_seed_of_a_json_is_that_of_the_order_of_samples(write: Callable[[Any], str]) -> None:
