@@ -36,6 +36,7 @@ from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, Step
 from megatron.schedule.plan_notes import plan_notes
 from megatron.tasks.tasks import ABOUT, TASKS, task_of
+from megatron.train.configure import with_model_of_checkpoint
 from megatron.train.setup import Prepared, join
 
 EXAMPLES = """\
@@ -89,6 +90,7 @@ def main(argv: list[str] | None = None) -> None:
     of_ranks, argv = rank_notes(words), unwrap(words)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
     task = task_of(words, values.get("task"), values)
+    values, notes_of_model = with_model_of_checkpoint(values)
     rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES, *task.rules)
     config: Options = complete(Options, task.given(values), problems, rules=rules)
     alone = dataclasses.replace(config.bert, bert_pack=False)  # where samples share rows, each is the same
@@ -96,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     efficiency, notes = describe(config)
     prepared = join(task, config, efficiency, task.open_data(config))
     plan, sampler = prepared.plan, prepared.sampler
-    notes += of_ranks + plan_notes(config, efficiency, plan)
+    notes += notes_of_model + of_ranks + plan_notes(config, efficiency, plan)
     for note in [*unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
         print(f"note: {note}", file=sys.stderr)
     if config.step > plan.steps:
