@@ -68,8 +68,8 @@ def _batch_of_ranks(config: Config, ranks: int) -> list[str]:
 
 
 def with_model_of_checkpoint(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The values of a command line, the model's being those of the checkpoint where --use-checkpoint-args asks
-    for them, and notes for the user."""
+    """The values of a command line, the model's being those of the checkpoint where --use-checkpoint-args
+    asks for them, and notes for the user."""
     model, notes = model_of_checkpoint(values)
     given = {name: value for name, value in values.items() if name not in model}
     return given | {name: value for name, value in model.items() if value is not None}, notes
