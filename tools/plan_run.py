@@ -131,8 +131,8 @@ def main(argv: list[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     ranks_of_node, of_ranks, argv = ranks_a_node(words), rank_notes(words), unwrap(words)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
-    task = task_of(words, values.get("task"), values)
     values, notes_of_model = with_model_of_checkpoint(values)
+    task = task_of(words, values.get("task"), values)
     # A plan depends on no token, no weight and no log, so that rules about them have nothing to ask for.
     # But a split that is none is refused by the run, too.
     apart = {*data.RULES, *checkpoint.RULES, *logging.RULES} - {data.known_split}

@@ -89,8 +89,8 @@ def main(argv: list[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     of_ranks, argv = rank_notes(words), unwrap(words)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
-    task = task_of(words, values.get("task"), values)
     values, notes_of_model = with_model_of_checkpoint(values)
+    task = task_of(words, values.get("task"), values)
     rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES, *task.rules)
     config: Options = complete(Options, task.given(values), problems, rules=rules)
     alone = dataclasses.replace(config.bert, bert_pack=False)  # where samples share rows, each is the same

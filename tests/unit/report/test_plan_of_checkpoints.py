@@ -5,6 +5,7 @@ from types import ModuleType
 
 import pytest
 
+from megatron.base.errors import UserError
 from tests.support.checkpoints import trained
 from tools import plan_run, show_batch
 
@@ -25,3 +26,12 @@ def test_a_command_that_takes_its_shape_from_a_checkpoint_is_told_as_the_one_tha
     assert taken.out == given.out != ""
     note = f"note: the model's flags are those of {tmp_path / 'iter_0000003'}\n"
     assert note in taken.err and taken.err.replace(note, "") == given.err
+
+
+@pytest.mark.parametrize(("tool", "more"), [(plan_run, ""), (show_batch, "--step 2")])
+def test_the_task_of_an_encoder_in_a_checkpoint_is_asked_for(
+    tool: ModuleType, more: str, tmp_path: Path
+) -> None:
+    trained(tmp_path, task="bert", more="--bert-no-binary-head --embedding-norm ")
+    with pytest.raises(UserError, match=r"--embedding-norm: belongs to pretrain_bert\.py; give --task bert"):
+        tool.main(f"{RUN} {more} --load {tmp_path} --finetune --use-checkpoint-args".split())
