@@ -56,6 +56,7 @@ from megatron.schedule.plan_summary import summarise, tables
 from megatron.tasks.prices import batch_of, pipeline_of, prices, share_of, step_flops
 from megatron.tasks.task import Task
 from megatron.tasks.tasks import ABOUT, TASKS, task_of
+from megatron.train.configure import with_model_of_checkpoint
 
 MOST_ROWS = 10_000
 DEVICE = "cuda"
@@ -130,9 +131,10 @@ def main(argv: list[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     ranks_of_node, of_ranks, argv = ranks_a_node(words), rank_notes(words), unwrap(words)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
+    values, notes_of_model = with_model_of_checkpoint(values)
     problems += data_efficiency_flags.switched_off(values)
     task = task_of(words, values.get("task"), values)
-    # A plan depends on no token, no checkpoint and no log, so that rules about them have nothing to ask for.
+    # A plan depends on no token, no weight and no log, so that rules about them have nothing to ask for.
     # But a split that is none is refused by the run, too.
     apart = {*data.RULES, *checkpoint.RULES, *logging.RULES} - {data.known_split}
     rules: list[Rule] = [rule for rule in RULES if rule not in apart]
@@ -147,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(*problems)
     layout = layout_of(config.parallel, config.data_parallel_size * ranks_of_model(config.parallel))
     machines = _machines(config, ranks_of_node or config.gpus_per_node)
-    notes += of_ranks + group_notes(layout, machines.ranks_a_node)
+    notes += notes_of_model + of_ranks + group_notes(layout, machines.ranks_a_node)
     notes += plan_notes(config, efficiency, plan)
     summary = summarise(config, efficiency, plan, config.data_parallel_size)
     if config.output:

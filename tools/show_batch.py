@@ -36,6 +36,7 @@ from megatron.schedule.data_efficiency_flags import describe
 from megatron.schedule.plan import Plan, Step
 from megatron.schedule.plan_notes import plan_notes
 from megatron.tasks.tasks import ABOUT, TASKS, task_of
+from megatron.train.configure import with_model_of_checkpoint
 from megatron.train.setup import Prepared, join
 
 EXAMPLES = """\
@@ -88,6 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     of_ranks, argv = rank_notes(words), unwrap(words)
     values, problems = understand(Options, argv, __doc__ or "", EXAMPLES, FOREIGN_FLAGS)
+    values, notes_of_model = with_model_of_checkpoint(values)
     problems += data_efficiency_flags.switched_off(values)
     task = task_of(words, values.get("task"), values)
     rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES, *task.rules)
@@ -97,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     efficiency, notes = describe(config)
     prepared = join(task, config, efficiency, task.open_data(config))
     plan, sampler = prepared.plan, prepared.sampler
-    notes += of_ranks + plan_notes(config, efficiency, plan)
+    notes += notes_of_model + of_ranks + plan_notes(config, efficiency, plan)
     for note in [*unused_flags(Options, argv, FOREIGN_FLAGS), *notes]:
         print(f"note: {note}", file=sys.stderr)
     if config.step > plan.steps:

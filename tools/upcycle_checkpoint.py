@@ -31,6 +31,7 @@ from megatron.config.flags import NEWEST, flag, flags_of, spelling
 from megatron.config.other_megatrons import OF_THE_CHECKPOINT
 from megatron.config.upcycling import width_by_granularity
 from megatron.config.values import flatten
+from megatron.conversion.to_ours import SHAPE_RULES
 from megatron.model.architecture import Mixture
 from megatron.model.experts import inactive_parameters
 from megatron.model.upcycling import Upcycling, upcycling
@@ -135,14 +136,18 @@ def _mixture_config(folder: Path, manifest: Manifest, values: dict[str, Any], pr
     with collect_problems(problems):
         given |= width_by_granularity(config.model, values)
     replicas = layout_of(config.parallel, ranks_of(manifest)).data
+    rules = (*(RULES if _of_a_run(config) else SHAPE_RULES), *upcycling_rules.RULES)
     found: Config = complete(
-        Config,
-        {**saved, **given, **places, "finetune": True},
-        problems,
-        replicas,
-        (*RULES, *upcycling_rules.RULES),
+        Config, {**saved, **given, **places, "finetune": True}, problems, replicas, rules
     )
     return found
+
+
+def _of_a_run(config: Config) -> bool:
+    """Whether the flags are of training. Those of a converted model are of its shape alone: they name no data
+    and no end."""
+    training = config.training
+    return any((training.train_iters, training.train_samples, training.train_tokens))
 
 
 def _left_out(folder: Path, manifest: Manifest) -> list[str]:
@@ -171,7 +176,14 @@ def _upcycle(dense: tuple[Path, Manifest], config: Config, options: Options) -> 
         f"wrote {place}: {_words(how, config.model.num_layers)}; {count:,} parameters, of which "
         f"{count - inactive_parameters(model):,} compute a token"
     )
-    print(f"train it on, from step 0 and with new moments of the optimizer, by\n{_command(config, manifest)}")
+    begun = "train it on, from step 0 and with new moments of the optimizer, by"
+    if _of_a_run(config):
+        print(f"{begun}\n{_command(config, manifest)}")
+    else:
+        print(
+            f"{begun} pretrain_{manifest.task}.py --load {options.save} --finetune --use-checkpoint-args, "
+            "with --seq-length, data and schedule of your own"
+        )
 
 
 def _notes(how: Upcycling, experts: ExpertsConfig) -> list[str]:

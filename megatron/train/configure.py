@@ -39,13 +39,11 @@ def read_config(
     """The resolved, checked configuration of a command line, and notes for the user. UserError lists every
     problem; `of_task`, `with_followers`: rules of what is trained, and values that follow there alone."""
     values, problems = understand(Config, argv, description, examples, FOREIGN_FLAGS)
-    model, notes = model_of_checkpoint(values)
+    values, notes = with_model_of_checkpoint(values)
     rules: tuple[Rule, ...] = (*RULES, *data_efficiency_flags.RULES, *of_task)
     problems += data_efficiency_flags.switched_off(values)
     problems, replicas = count_replicas(values, problems, "; tools/plan_run.py shows the run on one")
-    given = {name: value for name, value in values.items() if name not in model}
-    given |= {name: value for name, value in model.items() if value is not None}
-    config = complete(Config, with_followers(given), problems, replicas, rules)
+    config = complete(Config, with_followers(values), problems, replicas, rules)
     batch = [] if "global_batch_size" in values else _batch_of_ranks(config, replicas)
     idle = [
         *unread_files(config.tokenizer),
@@ -68,6 +66,14 @@ def _batch_of_ranks(config: Config, ranks: int) -> list[str]:
         f"--global-batch-size is {size}, as --micro-batch-size {micro} x {ranks} ranks; give it, and batches "
         "do not depend on the number of ranks"
     ]
+
+
+def with_model_of_checkpoint(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The values of a command line, the model's being those of the checkpoint where --use-checkpoint-args
+    asks for them, and notes for the user."""
+    model, notes = model_of_checkpoint(values)
+    given = {name: value for name, value in values.items() if name not in model}
+    return given | {name: value for name, value in model.items() if value is not None}, notes
 
 
 def model_of_checkpoint(

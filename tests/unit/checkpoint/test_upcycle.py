@@ -1,5 +1,6 @@
 """The tool that makes a mixture of experts of a dense checkpoint: what it writes, refuses and says."""
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -13,9 +14,11 @@ from safetensors.torch import load_file
 from megatron.base.errors import UserError
 from megatron.checkpoint.contents import compare, damages
 from megatron.checkpoint.load import find_checkpoint
-from megatron.checkpoint.manifest import read_manifest
+from megatron.checkpoint.manifest import as_read, read_manifest, write_manifest
 from megatron.checkpoint.saved_config import saved_config
 from megatron.checkpoint.tensor_file import write_parts
+from megatron.config.config import Config, complete
+from megatron.conversion.to_ours import OF_A_RUN, SHAPE_RULES
 from megatron.evaluation.restore import restore
 from megatron.parallel.mesh import Mesh
 from megatron.train.configure import read_config
@@ -125,6 +128,25 @@ def test_the_command_at_the_end_has_the_flags_of_the_dense_run_and_of_the_mixtur
     mine = json.loads(json.dumps(vars(config), default=vars))
     for group in ("model", "data", "training", "parallel", "optimizer", "data_efficiency", "experts"):
         assert mine[group] == trained[group]
+
+
+def test_a_converted_model_has_no_run_whose_data_and_end_could_be_asked_for(
+    tool: Tool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = checkpoint_in(make_dense(tmp_path / "dense"))
+    manifest = read_manifest(folder)
+    model = {name: one for name, one in manifest.config["model"].items() if one is not None}
+    converted = complete(Config, OF_A_RUN | {"seq_length": 64} | model, (), 1, SHAPE_RULES)
+    write_manifest(folder, as_read(dataclasses.replace(manifest, config=dataclasses.asdict(converted))))
+    target, tokens = tmp_path / "mixture", torch.arange(48)[None]
+    tool("--load", tmp_path / "dense", "--save", target, "--num-experts=4")
+    assert f"by pretrain_gpt.py --load {target} --finetune --use-checkpoint-args" in capsys.readouterr().out
+    old, new = (restore(str(one), None, torch.device("cpu")) for one in (folder, target))
+    assert (old.config.experts.num_experts, new.config.experts.num_experts) == (1, 4)
+    torch.testing.assert_close(new.model.logits(tokens), old.model.logits(tokens), rtol=0, atol=1e-5)
+    words = f"--load {target} --finetune --use-checkpoint-args --mock-data --seq-length 48 --vocab-size 90"
+    config, _ = read_config(f"{words} --micro-batch-size 2 --train-iters 1 --lr 1e-3".split(), "", "")
+    assert config.experts.num_experts == 4 and config.model.hidden_size == 32
 
 
 def test_weights_that_do_not_sum_to_one_are_told(
