@@ -156,13 +156,7 @@ def from_library(
         ),
         named_end(next(iter(files.values())), config, vocabulary),
     )
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    beside = read_config(next(iter(files.values())))
-    settings = (*settings, *set_prefix_space(tokenizer, beside, GPT2 if len(files) > 1 else None))
-    _give_decoder(tokenizer)
-    if beside.get(SPLIT) is True:
-        tokenizer.encode_special_tokens, settings = True, (*settings, SPLIT)
+    settings = (*settings, *_set_up(tokenizer, files))
     special = {name: vocabulary[name] for name, is_special in added.items() if is_special}
     reference = tokenizers_engine(tokenizer)
     fast_name = WORD_TABLE if is_bert(tokenizer) else GIGATOKEN
@@ -194,6 +188,20 @@ def from_library(
         settings=settings,
         around=_around(tokenizer) or begun_by(next(iter(files.values())), vocabulary),
     )
+
+
+def _set_up(tokenizer: Any, files: dict[str, Path]) -> tuple[str, ...]:
+    """Let the library's tokenizer encode whole texts, as the tokenizer_config.json beside it says. What of
+    that changes ids."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    beside = read_config(next(iter(files.values())))
+    changed = set_prefix_space(tokenizer, beside, GPT2 if len(files) > 1 else None)
+    _give_decoder(tokenizer)
+    if beside.get(SPLIT) is not True:
+        return changed
+    tokenizer.encode_special_tokens = True
+    return (*changed, SPLIT)
 
 
 def _continues(tokenizer: Any, vocabulary: dict[str, int]) -> np.ndarray | None:

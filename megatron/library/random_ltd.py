@@ -113,7 +113,7 @@ class Dropping:
         self._step = number
         self._rows_before = self._rows_taken = 0
         self._kept: Tensor | None = None
-        self._weights: dict[int, int] = {}
+        self._weight: tuple[int, int] | None = None
 
     @property
     def kept_length(self) -> int:
@@ -152,12 +152,15 @@ class Dropping:
             )
 
     def _warn_of_a_step_that_stays(self) -> None:
-        """Once, where an optimizer has changed the layers' weights since an earlier pass of the same step.
-        Weights that are no plain parameters, as FSDP's are none, change at other times, too."""
-        every = [one for layer in self._stack for one in layer.parameters() if type(one) is nn.Parameter]
-        changes = {id(one): one._version for one in every if one.requires_grad}  # by id, as a copy has others
-        before, self._weights = self._weights, changes
-        if self._told or before.keys() != changes.keys() or before == changes:
+        """Once, where an optimizer has changed the layers' weights since an earlier pass of this step. The
+        first weight that is trained stands for all. Those that are no plain parameters, as FSDP's are none,
+        change at other times, too."""
+        every = (one for layer in self._stack for one in layer.parameters() if type(one) is nn.Parameter)
+        weight = next((one for one in every if one.requires_grad), None)
+        if self._told or weight is None:
+            return
+        before, self._weight = self._weight, (id(weight), weight._version)  # by id, as a copy has others
+        if before is None or before[0] != id(weight) or before == self._weight:
             return
         if self.kept_length < self.pacing.maximum:
             warnings.warn(FORGOTTEN.format(self._step), stacklevel=2)

@@ -198,7 +198,7 @@ def test_prompts_in_a_file_are_told_the_way() -> None:
         (Config, "--mlflow-tracking-uri=x", "what is logged goes to --tensorboard-dir"),
         (Config, "--profiling.enable_profiling=true", "here it is --profile"),
         (Config, "--eval_on_start=true", "validation comes every --eval-interval steps"),
-        (Config, "-f=/root/kernel-1.json", "a notebook adds it to its own cells"),
+        (Config, "-f=kernel-1.json", "a notebook adds it to its own cells"),
         (Config, "--print-config", "--dry-run prints the configuration"),
     ],
 )
